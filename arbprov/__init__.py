@@ -1,0 +1,40 @@
+"""A micro-framework for providers: workers that pull tasks from a hub over gRPC."""
+
+from arbprov.app import ProviderApp
+from arbprov.blueprint import Blueprint
+from arbprov.context import TaskContext
+from arbprov.errors import (
+    ActionNotFoundError,
+    AuthenticationError,
+    ConfigurationError,
+    HubConnectionError,
+    HubError,
+    InvalidPayloadError,
+    ProviderError,
+    RateLimited,
+    TaskError,
+    TaskTimeoutError,
+)
+from arbprov.limits import Limit
+from arbprov.task import ProviderResponse, Status, Task, TaskResult
+
+__all__ = [
+    "ActionNotFoundError",
+    "AuthenticationError",
+    "Blueprint",
+    "ConfigurationError",
+    "HubConnectionError",
+    "HubError",
+    "InvalidPayloadError",
+    "Limit",
+    "ProviderApp",
+    "ProviderError",
+    "ProviderResponse",
+    "RateLimited",
+    "Status",
+    "Task",
+    "TaskContext",
+    "TaskError",
+    "TaskResult",
+    "TaskTimeoutError",
+]

@@ -1,0 +1,103 @@
+"""The actions of an app or a blueprint, by name, and the limits attached to their handlers."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+
+import attrs
+
+from arbprov._types import Handler, HandlerT
+from arbprov.binding import Binding, describe_handler
+from arbprov.errors import ConfigurationError
+from arbprov.limits import RateLimit
+
+__all__ = ["Action", "ActionRegistry", "attach_limit", "attached_limits", "first_line"]
+
+_LIMITS = "__arbprov_rate_limits__"
+
+
+@attrs.frozen
+class Action:
+    """One action: what a task calls it, and how it is done.
+
+    `timeout` is in seconds; None stands for the app's `execution_timeout`.
+    """
+
+    name: str
+    handler: Handler = attrs.field(repr=False)
+    binding: Binding = attrs.field(repr=False)
+    description: str = ""
+    timeout: float | None = attrs.field(default=None)
+
+    @timeout.validator
+    def _check_timeout(self, attribute: object, timeout: float | None) -> None:
+        if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+            raise ConfigurationError(
+                f"{describe_handler(self.handler)}: timeout={timeout!r} is not a number of "
+                f"seconds above 0"
+            )
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the handler is an ``async def`` or an object whose ``__call__`` is one."""
+        inner = inspect.unwrap(self.handler)
+        call = getattr(type(inner), "__call__", None)
+        return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(call)
+
+
+def first_line(handler: Handler) -> str:
+    """Return the first line of a handler's docstring, or nothing."""
+    return (inspect.getdoc(handler) or "").partition("\n")[0]
+
+
+class ActionRegistry:
+    """Actions by name, each name once."""
+
+    def __init__(self) -> None:
+        self._actions: dict[str, Action] = {}
+
+    def add(self, action: Action) -> None:
+        """Add an action.
+
+        Raises:
+            ConfigurationError: Its name is taken, or is no name.
+        """
+        where = describe_handler(action.handler)
+        if not action.name or not isinstance(action.name, str):
+            raise ConfigurationError(f"{where}: an action's name is a text, not {action.name!r}")
+        if taken := self._actions.get(action.name):
+            raise ConfigurationError(
+                f"{where}: there is an action {action.name!r} already, "
+                f'{describe_handler(taken.handler)}; register one as @app.action("another_name")'
+            )
+        self._actions[action.name] = action
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self._actions.values())
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+
+def attach_limit(handler: HandlerT, limit: RateLimit) -> HandlerT:
+    """Attach a limit to a handler, registered or not yet, and return the handler as it is.
+
+    Raises:
+        ConfigurationError: It is no function, so nothing can be attached to it.
+    """
+    try:
+        setattr(handler, _LIMITS, (*attached_limits(handler), limit))
+    except AttributeError:
+        raise ConfigurationError(
+            f"{describe_handler(handler)}: a rate limit can't be attached to this kind of "
+            f"callable; decorate a function that calls it"
+        ) from None
+    return handler
+
+
+def attached_limits(handler: Handler) -> tuple[RateLimit, ...]:
+    """Return the limits attached to a handler."""
+    limits: tuple[RateLimit, ...] = getattr(handler, _LIMITS, ())
+    return limits

@@ -1,0 +1,210 @@
+"""`ProviderApp`: what an author imports, and where everything is wired together."""
+
+from __future__ import annotations
+
+import logging
+
+from arbprov._types import Clock
+from arbprov.actions import Action, ActionRegistry, attached_limits
+from arbprov.blueprint import Blueprint, shared_limits
+from arbprov.clock import SystemClock
+from arbprov.config import Config, load_config
+from arbprov.dispatcher import Dispatcher, Route
+from arbprov.errors import ConfigurationError
+from arbprov.hooks import Hooks, TaskHooks
+from arbprov.limits import Limit, Limiter, MemoryStore, RateLimit
+from arbprov.scaffold import Scaffold
+from arbprov.stopping import StopSwitch
+from arbprov.testing import TestClient
+
+__all__ = ["ProviderApp"]
+
+
+class ProviderApp(Scaffold):
+    """A provider: its actions, limits and hooks, and what runs them.
+
+    >>> app = ProviderApp("weather")
+    >>> @app.action
+    ... def forecast(city: str, days: int = 3) -> dict:
+    ...     return {"city": city, "days": days}
+    >>> app.test_client().call("forecast", {"city": "Paris"}).data
+    {'city': 'Paris', 'days': 3}
+
+    Each argument goes before its environment variable, which goes before the default; times are
+    in seconds.
+
+    Args:
+        name: The provider's name (``PROVIDER_NAME``).
+        auth_token: The hub's token (``PROVIDER_AUTH_TOKEN`` or ``PROVIDER_AUTH_TOKEN_FILE``).
+        hub_url: The hub, as ``host:port`` or ``unix:path`` (``HUB_GRPC_URL``).
+        execution_timeout: How long a handler may run (``TASK_EXECUTION_TIMEOUT``, 1).
+        timezone: Of the envelope's local time (``PROVIDER_TIMEZONE``, UTC).
+        concurrency: Tasks in flight at once (``ARBPROV_CONCURRENCY``, 32).
+        drain_timeout: How long a stop may take (``ARBPROV_DRAIN_TIMEOUT``, 25).
+        start_timeout: How long the hub may stay away at the start (``ARBPROV_START_TIMEOUT``, 30).
+        poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
+        submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
+        rate_limit: A limit that all actions share.
+
+    Raises:
+        ConfigurationError: A setting makes no sense; the message names its variable or argument.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        auth_token: str | None = None,
+        hub_url: str | None = None,
+        execution_timeout: float | None = None,
+        timezone: str | None = None,
+        concurrency: int | None = None,
+        drain_timeout: float | None = None,
+        start_timeout: float | None = None,
+        poll_timeout: float | None = None,
+        submit_timeout: float | None = None,
+        rate_limit: str | Limit | None = None,
+    ) -> None:
+        super().__init__()
+        self.config: Config = load_config(
+            {
+                "name": name,
+                "auth_token": auth_token,
+                "hub_url": hub_url,
+                "execution_timeout": execution_timeout,
+                "timezone": timezone,
+                "concurrency": concurrency,
+                "drain_timeout": drain_timeout,
+                "start_timeout": start_timeout,
+                "poll_timeout": poll_timeout,
+                "submit_timeout": submit_timeout,
+            }
+        )
+        self._limits = shared_limits(rate_limit, "app", f"app {self.name!r}")
+        self._blueprints: dict[str, Blueprint] = {}
+        self._stop = StopSwitch()
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.config.name
+
+    def __repr__(self) -> str:
+        return f"<ProviderApp {self.name!r}>"
+
+    def register_blueprint(self, blueprint: Blueprint) -> None:
+        """Add a blueprint's actions, limits and hooks.
+
+        Raises:
+            ConfigurationError: There is one of that name already, or the app has started.
+        """
+        if self._started:
+            raise ConfigurationError(f"{blueprint!r} comes too late: the app has started already")
+        if self._blueprints.setdefault(blueprint.name, blueprint) is not blueprint:
+            raise ConfigurationError(
+                f"there is a blueprint {blueprint.name!r} already; give this one another name"
+            )
+
+    def actions(self) -> list[Action]:
+        """Return all actions, the blueprints' included, by name.
+
+        Raises:
+            ConfigurationError: Two have one name.
+        """
+        return sorted((action for action, _ in self._owned()), key=lambda action: action.name)
+
+    def test_client(self) -> TestClient:
+        """Return a client that runs actions here, with a virtual clock and without a network.
+
+        Raises:
+            ConfigurationError: The app can't start as it is.
+        """
+        return TestClient(self.dispatcher, self._hooks)
+
+    def run(self) -> None:
+        """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
+
+        A second signal ends the process at once. Off the main thread, it takes no signals.
+
+        Raises:
+            ConfigurationError: The app can't start as it is.
+            HubConnectionError: The hub was not reached within `start_timeout`.
+            AuthenticationError: The hub refuses the token.
+            ProviderError: `drain_timeout` was too short to finish everything.
+        """
+        # The test client must do without gRPC, and so must the import of arbprov.
+        from arbprov.runner import run_provider
+
+        if not self.config.auth_token:
+            raise ConfigurationError(
+                "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
+                "or give ProviderApp an auth_token="
+            )
+        run_provider(self.config, self.dispatcher(SystemClock()), self._hooks, self._stop)
+
+    def stop(self) -> None:
+        """Do what SIGTERM does; any thread may call it, before or during `run`."""
+        self._stop.turn()
+
+    def dispatcher(self, clock: Clock) -> Dispatcher:
+        """Return what takes tasks to the actions, compiled once for all of them.
+
+        From here on, nothing can be registered any more.
+
+        Args:
+            clock: Tells the time, to the limits too.
+
+        Raises:
+            ConfigurationError: Two actions have one name.
+        """
+        limiter = Limiter(MemoryStore(clock))
+        routes = {
+            action.name: self._route(action, blueprint, limiter)
+            for action, blueprint in self._owned()
+        }
+        self._freeze()
+        return Dispatcher(
+            provider=self.name,
+            routes=routes,
+            unknown=self._route(None, None, limiter),
+            limiter=limiter,
+            clock=clock,
+            timezone=self.config.tzinfo,
+            timezone_name=self.config.timezone,
+            secrets=[self.config.auth_token] if self.config.auth_token else [],
+        )
+
+    def _freeze(self) -> None:
+        for scaffold in (self, *self._blueprints.values()):
+            scaffold._started = True
+
+    def _owned(self) -> list[tuple[Action, Blueprint | None]]:
+        everything = ActionRegistry()
+        owned: list[tuple[Action, Blueprint | None]] = []
+        for owner in (None, *self._blueprints.values()):
+            for action in (self if owner is None else owner)._actions:
+                everything.add(action)
+                owned.append((action, owner))
+        return owned
+
+    def _route(self, action: Action | None, blueprint: Blueprint | None, limiter: Limiter) -> Route:
+        name = "" if action is None else action.name
+        timeout = None if action is None else action.timeout
+        return Route(
+            action=action,
+            hooks=TaskHooks.compile(self._hooks, blueprint and blueprint._hooks),
+            limits=limiter.compile(
+                self._limits_of(action, blueprint),
+                action=name,
+                blueprint=blueprint and blueprint.name,
+            ),
+            timeout=timeout or self.config.execution_timeout,
+            logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
+            blocking=action is None or not action.is_async,
+        )
+
+    def _limits_of(self, action: Action | None, blueprint: Blueprint | None) -> list[RateLimit]:
+        if action is None:
+            return []
+        shared = blueprint._limits if blueprint else ()
+        return [*self._limits, *shared, *attached_limits(action.handler)]

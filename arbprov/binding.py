@@ -1,0 +1,293 @@
+"""From a task to a handler's arguments, as its signature says.
+
+The signature is compiled once, at registration, into an attrs class with a field for each
+parameter that the payload fills; cattrs structures payloads into it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from cattrs import Converter
+
+from arbprov._types import Handler
+from arbprov.context import TaskContext
+from arbprov.converter import field_names, make_converter
+from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
+from arbprov.problems import Misfit
+from arbprov.schemas import compile_schema
+
+__all__ = ["Arguments", "Binding", "compile_binding", "describe_handler"]
+
+Arguments = tuple[list[Any], dict[str, Any]]
+# Adds what it takes from the task to the values, by parameter, and what is wrong to the problems.
+Source = Callable[[TaskContext, dict[str, Any], list[Problem]], None]
+
+Structure = Callable[[Any], Any]
+
+_EMPTY = inspect.Parameter.empty
+_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+_VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
+_VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
+_LENIENT = make_converter()
+_FORBIDDING = make_converter(forbid_extra=True)
+
+
+def describe_handler(handler: Handler) -> str:
+    """Return a handler's name, file and line, for messages to its author."""
+    inner = inspect.unwrap(handler)
+    name = getattr(inner, "__qualname__", repr(inner))
+    code = getattr(inner, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+@attrs.frozen
+class Binding:
+    """How one handler gets its arguments."""
+
+    _sources: list[Source]
+    _positional: list[str]
+
+    def bind(self, ctx: TaskContext) -> Arguments:
+        """Return the positional and the keyword arguments for a task.
+
+        Raises:
+            InvalidPayloadError: The payload or the account does not fit; it has every problem.
+        """
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for source in self._sources:
+            source(ctx, values, problems)
+        if problems:
+            raise InvalidPayloadError(list(dict.fromkeys(problems)))
+        return [values.pop(name) for name in self._positional], values
+
+
+def compile_binding(
+    handler: Handler,
+    *,
+    payload_schema: Any = None,
+    account_schema: Any = None,
+    forbid_extra: bool = False,
+) -> Binding:
+    """Compile a handler's signature and schemas.
+
+    Args:
+        handler: The function; parameters take the payload's fields of their names, except for
+            `payload`, `account` and whatever is annotated with `TaskContext`.
+        payload_schema: A class, or a dict of types; it then stands for the annotations.
+        account_schema: The same for the account.
+        forbid_extra: Whether a field that nobody asked for is a problem.
+
+    Raises:
+        ConfigurationError: A parameter that no payload could fill, an annotation that can't be
+            resolved, a schema that is none.
+    """
+    return _Compiler(handler, _FORBIDDING if forbid_extra else _LENIENT).compile(
+        _schema(handler, payload_schema, "payload_schema"),
+        _schema(handler, account_schema, "account_schema"),
+    )
+
+
+def _schema(handler: Handler, written: Any, path: str) -> Any:
+    try:
+        return None if written is None else compile_schema(written, path)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
+
+
+class _Compiler:
+    """Sorts a handler's parameters by where their values come from."""
+
+    def __init__(self, handler: Handler, converter: Converter) -> None:
+        self.handler = handler
+        self.converter = converter
+        self.parameters = {p.name: p for p in self._signature()}
+        self.types = {name: self._annotation(p) for name, p in self.parameters.items()}
+        self.contexts = [name for name, target in self.types.items() if target is TaskContext]
+        self.fields = [name for name, p in self.parameters.items() if self._is_field(p)]
+        self.rest = next((n for n, p in self.parameters.items() if p.kind is _VAR_KEYWORD), None)
+
+    def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
+        sources = [_context_source(name) for name in self.contexts]
+        sources += self._account_sources(account_schema)
+        if payload_schema is None:
+            sources += self._payload_sources()
+        else:
+            sources.append(self._schema_source(payload_schema))
+        kinds = self.parameters.items()
+        return Binding(sources, [name for name, p in kinds if p.kind is _POSITIONAL_ONLY])
+
+    def _signature(self) -> list[inspect.Parameter]:
+        try:
+            parameters = list(inspect.signature(self.handler).parameters.values())
+        except (TypeError, ValueError) as error:
+            raise self._error(f"it has no signature to read: {error}") from None
+        for parameter in parameters:
+            if parameter.kind is _VAR_POSITIONAL:
+                raise self._error(
+                    f"no payload could fill *{parameter.name}, since the fields of a payload "
+                    f"have names; take them by name, or the unknown ones as **extra"
+                )
+        return parameters
+
+    def _annotation(self, parameter: inspect.Parameter) -> Any:
+        if parameter.annotation is _EMPTY:
+            return Any
+        # One parameter at a time, so that the error can name it.
+        holder = type("holder", (), {"__annotations__": {"it": parameter.annotation}})
+        namespace = getattr(inspect.unwrap(self.handler), "__globals__", {})
+        try:
+            return typing.get_type_hints(holder, namespace, include_extras=True)["it"]
+        except Exception as error:
+            raise self._error(
+                f"the annotation of {parameter.name!r} can't be resolved: {error}; define or "
+                f"import it at the top of the module, not under `if TYPE_CHECKING`"
+            ) from None
+
+    def _is_field(self, parameter: inspect.Parameter) -> bool:
+        reserved = parameter.name in ("payload", "account", *self.contexts)
+        return not reserved and parameter.kind is not _VAR_KEYWORD
+
+    def _error(self, message: str) -> ConfigurationError:
+        return ConfigurationError(f"{describe_handler(self.handler)}: {message}")
+
+    def _hook(self, name: str, target: Any) -> Structure:
+        try:
+            hook = self.converter.get_structure_hook(target)
+        except Exception as error:
+            raise self._error(
+                f"no payload could fill {name!r}: {error}; annotate it with a type that JSON has "
+                f"a form for, such as an attrs class of such types"
+            ) from None
+        return lambda value: hook(value, target)
+
+    def _account_sources(self, schema: Any) -> list[Source]:
+        wanted = "account" in self.parameters
+        if schema is None and not wanted:
+            return []
+        target = self.types["account"] if schema is None else schema
+        return [_account_source(self._hook("account", target), wanted)]
+
+    def _payload_sources(self) -> list[Source]:
+        sources = []
+        whole = "payload" in self.parameters
+        if whole:
+            sources.append(_payload_source(self._hook("payload", self.types["payload"])))
+        if self.fields or not whole:
+            sources.append(self._fields_source(takes_all=whole or self.rest is not None))
+        if self.rest is not None:
+            sources.append(self._rest_source(self.rest))
+        return sources
+
+    def _fields_source(self, takes_all: bool) -> Source:
+        fields = self._fields_class()
+        structure = self._hook("payload", fields)
+        names = self.fields
+
+        def source(ctx: TaskContext, values: dict[str, Any]) -> None:
+            known = {n: ctx.payload[n] for n in names if n in ctx.payload}
+            filled = structure(known if takes_all else ctx.payload)
+            for name in names:
+                values[name] = getattr(filled, name)
+
+        return _reporting(source)
+
+    def _fields_class(self) -> type:
+        fields = {}
+        for number, name in enumerate(self.fields):
+            self._hook(name, self.types[name])
+            default = self.parameters[name].default
+            required = default is _EMPTY
+            fields[name] = attrs.field(
+                type=self.types[name],
+                default=attrs.NOTHING if required else default,
+                # A parameter may have a name that an __init__ can't: `self`.
+                alias=f"field{number}",
+            )
+        return attrs.make_class("Payload", fields, kw_only=True, frozen=True)
+
+    def _rest_source(self, rest: str) -> Source:
+        structure = self._hook(rest, dict[str, self.types[rest]])  # type: ignore[misc]
+        names = set(self.parameters)
+
+        def source(ctx: TaskContext, values: dict[str, Any]) -> None:
+            values.update(structure({n: v for n, v in ctx.payload.items() if n not in names}))
+
+        return _reporting(source)
+
+    def _schema_source(self, schema: Any) -> Source:
+        structure = self._hook("payload", schema)
+        known = field_names(schema)
+        self._check_fields(known)
+        wanted = [n for n in self.fields if n in known]
+        optional = {n for n in wanted if self.parameters[n].default is not _EMPTY}
+        whole, rest, names = "payload" in self.parameters, self.rest, set(self.parameters)
+
+        def source(ctx: TaskContext, values: dict[str, Any]) -> None:
+            structured = structure(ctx.payload)
+            fields = _as_mapping(structured, known)
+            if whole:
+                values["payload"] = structured
+            for name in wanted:
+                if name in ctx.payload or name not in optional:
+                    values[name] = fields.get(name)
+            if rest:
+                values.update({n: v for n, v in fields.items() if n not in names})
+
+        return _reporting(source)
+
+    def _check_fields(self, known: list[str]) -> None:
+        for name in self.fields:
+            if name not in known and self.parameters[name].default is _EMPTY:
+                raise self._error(
+                    f"no payload could fill {name!r}: it is no field of payload_schema; "
+                    f"add it there, or give the parameter a default"
+                )
+
+
+def _as_mapping(structured: Any, names: list[str]) -> Mapping[str, Any]:
+    if isinstance(structured, Mapping):
+        return structured
+    return {name: getattr(structured, name) for name in names}
+
+
+def _reporting(
+    source: Callable[[TaskContext, dict[str, Any]], None], path: str = ""
+) -> Source:
+    """Have `source` report what does not fit, so that the other sources report theirs as well."""
+
+    def reporting(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
+        try:
+            source(ctx, values)
+        except Exception as error:
+            problems += Misfit.of(error).below(path)
+
+    return reporting
+
+
+def _context_source(name: str) -> Source:
+    def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
+        values[name] = ctx
+
+    return source
+
+
+def _payload_source(structure: Structure) -> Source:
+    def source(ctx: TaskContext, values: dict[str, Any]) -> None:
+        values["payload"] = structure(ctx.payload)
+
+    return _reporting(source)
+
+
+def _account_source(structure: Structure, wanted: bool) -> Source:
+    def source(ctx: TaskContext, values: dict[str, Any]) -> None:
+        account = structure(ctx.account)
+        if wanted:
+            values["account"] = account
+
+    return _reporting(source, "account")

@@ -1,0 +1,292 @@
+"""JSON as it travels: bytes to plain data, and what a handler returned to JSON text.
+
+Both ways nothing is guessed: NaN, a number too large for a double, a key that is no string, a
+cycle or an object that JSON has no form for is an error that says where.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import dataclasses
+import datetime as dt
+import enum
+import functools
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from arbprov.errors import Problem
+from arbprov.foreign_models import is_foreign_model, model_data
+from arbprov.problems import Misfit, field_path, json_kind, join_paths, type_name
+
+# Deep enough for any honest document, and far from the interpreter's recursion limit.
+MAX_DEPTH = 100
+
+
+# From the wire.
+
+
+def load_object(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object that `raw` holds; nothing at all stands for ``{}``.
+
+    Raises:
+        Misfit: It is no UTF-8, no JSON, no object, deeper than `MAX_DEPTH`, or holds a number
+            that no double can.
+    """
+    if not raw:
+        return {}
+    data = _parse(raw)
+    if type(data) is not dict:
+        raise Misfit(f"expected a JSON object, got {json_kind(data)}")
+    return data
+
+
+def _parse(raw: bytes) -> Any:
+    # Each level opens with a bracket, so fewer brackets than levels need no second look.
+    deep = raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
+    try:
+        data = _DECODER.decode(raw.decode())
+    except UnicodeDecodeError as error:
+        raise Misfit(f"not UTF-8: byte {error.start} can't be decoded") from None
+    except json.JSONDecodeError as error:
+        raise Misfit(f"not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError:
+        raise Misfit("holds an integer of more than 4,300 digits, which is too long") from None
+    except RecursionError:
+        raise _too_deep() from None
+    if deep and _is_deeper(data, MAX_DEPTH):
+        raise _too_deep()
+    return data
+
+
+def _too_deep() -> Misfit:
+    return Misfit(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _is_deeper(data: Any, levels: int) -> bool:
+    level = [data]
+    for _ in range(levels):
+        level = [child for node in level for child in _children(node)]
+    return any(isinstance(node, (dict, list)) for node in level)
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise Misfit("holds a number that is too large for a double")
+    return number
+
+
+def _no_constant(name: str) -> Any:
+    raise Misfit(f"not JSON: {name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+
+
+# To the wire.
+
+
+def dump(data: Any) -> str:
+    """Return plain data, as `plain` makes it, as compact JSON text."""
+    return _ENCODER.encode(data)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """Return what a handler returned as data that JSON can carry: dicts, lists and scalars.
+
+    Raises:
+        Misfit: JSON has no form for parts of it; each is named by its path.
+    """
+    try:
+        return _plain(value, MAX_DEPTH)
+    except RecursionError:
+        path = _cycle(value, "", ())
+    if path is None:
+        raise _too_deep()
+    raise Misfit([Problem(path, "contains itself")])
+
+
+def _plain(value: Any, levels: int) -> Any:
+    kind = type(value)
+    if kind is bool or value is None:
+        return value
+    if check := _CHECKS.get(kind):
+        return check(value)
+    if levels < 0:
+        raise RecursionError
+    if kind is dict:
+        return _plain_object(value, levels - 1)
+    if kind is list or kind is tuple:
+        return _plain_array(value, levels - 1)
+    # An enum first: the form of a `str` that is an enum too is its value.
+    return _plain(value.value if isinstance(value, enum.Enum) else _form(value), levels - 1)
+
+
+def _plain_string(value: str) -> str:
+    # A lone surrogate is no character, and UTF-8 has no bytes for it.
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Misfit("a string with a lone surrogate is no Unicode text") from None
+    return value
+
+
+def _plain_integer(value: int) -> int:
+    # Python itself neither writes nor reads more than 4,300 digits.
+    if value.bit_length() > 14_000:
+        raise Misfit("an integer of more than 4,200 digits is too long")
+    return value
+
+
+def _plain_float(value: float) -> float:
+    if not math.isfinite(value):
+        raise Misfit(f"{value} is no JSON number")
+    return value
+
+
+_CHECKS: dict[type, Callable[[Any], Any]] = {
+    str: _plain_string,
+    int: _plain_integer,
+    float: _plain_float,
+}
+
+
+def _plain_object(value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
+    data, problems = {}, []
+    for key, item in value.items():
+        try:
+            data[_key(key)] = _plain(item, levels)
+        except Misfit as misfit:
+            problems += misfit.below(field_path(str(key)))
+    if problems:
+        raise Misfit(problems)
+    return data
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, enum.Enum):
+        key = key.value
+    if not isinstance(key, str):
+        raise Misfit(f"the key {key!r} is no string")
+    return _plain_string(str(key))
+
+
+def _plain_array(value: Any, levels: int) -> list[Any]:
+    data, problems = [], []
+    for index, item in enumerate(value):
+        try:
+            data.append(_plain(item, levels))
+        except Misfit as misfit:
+            problems += misfit.below(f"[{index}]")
+    if problems:
+        raise Misfit(problems)
+    return data
+
+
+@functools.singledispatch
+def _form(value: Any) -> Any:
+    """Return `value` one step closer to JSON."""
+    if attrs.has(type(value)):
+        return {a.name: getattr(value, a.name) for a in attrs.fields(type(value))}
+    if dataclasses.is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if is_foreign_model(type(value)):
+        return model_data(value)
+    raise Misfit(f"JSON has no form for {type_name(type(value))}")
+
+
+@_form.register
+def _(value: str) -> Any:
+    return str(value)
+
+
+@_form.register
+def _(value: int) -> Any:
+    return int(value)
+
+
+@_form.register
+def _(value: float) -> Any:
+    return float(value)
+
+
+@_form.register
+def _(value: bytes) -> Any:
+    return base64.b64encode(value).decode()
+
+
+@_form.register(dt.date)
+@_form.register(dt.time)
+def _(value: Any) -> Any:
+    return value.isoformat()
+
+
+@_form.register
+def _(value: dt.timedelta) -> Any:
+    return value.total_seconds()
+
+
+@_form.register
+def _(value: uuid.UUID) -> Any:
+    return str(value)
+
+
+@_form.register
+def _(value: Decimal) -> Any:
+    if not value.is_finite():
+        raise Misfit(f"{value} is no JSON number")
+    return str(value)
+
+
+@_form.register
+def _(value: Mapping) -> Any:  # type: ignore[type-arg]
+    return dict(value)
+
+
+@_form.register(list)
+@_form.register(tuple)
+@_form.register(collections.deque)
+def _(value: Any) -> Any:
+    return value._asdict() if hasattr(value, "_asdict") else list(value)
+
+
+@_form.register(set)
+@_form.register(frozenset)
+def _(value: Any) -> Any:
+    raise Misfit("a set has no order in JSON; return sorted(...) or list(...) of it")
+
+
+def _cycle(value: Any, path: str, above: tuple[Any, ...]) -> str | None:
+    """Return the path at which `value` meets itself again, None if it never does."""
+    if any(value is ancestor for ancestor in above):
+        return path
+    for step, child in _steps(value):
+        found = _cycle(child, join_paths(path, step), (*above, value))
+        if found is not None:
+            return found
+    return None
+
+
+def _steps(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(field_path(str(key)), child) for key, child in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", child) for index, child in enumerate(value)]
+    return []

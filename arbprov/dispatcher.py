@@ -1,0 +1,296 @@
+"""One task's way through a provider, without any IO.
+
+`prepare` finds the action, reads and validates the payload and asks the limits; `perform` makes
+the call with the hooks around it, wherever an executor runs it; `finish` writes the envelope.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from arbprov._types import Clock, Handler, Hook
+from arbprov.actions import Action
+from arbprov.codec import dump, load_object, plain
+from arbprov.context import TaskContext
+from arbprov.errors import (
+    ActionNotFoundError,
+    InvalidPayloadError,
+    Problem,
+    RateLimited,
+    TaskError,
+    TaskTimeoutError,
+)
+from arbprov.hooks import TaskHooks
+from arbprov.limits import Limiter, LimitStack
+from arbprov.problems import Misfit
+from arbprov.redaction import redact, secrets_of
+from arbprov.responses import error_response
+from arbprov.task import ProviderResponse, Status, Task, TaskResult
+
+__all__ = ["Call", "Dispatcher", "Resolve", "Route"]
+
+
+class Resolve(Protocol):
+    """Awaits, for `Dispatcher.perform`, what a plain function returned, where that can be done."""
+
+    async def __call__(self, awaitable: Awaitable[Any], /) -> Any:
+        """Return what `awaitable` comes to."""
+        ...
+
+
+@attrs.frozen
+class Route:
+    """An action, with all that was compiled for it at start; None stands for unknown actions."""
+
+    action: Action | None
+    hooks: TaskHooks
+    limits: LimitStack
+    timeout: float
+    logger: logging.Logger = attrs.field(repr=False)
+    # Whether the call may block, and so belongs on a thread.
+    blocking: bool = True
+
+
+@attrs.define(eq=False)
+class Call:
+    """A task on its way: what is known of it so far."""
+
+    task: Task
+    route: Route
+    ctx: TaskContext
+    args: list[Any] = attrs.field(factory=list, repr=False)
+    kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    # What ended it, or will: then no handler runs, only the hooks that see results.
+    error: BaseException | None = None
+    tears_down: bool = True
+    # What a thread waits for on the loop, if it does: to be cancelled when time is up.
+    awaiting: Any = None
+
+
+@attrs.define
+class Dispatcher:
+    """Takes tasks to their actions and back.
+
+    Args:
+        provider: The provider's name.
+        routes: By action.
+        unknown: The route of the tasks whose action is not there.
+        limiter: Decides over the limits.
+        clock: Tells the time.
+        timezone: Of the envelope's `now`.
+        timezone_name: Of the envelope's `timezone`.
+        secrets: Texts that no result may hold, beside those of the task's account.
+    """
+
+    provider: str
+    routes: Mapping[str, Route]
+    unknown: Route
+    limiter: Limiter
+    clock: Clock
+    timezone: dt.tzinfo
+    timezone_name: str
+    secrets: Sequence[str] = attrs.field(default=(), repr=False)
+
+    # Before the call.
+
+    def prepare(self, task: Task) -> Call | TaskResult:
+        """Return the call that `task` asks for, or the result if it is refused."""
+        call = self._open(task)
+        try:
+            self._find(call)
+            self._read(call)
+            self._bind(call)
+            self._limit(call)
+        except Exception as error:
+            return self.refuse(call, error)
+        return call
+
+    def refuse(self, call: Call, error: BaseException) -> Call | TaskResult:
+        """End a call with `error`; return the call if hooks want to see that, else the result."""
+        call.error = error
+        hooks = call.route.hooks
+        if hooks.after or hooks.errorhandler(error) or (hooks.teardown and call.tears_down):
+            return call
+        return self.finish(call, error)
+
+    def expire(self, call: Call) -> Call | TaskResult:
+        """End a call whose time is up; what still runs of it sees ``ctx.cancelled``."""
+        call.ctx.cancelled = True
+        # A call of its own, since the first may never return; that one also tears down.
+        expired = attrs.evolve(call, ctx=attrs.evolve(call.ctx, cancelled=False), tears_down=False)
+        return self.refuse(expired, TaskTimeoutError(call.route.timeout))
+
+    def _open(self, task: Task) -> Call:
+        route = self.routes.get(task.action, self.unknown)
+        ctx = TaskContext(
+            id=task.id,
+            action=task.action,
+            deadline=self.clock.monotonic() + route.timeout,
+            logger=route.logger,
+            clock=self.clock,
+        )
+        return Call(task, route, ctx)
+
+    def _find(self, call: Call) -> None:
+        if call.route.action is None:
+            raise ActionNotFoundError(call.task.action, sorted(self.routes))
+
+    def _read(self, call: Call) -> None:
+        problems: list[Problem] = []
+        call.ctx.payload = _loaded(call.task.payload, "payload", problems)
+        call.ctx.account = _loaded(call.task.account, "account", problems)
+        if problems:
+            raise InvalidPayloadError(problems)
+
+    def _bind(self, call: Call) -> None:
+        assert call.route.action is not None  # `_find` has seen to it
+        call.args, call.kwargs = call.route.action.binding.bind(call.ctx)
+
+    def _limit(self, call: Call) -> None:
+        if not call.route.limits:
+            return
+        decision = self.limiter.acquire(call.route.limits, call.ctx)
+        call.ctx.limits = decision
+        if not decision.allowed:
+            raise decision.refusal()
+
+    # The call.
+
+    async def perform(self, call: Call, resolve: Resolve) -> TaskResult:
+        """Make the call, hooks included, and return its result, whatever happens in it.
+
+        Args:
+            call: What `prepare` returned.
+            resolve: Awaits what plain functions return; on a thread, it waits for the loop.
+        """
+        result = await self._answer(call, resolve)
+        if not call.ctx.cancelled:
+            result = await self._hooked(call, result, resolve)
+        return await self._torn_down(call, result, resolve)
+
+    async def _answer(self, call: Call, resolve: Resolve) -> TaskResult:
+        try:
+            if call.error is not None:
+                raise call.error
+            return self._result(call, await self._handle(call, resolve))
+        except BaseException as error:
+            return await self._mended(call, error, resolve)
+
+    async def _handle(self, call: Call, resolve: Resolve) -> Any:
+        for hook in call.route.hooks.before:
+            answer = await _run(resolve, hook, call.ctx)
+            if answer is not None:
+                return answer
+        assert call.route.action is not None  # `prepare` has found it
+        return await _run(resolve, call.route.action.handler, *call.args, **call.kwargs)
+
+    async def _mended(self, call: Call, error: BaseException, resolve: Resolve) -> TaskResult:
+        handler = call.route.hooks.errorhandler(error)
+        if handler is None or call.ctx.cancelled:
+            return self._error_result(call, error)
+        try:
+            return self._result(call, await _run(resolve, handler, error, call.ctx))
+        except BaseException as another:
+            return self._error_result(call, another)
+
+    async def _hooked(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
+        for hook in call.route.hooks.after:
+            try:
+                returned = await _run(resolve, hook, result, call.ctx)
+                result = self._checked(call, returned, hook)
+            except BaseException as error:
+                result = self._error_result(call, error)
+        return result
+
+    async def _torn_down(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
+        hooks = call.route.hooks.teardown if call.tears_down else ()
+        for hook in hooks:
+            try:
+                await _run(resolve, hook, call.error, call.ctx)
+            except BaseException as error:
+                result = self._error_result(call, error)
+        return result
+
+    def _checked(self, call: Call, returned: Any, hook: Hook) -> TaskResult:
+        if not isinstance(returned, TaskResult):
+            name = getattr(hook, "__qualname__", repr(hook))
+            raise TypeError(f"the after_task hook {name} returned no TaskResult")
+        return attrs.evolve(returned, task=call.task, data=plain(returned.data))
+
+    # After the call.
+
+    def finish(self, call: Call, outcome: TaskResult | BaseException) -> TaskResult:
+        """Return the result as it goes to the hub, with its envelope written."""
+        if isinstance(outcome, BaseException):
+            outcome = self._error_result(call, outcome)
+        return attrs.evolve(outcome, body=dump(self._envelope(outcome)))
+
+    def _envelope(self, result: TaskResult) -> dict[str, Any]:
+        now = self.clock.now()
+        return {
+            "status": result.status.value,
+            "message": result.message,
+            "data": {
+                "provider": self.provider,
+                "action": result.action,
+                "timezone": self.timezone_name,
+                "now": now.astimezone(self.timezone).isoformat(timespec="seconds"),
+                "now_utc": now.isoformat(timespec="seconds"),
+                "response": result.data,
+            },
+        }
+
+    def _result(self, call: Call, value: Any) -> TaskResult:
+        """Return what a handler returned as a result, in data that JSON can carry."""
+        if not isinstance(value, ProviderResponse):
+            value = ProviderResponse(Status.SUCCESS, data=value)
+        return TaskResult(call.task, value.status, value.message, plain(value.data))
+
+    def _error_result(self, call: Call, error: BaseException) -> TaskResult:
+        call.error = error
+        response = error_response(error)
+        secrets = [*secrets_of(call.ctx.account), *self.secrets]
+        return TaskResult(
+            call.task,
+            response.status,
+            redact(response.message, secrets),
+            _redacted(plain(response.data), secrets),
+        )
+
+    def traceback_of(self, call: Call) -> str:
+        """Return the traceback of what a call raised, fit for a log."""
+        assert call.error is not None
+        return redact(
+            "".join(traceback.format_exception(call.error)).rstrip(),
+            [*secrets_of(call.ctx.account), *self.secrets],
+        )
+
+
+async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
+    value = function(*args, **kwargs)
+    return await resolve(value) if inspect.isawaitable(value) else value
+
+
+def _loaded(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:
+    try:
+        return load_object(raw)
+    except Misfit as misfit:
+        problems += misfit.below(name)
+        return {}
+
+
+def _redacted(data: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(data, str):
+        return redact(data, secrets)
+    if isinstance(data, dict):
+        return {name: _redacted(item, secrets) for name, item in data.items()}
+    if isinstance(data, list):
+        return [_redacted(item, secrets) for item in data]
+    return data

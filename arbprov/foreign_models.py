@@ -1,0 +1,81 @@
+"""Structuring pydantic and msgspec models by their own rules, where those are installed.
+
+Neither is imported before a handler names one of its models.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from arbprov.errors import Problem
+from arbprov.problems import MISSING, Misfit, field_path, join_paths
+
+Hook = Callable[[Any, Any], Any]
+
+
+def is_pydantic_model(target: Any) -> bool:
+    """Tell whether `target` is a class of pydantic's."""
+    return isinstance(target, type) and hasattr(target, "__pydantic_validator__")
+
+
+def pydantic_hook(model: Any) -> Hook:
+    """Return the hook that has `model` validate itself, strictly."""
+    from pydantic import ValidationError
+
+    def structure(value: Any, _: Any) -> Any:
+        try:
+            # Strict Python input refuses "2026-03-20" as a date; strict JSON input takes it.
+            return model.__pydantic_validator__.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise Misfit([_pydantic_problem(one) for one in found])
+
+    return structure
+
+
+def _pydantic_problem(error: Any) -> Problem:
+    path = ""
+    for step in error["loc"]:
+        path = join_paths(path, f"[{step}]" if isinstance(step, int) else field_path(step))
+    missing = error["type"] == "missing"
+    return Problem(path, MISSING if missing else error["msg"])
+
+
+def is_msgspec_struct(target: Any) -> bool:
+    """Tell whether `target` is a struct of msgspec's."""
+    return isinstance(target, type) and hasattr(target, "__struct_fields__")
+
+
+_MSGSPEC_PATH = re.compile(r"(?P<message>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+
+
+def msgspec_hook(struct: Any) -> Hook:
+    """Return the hook that has msgspec build `struct`; it reports its first problem only."""
+    import msgspec
+
+    def structure(value: Any, _: Any) -> Any:
+        try:
+            return msgspec.convert(value, struct, strict=True)
+        except msgspec.ValidationError as error:
+            text = str(error)
+        match = _MSGSPEC_PATH.fullmatch(text)
+        raise Misfit([Problem(match["path"], match["message"]) if match else Problem("", text)])
+
+    return structure
+
+
+def is_foreign_model(target: Any) -> bool:
+    """Tell whether `target` is a class of either."""
+    return is_pydantic_model(target) or is_msgspec_struct(target)
+
+
+def model_data(value: Any) -> Any:
+    """Return what JSON shows of a pydantic model or a msgspec struct."""
+    if is_pydantic_model(type(value)):
+        return value.model_dump(mode="json")
+    import msgspec
+
+    return msgspec.to_builtins(value)

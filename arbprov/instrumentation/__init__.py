@@ -1,0 +1,1 @@
+"""What lets one watch a provider at work."""

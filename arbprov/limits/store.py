@@ -1,0 +1,48 @@
+"""Where what was used of the limits is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from arbprov.limits.rate import Limit
+
+__all__ = ["Charge", "Headroom", "Store"]
+
+
+@attrs.frozen
+class Charge:
+    """What one call would take from one limit.
+
+    Args:
+        bucket: Whose quota it is: the limit's identity, and the key's hash.
+        limit: How much the bucket holds.
+        cost: How much the call takes.
+    """
+
+    bucket: str
+    limit: Limit
+    cost: int
+
+
+@attrs.frozen
+class Headroom:
+    """What is left in one bucket: `remaining` now, `wait_time` seconds until the cost fits."""
+
+    limit: Limit
+    remaining: int
+    wait_time: float
+
+
+class Store(Protocol):
+    """Keeps the buckets, and decides over several of them as one."""
+
+    def acquire(self, charges: Sequence[Charge]) -> list[Headroom]:
+        """Charge all of `charges`, or none if any of them has to wait, in one step.
+
+        Returns:
+            The headroom of each, after the charges if they were made.
+        """
+        ...

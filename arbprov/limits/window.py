@@ -1,0 +1,97 @@
+"""The exact rolling window: no period ever holds more than the limit. Pure.
+
+Admissions are kept as (time, cost), with the times rounded up to a thousandth of the period so
+that a key costs at most 1,001 entries. Rounding up can only delay, never admit too early.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import attrs
+
+from arbprov.limits.rate import Limit
+
+__all__ = ["RollingWindow"]
+
+_STEPS = 1000
+
+
+@attrs.define
+class RollingWindow:
+    """What one key has used of one limit. Times are in seconds and never go back."""
+
+    limit: Limit
+    used: int = 0
+    # [step, cost]: a step is a thousandth of the period.
+    _entries: deque[list[int]] = attrs.field(factory=deque, init=False)
+    # When all that was admitted would be through at an even pace.
+    _paced_until: float = attrs.field(default=-math.inf, init=False)
+
+    def wait_time(self, now: float, cost: int) -> float:
+        """Return the seconds until `cost` would be admitted; 0 if it is now."""
+        self._expire(now)
+        return max(self._wait_for_room(now, cost), self._wait_for_pace(now, cost))
+
+    def add(self, now: float, cost: int) -> None:
+        """Charge `cost`, which `wait_time` has admitted."""
+        step = self._step(now)
+        if self._entries and self._entries[-1][0] >= step:
+            self._entries[-1][1] += cost
+        else:
+            self._entries.append([step, cost])
+        self.used += cost
+        self._paced_until = max(self._paced_until, now) + cost * self._interval
+
+    def remaining(self, now: float) -> int:
+        """Return how much is left right now."""
+        self._expire(now)
+        return self.limit.amount - self.used
+
+    def is_idle(self, now: float) -> bool:
+        """Tell whether nothing is remembered any more."""
+        self._expire(now)
+        return not self._entries
+
+    def _step(self, now: float) -> int:
+        step = math.ceil(now * _STEPS / self.limit.period)
+        # A float may have rounded the quotient down to a whole number.
+        return step if self._end(step) >= now + self.limit.period else step + 1
+
+    def _end(self, step: int) -> float:
+        """Return when an admission at `step` leaves the window."""
+        return (step + _STEPS) * self.limit.period / _STEPS
+
+    def _expire(self, now: float) -> None:
+        while self._entries and self._end(self._entries[0][0]) <= now:
+            self.used -= self._entries.popleft()[1]
+
+    def _wait_for_room(self, now: float, cost: int) -> float:
+        lacking = self.used + cost - self.limit.amount
+        if lacking <= 0:
+            return 0.0
+        for step, entry_cost in self._entries:
+            lacking -= entry_cost
+            if lacking <= 0:
+                return _until(now, self._end(step))
+        raise ValueError(f"a cost of {cost} never fits into {self.limit}")
+
+    def _wait_for_pace(self, now: float, cost: int) -> float:
+        """Return the wait that spreads calls evenly (the GCRA of ATM, with `burst` as its slack)."""
+        if self.limit.burst is None:
+            return 0.0
+        ready = self._paced_until + (cost - self.limit.burst) * self._interval
+        return _until(now, ready) if ready > now else 0.0
+
+    @property
+    def _interval(self) -> float:
+        return self.limit.period / self.limit.amount
+
+
+def _until(now: float, then: float) -> float:
+    """Return the least wait after which a clock at `now` shows `then` or later."""
+    wait = then - now
+    while now + wait < then:
+        wait = math.nextafter(wait, math.inf)
+    return wait

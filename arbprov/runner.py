@@ -1,0 +1,115 @@
+"""Runs a worker in an event loop of its own, until a signal or a stop ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from arbprov.config import Config
+from arbprov.dispatcher import Dispatcher
+from arbprov.errors import ConfigurationError
+from arbprov.grpc_hub import GrpcHub
+from arbprov.hooks import Hooks
+from arbprov.instrumentation.logs import ensure_handler
+from arbprov.stopping import StopSwitch
+from arbprov.worker import Worker, WorkerSettings
+
+__all__ = ["run_provider"]
+
+logger = logging.getLogger("arbprov")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# What still runs when the loop closes is cancelled, and then waited for no longer than this.
+_LAST_WAIT = 0.5
+
+
+def run_provider(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch) -> None:
+    """Work until `stop` is turned or a signal comes; see `ProviderApp.run` for what it raises."""
+    ensure_handler()
+    _refuse_running_loop()
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(_work(config, dispatcher, hooks, stop))
+    finally:
+        _close(loop)
+
+
+def _refuse_running_loop() -> None:
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise ConfigurationError(
+            "app.run() has an event loop of its own, and one runs in this thread already; "
+            "call it in a thread: await asyncio.to_thread(app.run)"
+        )
+
+
+async def _work(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch) -> None:
+    loop = asyncio.get_running_loop()
+    worker = Worker(dispatcher, _hub(config), hooks, _settings(config, dispatcher))
+    logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
+    with stop.heard_by(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(stop.turn):
+        await worker.run()
+    logger.info("provider %r has stopped", config.name)
+
+
+def _hub(config: Config) -> GrpcHub:
+    return GrpcHub(
+        config.hub_url,
+        provider=config.name,
+        auth_token=config.auth_token,
+        poll_timeout=config.poll_timeout,
+        submit_timeout=config.submit_timeout,
+    )
+
+
+def _settings(config: Config, dispatcher: Dispatcher) -> WorkerSettings:
+    return WorkerSettings(
+        concurrency=config.concurrency,
+        drain_timeout=config.drain_timeout,
+        start_timeout=config.start_timeout,
+        longest_timeout=max(
+            (route.timeout for route in dispatcher.routes.values()),
+            default=config.execution_timeout,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], object]) -> Iterator[None]:
+    """Have the first signal stop gracefully and the second end the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            os._exit(1)
+        received.append(number)
+        logger.info("%s: finishing what is begun; again to exit now", signal.Signals(number).name)
+        # Not from here: the lock of what stops may be held by the code that was interrupted.
+        threading.Thread(target=stop, daemon=True).start()
+
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    # Not as `asyncio.run` does it, which waits for ever for a task that ignores its cancelling.
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_LAST_WAIT))
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.close()

@@ -1,0 +1,191 @@
+"""Testing a provider without a hub, a network or waiting.
+
+>>> from arbprov import ProviderApp
+>>> app = ProviderApp("weather")
+>>> @app.action
+... @app.rate_limit("1/hour")
+... def forecast(city: str) -> dict:
+...     return {"city": city}
+>>> client = app.test_client()
+>>> client.call("forecast", {"city": "Paris"}).data
+{'city': 'Paris'}
+>>> client.call("forecast", {"city": "Paris"}).status
+<Status.LIMIT: 'limit'>
+>>> client.clock.advance(3601)
+>>> client.call("forecast", {}).problems
+[{'path': 'city', 'message': 'required field is missing'}]
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from arbprov._types import Clock, Hook
+from arbprov.codec import dump, plain
+from arbprov.dispatcher import Call, Dispatcher, Resolve
+from arbprov.errors import TaskError
+from arbprov.hooks import Hooks
+from arbprov.task import Task, TaskResult
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["TestClient", "VirtualClock"]
+
+Data = Mapping[str, Any] | bytes | None
+
+
+class VirtualClock:
+    """A clock that stands still until somebody advances it.
+
+    Args:
+        start: The wall clock's time at the beginning, aware.
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)) -> None:
+        self._start = start.astimezone(timezone.utc)
+        self._elapsed = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass.
+
+        Raises:
+            ValueError: They are negative; time only ever grows.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"time only ever grows, so it can't advance by {seconds!r} s")
+        self._elapsed += seconds
+
+    def monotonic(self) -> float:
+        """Return the seconds that have passed."""
+        return self._elapsed
+
+    def now(self) -> datetime:
+        """Return the wall clock's time in UTC."""
+        return self._start + timedelta(seconds=self._elapsed)
+
+
+class TestClient:
+    """Runs the actions of an app, as `ProviderApp.test_client` returns it.
+
+    It is the real dispatcher, with JSON both ways. Used with ``with``, it runs the startup and
+    shutdown hooks, and all its calls share one event loop.
+
+    Attributes:
+        clock: The time that limits, timeouts and envelopes see.
+        raise_errors: Whether a handler's exception comes through, rather than its error result.
+    """
+
+    __test__ = False
+
+    def __init__(self, make_dispatcher: Callable[[Clock], Dispatcher], hooks: Hooks) -> None:
+        self.clock = VirtualClock()
+        self.raise_errors = False
+        self._dispatcher = make_dispatcher(self.clock)
+        self._hooks = hooks
+        self._ids = itertools.count(1)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def call(
+        self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
+    ) -> TaskResult:
+        """Run an action, ``async`` or not, and return its result.
+
+        Args:
+            action: Its name.
+            payload: A mapping that becomes JSON, or the bytes of a task as they are.
+            account: The same.
+            id: The task's id; numbered, if not given.
+
+        Raises:
+            RuntimeError: An event loop runs here; use `acall`.
+            Exception: The handler's, with `raise_errors`.
+        """
+        # Nothing suspends: `_wait` sees to all that has to be awaited.
+        return _finished(self._run(self._task(action, payload, account, id), self._wait))
+
+    async def acall(
+        self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
+    ) -> TaskResult:
+        """Run an action in the running event loop; see `call`."""
+        return await self._run(self._task(action, payload, account, id), _await)
+
+    def __enter__(self) -> TestClient:
+        import asyncio
+
+        self._loop = asyncio.new_event_loop()
+        self._run_hooks(self._hooks.on_startup)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._loop is not None
+        try:
+            self._run_hooks(self._hooks.on_shutdown)
+        finally:
+            self._loop.close()
+            self._loop = None
+
+    def _run_hooks(self, hooks: list[Hook]) -> None:
+        for hook in hooks:
+            value = hook()
+            if inspect.isawaitable(value):
+                _finished(self._wait(value))
+
+    def _task(self, action: str, payload: Data, account: Data, id: str | None) -> Task:
+        number = f"test-{next(self._ids)}" if id is None else id
+        return Task(number, action, _encoded(payload), b"" if account is None else _encoded(account))
+
+    async def _run(self, task: Task, resolve: Resolve) -> TaskResult:
+        call = self._dispatcher.prepare(task)
+        if isinstance(call, Call):
+            call = await self._called(call, resolve)
+        return attrs.evolve(call, data=call.envelope["data"]["response"])
+
+    async def _called(self, call: Call, resolve: Resolve) -> TaskResult:
+        result = await self._dispatcher.perform(call, resolve)
+        if self.clock.monotonic() > call.ctx.deadline:
+            expired = self._dispatcher.expire(call)
+            return expired if isinstance(expired, TaskResult) else await self._called(expired, resolve)
+        if self.raise_errors and call.error and not isinstance(call.error, TaskError):
+            raise call.error
+        return self._dispatcher.finish(call, result)
+
+    async def _wait(self, awaitable: Awaitable[Any], /) -> Any:
+        import asyncio
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            run = asyncio.run if self._loop is None else self._loop.run_until_complete
+            return run(_await(awaitable))
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        raise RuntimeError("an event loop runs here already; use `await client.acall(...)`")
+
+
+async def _await(awaitable: Awaitable[Any], /) -> Any:
+    return await awaitable
+
+
+def _finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return finished.value
+    raise AssertionError("a call of the test client has suspended")
+
+
+def _encoded(data: Data) -> bytes:
+    return data if isinstance(data, bytes) else dump(plain({} if data is None else data)).encode()

@@ -1,0 +1,332 @@
+"""The worker: polls, runs, submits, and stops without losing what it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import attrs
+
+from arbprov._types import Hook
+from arbprov.backoff import Backoff
+from arbprov.dispatcher import Call, Dispatcher
+from arbprov.errors import (
+    AuthenticationError,
+    HubConnectionError,
+    HubError,
+    ProviderError,
+    TaskError,
+    TaskTimeoutError,
+)
+from arbprov.executors import Executor, ThreadPool
+from arbprov.hooks import Hooks
+from arbprov.hub import Hub, Pause
+from arbprov.outbox import Outbox
+from arbprov.polling import PollGate
+from arbprov.task import Task, TaskResult
+
+__all__ = ["Worker", "WorkerSettings"]
+
+logger = logging.getLogger("arbprov")
+
+# Pauses between polls, in seconds: of a hub that has nothing, and of one in trouble.
+_IDLE = (0.025, 1.0)
+_TROUBLE = (0.5, 10.0)
+# A token may be in the middle of a rotation, but not for longer.
+_REFUSED_FOR = 60.0
+# For the hooks that see a timeout; the result waits for them no longer.
+_HOOKS_GRACE = 1.0
+# Of the drain, for what comes after the last task: shutdown hooks, closing.
+_CLOSING = 0.5
+
+
+@attrs.frozen(kw_only=True)
+class WorkerSettings:
+    """What a worker keeps to; times are in seconds.
+
+    Args:
+        concurrency: Tasks in flight at once.
+        drain_timeout: How long a stop may take.
+        start_timeout: How long the hub may stay away at the start.
+        longest_timeout: The longest that any handler may run.
+    """
+
+    concurrency: int
+    drain_timeout: float
+    start_timeout: float
+    longest_timeout: float
+
+
+class Worker:
+    """Brings tasks from a hub to a dispatcher and the results back.
+
+    It belongs to the event loop that runs when it is made.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, hub: Hub, hooks: Hooks, settings: WorkerSettings
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._hub = hub
+        self._hooks = hooks
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPool(self._loop, "arbprov")
+        self._executor = Executor(dispatcher, self._threads)
+        self._gate = PollGate(settings.concurrency, Backoff(*_IDLE))
+        self._outbox = Outbox(hub, self._refused, self._trouble)
+        self._contact = _Contact(self._loop.time(), settings.start_timeout)
+        self._trouble_pause = Backoff(*_TROUBLE)
+        self._stopping: asyncio.Future[None] = self._loop.create_future()
+        self._failure: BaseException | None = None
+        self._polling: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> None:
+        """Work until `stop`, and then until all that was begun is done and sent.
+
+        Raises:
+            HubConnectionError: The hub was not reached within the start's budget.
+            AuthenticationError: The hub refuses the token.
+            ProviderError: Something could not be finished in the time that a stop may take.
+        """
+        try:
+            await _run_hooks(self._hooks.on_startup)
+            await self._serve()
+        finally:
+            await self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Stop polling, finish what is in flight, and let `run` return."""
+        self._gate.close()
+        if not self._stopping.done():
+            self._stopping.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self.stop()
+
+    async def _serve(self) -> None:
+        slots = {self._loop.create_task(self._slot()) for _ in range(self._settings.concurrency)}
+        for slot in slots:
+            slot.add_done_callback(self._watch)
+        await self._stopping
+        await self._drain(slots)
+
+    async def _drain(self, slots: set[asyncio.Task[None]]) -> None:
+        patience = max(0.0, self._settings.drain_timeout - _CLOSING)
+        # A poll that the hub holds may bring a task yet, which needs time to run.
+        reserve = min(patience / 2, self._settings.longest_timeout + 1.0)
+        pending = await _wait(slots, patience - reserve)
+        for slot in pending & self._polling:
+            slot.cancel()
+        pending = await _wait(pending, reserve)
+        for slot in pending:
+            slot.cancel()
+        await _wait(pending, _CLOSING)
+        self._report(pending)
+
+    def _report(self, unfinished: set[asyncio.Task[None]]) -> None:
+        lost = sorted(self._outbox.undelivered)
+        if lost or unfinished:
+            self._fail(
+                ProviderError(
+                    f"stopped after {self._settings.drain_timeout:g} s with {len(unfinished)} "
+                    f"tasks unfinished; results that the hub never took: {lost}"
+                )
+            )
+
+    async def _close(self) -> None:
+        try:
+            await _run_hooks(self._hooks.on_shutdown)
+        finally:
+            self._threads.close()
+            await self._hub.close()
+
+    def _watch(self, task: asyncio.Task[Any]) -> None:
+        """Let nothing end unnoticed: an error that nobody expected ends the worker."""
+        self._background.discard(task)
+        self._polling.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    # One slot: one task after the other.
+
+    async def _slot(self) -> None:
+        while await self._gate.enter():
+            task = await self._poll()
+            if task is not None:
+                await self._work(task)
+
+    async def _poll(self) -> Task | None:
+        slot = asyncio.current_task()
+        assert slot is not None
+        self._polling.add(slot)
+        began = self._loop.time()
+        try:
+            answer = await self._hub.fetch()
+        except HubError as error:
+            self._gate.pause(self._contact.limited(self._trouble_pause.next(), self._loop.time()))
+            self._trouble(error)
+            return None
+        finally:
+            self._polling.discard(slot)
+        self._reached()
+        return self._sort(answer, self._loop.time() - began)
+
+    def _sort(self, answer: Task | Pause | None, held: float) -> Task | None:
+        if isinstance(answer, Pause):
+            logger.info("the hub asks for no polls for %g s", answer.seconds)
+            self._gate.pause(answer.seconds)
+            return None
+        if answer is None:
+            self._gate.nothing(held)
+        else:
+            self._gate.found()
+        return answer
+
+    async def _work(self, task: Task) -> None:
+        call = self._dispatcher.prepare(task)
+        if isinstance(call, TaskResult):
+            _log(call)
+            await self._outbox.deliver(call)
+            return
+        future = self._executor.start(call)
+        result = await self._outcome(call, future)
+        _log(result)
+        await self._outbox.deliver(result)
+        if not future.done():
+            # A handler that outlives its deadline keeps its slot, or they would pile up.
+            await asyncio.wait([future, self._stopping], return_when=asyncio.FIRST_COMPLETED)
+
+    async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
+        await asyncio.wait([future], timeout=call.route.timeout)
+        if not future.done():
+            return await self._expired(call, future)
+        result = self._dispatcher.finish(call, _ended(future))
+        if call.error is not None and not isinstance(call.error, TaskError):
+            logger.error(
+                "task %r of action %r failed\n%s",
+                result.id,
+                result.action,
+                self._dispatcher.traceback_of(call),
+            )
+        return result
+
+    async def _expired(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
+        expired = self._dispatcher.expire(call)
+        self._executor.abandon(call, future)
+        future.add_done_callback(functools.partial(_log_late, call))
+        if isinstance(expired, TaskResult):
+            return expired
+        hooks = self._executor.start(expired)
+        await asyncio.wait([hooks], timeout=_HOOKS_GRACE)
+        if hooks.done():
+            return self._dispatcher.finish(expired, _ended(hooks))
+        self._executor.abandon(expired, hooks)
+        return self._dispatcher.finish(expired, TaskTimeoutError(call.route.timeout))
+
+    # The hub's side.
+
+    def _reached(self) -> None:
+        self._trouble_pause.reset()
+        if self._contact.reached():
+            logger.info("connected to the hub")
+            self._in_background(_run_hooks(self._hooks.on_connect))
+
+    def _trouble(self, error: HubError) -> None:
+        if self._contact.lost():
+            logger.warning("lost the hub, trying again until it is back: %s", error)
+            self._in_background(_run_hooks(self._hooks.on_disconnect, error))
+        verdict = self._contact.verdict(error, self._loop.time())
+        if verdict is not None:
+            self._fail(verdict)
+
+    def _refused(self, result: TaskResult, error: HubError) -> None:
+        self._in_background(_run_hooks(self._hooks.on_submit_failed, result, error))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._watch)
+
+
+class _Contact:
+    """Whether the hub is there, and when to give it up: never, once it was reached."""
+
+    def __init__(self, began: float, start_timeout: float) -> None:
+        self._gives_up_at = began + start_timeout
+        self._start_timeout = start_timeout
+        self._ever = False
+        self._now = False
+        self._refused_since: float | None = None
+
+    def reached(self) -> bool:
+        """Note an answer; return whether the hub was away before."""
+        was_away = not self._now
+        self._ever = self._now = True
+        self._refused_since = None
+        return was_away
+
+    def lost(self) -> bool:
+        """Note an error; return whether the hub was there before."""
+        was_there, self._now = self._now, False
+        return was_there
+
+    def limited(self, pause: float, now: float) -> float:
+        """Return a pause that does not reach beyond the start's budget."""
+        return pause if self._ever else min(pause, max(0.0, self._gives_up_at - now))
+
+    def verdict(self, error: HubError, now: float) -> HubError | None:
+        """Return what to end with, if it is time to."""
+        if isinstance(error, AuthenticationError):
+            self._refused_since = self._refused_since or now
+            given_up = not self._ever or now - self._refused_since >= _REFUSED_FOR
+            return error if given_up else None
+        if self._ever or now < self._gives_up_at:
+            return None
+        return HubConnectionError(
+            f"not reached within {self._start_timeout:g} s, last error: {error}; "
+            f"is HUB_GRPC_URL right, and does the hub run?"
+        )
+
+
+async def _run_hooks(hooks: Sequence[Hook], *arguments: Any) -> None:
+    for hook in hooks:
+        value = hook(*arguments)
+        if inspect.isawaitable(value):
+            await value
+
+
+async def _wait(tasks: set[asyncio.Task[None]], timeout: float) -> set[asyncio.Task[None]]:
+    """Return the tasks that are not done after `timeout` seconds."""
+    if not tasks:
+        return tasks
+    return (await asyncio.wait(tasks, timeout=timeout))[1]
+
+
+def _ended(future: asyncio.Future[TaskResult]) -> TaskResult | BaseException:
+    try:
+        return future.result()
+    except BaseException as error:
+        return error
+
+
+def _log(result: TaskResult) -> None:
+    logger.info("task %r of action %r: %s", result.id, result.action, result.status.value)
+
+
+def _log_late(call: Call, future: asyncio.Future[TaskResult]) -> None:
+    if not future.cancelled() and not isinstance(call.error, asyncio.CancelledError):
+        logger.warning(
+            "task %r of action %r ended after its timeout of %g s; that result is dropped",
+            call.task.id,
+            call.task.action,
+            call.route.timeout,
+        )
