@@ -43,8 +43,8 @@ class Action:
     def is_async(self) -> bool:
         """Whether the handler is an ``async def`` or an object whose ``__call__`` is one."""
         inner = inspect.unwrap(self.handler)
-        call = getattr(type(inner), "__call__", None)
-        return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(call)
+        of_class = vars(type(inner)).get("__call__")
+        return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(of_class)
 
 
 def first_line(handler: Handler) -> str:

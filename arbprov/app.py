@@ -11,7 +11,7 @@ from arbprov.clock import SystemClock
 from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
-from arbprov.hooks import Hooks, TaskHooks
+from arbprov.hooks import TaskHooks
 from arbprov.limits import Limit, Limiter, MemoryStore, RateLimit
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
@@ -192,11 +192,11 @@ class ProviderApp(Scaffold):
         timeout = None if action is None else action.timeout
         return Route(
             action=action,
-            hooks=TaskHooks.compile(self._hooks, blueprint and blueprint._hooks),
+            hooks=TaskHooks.compile(self._hooks, blueprint._hooks if blueprint else None),
             limits=limiter.compile(
                 self._limits_of(action, blueprint),
                 action=name,
-                blueprint=blueprint and blueprint.name,
+                blueprint=blueprint.name if blueprint else None,
             ),
             timeout=timeout or self.config.execution_timeout,
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),

@@ -7,6 +7,7 @@ parameter that the payload fills; cattrs structures payloads into it.
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -212,7 +213,7 @@ class _Compiler:
         return attrs.make_class("Payload", fields, kw_only=True, frozen=True)
 
     def _rest_source(self, rest: str) -> Source:
-        structure = self._hook(rest, dict[str, self.types[rest]])  # type: ignore[misc]
+        structure = self._hook(rest, types.GenericAlias(dict, (str, self.types[rest])))
         names = set(self.parameters)
 
         def source(ctx: TaskContext, values: dict[str, Any]) -> None:
@@ -256,9 +257,7 @@ def _as_mapping(structured: Any, names: list[str]) -> Mapping[str, Any]:
     return {name: getattr(structured, name) for name in names}
 
 
-def _reporting(
-    source: Callable[[TaskContext, dict[str, Any]], None], path: str = ""
-) -> Source:
+def _reporting(source: Callable[[TaskContext, dict[str, Any]], None], path: str = "") -> Source:
     """Have `source` report what does not fit, so that the other sources report theirs as well."""
 
     def reporting(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:

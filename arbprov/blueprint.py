@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from arbprov._types import Handler
 from arbprov.errors import ConfigurationError
-from arbprov.limits import Limit, RateLimit, declare
+from arbprov.limits import Limit, RateLimit, Scope, declare
 from arbprov.scaffold import Scaffold
 
 __all__ = ["Blueprint"]
@@ -40,11 +42,11 @@ class Blueprint(Scaffold):
     def __repr__(self) -> str:
         return f"<Blueprint {self.name!r}>"
 
-    def _action_name(self, handler: Handler, name: str | None) -> str:
+    def _action_name(self, handler: Handler, name: Any) -> str:
         return self.prefix + super()._action_name(handler, name)
 
 
-def shared_limits(limit: str | Limit | None, scope: str, owner: str) -> tuple[RateLimit, ...]:
+def shared_limits(limit: str | Limit | None, scope: Scope, owner: str) -> tuple[RateLimit, ...]:
     """Return the limits that all actions of an app or a blueprint share."""
     if limit is None:
         return ()

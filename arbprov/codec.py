@@ -23,7 +23,7 @@ import attrs
 
 from arbprov.errors import Problem
 from arbprov.foreign_models import is_foreign_model, model_data
-from arbprov.problems import Misfit, field_path, json_kind, join_paths, type_name
+from arbprov.problems import Misfit, field_path, join_paths, json_kind, type_name
 
 # Deep enough for any honest document, and far from the interpreter's recursion limit.
 MAX_DEPTH = 100

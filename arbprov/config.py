@@ -95,9 +95,7 @@ _FROM_TEXT = Converter()
 _FROM_ARGUMENTS = make_converter()
 
 
-def load_config(
-    arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None
-) -> Config:
+def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
     """Return the settings; an argument of None is one that was not given.
 
     Raises:
@@ -136,6 +134,7 @@ def _checked(field: attrs.Attribute[Any], origin: str, value: Any) -> Any:
     shown = f" {value!r}" if field.repr else ""
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{origin} is blank; set it, or remove it for the default")
+    assert field.type is not None
     converter = _FROM_TEXT if origin.isupper() else _FROM_ARGUMENTS
     try:
         converted = converter.structure(value, field.type)

@@ -141,7 +141,9 @@ _ISO_TIME = re.compile(_TIME, re.ASCII)
 _ISO_DATETIME = re.compile(rf"{_DATE}(?:[T ]{_TIME})?", re.ASCII)
 
 
-def _iso(pattern: re.Pattern[str], parse: Callable[[str], Any], example: str) -> Callable[[Any], Any]:
+def _iso(
+    pattern: re.Pattern[str], parse: Callable[[str], Any], example: str
+) -> Callable[[Any], Any]:
     name = f"an ISO 8601 {parse.__self__.__name__}"  # type: ignore[attr-defined]
 
     def check(value: Any) -> Any:

@@ -10,7 +10,7 @@ import datetime as dt
 import inspect
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -23,8 +23,6 @@ from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
     Problem,
-    RateLimited,
-    TaskError,
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks

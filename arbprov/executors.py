@@ -65,7 +65,9 @@ class ThreadPool:
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
 
-    def _settle(self, future: asyncio.Future[Any], outcome: tuple[Any, BaseException | None]) -> None:
+    def _settle(
+        self, future: asyncio.Future[Any], outcome: tuple[Any, BaseException | None]
+    ) -> None:
         self._idle += 1
         value, error = outcome
         if future.cancelled():
@@ -95,7 +97,9 @@ class Executor:
         """Begin a call and return the future of its result; to cancel that is to give up on it."""
         if not call.route.blocking:
             return self._loop.create_task(self._dispatcher.perform(call, _on_loop))
-        return self._threads.run(lambda: _drive(self._dispatcher.perform(call, self._from_thread(call))))
+        return self._threads.run(
+            lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
+        )
 
     def abandon(self, call: Call, future: asyncio.Future[TaskResult]) -> None:
         """Ask a call to end that nobody waits for any more; a plain function can't be forced."""

@@ -45,8 +45,9 @@ class Misfit(Exception):
 
     def __init__(self, problems: str | Sequence[Problem]) -> None:
         super().__init__(problems)
-        whole = isinstance(problems, str)
-        self.problems = [Problem("", str(problems))] if whole else list(problems)
+        self.problems: list[Problem] = (
+            [Problem("", problems)] if isinstance(problems, str) else list(problems)
+        )
 
     @classmethod
     def of(cls, error: Exception) -> Misfit:

@@ -20,7 +20,11 @@ def secrets_of(account: Any) -> Iterator[str]:
     elif isinstance(account, list):
         for item in account:
             yield from secrets_of(item)
-    elif account is not None and not isinstance(account, bool) and len(text := str(account)) >= _SHORTEST:
+    elif (
+        account is not None
+        and not isinstance(account, bool)
+        and len(text := str(account)) >= _SHORTEST
+    ):
         yield text
 
 

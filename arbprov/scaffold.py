@@ -38,7 +38,16 @@ class Scaffold:
         forbid_extra: bool = False,
     ) -> Callable[[HandlerT], HandlerT]: ...
 
-    def action(self, name: Any = None, **options: Any) -> Any:
+    def action(
+        self,
+        name: str | Handler | None = None,
+        *,
+        description: str | None = None,
+        payload_schema: Any = None,
+        account_schema: Any = None,
+        timeout: float | None = None,
+        forbid_extra: bool = False,
+    ) -> Any:
         """Register a function as an action.
 
         Its signature is the payload's schema: a parameter takes the payload's field of its name,
@@ -57,9 +66,19 @@ class Scaffold:
             ConfigurationError: The name is taken, a parameter can't be filled from a payload, an
                 annotation can't be resolved, or the app has started.
         """
-        if callable(name):
-            return self._add_action(name, None, **options)
-        return lambda handler: self._add_action(handler, name, **options)
+
+        def register(handler: HandlerT) -> HandlerT:
+            return self._add_action(
+                handler,
+                name=None if handler is name else name,
+                description=description,
+                timeout=timeout,
+                payload_schema=payload_schema,
+                account_schema=account_schema,
+                forbid_extra=forbid_extra,
+            )
+
+        return register(name) if callable(name) else register
 
     def rate_limit(
         self,
@@ -94,9 +113,7 @@ class Scaffold:
         def attach(handler: HandlerT) -> HandlerT:
             self._check_setup(handler)
             try:
-                declared = declare(
-                    limit, key=key, name=name, scope=scope, cost=cost, burst=burst
-                )
+                declared = declare(limit, key=key, name=name, scope=scope, cost=cost, burst=burst)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
             return attach_limit(handler, declared)
@@ -152,10 +169,10 @@ class Scaffold:
     def _add_action(
         self,
         handler: HandlerT,
-        name: str | None,
         *,
-        description: str | None = None,
-        timeout: float | None = None,
+        name: Any,
+        description: str | None,
+        timeout: float | None,
         **binding: Any,
     ) -> HandlerT:
         self._check_setup(handler)
@@ -169,7 +186,7 @@ class Scaffold:
         self._actions.add(action)
         return handler
 
-    def _action_name(self, handler: Handler, name: str | None) -> str:
+    def _action_name(self, handler: Handler, name: Any) -> str:
         given = getattr(handler, "__name__", "") if name is None else name
         if not isinstance(given, str) or not given:
             raise ConfigurationError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from cattrs import Converter
 
-from arbprov.errors import ConfigurationError, Problem
+from arbprov.errors import ConfigurationError
 from arbprov.problems import (
     MISSING,
     Misfit,
@@ -78,7 +78,7 @@ def _compile_generic(written: Any, arguments: tuple[Any, ...], path: str) -> Any
         return written
     compiled = tuple(compile_schema(part, f"{path}[]") for part in arguments)
     if origin in (typing.Union, types.UnionType):
-        return typing.Union[compiled]
+        return typing.Union[compiled]  # noqa: UP007 - of a tuple, `|` has no form
     return types.GenericAlias(origin, compiled)
 
 

@@ -72,13 +72,9 @@ class ProviderResponse:
     message: str
     data: Any
 
-    def __init__(
-        self, status: Status | str, message: str | None = None, data: Any = None
-    ) -> None:
+    def __init__(self, status: Status | str, message: str | None = None, data: Any = None) -> None:
         chosen = _to_status(status)
-        self.__attrs_init__(  # type: ignore[attr-defined]
-            chosen, message or chosen.default_message, {} if data is None else data
-        )
+        self.__attrs_init__(chosen, message or chosen.default_message, {} if data is None else data)
 
 
 @attrs.frozen

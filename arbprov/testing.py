@@ -109,7 +109,10 @@ class TestClient:
             Exception: The handler's, with `raise_errors`.
         """
         # Nothing suspends: `_wait` sees to all that has to be awaited.
-        return _finished(self._run(self._task(action, payload, account, id), self._wait))
+        result: TaskResult = _finished(
+            self._run(self._task(action, payload, account, id), self._wait)
+        )
+        return result
 
     async def acall(
         self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
@@ -145,7 +148,9 @@ class TestClient:
 
     def _task(self, action: str, payload: Data, account: Data, id: str | None) -> Task:
         number = f"test-{next(self._ids)}" if id is None else id
-        return Task(number, action, _encoded(payload), b"" if account is None else _encoded(account))
+        return Task(
+            number, action, _encoded(payload), b"" if account is None else _encoded(account)
+        )
 
     async def _run(self, task: Task, resolve: Resolve) -> TaskResult:
         call = self._dispatcher.prepare(task)
@@ -157,7 +162,9 @@ class TestClient:
         result = await self._dispatcher.perform(call, resolve)
         if self.clock.monotonic() > call.ctx.deadline:
             expired = self._dispatcher.expire(call)
-            return expired if isinstance(expired, TaskResult) else await self._called(expired, resolve)
+            return (
+                expired if isinstance(expired, TaskResult) else await self._called(expired, resolve)
+            )
         if self.raise_errors and call.error and not isinstance(call.error, TaskError):
             raise call.error
         return self._dispatcher.finish(call, result)

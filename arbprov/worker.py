@@ -203,7 +203,8 @@ class Worker:
         await self._outbox.deliver(result)
         if not future.done():
             # A handler that outlives its deadline keeps its slot, or they would pile up.
-            await asyncio.wait([future, self._stopping], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [future, self._stopping]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
         await asyncio.wait([future], timeout=call.route.timeout)

@@ -63,9 +63,7 @@ class Limit:
 
     def __str__(self) -> str:
         """Return the limit as the grammar writes it."""
-        name, seconds = next(
-            (n, s) for n, s in _NAMES if self.period % s == 0 or n == "second"
-        )
+        name, seconds = next((n, s) for n, s in _NAMES if self.period % s == 0 or n == "second")
         count = self.period / seconds
         every = name if count == 1 else f"{count:g}{name[0]}"
         burst = "" if self.burst is None else f" burst {self.burst}"

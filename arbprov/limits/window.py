@@ -78,7 +78,7 @@ class RollingWindow:
         raise ValueError(f"a cost of {cost} never fits into {self.limit}")
 
     def _wait_for_pace(self, now: float, cost: int) -> float:
-        """Return the wait that spreads calls evenly (the GCRA of ATM, with `burst` as its slack)."""
+        """Return the wait that spreads calls evenly (ATM's GCRA, with `burst` as its slack)."""
         if self.limit.burst is None:
             return 0.0
         ready = self._paced_until + (cost - self.limit.burst) * self._interval
