@@ -15,7 +15,7 @@ from arbprov.hooks import TaskHooks
 from arbprov.limits import Limit, Limiter, MemoryStore, RateLimit
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
-from arbprov.testing import TestClient
+from arbprov.testing import TestClient, VirtualClock
 
 __all__ = ["ProviderApp"]
 
@@ -113,18 +113,36 @@ class ProviderApp(Scaffold):
         """
         return sorted((action for action, _ in self._owned()), key=lambda action: action.name)
 
-    def test_client(self) -> TestClient:
+    def limits_of(self, action: str) -> list[Limit]:
+        """Return all limits of an action: the app's, its blueprint's and its own.
+
+        Raises:
+            LookupError: There is no such action.
+        """
+        for one, owner in self._owned():
+            if one.name == action:
+                return [limit for d in self._limits_of(one, owner) for limit in d.limits]
+        raise LookupError(f"there is no action {action!r}")
+
+    def test_client(self, *, clock: VirtualClock | None = None) -> TestClient:
         """Return a client that runs actions here, with a virtual clock and without a network.
+
+        Args:
+            clock: Tells the time; one that begins with the year 2026, if not given.
 
         Raises:
             ConfigurationError: The app can't start as it is.
         """
-        return TestClient(self.dispatcher, self._hooks)
+        return TestClient(self.dispatcher, self._hooks, clock or VirtualClock())
 
-    def run(self) -> None:
+    def run(self, *, hub_url: str | None = None, auth_token: str | None = None) -> None:
         """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
 
         A second signal ends the process at once. Off the main thread, it takes no signals.
+
+        Args:
+            hub_url: The hub, before what the app was made with.
+            auth_token: Its token, likewise.
 
         Raises:
             ConfigurationError: The app can't start as it is.
@@ -135,6 +153,7 @@ class ProviderApp(Scaffold):
         # The test client must do without gRPC, and so must the import of arbprov.
         from arbprov.runner import run_provider
 
+        self.config = self.config.changed(hub_url=hub_url, auth_token=auth_token)
         if not self.config.auth_token:
             raise ConfigurationError(
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "

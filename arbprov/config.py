@@ -88,6 +88,16 @@ class Config:
         """The time zone itself."""
         return _zone(self.timezone)
 
+    def changed(self, **arguments: Any) -> Config:
+        """Return these settings with some changed; None leaves one as it is.
+
+        Raises:
+            ConfigurationError: A value makes no sense.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        checked = load_config(given, {})
+        return attrs.evolve(self, **{name: getattr(checked, name) for name in given})
+
 
 attrs.resolve_types(Config)
 _KINDS = {str: "text", int: "whole number", float: "number"}

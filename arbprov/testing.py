@@ -85,8 +85,10 @@ class TestClient:
 
     __test__ = False
 
-    def __init__(self, make_dispatcher: Callable[[Clock], Dispatcher], hooks: Hooks) -> None:
-        self.clock = VirtualClock()
+    def __init__(
+        self, make_dispatcher: Callable[[Clock], Dispatcher], hooks: Hooks, clock: VirtualClock
+    ) -> None:
+        self.clock = clock
         self.raise_errors = False
         self._dispatcher = make_dispatcher(self.clock)
         self._hooks = hooks

@@ -1,0 +1,33 @@
+"""The ``arbprov`` command. Data goes to stdout, messages to stderr."""
+
+from __future__ import annotations
+
+import click
+
+from arbprov._version import __version__
+from arbprov.cli.actions import actions
+from arbprov.cli.call import call
+from arbprov.cli.dev import dev
+from arbprov.cli.exits import ExitingGroup
+from arbprov.cli.hub import hub
+from arbprov.cli.invoke import invoke
+from arbprov.cli.run import run
+
+__all__ = ["main"]
+
+
+@click.group(
+    cls=ExitingGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 69 hub never reached, 77 token refused, "
+        "78 bad configuration."
+    ),
+)
+@click.version_option(__version__, "-V", "--version", message="arbprov %(version)s")
+def main() -> None:
+    """Run, try and inspect arbprov providers."""
+
+
+for command in (run, dev, hub, call, invoke, actions):
+    main.add_command(command)

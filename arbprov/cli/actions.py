@@ -1,0 +1,41 @@
+"""``arbprov actions``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import click
+
+from arbprov.actions import Action
+from arbprov.app import ProviderApp
+from arbprov.cli.targets import app_argument
+from arbprov.cli.texts import as_json
+
+__all__ = ["actions"]
+
+
+@click.command()
+@app_argument
+@click.option("--json", "machine", is_flag=True, help="Print JSON.")
+def actions(app: ProviderApp, machine: bool) -> None:
+    """List a provider's actions, with their parameters and limits."""
+    found = [_described(app, action) for action in app.actions()]
+    if machine:
+        click.echo(as_json(found))
+        return
+    for action in found:
+        click.echo(action["name"] + action["parameters"])
+        for line in (action["description"], *(f"at most {text}" for text in action["limits"])):
+            if line:
+                click.echo(f"    {line}")
+
+
+def _described(app: ProviderApp, action: Action) -> dict[str, Any]:
+    return {
+        "name": action.name,
+        "parameters": str(inspect.signature(action.handler)),
+        "description": action.description,
+        "timeout": action.timeout or app.config.execution_timeout,
+        "limits": [str(limit) for limit in app.limits_of(action.name)],
+    }

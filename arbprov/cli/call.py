@@ -1,0 +1,54 @@
+"""``arbprov call``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from arbprov.cli.hub import ADDRESS, token_option
+from arbprov.cli.outcome import end, json_option
+from arbprov.cli.texts import account_option, payload_argument
+
+__all__ = ["call"]
+
+
+@click.command()
+@click.argument("action")
+@payload_argument
+@account_option
+@click.option("--provider", default="", help="Who is to run it; anybody, if not given.")
+@click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--hub-url",
+    envvar="HUB_GRPC_URL",
+    metavar="HOST:PORT",
+    default=ADDRESS,
+    show_default=True,
+    show_envvar=True,
+    help="Where the bundled hub listens.",
+)
+@token_option
+@json_option
+def call(
+    action: str,
+    payload: dict[str, Any],
+    account: dict[str, Any],
+    provider: str,
+    timeout: float,
+    hub_url: str,
+    token: str,
+    whole: bool,
+) -> None:
+    """Have a provider run ACTION, through the bundled hub, and print what it returned.
+
+    PAYLOAD is a JSON object, @FILE with one, or - for stdin. Exits with 1 if the task ends as an
+    error or over a limit.
+    """
+    from arbprov.localhub import LocalHubClient
+
+    result = LocalHubClient(hub_url, token).call(
+        action, payload, account=account, provider=provider, timeout=timeout
+    )
+    end(json.loads(result.result), whole)

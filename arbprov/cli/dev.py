@@ -1,0 +1,124 @@
+"""``arbprov dev``: a hub, a provider that restarts when its files change, and tasks from a file."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from arbprov.cli.hub import ADDRESS, token_option
+from arbprov.cli.reloading import FileWatch
+from arbprov.cli.signals import interruption
+from arbprov.cli.targets import module_folder
+from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
+from arbprov.errors import ProviderError
+
+if TYPE_CHECKING:
+    from arbprov.localhub import LocalHub
+
+__all__ = ["dev"]
+
+# A stop waits for the poll that the hub holds, and nobody wants to wait long for a reload.
+_HOLD = 0.5
+_LOOK_EVERY = 0.3
+_PATIENCE = 30.0
+
+
+@click.command()
+@click.argument("target", metavar="MODULE[:APP]")
+@tasks_option
+@click.option("--json", "machine", is_flag=True, help="With --tasks: print envelopes, one a line.")
+@click.option("--reload/--no-reload", default=True, help="Restart when a .py file changes.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help=f"Where the hub listens: {ADDRESS}, and any free port with --tasks.",
+)
+@token_option
+def dev(
+    target: str,
+    tasks: list[Arguments] | None,
+    machine: bool,
+    reload: bool,
+    address: str | None,
+    token: str,
+) -> None:
+    """Run a provider together with the bundled hub, until Ctrl-C.
+
+    The provider works for this hub, whatever its own settings say. Call it from another terminal
+    with `arbprov call`.
+    """
+    from arbprov.localhub import LocalHub
+
+    address = address or (ADDRESS if tasks is None else "127.0.0.1:0")
+    with contextlib.ExitStack() as stack:
+        interrupted = stack.enter_context(interruption())
+        hub = stack.enter_context(LocalHub(address, token=token, hold=_HOLD))
+        command = stack.enter_context(_command(target, hub, quiet=tasks is not None))
+        if tasks is None:
+            click.echo(f"The hub listens on {hub.address}; Ctrl-C ends it.", err=True)
+            watch = FileWatch(module_folder(target)) if reload else None
+            _supervise(command, watch, interrupted)
+        else:
+            provider = stack.enter_context(_Provider(command))
+            run_tasks(hub, tasks, machine, lambda: interrupted.is_set() or provider.has_ended)
+
+
+@contextlib.contextmanager
+def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
+    # The token goes through a file: anybody may read the arguments of a process.
+    with tempfile.NamedTemporaryFile("w") as token:
+        token.write(hub.token)
+        token.flush()
+        command = [sys.executable, "-m", "arbprov", "run", target, "--hub-url", hub.address]
+        yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
+
+
+def _supervise(command: list[str], watch: FileWatch | None, interrupted: threading.Event) -> None:
+    """Run the provider again after each change, until the command is interrupted."""
+    while not interrupted.is_set():
+        with _Provider(command) as provider:
+            while not interrupted.wait(_LOOK_EVERY):
+                if watch is None and provider.has_ended:
+                    raise ProviderError("the provider has ended")
+                if watch and (changed := watch.changed()):
+                    click.echo(f"{changed} has changed, starting again.", err=True)
+                    break
+                if provider.ended_just_now():
+                    click.echo("The provider has ended; waiting for a change.", err=True)
+
+
+class _Provider:
+    """A provider in a process of its own."""
+
+    def __init__(self, command: list[str]) -> None:
+        # In a session of its own: Ctrl-C reaches this process only, and this one passes it on.
+        self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+        self._noted = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.poll() is not None
+
+    def ended_just_now(self) -> bool:
+        """Tell whether it has ended, once."""
+        noted, self._noted = self._noted, self.has_ended
+        return self._noted and not noted
+
+    def __enter__(self) -> _Provider:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,46 @@
+"""``arbprov invoke``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from arbprov.app import ProviderApp
+from arbprov.cli.outcome import end, json_option
+from arbprov.cli.targets import app_argument
+from arbprov.cli.texts import account_option, payload_argument
+from arbprov.clock import SystemClock
+from arbprov.testing import VirtualClock
+
+__all__ = ["invoke"]
+
+
+@click.command()
+@app_argument
+@click.argument("action")
+@payload_argument
+@account_option
+@json_option
+def invoke(
+    app: ProviderApp, action: str, payload: dict[str, Any], account: dict[str, Any], whole: bool
+) -> None:
+    """Run ACTION here, without a hub, and print what it returned.
+
+    All that happens to a task happens: validation, limits, hooks, the envelope. PAYLOAD is a JSON
+    object, @FILE with one, or - for stdin. Exits with 1 if it ends as an error or over a limit.
+    """
+    with app.test_client(clock=_RunningClock()) as client:
+        result = client.call(action, payload, account=account)
+    end(result.envelope, whole)
+
+
+class _RunningClock(VirtualClock):
+    """The machine's time, where a test would have one that stands still."""
+
+    def monotonic(self) -> float:
+        return SystemClock().monotonic()
+
+    def now(self) -> datetime:
+        return SystemClock().now()

@@ -1,0 +1,88 @@
+"""Finding the app that ``MODULE[:APP]`` names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import click
+
+from arbprov.app import ProviderApp
+from arbprov.cli.texts import names
+
+__all__ = ["app_argument", "load_app", "module_folder"]
+
+
+def _loaded(ctx: click.Context, param: click.Parameter, value: str) -> ProviderApp:
+    try:
+        return load_app(value)
+    except LookupError as error:
+        raise click.BadParameter(str(error.args[0]), ctx, param) from None
+
+
+app_argument = click.argument("app", metavar="MODULE[:APP]", callback=_loaded)
+
+
+def load_app(target: str) -> ProviderApp:
+    """Return the app that `target` names.
+
+    Raises:
+        LookupError: There is no such module, or no such app in it.
+    """
+    module_name, _, app_name = target.partition(":")
+    module = _import(module_name)
+    return _named(module, app_name) if app_name else _only(module)
+
+
+def module_folder(target: str) -> Path:
+    """Return the folder that a target's module is looked for in."""
+    module_name = target.partition(":")[0]
+    return Path(module_name).parent if module_name.endswith(".py") else Path()
+
+
+def _import(name: str) -> ModuleType:
+    sys.path.insert(0, str(module_folder(name).resolve()))
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise LookupError(f"there is no file {name}")
+        name = Path(name).stem
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # Only the module itself: one that it imports and misses is its own error.
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise LookupError(
+                f"there is no module {name!r} here; it is looked for as one would import it, "
+                f"or give the path of a .py file"
+            ) from None
+        raise
+
+
+def _named(module: ModuleType, name: str) -> ProviderApp:
+    found = getattr(module, name, None)
+    if not isinstance(found, ProviderApp):
+        raise LookupError(f"{module.__name__}.{name} is no ProviderApp; there {_there(module)}")
+    return found
+
+
+def _only(module: ModuleType) -> ProviderApp:
+    if isinstance(app := vars(module).get("app"), ProviderApp):
+        return app
+    apps = list(_apps(module).values())
+    if len(apps) != 1:
+        raise LookupError(
+            f"which app of {module.__name__} is meant? There {_there(module)}; "
+            f"say it as {module.__name__}:NAME"
+        )
+    return apps[0]
+
+
+def _apps(module: ModuleType) -> dict[str, ProviderApp]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, ProviderApp)}
+
+
+def _there(module: ModuleType) -> str:
+    found = sorted(_apps(module))
+    return f"is {names(found)}" if found else "is none"

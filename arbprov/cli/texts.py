@@ -1,0 +1,65 @@
+"""Reading JSON that was typed, and writing what people read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arbprov.codec import load_object
+from arbprov.problems import Misfit
+
+__all__ = ["account_option", "as_json", "names", "payload_argument", "summary"]
+
+
+def json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
+    """Return the JSON object that was typed: as text, as ``@FILE``, or as ``-`` for stdin."""
+    try:
+        return load_object(_bytes(value))
+    except OSError as error:
+        message = f"{value[1:]} can't be read: {error.strerror}"
+    except Misfit as misfit:
+        message = f'{misfit.problems[0].message}; write it like \'{{"city": "Paris"}}\''
+    raise click.BadParameter(message, ctx, param)
+
+
+payload_argument = click.argument(
+    "payload", metavar="[PAYLOAD]", default="{}", callback=json_object
+)
+account_option = click.option(
+    "--account",
+    metavar="JSON",
+    default="{}",
+    callback=json_object,
+    help="The account, like PAYLOAD; as @FILE it stays out of the shell's history.",
+)
+
+
+def _bytes(value: str) -> bytes:
+    if value == "-":
+        return sys.stdin.buffer.read()
+    return Path(value[1:]).read_bytes() if value.startswith("@") else value.encode()
+
+
+def as_json(data: Any) -> str:
+    """Return data as JSON that is good to read."""
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def names(found: Iterable[str]) -> str:
+    """Return names as a sentence has them: ``'a', 'b' and 'c'``."""
+    *first, last = map(repr, found)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def summary(status: str, message: str, data: Any) -> str:
+    """Return one line on how a task ended."""
+    if status == "success":
+        return json.dumps(data, ensure_ascii=False)
+    if status == "limit" and isinstance(data, dict) and "wait_time" in data:
+        return f"{message}: {data.get('limit')}, wait {data['wait_time']:.3g} s"
+    return message

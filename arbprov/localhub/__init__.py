@@ -1,0 +1,15 @@
+"""The bundled hub: a real gRPC hub on loopback, for development and tests.
+
+>>> from arbprov.localhub import LocalHub
+>>> with LocalHub() as hub:
+...     ticket = hub.put("forecast", {"city": "Paris"})
+...     # A provider with `hub_url=hub.address` and `auth_token=hub.token` would now run it.
+...     ticket.done
+False
+"""
+
+from arbprov.localhub.backlog import Backlog, BacklogFull, Submission, Ticket
+from arbprov.localhub.client import LocalHubClient
+from arbprov.localhub.server import LocalHub
+
+__all__ = ["Backlog", "BacklogFull", "LocalHub", "LocalHubClient", "Submission", "Ticket"]

@@ -1,0 +1,85 @@
+"""Calling an action through a bundled hub that runs in another process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+
+from arbprov.errors import AuthenticationError, HubConnectionError, HubError
+from arbprov.localhub.backlog import Submission
+
+__all__ = ["LocalHubClient"]
+
+# For the way there and back, beyond what the call itself may take.
+_TRAVEL = 5.0
+
+
+class LocalHubClient:
+    """Puts tasks into a bundled hub and waits for their results.
+
+    Args:
+        address: Where the hub listens.
+        token: The hub's token.
+    """
+
+    def __init__(self, address: str, token: str) -> None:
+        self._address = address
+        self._token = token
+
+    def call(
+        self,
+        action: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        account: Mapping[str, Any] | None = None,
+        provider: str = "",
+        timeout: float = 10.0,
+    ) -> Submission:
+        """Run an action and return its result.
+
+        Args:
+            action: Which action to run.
+            payload: Its payload.
+            account: Its account.
+            provider: Who is to run it; anybody, if not given.
+            timeout: Seconds to wait for the result.
+
+        Raises:
+            HubConnectionError: There is no bundled hub.
+            AuthenticationError: The token is wrong.
+            TimeoutError: No result came in time.
+            HubError: The hub has too much to do.
+        """
+        request = {
+            "token": self._token,
+            "action": action,
+            "payload": payload,
+            "account": account,
+            "provider": provider,
+            "timeout": timeout,
+        }
+        with grpc.insecure_channel(self._address) as channel:
+            method = channel.unary_unary("/arbprov.LocalHub/Call")
+            try:
+                answer = method(json.dumps(request).encode(), timeout=timeout + _TRAVEL)
+            except grpc.RpcError as error:
+                raise self._error(error) from None
+        return Submission(**json.loads(answer))
+
+    def _error(self, error: Any) -> Exception:
+        code, details = error.code(), error.details()
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return AuthenticationError(f"the hub at {self._address} refuses the token: {details}")
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return TimeoutError(details)
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return HubError(f"the hub at {self._address}: {details}")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return HubError(
+                f"the hub at {self._address} is not a bundled one (`arbprov hub`), and no other "
+                f"lets tasks be put in this way"
+            )
+        return HubConnectionError(f"the hub at {self._address}: {code.name}, {details}")
