@@ -113,7 +113,7 @@ class ProviderApp(Scaffold):
         """
         return sorted((action for action, _ in self._owned()), key=lambda action: action.name)
 
-    def limits_of(self, action: str) -> list[Limit]:
+    def limits_of(self, action: str) -> list[RateLimit]:
         """Return all limits of an action: the app's, its blueprint's and its own.
 
         Raises:
@@ -121,7 +121,7 @@ class ProviderApp(Scaffold):
         """
         for one, owner in self._owned():
             if one.name == action:
-                return [limit for d in self._limits_of(one, owner) for limit in d.limits]
+                return self._limits_of(one, owner)
         raise LookupError(f"there is no action {action!r}")
 
     def test_client(self, *, clock: VirtualClock | None = None) -> TestClient:

@@ -55,7 +55,7 @@ def _parse(raw: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise Misfit(f"not UTF-8: byte {error.start} can't be decoded") from None
     except json.JSONDecodeError as error:
-        raise Misfit(f"not JSON: {error.msg} at character {error.pos}") from None
+        raise Misfit(f"not JSON: {error.msg} (character {error.pos})") from None
     except ValueError:
         raise Misfit("holds an integer of more than 4,300 digits, which is too long") from None
     except RecursionError:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import attrs
 
 from arbprov.errors import ConfigurationError
-from arbprov.limits.keys import Key, check_key
+from arbprov.limits.keys import Key, check_key, describe_key
 from arbprov.limits.rate import Limit, parse_limits
 
 __all__ = ["RateLimit", "Scope", "declare"]
@@ -24,6 +24,10 @@ class RateLimit:
     name: str | None = None
     scope: Scope = "action"
     cost: int = 1
+
+    def __str__(self) -> str:
+        limits = "; ".join(map(str, self.limits))
+        return limits if self.key is None else f"{limits} per {describe_key(self.key)}"
 
 
 def declare(

@@ -57,7 +57,7 @@ def describe_key(key: Key) -> str:
     if callable(key):
         # Two lambdas have one name.
         return f"{getattr(key, '__qualname__', type(key).__qualname__)}@{id(key)}"
-    return repr(key)
+    return " and ".join(key) if isinstance(key, tuple) else str(key)
 
 
 def compile_key(key: Key, limit: str) -> Callable[[LimitedCall], str]:

@@ -1,0 +1,43 @@
+"""A provider with three actions. Run it, hub included, with the tasks of a file:
+
+    arbprov dev examples/quickstart.py --tasks examples/quickstart.jsonl
+"""
+
+import asyncio
+
+import attrs
+
+from arbprov import ProviderApp
+
+app = ProviderApp("quickstart")
+
+
+@attrs.frozen
+class Line:
+    article: str
+    quantity: int
+    price: float = 0.0
+
+
+@app.action
+def greet(name: str, greeting: str = "Hello") -> dict:
+    """Greet somebody."""
+    return {"text": f"{greeting}, {name}!"}
+
+
+@app.action
+def total(lines: list[Line]) -> dict:
+    """Add up an order."""
+    return {"total": sum(line.quantity * line.price for line in lines)}
+
+
+@app.action
+@app.rate_limit("2/minute", key="account.api_key")
+async def forecast(city: str, days: int = 3) -> dict:
+    """Forecast for a city, as an API with a quota for each account would give it."""
+    await asyncio.sleep(0.01)
+    return {"city": city, "days": days, "outlook": "sunny"}
+
+
+if __name__ == "__main__":
+    app.run()
