@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import attrs
+
 from arbprov._types import Clock
 from arbprov.actions import Action, ActionRegistry, attached_limits
 from arbprov.blueprint import Blueprint, shared_limits
@@ -153,13 +155,14 @@ class ProviderApp(Scaffold):
         # The test client must do without gRPC, and so must the import of arbprov.
         from arbprov.runner import run_provider
 
-        self.config = self.config.changed(hub_url=hub_url, auth_token=auth_token)
-        if not self.config.auth_token:
+        config = self.config.changed(hub_url=hub_url, auth_token=auth_token)
+        if not config.auth_token:
             raise ConfigurationError(
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
                 "or give ProviderApp an auth_token="
             )
-        run_provider(self.config, self.dispatcher(SystemClock()), self._hooks, self._stop)
+        dispatcher = attrs.evolve(self.dispatcher(SystemClock()), secrets=[config.auth_token])
+        run_provider(config, dispatcher, self._hooks, self._stop)
 
     def stop(self) -> None:
         """Do what SIGTERM does; any thread may call it, before or during `run`."""

@@ -1,6 +1,6 @@
 """Generate arbprov/_proto from hub.proto, or check that it is in step.
 
-    python protos/generate.py            write the files
+    python protos/generate.py --write    write the files
     python protos/generate.py --check    exit 1 and name what differs
 
 Needs grpcio-tools 1.65.5: its code runs on every protobuf runtime from 5.26 on,
@@ -40,7 +40,9 @@ def with_private_pool(code: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the files, or with --check compare them with what is committed."""
+    """Write the files, or compare them with what is committed."""
+    if arguments not in (["--write"], ["--check"]):
+        raise SystemExit(__doc__)
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
         fresh = {n: (Path(scratch) / "arbprov/_proto" / n).read_bytes() for n in NAMES}

@@ -1,0 +1,54 @@
+"""pytest fixtures for providers; they are there as soon as arbprov is installed.
+
+Define `provider_app` in a ``conftest.py``, as a fixture that returns your app, and take
+`provider_client` or `provider_hub` in your tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from arbprov.app import ProviderApp
+    from arbprov.localhub import LocalHub
+    from arbprov.testing import TestClient
+
+_STOP_WITHIN = 30.0
+
+
+@pytest.fixture
+def provider_app() -> ProviderApp:
+    """Return the app under test; to be defined by the project itself."""
+    raise pytest.UsageError(
+        "arbprov's fixtures need to know your app; put this into conftest.py:\n\n"
+        "    @pytest.fixture\n"
+        "    def provider_app():\n"
+        "        from your_module import app\n"
+        "        return app"
+    )
+
+
+@pytest.fixture
+def provider_client(provider_app: ProviderApp) -> Iterator[TestClient]:
+    """Yield a test client, with the app's startup and shutdown hooks run around the test."""
+    with provider_app.test_client() as client:
+        yield client
+
+
+@pytest.fixture
+def provider_hub(provider_app: ProviderApp) -> Iterator[LocalHub]:
+    """Yield a bundled hub, over real gRPC, that the app works for in a thread."""
+    from arbprov.localhub import LocalHub
+
+    with LocalHub(hold=0.1) as hub, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(provider_app.run, hub_url=hub.address, auth_token=hub.token)
+        try:
+            yield hub
+        finally:
+            provider_app.stop()
+            # What ended it is the test's to know.
+            running.result(_STOP_WITHIN)

@@ -1,0 +1,22 @@
+"""Runs the snippets of the documents and the docstrings."""
+
+import pytest
+from sybil import Sybil
+from sybil.evaluators.doctest import NUMBER
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.rest import DocTestParser
+
+pytest_plugins = ["pytester"]
+
+_documents = Sybil(
+    parsers=[PythonCodeBlockParser(doctest_optionflags=NUMBER), SkipParser()],
+    patterns=["*.md"],
+)
+_docstrings = Sybil(parsers=[DocTestParser()], pattern="*.py", path="arbprov")
+
+
+def pytest_collect_file(file_path, parent):
+    for sybil in (_documents, _docstrings):
+        if collected := sybil.pytest()(file_path, parent):
+            return collected
+    return None
