@@ -1,0 +1,68 @@
+"""A hub that plays a script, for the worker's tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from arbprov.hub import Pause
+from arbprov.task import Task, TaskResult
+
+
+@attrs.frozen
+class Held:
+    """A poll that is answered only after some seconds."""
+
+    seconds: float
+    answer: Any = None
+
+
+@attrs.define
+class ScriptedHub:
+    """Answers polls and results one after the other from its scripts.
+
+    An answer is a task, None, a `Pause`, an exception or a `Held` one; after the last one, every
+    poll is answered with `afterwards`, and every result is taken.
+    """
+
+    polls: deque[Any] = attrs.field(factory=deque, converter=deque)
+    submits: deque[Any] = attrs.field(factory=deque, converter=deque)
+    afterwards: Any = None
+    polled_at: list[float] = attrs.field(factory=list)
+    submitted: list[tuple[float, TaskResult]] = attrs.field(factory=list)
+    polling: int = 0
+    most_polling: int = 0
+    closed: bool = False
+    on_submit: Callable[[TaskResult], object] = lambda result: None
+
+    async def fetch(self) -> Task | Pause | None:
+        loop = asyncio.get_running_loop()
+        self.polled_at.append(loop.time())
+        self.polling += 1
+        self.most_polling = max(self.most_polling, self.polling)
+        try:
+            return await self._answer(self.polls.popleft() if self.polls else self.afterwards)
+        finally:
+            self.polling -= 1
+
+    async def submit(self, result: TaskResult) -> None:
+        self.submitted.append((asyncio.get_running_loop().time(), result))
+        await self._answer(self.submits.popleft() if self.submits else None)
+        self.on_submit(result)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def _answer(self, answer: Any) -> Any:
+        if isinstance(answer, Held):
+            await asyncio.sleep(answer.seconds)
+            answer = answer.answer
+        else:
+            await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
