@@ -1,6 +1,5 @@
 """Runs the snippets of the documents and the docstrings."""
 
-import pytest
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser

@@ -115,16 +115,9 @@ class ProviderApp(Scaffold):
         """
         return sorted((action for action, _ in self._owned()), key=lambda action: action.name)
 
-    def limits_of(self, action: str) -> list[RateLimit]:
-        """Return all limits of an action: the app's, its blueprint's and its own.
-
-        Raises:
-            LookupError: There is no such action.
-        """
-        for one, owner in self._owned():
-            if one.name == action:
-                return self._limits_of(one, owner)
-        raise LookupError(f"there is no action {action!r}")
+    def limits_by_action(self) -> dict[str, list[RateLimit]]:
+        """Return the limits of each action: the app's, its blueprint's and its own."""
+        return {one.name: self._limits_of(one, owner) for one, owner in self._owned()}
 
     def test_client(self, *, clock: VirtualClock | None = None) -> TestClient:
         """Return a client that runs actions here, with a virtual clock and without a network.

@@ -11,6 +11,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Awaitable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Protocol
 
 import attrs
@@ -23,6 +24,7 @@ from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
     Problem,
+    TaskError,
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
@@ -254,7 +256,7 @@ class Dispatcher:
     def _error_result(self, call: Call, error: BaseException) -> TaskResult:
         call.error = error
         response = error_response(error)
-        secrets = [*secrets_of(call.ctx.account), *self.secrets]
+        secrets = self._secrets(call)
         return TaskResult(
             call.task,
             response.status,
@@ -262,18 +264,33 @@ class Dispatcher:
             _redacted(plain(response.data), secrets),
         )
 
-    def traceback_of(self, call: Call) -> str:
-        """Return the traceback of what a call raised, fit for a log."""
-        assert call.error is not None
-        return redact(
-            "".join(traceback.format_exception(call.error)).rstrip(),
-            [*secrets_of(call.ctx.account), *self.secrets],
-        )
+    def failure_of(self, call: Call) -> str:
+        """Return what a log should say of a call that failed by its own code, else nothing."""
+        error = call.error
+        if error is None or isinstance(error, TaskError):
+            return ""
+        if isinstance(error, Misfit):
+            text = error_response(error).message
+        else:
+            lines = traceback.format_exception(type(error), error, _own_part(error))
+            text = "".join(lines).rstrip()
+        return redact(text, self._secrets(call))
+
+    def _secrets(self, call: Call) -> list[str]:
+        return [*secrets_of(call.ctx.account), *self.secrets]
 
 
 async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
     value = function(*args, **kwargs)
     return await resolve(value) if inspect.isawaitable(value) else value
+
+
+def _own_part(error: BaseException) -> TracebackType | None:
+    """Return an error's traceback from the author's code on."""
+    part = error.__traceback__
+    while part is not None and part.tb_frame.f_code.co_filename == __file__:
+        part = part.tb_next
+    return part
 
 
 def _loaded(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from arbprov.errors import (
     HubConnectionError,
     HubError,
     ProviderError,
-    TaskError,
     TaskTimeoutError,
 )
 from arbprov.executors import Executor, ThreadPool
@@ -211,13 +210,8 @@ class Worker:
         if not future.done():
             return await self._expired(call, future)
         result = self._dispatcher.finish(call, _ended(future))
-        if call.error is not None and not isinstance(call.error, TaskError):
-            logger.error(
-                "task %r of action %r failed\n%s",
-                result.id,
-                result.action,
-                self._dispatcher.traceback_of(call),
-            )
+        if failure := self._dispatcher.failure_of(call):
+            logger.error("task %r of action %r failed\n%s", result.id, result.action, failure)
         return result
 
     async def _expired(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:

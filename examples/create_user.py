@@ -1,6 +1,6 @@
 """One deeply nested payload, typed in two ways: as attrs classes, and as a `payload_schema`.
 
-    arbprov dev examples/create_user.py --tasks examples/create_user.jsonl
+arbprov dev examples/create_user.py --tasks examples/create_user.jsonl
 """
 
 from datetime import datetime

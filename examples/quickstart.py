@@ -1,6 +1,6 @@
 """A provider with three actions. Run it, hub included, with the tasks of a file:
 
-    arbprov dev examples/quickstart.py --tasks examples/quickstart.jsonl
+arbprov dev examples/quickstart.py --tasks examples/quickstart.jsonl
 """
 
 import asyncio

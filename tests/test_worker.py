@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 
 import pytest
@@ -60,7 +62,7 @@ class Running:
     @property
     def pauses(self):
         times = self.polled_at
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
 
     @property
     def results(self):
@@ -220,7 +222,7 @@ def test_a_result_is_the_same_however_often_it_is_sent(app):
 def test_the_pauses_between_tries_of_a_result_are_at_most_thirty_seconds(app):
     running = Running(app, polls=tasks(1), submits=[away()] * 50).until(1, drain_timeout=9000.0)
     times = [at for at, _ in running.results]
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert 15 < max(pauses) <= 30
 
 
@@ -257,10 +259,8 @@ def slow_app():
         """Ignore being cancelled, for 10 s."""
         deadline = asyncio.get_running_loop().time() + 10
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(left)
-            except asyncio.CancelledError:
-                pass
         return {}
 
     return app

@@ -11,6 +11,7 @@ from arbprov.actions import Action
 from arbprov.app import ProviderApp
 from arbprov.cli.targets import app_argument
 from arbprov.cli.texts import as_json
+from arbprov.limits import RateLimit
 
 __all__ = ["actions"]
 
@@ -20,7 +21,8 @@ __all__ = ["actions"]
 @click.option("--json", "machine", is_flag=True, help="Print JSON.")
 def actions(app: ProviderApp, machine: bool) -> None:
     """List a provider's actions, with their parameters and limits."""
-    found = [_described(app, action) for action in app.actions()]
+    limits = app.limits_by_action()
+    found = [_described(app, action, limits[action.name]) for action in app.actions()]
     if machine:
         click.echo(as_json(found))
         return
@@ -31,11 +33,11 @@ def actions(app: ProviderApp, machine: bool) -> None:
                 click.echo(f"    {line}")
 
 
-def _described(app: ProviderApp, action: Action) -> dict[str, Any]:
+def _described(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dict[str, Any]:
     return {
         "name": action.name,
         "parameters": str(inspect.signature(action.handler)),
         "description": action.description,
         "timeout": action.timeout or app.config.execution_timeout,
-        "limits": [str(limit) for limit in app.limits_of(action.name)],
+        "limits": [str(limit) for limit in limits],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -11,15 +12,36 @@ import click
 
 from arbprov.app import ProviderApp
 from arbprov.cli.texts import names
+from arbprov.errors import ProviderError
 
 __all__ = ["app_argument", "load_app", "module_folder"]
+
+
+_IMPORTERS = (__name__, "importlib")
+
+
+class TargetError(LookupError):
+    """There is no such module, or no such app in it."""
 
 
 def _loaded(ctx: click.Context, param: click.Parameter, value: str) -> ProviderApp:
     try:
         return load_app(value)
-    except LookupError as error:
-        raise click.BadParameter(str(error.args[0]), ctx, param) from None
+    except TargetError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    except ProviderError:
+        raise
+    except Exception as error:
+        click.echo(_own_traceback(error), nl=False, err=True)
+        ctx.exit(1)
+
+
+def _own_traceback(error: Exception) -> str:
+    """Return an error's traceback without the frames of what has imported the module."""
+    part = error.__traceback__
+    while part is not None and part.tb_frame.f_globals.get("__name__", "").startswith(_IMPORTERS):
+        part = part.tb_next
+    return "".join(traceback.format_exception(type(error), error, part))
 
 
 app_argument = click.argument("app", metavar="MODULE[:APP]", callback=_loaded)
@@ -29,7 +51,7 @@ def load_app(target: str) -> ProviderApp:
     """Return the app that `target` names.
 
     Raises:
-        LookupError: There is no such module, or no such app in it.
+        TargetError: There is no such module, or no such app in it.
     """
     module_name, _, app_name = target.partition(":")
     module = _import(module_name)
@@ -46,14 +68,14 @@ def _import(name: str) -> ModuleType:
     sys.path.insert(0, str(module_folder(name).resolve()))
     if name.endswith(".py"):
         if not Path(name).is_file():
-            raise LookupError(f"there is no file {name}")
+            raise TargetError(f"there is no file {name}")
         name = Path(name).stem
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # Only the module itself: one that it imports and misses is its own error.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise LookupError(
+            raise TargetError(
                 f"there is no module {name!r} here; it is looked for as one would import it, "
                 f"or give the path of a .py file"
             ) from None
@@ -63,7 +85,7 @@ def _import(name: str) -> ModuleType:
 def _named(module: ModuleType, name: str) -> ProviderApp:
     found = getattr(module, name, None)
     if not isinstance(found, ProviderApp):
-        raise LookupError(f"{module.__name__}.{name} is no ProviderApp; there {_there(module)}")
+        raise TargetError(f"{module.__name__}.{name} is no ProviderApp; there {_there(module)}")
     return found
 
 
@@ -72,7 +94,7 @@ def _only(module: ModuleType) -> ProviderApp:
         return app
     apps = list(_apps(module).values())
     if len(apps) != 1:
-        raise LookupError(
+        raise TargetError(
             f"which app of {module.__name__} is meant? There {_there(module)}; "
             f"say it as {module.__name__}:NAME"
         )

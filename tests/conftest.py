@@ -1,0 +1,55 @@
+"""Fixtures for tests that go over real gRPC."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from arbprov.localhub import LocalHub
+
+
+@pytest.fixture
+def hub():
+    with LocalHub(hold=0.05) as hub:
+        yield hub
+
+
+@pytest.fixture
+def serve(hub):
+    """Return what has an app work for the hub, in a thread, until the test is over."""
+    with ThreadPoolExecutor(8) as pool:
+        running = []
+
+        def start(app):
+            future = pool.submit(app.run, hub_url=hub.address, auth_token=hub.token)
+            running.append((app, future))
+            return future
+
+        yield start
+        for app, _ in running:
+            app.stop()
+        for _, future in running:
+            future.result(30)
+
+
+@pytest.fixture
+def log_line():
+    """Return what waits for arbprov to log a line with a word in it, and returns the line."""
+    lines = queue.SimpleQueue()
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            lines.put(record.getMessage())
+
+    def wait_for(word):
+        while word not in (line := lines.get(timeout=20)):
+            pass
+        return line
+
+    handler = Handler()
+    logging.getLogger("arbprov").addHandler(handler)
+    yield wait_for
+    logging.getLogger("arbprov").removeHandler(handler)

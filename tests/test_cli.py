@@ -1,0 +1,524 @@
+"""The commands, as one types them: what they print, where, and what they end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from arbprov.cli import main
+from arbprov.cli.reloading import FileWatch
+
+PROVIDER = '''
+import sys
+import time
+from arbprov import ProviderApp, ProviderResponse
+
+app = ProviderApp("typed", execution_timeout=20)
+
+@app.action
+@app.rate_limit("1/hour", key=("account.id", "payload.n"))
+def square(n: int) -> dict:
+    """Square a number."""
+    return {"square": n * n}
+
+@app.action(timeout=0.01)
+def slow() -> dict:
+    time.sleep(0.05)
+    return {}
+
+@app.action
+def so_so() -> ProviderResponse:
+    return ProviderResponse("warning", message="Only half of it")
+
+@app.action
+def ask() -> dict:
+    print("asking", file=sys.stderr, flush=True)
+    return {"answer": sys.stdin.readline()}
+
+if __name__ == "__main__":
+    app.run()
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a provider in it, to be in."""
+    (tmp_path / "typed.py").write_text(PROVIDER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("typed", "other"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def arbprov(folder):
+    """Return what runs a command here."""
+    return lambda *arguments, **options: CliRunner().invoke(main, arguments, **options)
+
+
+@pytest.fixture
+def start(folder):
+    """Return what starts a command in a process of its own."""
+    started = []
+
+    def start(*arguments, **environ):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "arbprov", *arguments],
+            env=os.environ | environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.terminate()
+            process.terminate()
+
+
+def wait_for(process, text):
+    """Read a process's stderr up to the line with `text`."""
+    while text not in (line := process.stderr.readline()):
+        assert line, f"it has ended without saying {text!r}"
+
+
+# invoke
+
+
+def test_invoke_prints_what_the_handler_returned(arbprov):
+    result = arbprov("invoke", "typed", "square", '{"n": 3}', "--account", '{"id": "a"}')
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"square": 9})
+
+
+def test_invoke_prints_the_whole_envelope_as_json(arbprov):
+    result = arbprov("invoke", "typed", "so_so", "--json")
+    envelope = json.loads(result.stdout)
+    assert (envelope["status"], envelope["data"]["provider"]) == ("warning", "typed")
+
+
+def test_a_warning_is_told_on_stderr_and_is_no_failure(arbprov):
+    result = arbprov("invoke", "typed", "so_so")
+    assert (result.exit_code, result.stderr) == (0, "warning: Only half of it\n")
+
+
+def test_an_error_is_a_failure(arbprov):
+    result = arbprov("invoke", "typed", "square", '{"n": "3"}')
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: n: expected an integer, got a string\n",
+    )
+
+
+def test_invoke_keeps_to_the_timeout(arbprov):
+    result = arbprov("invoke", "typed", "slow")
+    assert "ran longer than its timeout of 0.01 s" in result.stderr
+
+
+def test_invoke_shows_the_time_of_now(arbprov):
+    envelope = json.loads(arbprov("invoke", "typed", "so_so", "--json").stdout)
+    assert envelope["data"]["now_utc"] > "2026-11"
+
+
+def test_a_payload_may_come_from_a_file(arbprov, folder):
+    (folder / "payload.json").write_text('{"n": 4}')
+    (folder / "account.json").write_text('{"id": "a"}')
+    result = arbprov("invoke", "typed", "square", "@payload.json", "--account", "@account.json")
+    assert json.loads(result.stdout) == {"square": 16}
+
+
+def test_a_payload_may_come_from_stdin(arbprov):
+    arguments = ("invoke", "typed", "square", "-", "--account", '{"id": "a"}')
+    assert json.loads(arbprov(*arguments, input='{"n": 5}').stdout) == {"square": 25}
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ("{nope", "not JSON: Expecting property name enclosed in double quotes (character 1)"),
+        ("[1]", "expected a JSON object, got an array"),
+        ("@nowhere.json", "nowhere.json can't be read: No such file or directory"),
+    ],
+)
+def test_a_payload_that_can_not_be_read_is_wrong_usage(arbprov, payload, message):
+    result = arbprov("invoke", "typed", "square", payload)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+# Which app
+
+
+@pytest.mark.parametrize("target", ["typed", "typed:app", "typed.py", "./typed.py:app"])
+def test_an_app_is_found(arbprov, target):
+    assert arbprov("actions", target).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere", "there is no module 'nowhere' here"),
+        ("nowhere.py", "there is no file nowhere.py"),
+        ("typed:nothing", "typed.nothing is no ProviderApp; there is 'app'"),
+        ("other", "which app of other is meant? There is 'one' and 'two'; say it as other:NAME"),
+        ("json", "which app of json is meant? There is none"),
+    ],
+)
+def test_an_app_that_is_not_found_is_wrong_usage(arbprov, folder, target, message):
+    (folder / "other.py").write_text(
+        "from arbprov import ProviderApp\none, two = ProviderApp(), ProviderApp()\n"
+    )
+    result = arbprov("actions", target)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_the_only_app_needs_no_name(arbprov, folder):
+    (folder / "other.py").write_text("from arbprov import ProviderApp\none = ProviderApp()\n")
+    assert arbprov("actions", "other").exit_code == 0
+
+
+def test_a_module_that_misses_another_says_which(arbprov, folder):
+    (folder / "other.py").write_text("import not_installed\n")
+    result = arbprov("actions", "other")
+    assert result.exit_code == 1
+    assert "No module named 'not_installed'" in result.stderr
+
+
+def test_a_provider_that_misuses_arbprov_is_bad_configuration(arbprov, folder):
+    (folder / "other.py").write_text(
+        "from arbprov import ProviderApp\napp = ProviderApp()\napp.rate_limit('1/month')(print)\n"
+    )
+    assert arbprov("actions", "other").exit_code == 78
+
+
+def test_a_module_that_is_wrong_shows_its_own_lines_only(start, folder):
+    (folder / "other.py").write_text("def broken():\n    return 1 / 0\nbroken()\n")
+    _, errors = start("actions", "other").communicate(timeout=20)
+    files = [line for line in errors.splitlines() if line.startswith("  File")]
+    assert len(files) == 2
+    assert "ZeroDivisionError" in errors
+
+
+# actions
+
+
+def test_actions_lists_parameters_limits_and_descriptions(arbprov):
+    assert arbprov("actions", "typed").stdout == (
+        "ask() -> dict\n"
+        "slow() -> dict\n"
+        "so_so() -> arbprov.task.ProviderResponse\n"
+        "square(n: int) -> dict\n"
+        "    Square a number.\n"
+        "    at most 1/hour per account.id and payload.n\n"
+    )
+
+
+def test_actions_lists_for_machines(arbprov):
+    square = json.loads(arbprov("actions", "typed", "--json").stdout)[-1]
+    assert square == {
+        "name": "square",
+        "parameters": "(n: int) -> dict",
+        "description": "Square a number.",
+        "timeout": 20.0,
+        "limits": ["1/hour per account.id and payload.n"],
+    }
+
+
+# run
+
+
+def test_run_without_a_token_is_bad_configuration(arbprov, monkeypatch):
+    monkeypatch.delenv("PROVIDER_AUTH_TOKEN", raising=False)
+    result = arbprov("run", "typed")
+    assert result.exit_code == 78
+    assert result.stderr.startswith("Error: the hub's token is missing: set PROVIDER_AUTH_TOKEN")
+
+
+def test_run_ends_when_the_hub_is_never_reached(start):
+    environ = {"PROVIDER_AUTH_TOKEN": "t", "ARBPROV_START_TIMEOUT": "0.2"}
+    process = start("run", "typed", "--hub-url", "127.0.0.1:1", **environ)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 69
+    assert "Error: not reached within 0.2 s" in errors
+
+
+def test_run_ends_when_the_token_is_refused(start, hub):
+    process = start("run", "typed", HUB_GRPC_URL=hub.address, PROVIDER_AUTH_TOKEN="wrong-one")
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 77
+    assert "refuses the token of provider 'typed'" in errors
+    assert "wrong-one" not in errors
+
+
+@pytest.fixture
+def token_file(folder, hub):
+    path = folder / "token"
+    path.write_text(hub.token + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def running(start, hub, token_file):
+    """A provider at work, in a process of its own."""
+    process = start("run", "typed", "--hub-url", hub.address, "--auth-token-file", token_file)
+    wait_for(process, "connected to the hub")
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_has_run_finish_its_task_and_exit_with_0(running, hub, number):
+    ticket = hub.put("ask")
+    wait_for(running, "asking")
+    running.send_signal(number)
+    wait_for(running, "finishing what is begun")
+    running.stdin.write("yes\n")
+    running.stdin.close()
+    assert running.wait(20) == 0
+    assert ticket.result().data == {"answer": "yes\n"}
+
+
+def test_a_second_signal_ends_run_at_once(running, hub):
+    hub.put("ask")
+    wait_for(running, "asking")
+    running.terminate()
+    wait_for(running, "finishing what is begun")
+    running.terminate()
+    assert running.wait(20) == 1
+
+
+def test_a_stop_that_takes_too_long_ends_run_with_1(start, hub, token_file):
+    process = start(
+        *("run", "typed", "--hub-url", hub.address, "--auth-token-file", token_file),
+        ARBPROV_DRAIN_TIMEOUT="1",
+    )
+    hub.put("ask")
+    wait_for(process, "asking")
+    process.terminate()
+    wait_for(process, "Error: stopped after 1 s with 1 tasks unfinished")
+    assert process.wait(20) == 1
+
+
+def test_quiet_logs_warnings_only(start, hub, token_file):
+    process = start("run", "typed", "-q", "--hub-url", hub.address, "--auth-token-file", token_file)
+    hub.call("so_so")
+    process.terminate()
+    assert process.communicate(timeout=20)[1] == ""
+
+
+def test_a_module_runs_by_itself_too(folder, hub):
+    process = subprocess.Popen(
+        [sys.executable, "typed.py"],
+        env=os.environ | {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token},
+    )
+    try:
+        assert hub.call("so_so").status == "warning"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+# hub and call
+
+
+def test_hub_and_call_work_together(start, arbprov):
+    hub = start("hub", "--address", "127.0.0.1:0", "--token", "shared", "--json")
+    told = json.loads(hub.stdout.readline())
+    environ = {"HUB_GRPC_URL": told["address"], "PROVIDER_AUTH_TOKEN": told["token"]}
+    start("run", "typed", **environ)
+    result = arbprov("call", "square", '{"n": 3}', "--account", '{"id": "a"}', env=environ)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"square": 9})
+    hub.send_signal(signal.SIGINT)
+    assert hub.wait(20) == 0
+
+
+def test_a_hub_says_where_it_listens(start):
+    hub = start("hub", "--address", "127.0.0.1:0")
+    wait_for(hub, "The hub listens on 127.0.0.1:")
+    hub.terminate()
+    assert hub.wait(20) == 0
+
+
+def test_a_hub_beyond_this_machine_is_bad_configuration(arbprov):
+    assert arbprov("hub", "--address", "0.0.0.0:50051").exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--token", "wrong"), 77, "refuses the token"),
+        (("--timeout", "0.05"), 1, "no result of action 'square' within 0.05 s"),
+        (("--hub-url", "127.0.0.1:1"), 69, "UNAVAILABLE"),
+    ],
+)
+def test_a_call_that_fails_says_why(arbprov, hub, arguments, code, message):
+    environ = {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token}
+    result = arbprov("call", "square", *arguments, env=environ)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+# dev
+
+
+def test_dev_runs_the_tasks_of_a_file(start, folder):
+    lines = [{"action": "so_so"}, {"action": "nope"}, {"action": "square", "payload": {"n": 1}}]
+    (folder / "tasks.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert sorted(line.split()[:3] for line in output.splitlines()) == [
+        ["task-1", "so_so", "warning"],
+        ["task-2", "nope", "error"],
+        ["task-3", "square", "error"],
+    ]
+
+
+def test_dev_prints_envelopes_for_machines(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    output, _ = start("dev", "typed", "--tasks", "tasks.jsonl", "--json").communicate(timeout=30)
+    assert json.loads(output)["message"] == "Only half of it"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nope", "line 2: not JSON"),
+        ("{}", 'line 2: a task needs its action, as in {"action": "greet", "payload": {}}'),
+        ('{"action": "a", "data": {}}', "line 2: a task has no 'data'; it may have account, ac"),
+    ],
+)
+def test_a_task_that_can_not_be_read_is_wrong_usage(arbprov, folder, line, message):
+    (folder / "tasks.jsonl").write_text(f'{{"action": "so_so"}}\n{line}\n')
+    result = arbprov("dev", "typed", "--tasks", "tasks.jsonl")
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_dev_ends_when_the_provider_does_before_its_tasks(start, folder):
+    (folder / "typed.py").write_text("from arbprov import ProviderApp\n")
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the provider has ended, and 1 tasks have no result" in errors
+
+
+def test_dev_starts_the_provider_again_when_its_file_changes(start, folder):
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for(process, "connected to the hub")
+    (folder / "typed.py").write_text(PROVIDER + "\nprint('changed', file=sys.stderr)\n")
+    wait_for(process, "typed.py has changed, starting again")
+    wait_for(process, "changed")
+    wait_for(process, "connected to the hub")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+def test_dev_waits_for_a_provider_that_can_not_start_to_be_mended(start, folder):
+    (folder / "typed.py").write_text("nope")
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for(process, "The provider has ended; waiting for a change.")
+    (folder / "typed.py").write_text(PROVIDER)
+    wait_for(process, "connected to the hub")
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def test_dev_without_reload_ends_with_the_provider(start, folder):
+    (folder / "typed.py").write_text("nope")
+    process = start("dev", "typed", "--address", "127.0.0.1:0", "--no-reload")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Error: the provider has ended" in errors
+
+
+def test_dev_has_the_provider_work_for_its_hub_whatever_the_app_says(start, folder):
+    text = PROVIDER.replace('"typed",', '"typed", hub_url="192.0.2.1:1", auth_token="theirs",')
+    (folder / "typed.py").write_text(text)
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for(process, "connected to the hub")
+
+
+# Changes of files
+
+
+def test_a_file_that_is_written_has_changed(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    watch = FileWatch(tmp_path)
+    os.utime(tmp_path / "a.py", (1, 1))
+    assert watch.changed() == tmp_path / "a.py"
+
+
+def test_a_change_is_told_once(tmp_path):
+    watch = FileWatch(tmp_path)
+    (tmp_path / "a.py").write_text("1")
+    assert [watch.changed(), watch.changed()] == [tmp_path / "a.py", None]
+
+
+def test_a_file_that_is_removed_has_changed(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    watch = FileWatch(tmp_path)
+    (tmp_path / "a.py").unlink()
+    assert watch.changed() == tmp_path / "a.py"
+
+
+@pytest.mark.parametrize("name", ["a.txt", ".venv/a.py", "__pycache__/a.py", "node_modules/a.py"])
+def test_other_files_are_not_watched(tmp_path, name):
+    watch = FileWatch(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("1")
+    assert watch.changed() is None
+
+
+# All of them
+
+
+@pytest.mark.parametrize("command", ["run", "dev", "hub", "call", "invoke", "actions"])
+def test_every_command_has_help(arbprov, command):
+    result = arbprov(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_the_help_tells_the_exit_codes(arbprov):
+    assert "69 hub never reached, 77 token refused" in " ".join(arbprov("-h").stdout.split())
+
+
+def test_the_version_is_told(arbprov):
+    assert arbprov("--version").stdout == "arbprov 0.1.0\n"
+
+
+def test_a_reader_that_has_enough_is_no_traceback(folder):
+    many = "\n".join(f"@app.action\ndef a{n}(): ..." for n in range(2000))
+    Path("other.py").write_text(f"from arbprov import ProviderApp\napp = ProviderApp()\n{many}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arbprov", "actions", "other"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(20) == 1
+    process.stderr.close()
+
+
+def test_most_commands_load_no_grpc(folder):
+    code = (
+        "import sys; from arbprov.cli import main; main(['actions', 'typed'], standalone_mode=False);"
+        "assert 'grpc' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

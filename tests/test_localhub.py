@@ -1,0 +1,261 @@
+"""The bundled hub, and its client, over real gRPC."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import pytest
+
+from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
+from arbprov._proto import hub_pb2
+from arbprov.localhub import BacklogFull, LocalHub, LocalHubClient
+
+
+@pytest.fixture
+def channel(hub):
+    with grpc.insecure_channel(hub.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def poll(hub, channel):
+    """Return what polls the hub once."""
+    method = channel.unary_unary(
+        "/Hub/GetTask",
+        request_serializer=hub_pb2.ProviderRequest.SerializeToString,
+        response_deserializer=hub_pb2.Task.FromString,
+    )
+
+    def poll(provider="weather", token=None, **options):
+        request = hub_pb2.ProviderRequest(provider=provider, auth_token=token or hub.token)
+        return method(request, timeout=20, **options)
+
+    poll.future = lambda: method.future(
+        hub_pb2.ProviderRequest(provider="weather", auth_token=hub.token)
+    )
+    return poll
+
+
+@pytest.fixture
+def submit(hub, channel):
+    """Return what submits a result."""
+    method = channel.unary_unary(
+        "/Hub/SubmitTaskResult",
+        request_serializer=hub_pb2.TaskResult.SerializeToString,
+        response_deserializer=hub_pb2.Task.FromString,
+    )
+
+    def submit(id, result='{"message": "fine", "data": {"response": 1}}', token=None):
+        sent = hub_pb2.TaskResult(id=id, auth_token=token or hub.token, result=result)
+        return method(sent, timeout=20)
+
+    return submit
+
+
+def test_a_task_that_was_put_in_is_handed_out(hub, poll):
+    hub.put("forecast", {"city": "Paris"}, account={"key": "k"}, id="7")
+    assert poll() == hub_pb2.Task(
+        id="7", action="forecast", payload=b'{"city":"Paris"}', account=b'{"key":"k"}'
+    )
+
+
+def test_bytes_are_handed_out_as_they_are(hub, poll):
+    hub.put("forecast", b"nope")
+    assert poll().payload == b"nope"
+
+
+def test_a_task_is_handed_out_once(hub, poll):
+    hub.put("forecast")
+    assert [bool(poll().id), bool(poll().id)] == [True, False]
+
+
+def test_tasks_are_handed_out_in_the_order_they_came(hub, poll):
+    tickets = [hub.put("forecast") for _ in range(5)]
+    assert [poll().id for _ in tickets] == [ticket.id for ticket in tickets]
+
+
+def test_a_task_for_one_provider_passes_by_the_others(hub, poll):
+    hub.put("forecast", provider="weather", id="7")
+    assert [poll("shop").id, poll("weather").id] == ["", "7"]
+
+
+def test_a_poll_is_held_until_a_task_comes(hub, poll):
+    hub._hold = 20
+    waiting = poll.future()
+    hub.put("forecast", id="7")
+    assert waiting.result(20).id == "7"
+
+
+def test_a_poll_that_is_held_in_vain_is_answered_with_nothing(poll):
+    assert poll() == hub_pb2.Task()
+
+
+def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll):
+    hub._hold = 20
+    waiting = poll.future()
+    waiting.cancel()
+    hub.put("forecast", id="7")
+    assert poll().id == "7"
+
+
+def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, submit):
+    hub._hold = 20
+    waiting = [poll.future() for _ in range(3)]
+    submit("of nobody")  # behind the polls on the same connection, so they are there by now
+    hub.stop()
+    assert [one.result(20) for one in waiting] == [hub_pb2.Task()] * 3
+
+
+def test_more_polls_than_the_hub_can_hold_are_answered_at_once(hub, poll):
+    hub._hold = 2
+    began = time.monotonic()
+    waiting = [poll.future() for _ in range(60)]
+    first_done = min(waiting, key=lambda one: not one.done())
+    assert first_done.result(20) == hub_pb2.Task()
+    ticket = hub.put("forecast")
+    assert ticket.id in {one.result(20).id for one in waiting}
+    assert time.monotonic() - began < 20
+
+
+def test_a_wrong_token_is_refused(poll, submit):
+    for call in (lambda: poll(token="wrong"), lambda: submit("7", token="wrong")):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_token_can_be_rotated(hub, poll):
+    old, hub.token = hub.token, "new"
+    with pytest.raises(grpc.RpcError):
+        poll(token=old)
+
+
+def test_a_pause_is_told_to_who_polls(hub, poll):
+    hub.rate_limit(20)
+    answer = poll()
+    assert answer.action == "rate_limited"
+    assert b"wait_time" in answer.payload
+
+
+def test_a_pause_is_told_to_who_is_held(hub, poll):
+    hub._hold = 20
+    waiting = poll.future()
+    hub.rate_limit(20)
+    assert waiting.result(20).action == "rate_limited"
+
+
+def test_a_result_comes_to_its_ticket(hub, poll, submit):
+    ticket = hub.put("forecast")
+    submit(poll().id)
+    assert (ticket.result().message, ticket.result().data) == ("fine", 1)
+
+
+def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
+    ticket = hub.put("forecast")
+    poll()
+    submit(ticket.id)
+    submit(ticket.id, '{"message": "again"}')
+    assert ticket.result().message == "fine"
+
+
+def test_all_results_are_kept_repeated_and_unknown_ones_too(hub, submit):
+    for id in ("a", "a", "b"):
+        submit(id)
+    assert [one.id for one in hub.submissions] == ["a", "a", "b"]
+
+
+def test_a_result_that_does_not_come_is_a_timeout_that_helps(hub):
+    with pytest.raises(TimeoutError, match=r"no result of action 'forecast' within 0.01 s; does a"):
+        hub.call("forecast", timeout=0.01)
+
+
+def test_only_so_many_tasks_may_be_without_a_result():
+    hub = LocalHub(capacity=2)
+    hub.put("forecast")
+    hub.put("forecast")
+    with pytest.raises(BacklogFull, match="2 tasks are without a result already"):
+        hub.put("forecast")
+
+
+def test_two_tasks_of_one_id_are_refused():
+    hub = LocalHub()
+    hub.put("forecast", id="7")
+    with pytest.raises(ValueError, match="there is a task '7' without a result already"):
+        hub.put("forecast", id="7")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:50051", "192.0.2.1:1", "[::]:0", "hub:50051"])
+def test_only_loopback_is_listened_on(address):
+    with pytest.raises(ConfigurationError, match="it is for this machine only"):
+        LocalHub(address)
+
+
+def test_a_port_that_is_taken_is_an_error(hub):
+    with pytest.raises(ConfigurationError, match=f"the hub can't listen on {hub.address}"):
+        LocalHub(hub.address).start()
+
+
+def test_a_unix_socket_serves_too(tmp_path):
+    with LocalHub(f"unix:{tmp_path}/hub.sock") as hub:
+        assert hub.address == f"unix:{tmp_path}/hub.sock"
+        with pytest.raises(TimeoutError):
+            LocalHubClient(hub.address, hub.token).call("forecast", timeout=0.01)
+
+
+# The client.
+
+
+@pytest.fixture
+def client(hub):
+    return LocalHubClient(hub.address, hub.token)
+
+
+def test_the_client_runs_an_action(hub, client, poll, submit):
+    waiting = threading.Thread(target=lambda: submit(poll().id))
+    hub._hold = 20
+    waiting.start()
+    assert client.call("forecast", {"city": "Paris"}, account={"key": "k"}).data == 1
+    waiting.join(20)
+
+
+def test_a_call_without_a_result_is_a_timeout(client):
+    with pytest.raises(TimeoutError, match="no result of action 'forecast' within 0.01 s"):
+        client.call("forecast", timeout=0.01)
+
+
+def test_a_call_with_a_wrong_token_is_refused(hub):
+    with pytest.raises(AuthenticationError, match="refuses the token"):
+        LocalHubClient(hub.address, "wrong").call("forecast")
+
+
+def test_a_call_to_nobody_is_a_connection_error():
+    with pytest.raises(HubConnectionError, match="127.0.0.1:1: UNAVAILABLE"):
+        LocalHubClient("127.0.0.1:1", "any").call("forecast")
+
+
+def test_a_call_to_a_full_hub_is_an_error():
+    with LocalHub(capacity=1) as hub:
+        hub.put("forecast")
+        with pytest.raises(HubError, match="1 tasks are without a result already"):
+            LocalHubClient(hub.address, hub.token).call("forecast")
+
+
+def test_a_call_to_another_kind_of_hub_says_so():
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(HubError, match="is not a bundled one"):
+            LocalHubClient(f"127.0.0.1:{port}", "any").call("forecast")
+    finally:
+        server.stop(None).wait()
+
+
+def test_only_so_many_calls_wait_at_once(client):
+    with futures.ThreadPoolExecutor(20) as pool:
+        calls = [pool.submit(client.call, "forecast", timeout=1) for _ in range(20)]
+    refused = [c for c in calls if "too many calls wait already" in str(c.exception())]
+    assert len(refused) == 4

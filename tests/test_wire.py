@@ -1,0 +1,463 @@
+"""Providers at work for a real hub, over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import random
+import subprocess
+import sys
+import threading
+from datetime import datetime
+
+import pytest
+
+from arbprov import ProviderApp, ProviderResponse, RateLimited
+from arbprov.localhub import LocalHub
+
+
+class Odd(BaseException):
+    """An exception that no `except Exception` catches."""
+
+
+@pytest.fixture
+def app():
+    app = ProviderApp("wire", timezone="Europe/Madrid")
+
+    @app.action
+    def echo(value: int) -> dict:
+        return {"value": value}
+
+    @app.action
+    async def echo_async(value: int) -> dict:
+        await asyncio.sleep(0)
+        return {"value": value}
+
+    @app.action
+    def whole(payload: dict) -> dict:
+        return payload
+
+    @app.action
+    def keyed(account: dict[str, str]) -> dict:
+        return {"fields": sorted(account)}
+
+    @app.action
+    @app.rate_limit("1/minute", key="payload.of")
+    def scarce(of: str) -> dict:
+        return {"of": of}
+
+    @app.action
+    def respond(status: str) -> ProviderResponse:
+        return ProviderResponse(status, data={"said": status})
+
+    @app.action
+    def told_to_wait() -> dict:
+        raise RateLimited(retry_after=30, limit="the API's own")
+
+    @app.action
+    def fail(kind: str) -> dict:
+        kinds = {"odd": Odd, "exit": SystemExit, "keyboard": KeyboardInterrupt, "value": ValueError}
+        raise kinds[kind]("on purpose")
+
+    @app.action
+    async def fail_async(kind: str) -> dict:
+        kinds = {"odd": Odd, "exit": SystemExit, "cancelled": asyncio.CancelledError}
+        raise kinds[kind]("on purpose")
+
+    @app.action
+    def return_badly(what: str) -> object:
+        cycle: list = []
+        cycle.append(cycle)
+        values = {"nan": float("nan"), "set": {1}, "object": object(), "cycle": cycle}
+        return {"inside": [values[what]]}
+
+    return app
+
+
+@pytest.fixture
+def served(app, serve):
+    serve(app)
+
+
+@pytest.mark.slow
+def test_two_thousand_tasks_of_both_kinds_each_get_exactly_one_result(serve, hub):
+    app = ProviderApp("many", concurrency=64)
+
+    @app.action
+    def plain(number: int) -> dict:
+        return {"number": number}
+
+    @app.action("async")
+    async def asynchronous(number: int) -> dict:
+        await asyncio.sleep(random.random() / 100)
+        return {"number": number}
+
+    serve(app)
+    tickets = [hub.put(("plain", "async")[n % 2], {"number": n}) for n in range(2000)]
+    assert [ticket.result(60).data["number"] for ticket in tickets] == list(range(2000))
+    sent = collections.Counter(submission.id for submission in hub.submissions)
+    assert sent == {ticket.id: 1 for ticket in tickets}
+
+
+def test_sixty_four_tasks_run_at_once(serve, hub):
+    app = ProviderApp("many", concurrency=64, execution_timeout=30)
+    everybody = threading.Barrier(64)
+
+    @app.action
+    def meet() -> dict:
+        everybody.wait(20)
+        return {}
+
+    serve(app)
+    tickets = [hub.put("meet") for _ in range(64)]
+    assert {ticket.result(30).status for ticket in tickets} == {"success"}
+
+
+def test_a_result_carries_the_task_as_it_came(served, hub):
+    payload, account = b'{"value":  1 }', b'{ "key":"sample" }'
+    result = hub.call("echo", payload, account=account)
+    assert (result.payload, result.account) == (payload.decode(), account.decode())
+
+
+def test_a_result_says_who_ran_what(served, hub):
+    result = hub.call("echo", {"value": 1})
+    assert (result.provider, result.action, result.status) == ("wire", "echo", "success")
+
+
+def test_a_task_for_another_provider_is_not_handed_out(served, hub):
+    ticket = hub.put("echo", {"value": 1}, provider="another")
+    hub.call("echo", {"value": 2})
+    assert not ticket.done
+
+
+DEEP = b'{"a":' * 200 + b"1" + b"}" * 200
+
+BAD_PAYLOADS = {
+    "no JSON": (b"{nope", "payload", "not JSON: Expecting property name"),
+    "cut off": (b'{"value": 1', "payload", "not JSON: Expecting ',' delimiter"),
+    "no UTF-8": (b'{"value": "\xff"}', "payload", "not UTF-8: byte 11 can't be decoded"),
+    "an array": (b"[1]", "payload", "expected a JSON object, got an array"),
+    "a number": (b"1", "payload", "expected a JSON object, got an integer"),
+    "too deep": (DEEP, "payload", "nested deeper than 100 levels"),
+    "bottomless": (b"[" * 100_000, "payload", "nested deeper than 100 levels"),
+    "NaN": (b'{"value": NaN}', "payload", "not JSON: NaN is no JSON number"),
+    "too large": (b'{"value": 1e999}', "payload", "holds a number that is too large"),
+    "too long": (b'{"value": 1' + b"0" * 5000 + b"}", "payload", "holds an integer of more than"),
+    "wrong type": (b'{"value": "1"}', "value", "expected an integer, got a string"),
+    "missing": (b"{}", "value", "required field is missing"),
+    "nothing": (b"", "value", "required field is missing"),
+}
+
+
+@pytest.mark.parametrize(("payload", "path", "message"), BAD_PAYLOADS.values(), ids=BAD_PAYLOADS)
+def test_a_bad_payload_is_an_error_with_its_path_and_the_worker_goes_on(
+    served, hub, payload, path, message
+):
+    result = hub.call("echo", payload)
+    (problem,) = result.data["problems"]
+    assert (result.status, problem["path"]) == ("error", path)
+    assert problem["message"].startswith(message)
+    assert hub.call("echo", {"value": 1}).status == "success"
+
+
+def test_a_bad_account_is_an_error_with_its_path(served, hub):
+    result = hub.call("echo", {"value": 1}, account=b"nope")
+    assert result.data["problems"][0]["path"] == "account"
+
+
+def test_a_missing_account_is_an_error(serve, hub):
+    app = ProviderApp("accounts")
+
+    @app.action(account_schema={"api_key": str})
+    def keyed() -> dict:
+        return {}
+
+    serve(app)
+    problems = hub.call("keyed").data["problems"]
+    assert problems == [{"path": "account.api_key", "message": "required field is missing"}]
+
+
+def test_an_unknown_action_is_an_error_that_lists_the_known_ones(served, hub, app):
+    assert hub.call("nope").data == {
+        "error": "Action not found",
+        "available_actions": [action.name for action in app.actions()],
+    }
+
+
+RAISING = {
+    "SystemExit": ("fail", "exit", "SystemExit"),
+    "KeyboardInterrupt": ("fail", "keyboard", "KeyboardInterrupt"),
+    "a BaseException": ("fail", "odd", "Odd"),
+    "an Exception": ("fail", "value", "ValueError"),
+    "an async BaseException": ("fail_async", "odd", "Odd"),
+    "an async SystemExit": ("fail_async", "exit", "SystemExit"),
+    "CancelledError": ("fail_async", "cancelled", "CancelledError"),
+}
+
+
+@pytest.mark.parametrize(("action", "kind", "name"), RAISING.values(), ids=RAISING)
+def test_whatever_a_handler_raises_is_an_error_and_the_worker_goes_on(
+    served, hub, action, kind, name
+):
+    result = hub.call(action, {"kind": kind})
+    assert (result.status, result.data) == ("error", {"error": "on purpose", "type": name})
+    assert hub.call("echo", {"value": 1}).status == "success"
+
+
+UNCARRIABLE = {
+    "nan": ("inside[0]", "nan is no JSON number"),
+    "set": (
+        "inside[0]",
+        "a set has no order in JSON; return sorted(...) or list(...) of it",
+    ),
+    "object": ("inside[0]", "JSON has no form for object"),
+    "cycle": ("inside[0][0]", "contains itself"),
+}
+
+
+@pytest.mark.parametrize("what", UNCARRIABLE)
+def test_what_json_can_not_carry_is_an_error_with_its_path(served, hub, what):
+    path, message = UNCARRIABLE[what]
+    assert hub.call("return_badly", {"what": what}).data["problems"] == [
+        {"path": path, "message": message}
+    ]
+
+
+@pytest.fixture
+def hanging(serve):
+    """Run a provider whose plain handler hangs beyond its deadline, until the event is set."""
+    app = ProviderApp("slow", execution_timeout=0.1, concurrency=1)
+    go_on = threading.Event()
+
+    @app.action
+    def hang() -> dict:
+        go_on.wait(20)
+        return {"late": True}
+
+    serve(app)
+    yield go_on
+    go_on.set()
+
+
+def test_a_plain_handler_that_takes_too_long_is_answered_at_its_deadline(hanging, hub):
+    result = hub.call("hang")
+    assert (result.status, result.data["timeout"]) == ("error", 0.1)
+
+
+def test_the_late_result_of_a_plain_handler_is_never_sent(hanging, hub):
+    hub.call("hang")
+    hanging.set()
+    hub.call("hang")
+    assert len(hub.submissions) == 2
+
+
+def test_the_late_result_of_a_plain_handler_is_logged(hanging, hub, log_line):
+    hub.call("hang")
+    hanging.set()
+    assert "'hang' ended after its timeout of 0.1 s; that result is dropped" in log_line("dropped")
+
+
+def test_a_thread_that_hangs_keeps_its_slot(hanging, hub):
+    hub.call("hang")
+    second = hub.put("hang")
+    with pytest.raises(TimeoutError):
+        second.result(0.3)
+    hanging.set()
+    assert second.result().data == {"late": True}
+
+
+def test_an_awaitable_of_a_plain_handler_is_awaited_on_the_event_loop(serve, hub):
+    app = ProviderApp("mixed")
+
+    async def where() -> dict:
+        return {"on_main": threading.current_thread().name.startswith("arbprov")}
+
+    @app.action
+    def lazy():
+        return where()
+
+    serve(app)
+    assert hub.call("lazy").data == {"on_main": False}
+
+
+def test_an_awaitable_of_a_plain_handler_is_cancelled_at_the_deadline(serve, hub):
+    app = ProviderApp("mixed", execution_timeout=0.1)
+    cancelled = threading.Event()
+
+    async def hang():
+        try:
+            await asyncio.sleep(30)
+        finally:
+            cancelled.set()
+
+    @app.action
+    def lazy():
+        return hang()
+
+    serve(app)
+    assert hub.call("lazy").data["timeout"] == 0.1
+    assert cancelled.wait(10)
+
+
+def test_each_call_on_a_thread_has_context_variables_of_its_own(serve, hub):
+    import contextvars
+
+    app = ProviderApp("vars", concurrency=1)
+    seen = contextvars.ContextVar("seen", default=0)
+
+    @app.action
+    def count() -> dict:
+        seen.set(seen.get() + 1)
+        return {"seen": seen.get()}
+
+    serve(app)
+    assert [hub.call("count").data["seen"] for _ in range(3)] == [1, 1, 1]
+
+
+# The same envelope.
+
+SAME = {
+    "success": ("echo", {"value": 1}, None),
+    "async": ("echo_async", {"value": 1}, None),
+    "unicode": ("whole", {"text": "žluťoučký 🐎", "n": 1.5, "deep": [{"a": None}]}, None),
+    "account": ("keyed", {}, {"key": "sample", "id": "7"}),
+    "bad payload": ("echo", {"value": [1]}, None),
+    "no JSON": ("echo", b"{", None),
+    "bad account": ("keyed", {}, {"key": 1}),
+    "unknown": ("nope", {}, None),
+    "warning": ("respond", {"status": "warning"}, None),
+    "no status": ("respond", {"status": "great"}, None),
+    "raised": ("fail", {"kind": "value"}, None),
+    "raised badly": ("fail", {"kind": "odd"}, None),
+    "uncarriable": ("return_badly", {"what": "nan"}, None),
+    "told to wait": ("told_to_wait", {}, None),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_the_wire_and_the_test_client_give_the_same_envelope(served, hub, app, case):
+    action, payload, account = SAME[case]
+    over_wire = hub.call(action, payload, account=account).envelope
+    in_test = app.test_client().call(action, payload, account=account).envelope
+    for envelope in (over_wire, in_test):
+        local = datetime.fromisoformat(envelope["data"].pop("now"))
+        assert local == datetime.fromisoformat(envelope["data"].pop("now_utc"))
+    assert over_wire == in_test
+
+
+def test_the_wire_and_the_test_client_give_the_same_refusal_but_for_its_time(served, hub, app):
+    client = app.test_client()
+    for call in (hub.call, client.call):
+        call("scarce", {"of": "x"})
+    over_wire, in_test = (
+        hub.call("scarce", {"of": "x"}).data,
+        client.call("scarce", {"of": "x"}).data,
+    )
+    for data in (over_wire, in_test):
+        assert 59 < data.pop("wait_time") <= 60.06
+        assert 59 < data["limits"][0].pop("wait_time") <= 60.06
+    assert over_wire == in_test
+
+
+# The life of a provider.
+
+
+def test_a_provider_waits_out_the_pause_that_the_hub_asks_for(served, hub):
+    hub.call("echo", {"value": 1})
+    hub.rate_limit(0.4)
+    ticket = hub.put("echo", {"value": 2})
+    with pytest.raises(TimeoutError):
+        ticket.result(0.2)
+    assert ticket.result().status == "success"
+
+
+def test_stop_before_run_is_heard(hub):
+    app = ProviderApp("short")
+    app.stop()
+    app.run(hub_url=hub.address, auth_token=hub.token)
+
+
+def test_an_app_may_run_again(hub):
+    app = ProviderApp("short")
+    for _ in range(2):
+        app.stop()
+        app.run(hub_url=hub.address, auth_token=hub.token)
+
+
+def test_an_app_runs_once_at_a_time(serve, hub):
+    app = ProviderApp("twice")
+
+    @app.action
+    def ready() -> dict:
+        return {}
+
+    serve(app)
+    hub.call("ready")
+    with pytest.raises(RuntimeError, match="this app runs already"):
+        app.run(hub_url=hub.address, auth_token=hub.token)
+
+
+def test_run_inside_of_an_event_loop_says_what_to_do_instead(hub):
+    from arbprov import ConfigurationError
+
+    async def main():
+        ProviderApp("inside").run(hub_url=hub.address, auth_token=hub.token)
+
+    with pytest.raises(ConfigurationError, match=r"await asyncio\.to_thread\(app\.run\)"):
+        asyncio.run(main())
+
+
+def test_arbprov_lives_with_another_package_that_has_a_task_and_a_hub():
+    code = """
+from google.protobuf import descriptor_pb2, descriptor_pool
+file = descriptor_pb2.FileDescriptorProto(name="theirs.proto", syntax="proto3")
+for name in ("Task", "TaskResult", "ProviderRequest"):
+    file.message_type.add(name=name)
+file.service.add(name="Hub")
+add = lambda: descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+{first}
+{second}
+from arbprov._proto import hub_pb2
+assert hub_pb2.Task(id="ours").id == "ours"
+assert descriptor_pool.Default().FindMessageTypeByName("Task").file.name == "theirs.proto"
+"""
+    ours, theirs = "from arbprov._proto import hub_pb2", "add()"
+    for first, second in ((ours, theirs), (theirs, ours)):
+        subprocess.run(
+            [sys.executable, "-c", code.format(first=first, second=second)], check=True, timeout=60
+        )
+
+
+def test_a_large_task_and_a_large_result_arrive(served, hub):
+    text = "x" * 10_000_000
+    assert hub.call("whole", {"text": text}, timeout=30).data == {"text": text}
+
+
+def test_the_result_on_the_wire_is_json_text(served, hub):
+    result = hub.call("echo", {"value": 1})
+    assert json.loads(result.result)["data"]["response"] == {"value": 1}
+
+
+def test_a_hub_that_restarts_is_worked_for_again(hub):
+    app = ProviderApp("faithful")
+
+    @app.action
+    def ready() -> dict:
+        return {}
+
+    thread = threading.Thread(
+        target=app.run, kwargs={"hub_url": hub.address, "auth_token": hub.token}
+    )
+    thread.start()
+    try:
+        hub.call("ready")
+        hub.stop()
+        with LocalHub(hub.address, token=hub.token, hold=0.05) as again:
+            assert again.call("ready", timeout=30).status == "success"
+            app.stop()
+            thread.join(30)
+    finally:
+        app.stop()
+        thread.join(30)
+    assert not thread.is_alive()
