@@ -518,7 +518,7 @@ def test_a_reader_that_has_enough_is_no_traceback(folder):
 
 def test_most_commands_load_no_grpc(folder):
     code = (
-        "import sys; from arbprov.cli import main; main(['actions', 'typed'], standalone_mode=False);"
-        "assert 'grpc' not in sys.modules"
+        "import sys; from arbprov.cli import main;"
+        "main(['actions', 'typed'], standalone_mode=False); assert 'grpc' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

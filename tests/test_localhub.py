@@ -162,8 +162,8 @@ def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
 
 
 def test_all_results_are_kept_repeated_and_unknown_ones_too(hub, submit):
-    for id in ("a", "a", "b"):
-        submit(id)
+    for task_id in ("a", "a", "b"):
+        submit(task_id)
     assert [one.id for one in hub.submissions] == ["a", "a", "b"]
 
 
@@ -222,7 +222,7 @@ def test_the_client_runs_an_action(hub, client, poll, submit):
 
 
 def test_a_call_without_a_result_is_a_timeout(client):
-    with pytest.raises(TimeoutError, match="no result of action 'forecast' within 0.01 s"):
+    with pytest.raises(TimeoutError, match=r"no result of action 'forecast' within 0\.01 s"):
         client.call("forecast", timeout=0.01)
 
 
@@ -232,7 +232,7 @@ def test_a_call_with_a_wrong_token_is_refused(hub):
 
 
 def test_a_call_to_nobody_is_a_connection_error():
-    with pytest.raises(HubConnectionError, match="127.0.0.1:1: UNAVAILABLE"):
+    with pytest.raises(HubConnectionError, match=r"127\.0\.0\.1:1: UNAVAILABLE"):
         LocalHubClient("127.0.0.1:1", "any").call("forecast")
 
 

@@ -1,0 +1,199 @@
+"""The laws of the house: floors, no circles, and no IO on floors 1 to 4."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "arbprov"
+
+FLOORS = {
+    1: "_proto _types _version errors",
+    2: "context problems task",
+    3: "actions backoff binding codec converter foreign_models hooks limits redaction responses "
+    "schemas",
+    4: "dispatcher hub",
+    5: "clock executors grpc_hub instrumentation outbox polling stopping worker",
+    6: "localhub pytest_plugin testing",
+    7: "app blueprint config runner scaffold",
+    8: "__init__ __main__ cli",
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+SANS_IO = 4
+# What waits, runs side by side, reads a clock, or talks to the world.
+IO = {
+    *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
+    *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib"),
+}
+LOCKS = {"limits.memory": {"threading"}}
+CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
+
+
+def module_name(path: Path) -> str:
+    """Return ``limits.memory`` for its file; a package has its own name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, str]:
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name != "hub_pb2.py"]
+    return {module_name(path): path.read_text() for path in paths}
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield every module that a source imports when it runs, wherever in it that is written."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports would escape this test"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(module: str) -> int:
+    return FLOOR[module.split(".")[0]]
+
+
+def own_imports(source: str) -> set[str]:
+    """Return the modules of arbprov that a source imports."""
+    names = [name.removeprefix("arbprov.") for name in imports(source) if name.startswith("arbprov.")]
+    return {name for name in names if name in SOURCES}
+
+
+def climbing(module: str, source: str) -> set[str]:
+    return {name for name in own_imports(source) if floor(name) > floor(module)}
+
+
+def doing_io(module: str, source: str) -> set[str]:
+    used = {name.split(".")[0] for name in imports(source)} & IO
+    return used - LOCKS.get(module, set())
+
+
+def reading_clocks(source: str) -> set[str]:
+    """Return the calls that sleep or ask the machine for the time."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    attributes = [call.func for call in calls if isinstance(call.func, ast.Attribute)]
+    return {
+        ast.unparse(one)
+        for one in attributes
+        if one.attr in CLOCK_READERS and "clock" not in ast.unparse(one.value)
+    }
+
+
+SOURCES = sources()
+GROUND = {name: text for name, text in SOURCES.items() if floor(name) <= SANS_IO}
+
+
+def test_every_module_has_a_floor():
+    assert {name.split(".")[0] for name in SOURCES} == set(FLOOR)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_imports_no_higher_floor(module):
+    assert climbing(module, SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("module", GROUND)
+def test_a_module_of_the_lower_floors_imports_nothing_that_does_io(module):
+    assert doing_io(module, SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("module", GROUND)
+def test_a_module_of_the_lower_floors_reads_no_clock(module):
+    assert reading_clocks(SOURCES[module]) == set()
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """Return the modules that import themselves, by whatever way."""
+    reached = {name: set(targets) for name, targets in graph.items()}
+    for _ in graph:
+        for targets in reached.values():
+            targets |= {far for near in set(targets) for far in reached.get(near, ())}
+    return {name for name, targets in reached.items() if name in targets}
+
+
+def test_no_module_is_in_a_circle():
+    graph = {}
+    for name, source in SOURCES.items():
+        targets = own_imports(source) - {name}
+        # `from arbprov.limits.rate import Limit` is no import of what the package re-exports.
+        graph[name] = {t for t in targets if not any(o.startswith(f"{t}.") for o in targets)}
+    assert circles(graph) == set()
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("grpc", {"grpc_hub", "localhub.server", "localhub.client"}),
+        ("google", {"_proto.hub_pb2"}),
+        ("click", {name for name in SOURCES if name.startswith("cli")}),
+        ("pytest", {"pytest_plugin"}),
+    ],
+)
+def test_a_package_is_imported_only_where_it_belongs(package, allowed):
+    importers = {
+        name
+        for name, source in SOURCES.items()
+        if package in {imported.split(".")[0] for imported in imports(source)}
+    }
+    assert importers <= allowed
+
+
+def test_the_import_and_the_test_client_load_neither_grpc_nor_click():
+    code = """
+import sys
+from arbprov import ProviderApp
+app = ProviderApp()
+@app.action
+def echo(value: int) -> dict:
+    return {"value": value}
+assert app.test_client().call("echo", {"value": 1}).data == {"value": 1}
+heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3", "redis"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+# The checks themselves.
+
+
+def test_a_lazy_import_of_a_higher_floor_is_found():
+    source = "def late():\n    from arbprov.worker import Worker\n"
+    assert climbing("codec", source) == {"worker"}
+
+
+def test_an_import_of_the_package_itself_is_found():
+    assert climbing("codec", "from arbprov.cli import main") == {"cli"}
+
+
+def test_an_import_for_types_only_is_none():
+    source = "if TYPE_CHECKING:\n    from arbprov.worker import Worker\n"
+    assert climbing("codec", source) == set()
+
+
+@pytest.mark.parametrize("source", ["import grpc.aio", "from time import sleep", "import threading"])
+def test_io_is_found(source):
+    assert doing_io("codec", source) != set()
+
+
+@pytest.mark.parametrize("source", ["time.sleep(1)", "x.sleep(1)", "datetime.now()", "dt.date.today()"])
+def test_reading_a_clock_is_found(source):
+    assert reading_clocks(source) != set()
+
+
+def test_asking_the_clock_that_was_passed_in_is_fine():
+    assert reading_clocks("self.clock.monotonic(); self._clock.now()") == set()
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}

@@ -1,0 +1,58 @@
+"""What type checkers see of decorated functions: `tox -e typing` has mypy and pyright read it."""
+
+from __future__ import annotations
+
+from typing_extensions import assert_type
+
+from arbprov import Blueprint, ProviderApp, TaskContext, TaskResult
+
+app = ProviderApp("typed")
+reports = Blueprint("reports")
+
+
+@app.action
+@app.rate_limit("5/second")
+def bare(city: str, days: int = 3) -> list[int]:
+    return [len(city)] * days
+
+
+@app.rate_limit("5/second")
+@app.action("called", timeout=2)
+def called(city: str) -> list[int]:
+    return [len(city)]
+
+
+@reports.action(description="async, in a blueprint")
+async def asynchronous(city: str) -> list[int]:
+    return [len(city)]
+
+
+@app.before_task
+def before(ctx: TaskContext) -> dict[str, int] | None:
+    return None
+
+
+@app.after_task
+def after(result: TaskResult) -> TaskResult:
+    return result
+
+
+@app.errorhandler(KeyError)
+def missing(error: KeyError) -> str:
+    return str(error)
+
+
+assert_type(bare("Paris", days=2), list[int])
+assert_type(called("Paris"), list[int])
+assert_type(missing(KeyError()), str)
+assert_type(app.test_client().call("bare"), TaskResult)
+
+bare(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+bare("Paris", 2, 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+called()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+after("no result")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def awaited() -> None:
+    assert_type(await asynchronous("Paris"), list[int])
+    await asynchronous(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
