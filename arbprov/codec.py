@@ -177,12 +177,20 @@ def _plain_object(value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
             problems += misfit.below(field_path(str(key)))
     if problems:
         raise Misfit(problems)
+    if len(data) < len(value):
+        raise Misfit("two of its keys are the same text")
     return data
+
+
+# Their form is a string, so they can be keys, as they can in a payload.
+_KEY_TYPES = (uuid.UUID, Decimal, dt.date, dt.time)
 
 
 def _key(key: Any) -> str:
     if isinstance(key, enum.Enum):
         key = key.value
+    if isinstance(key, _KEY_TYPES):
+        key = _form(key)
     if not isinstance(key, str):
         raise Misfit(f"the key {key!r} is no string")
     return _plain_string(str(key))

@@ -29,6 +29,7 @@ from cattrs.cols import is_namedtuple, namedtuple_dict_structure_factory
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn
 from cattrs.gen.typeddicts import make_dict_structure_fn as make_typeddict_structure_fn
+from typing_extensions import NotRequired, ReadOnly, Required, TypedDict
 
 from arbprov.errors import Problem
 from arbprov.foreign_models import (
@@ -402,6 +403,35 @@ def _validated(
             yield attribute, instance
 
 
+def _fill_namedtuple(target: Any, converter: Converter) -> Any:
+    validation, forbid_extra = converter.detailed_validation, converter.forbid_extra_keys
+    return namedtuple_dict_structure_factory(target, converter, validation, forbid_extra)
+
+
+def _fill_typeddict(target: Any, converter: Converter) -> Any:
+    return make_typeddict_structure_fn(_with_known_optionals(target), converter)
+
+
+def _with_known_optionals(target: Any) -> Any:
+    """Return a TypedDict that knows its optional fields, though its annotations are strings.
+
+    Python can't see the NotRequired in a string, and takes such a field for a required one.
+    """
+    if typing.get_origin(target):
+        return target
+    hints = typing_extensions.get_type_hints(target, include_extras=True)
+    fields = {name: _qualified(target, name, hint) for name, hint in hints.items()}
+    return TypedDict(target.__name__, fields)  # type: ignore[operator]
+
+
+def _qualified(target: Any, name: str, hint: Any) -> Any:
+    required = name in target.__required_keys__
+    while typing.get_origin(hint) in (Required, NotRequired, ReadOnly):
+        required = {Required: True, NotRequired: False}.get(typing.get_origin(hint), required)
+        hint = typing.get_args(hint)[0]
+    return hint if required else NotRequired[hint]
+
+
 def _has_fields(target: Any) -> bool:
     return attrs.has(target) or (isinstance(_origin(target), type) and _is_dataclass(target))
 
@@ -528,8 +558,8 @@ def _literal_factory(target: Any, _: Converter) -> Hook:
 # Asked from the last to the first.
 _FACTORIES: list[tuple[Callable[[Any], bool], Factory]] = [
     (_has_fields, _class_factory(make_dict_structure_fn)),
-    (typing_extensions.is_typeddict, _class_factory(make_typeddict_structure_fn)),
-    (is_namedtuple, _class_factory(namedtuple_dict_structure_factory)),
+    (lambda t: typing_extensions.is_typeddict(_origin(t)), _class_factory(_fill_typeddict)),
+    (lambda t: is_namedtuple(_origin(t)), _class_factory(_fill_namedtuple)),
     (_is_array, _array_hook),
     (_is_mapping, _mapping_factory),
     (_is_enum, _enum_factory),

@@ -61,12 +61,14 @@ def imports(source: str) -> Iterator[str]:
 
 
 def floor(module: str) -> int:
-    return FLOOR[module.split(".")[0]]
+    return FLOOR[module.split(".", maxsplit=1)[0]]
 
 
 def own_imports(source: str) -> set[str]:
     """Return the modules of arbprov that a source imports."""
-    names = [name.removeprefix("arbprov.") for name in imports(source) if name.startswith("arbprov.")]
+    names = [
+        name.removeprefix("arbprov.") for name in imports(source) if name.startswith("arbprov.")
+    ]
     return {name for name in names if name in SOURCES}
 
 
@@ -181,12 +183,16 @@ def test_an_import_for_types_only_is_none():
     assert climbing("codec", source) == set()
 
 
-@pytest.mark.parametrize("source", ["import grpc.aio", "from time import sleep", "import threading"])
+@pytest.mark.parametrize(
+    "source", ["import grpc.aio", "from time import sleep", "import threading"]
+)
 def test_io_is_found(source):
     assert doing_io("codec", source) != set()
 
 
-@pytest.mark.parametrize("source", ["time.sleep(1)", "x.sleep(1)", "datetime.now()", "dt.date.today()"])
+@pytest.mark.parametrize(
+    "source", ["time.sleep(1)", "x.sleep(1)", "datetime.now()", "dt.date.today()"]
+)
 def test_reading_a_clock_is_found(source):
     assert reading_clocks(source) != set()
 

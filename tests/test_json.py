@@ -1,0 +1,234 @@
+"""JSON as it travels: what is read from a task, and what a handler may return."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import enum
+import json
+import types
+import uuid
+from decimal import Decimal
+from typing import NamedTuple
+
+import attrs
+import pytest
+
+from arbprov import ProviderApp
+from arbprov.codec import MAX_DEPTH, dump, load_object, plain
+from arbprov.problems import Misfit
+
+
+def refused(function, value) -> list[tuple[str, str]]:
+    with pytest.raises(Misfit) as caught:
+        function(value)
+    return [(problem.path, problem.message) for problem in caught.value.problems]
+
+
+# From the wire.
+
+
+@pytest.mark.parametrize(
+    ("raw", "data"),
+    [
+        (b"", {}),
+        (b"{}", {}),
+        (b' {"a": [1, 2.5, null, true]} ', {"a": [1, 2.5, None, True]}),
+        ('{"ž": "🐎"}'.encode(), {"ž": "🐎"}),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": 1e308}', {"a": 1e308}),
+        (b'{"a": 123456789012345678901234567890}', {"a": 123456789012345678901234567890}),
+    ],
+)
+def test_an_object_is_read(raw, data):
+    assert load_object(raw) == data
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"\xff{}", "not UTF-8: byte 0 can't be decoded"),
+        (b'{"a": "\xed\xa0\x80"}', "not UTF-8: byte 7 can't be decoded"),
+        (b"{", "not JSON: Expecting property name enclosed in double quotes (character 1)"),
+        (b"{} {}", "not JSON: Extra data (character 3)"),
+        (b"null", "expected a JSON object, got null"),
+        (b'"text"', "expected a JSON object, got a string"),
+        (b"[{}]", "expected a JSON object, got an array"),
+        (b"1.5", "expected a JSON object, got a number with a fraction"),
+        (b'{"a": NaN}', "not JSON: NaN is no JSON number"),
+        (b'{"a": -Infinity}', "not JSON: -Infinity is no JSON number"),
+        (b'{"a": -1e999}', "holds a number that is too large for a double"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "holds an integer of more than 4,300 digits"),
+    ],
+)
+def test_what_is_no_object_is_refused(raw, message):
+    ((path, found),) = refused(load_object, raw)
+    assert path == ""
+    assert found.startswith(message)
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+def test_an_object_of_the_greatest_depth_is_read():
+    assert load_object(nested(MAX_DEPTH))
+
+
+def test_an_object_of_one_level_more_is_refused():
+    assert refused(load_object, nested(MAX_DEPTH + 1)) == [("", "nested deeper than 100 levels")]
+
+
+def test_an_object_too_deep_for_the_interpreter_is_refused():
+    assert refused(load_object, b'{"a":' * 100_000) == [("", "nested deeper than 100 levels")]
+
+
+def test_many_brackets_side_by_side_are_no_depth():
+    raw = json.dumps({"a": [[]] * 1000}).encode()
+    assert load_object(raw) == {"a": [[]] * 1000}
+
+
+# To the wire.
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 2
+
+
+class Name(str):
+    __slots__ = ()
+
+
+@attrs.frozen
+class Point:
+    x: int
+    when: dt.date | None = None
+
+
+@dataclasses.dataclass
+class Tagged:
+    tags: list[str]
+
+
+class Pair(NamedTuple):
+    left: int
+    right: Colour
+
+
+NOON = dt.datetime(2026, 3, 20, 12, 0, tzinfo=dt.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (None, None),
+        (True, True),
+        (10**40, 10**40),
+        (1.5, 1.5),
+        ("ž", "ž"),
+        (Name("n"), "n"),
+        (Colour.RED, "red"),
+        (Level.HIGH, 2),
+        (b"hi", "aGk="),
+        (Decimal("12.50"), "12.50"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (NOON, "2026-03-20T12:00:00+00:00"),
+        (NOON.date(), "2026-03-20"),
+        (NOON.time(), "12:00:00"),
+        (dt.timedelta(minutes=1.5), 90.0),
+        (Point(1, NOON.date()), {"x": 1, "when": "2026-03-20"}),
+        (Tagged(["a"]), {"tags": ["a"]}),
+        (Pair(1, Colour.RED), {"left": 1, "right": "red"}),
+        ((1, (2,)), [1, [2]]),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        (collections.deque([1]), [1]),
+        ({NOON.date(): 1}, {"2026-03-20": 1}),
+        ({Colour.RED: {"b": Point(1)}}, {"red": {"b": {"x": 1, "when": None}}}),
+    ],
+    ids=repr,
+)
+def test_what_json_has_a_form_for_is_carried(value, data):
+    assert json.loads(dump(plain(value))) == data
+
+
+CYCLE: list = [{}]
+CYCLE[0]["a"] = CYCLE
+
+
+def deep(levels: int) -> list:
+    value: list = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "message"),
+    [
+        (float("nan"), "", "nan is no JSON number"),
+        ({"a": [float("-inf")]}, "a[0]", "-inf is no JSON number"),
+        (Decimal("NaN"), "", "NaN is no JSON number"),
+        ({"a": object()}, "a", "JSON has no form for object"),
+        ({"a": {1}}, "a", "a set has no order in JSON; return sorted(...) or list(...) of it"),
+        ([complex(1)], "[0]", "JSON has no form for complex"),
+        ([].__iter__(), "", "JSON has no form for list_iterator"),
+        (len, "", "JSON has no form for builtin_function_or_method"),
+        ({1: "a"}, '["1"]', "the key 1 is no string"),
+        ({"a": {None: 1}}, "a.None", "the key None is no string"),
+        ({"a": {NOON.date(): 1, "2026-03-20": 2}}, "a", "two of its keys are the same text"),
+        ({"odd name": {(): 1}}, '["odd name"]["()"]', "the key () is no string"),
+        ("\ud800", "", "a string with a lone surrogate is no Unicode text"),
+        pytest.param(10**5000, "", "an integer of more than 4,200 digits is too long", id="digits"),
+        (CYCLE, "[0].a", "contains itself"),
+        (deep(200), "", "nested deeper than 100 levels"),
+        (Point(object()), "x", "JSON has no form for object"),
+    ],
+)
+def test_what_json_can_not_carry_is_refused_with_its_path(value, path, message):
+    assert refused(plain, value) == [(path, message)]
+
+
+def test_everything_that_json_can_not_carry_is_reported_at_once():
+    value = {"a": float("nan"), "b": [1, {2}], "c": {"d": object()}}
+    assert [path for path, _ in refused(plain, value)] == ["a", "b[1]", "c.d"]
+
+
+def test_a_value_that_is_shared_is_no_cycle():
+    shared = [1]
+    assert plain({"a": shared, "b": shared}) == {"a": [1], "b": [1]}
+
+
+def test_a_handler_whose_result_json_can_not_carry_ran_once():
+    app = ProviderApp("once")
+    runs = []
+
+    @app.action
+    def it() -> dict:
+        runs.append(1)
+        return {"when": float("inf")}
+
+    result = app.test_client().call("it")
+    assert (len(runs), result.status, result.message) == (
+        1,
+        "error",
+        "The action returned what JSON can't carry: when: inf is no JSON number",
+    )
+
+
+def test_a_handler_that_returns_nothing_returns_an_empty_object():
+    app = ProviderApp("nothing")
+    app.action("it")(lambda: None)
+    assert app.test_client().call("it").envelope["data"]["response"] == {}
+
+
+@pytest.mark.parametrize("value", [[1, 2], "text", 5, False])
+def test_a_handler_may_return_any_json(value):
+    app = ProviderApp("any")
+    app.action("it")(lambda: value)
+    assert app.test_client().call("it").data == value
