@@ -13,7 +13,7 @@ from arbprov.clock import SystemClock
 from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
-from arbprov.hooks import TaskHooks
+from arbprov.hooks import Hooks, TaskHooks
 from arbprov.limits import Limit, Limiter, MemoryStore, RateLimit
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
@@ -128,7 +128,7 @@ class ProviderApp(Scaffold):
         Raises:
             ConfigurationError: The app can't start as it is.
         """
-        return TestClient(self.dispatcher, self._hooks, clock or VirtualClock())
+        return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
 
     def run(self, *, hub_url: str | None = None, auth_token: str | None = None) -> None:
         """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
@@ -155,7 +155,7 @@ class ProviderApp(Scaffold):
                 "or give ProviderApp an auth_token="
             )
         dispatcher = attrs.evolve(self.dispatcher(SystemClock()), secrets=[config.auth_token])
-        run_provider(config, dispatcher, self._hooks, self._stop)
+        run_provider(config, dispatcher, self.life_hooks(), self._stop)
 
     def stop(self) -> None:
         """Do what SIGTERM does; any thread may call it, before or during `run`."""
@@ -188,6 +188,10 @@ class ProviderApp(Scaffold):
             timezone_name=self.config.timezone,
             secrets=[self.config.auth_token] if self.config.auth_token else [],
         )
+
+    def life_hooks(self) -> Hooks:
+        """Return the hooks around the worker's life, the blueprints' after the app's."""
+        return self._hooks.joined(blueprint._hooks for blueprint in self._blueprints.values())
 
     def _freeze(self) -> None:
         for scaffold in (self, *self._blueprints.values()):

@@ -34,7 +34,10 @@ from arbprov.redaction import redact, secrets_of
 from arbprov.responses import error_response
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
-__all__ = ["Call", "Dispatcher", "Resolve", "Route"]
+__all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Resolve", "Route"]
+
+# Seconds for the hooks that see a timeout; the result waits for them no longer.
+HOOKS_GRACE = 1.0
 
 
 class Resolve(Protocol):
@@ -124,7 +127,9 @@ class Dispatcher:
         """End a call whose time is up; what still runs of it sees ``ctx.cancelled``."""
         call.ctx.cancelled = True
         # A call of its own, since the first may never return; that one also tears down.
-        expired = attrs.evolve(call, ctx=attrs.evolve(call.ctx, cancelled=False), tears_down=False)
+        deadline = self.clock.monotonic() + HOOKS_GRACE
+        ctx = attrs.evolve(call.ctx, cancelled=False, deadline=deadline)
+        expired = attrs.evolve(call, ctx=ctx, tears_down=False)
         return self.refuse(expired, TaskTimeoutError(call.route.timeout))
 
     def _open(self, task: Task) -> Call:
@@ -171,9 +176,14 @@ class Dispatcher:
             resolve: Awaits what plain functions return; on a thread, it waits for the loop.
         """
         result = await self._answer(call, resolve)
+        self._note_deadline(call)
         if not call.ctx.cancelled:
             result = await self._hooked(call, result, resolve)
         return await self._torn_down(call, result, resolve)
+
+    def _note_deadline(self, call: Call) -> None:
+        if self.clock.monotonic() > call.ctx.deadline:
+            call.ctx.cancelled = True
 
     async def _answer(self, call: Call, resolve: Resolve) -> TaskResult:
         try:
@@ -181,7 +191,7 @@ class Dispatcher:
                 raise call.error
             return self._result(call, await self._handle(call, resolve))
         except BaseException as error:
-            return await self._mended(call, error, resolve)
+            return await self._mended(call, _as_raised(error), resolve)
 
     async def _handle(self, call: Call, resolve: Resolve) -> Any:
         for hook in call.route.hooks.before:
@@ -196,9 +206,11 @@ class Dispatcher:
         if handler is None or call.ctx.cancelled:
             return self._error_result(call, error)
         try:
-            return self._result(call, await _run(resolve, handler, error, call.ctx))
+            result = self._result(call, await _run(resolve, handler, error, call.ctx))
         except BaseException as another:
-            return self._error_result(call, another)
+            return self._error_result(call, _as_raised(another))
+        call.error = None
+        return result
 
     async def _hooked(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
         for hook in call.route.hooks.after:
@@ -206,7 +218,7 @@ class Dispatcher:
                 returned = await _run(resolve, hook, result, call.ctx)
                 result = self._checked(call, returned, hook)
             except BaseException as error:
-                result = self._error_result(call, error)
+                result = self._error_result(call, _as_raised(error))
         return result
 
     async def _torn_down(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
@@ -215,14 +227,15 @@ class Dispatcher:
             try:
                 await _run(resolve, hook, call.error, call.ctx)
             except BaseException as error:
-                result = self._error_result(call, error)
+                result = self._error_result(call, _as_raised(error))
         return result
 
     def _checked(self, call: Call, returned: Any, hook: Hook) -> TaskResult:
         if not isinstance(returned, TaskResult):
             name = getattr(hook, "__qualname__", repr(hook))
             raise TypeError(f"the after_task hook {name} returned no TaskResult")
-        return attrs.evolve(returned, task=call.task, data=plain(returned.data))
+        message = returned.message or returned.status.default_message
+        return attrs.evolve(returned, task=call.task, message=message, data=plain(returned.data))
 
     # After the call.
 
@@ -257,12 +270,11 @@ class Dispatcher:
         call.error = error
         response = error_response(error)
         secrets = self._secrets(call)
-        return TaskResult(
-            call.task,
-            response.status,
-            redact(response.message, secrets),
-            _redacted(plain(response.data), secrets),
-        )
+        try:
+            data = plain(_redacted(response.data, secrets))
+        except Misfit as misfit:  # of what the author put into the error
+            return self._error_result(call, misfit)
+        return TaskResult(call.task, response.status, redact(response.message, secrets), data)
 
     def failure_of(self, call: Call) -> str:
         """Return what a log should say of a call that failed by its own code, else nothing."""
@@ -283,6 +295,12 @@ class Dispatcher:
 async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
     value = function(*args, **kwargs)
     return await resolve(value) if inspect.isawaitable(value) else value
+
+
+def _as_raised(error: BaseException) -> BaseException:
+    """Return a StopIteration as such; a coroutine can raise it in disguise only."""
+    disguised = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
+    return error.__cause__ or error if disguised else error
 
 
 def _own_part(error: BaseException) -> TracebackType | None:

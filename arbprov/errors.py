@@ -70,11 +70,14 @@ class ActionNotFoundError(TaskError):
 
 
 class InvalidPayloadError(TaskError):
-    """The payload or the account does not fit; `problems` says where and why, all at once."""
+    """The payload or the account does not fit; `problems` says where and why, all at once.
 
-    def __init__(self, problems: Sequence[Problem], message: str = "") -> None:
-        super().__init__(message or "; ".join(str(problem) for problem in problems))
-        self.problems = list(problems)
+    A handler may raise it too, with one text for the whole payload or with `Problem` objects.
+    """
+
+    def __init__(self, problems: str | Sequence[Problem]) -> None:
+        self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
 class RateLimited(TaskError):

@@ -20,8 +20,9 @@ plain or ``async``. What it raises is never swallowed: around a task, it becomes
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -56,6 +57,14 @@ class Hooks:
         """
         getattr(self, kind).append(_accepting(kind, hook))
         return hook
+
+    def joined(self, others: Iterable[Hooks]) -> Hooks:
+        """Return the hooks around the worker's life, with those of `others` after these."""
+        joined = Hooks()
+        for level in (self, *others):
+            for kind in _OF_LIFE:
+                getattr(joined, kind).extend(getattr(level, kind))
+        return joined
 
     def add_errorhandler(self, exception: type[BaseException], handler: Hook) -> None:
         """Register `handler` for an exception and its subclasses."""
@@ -97,6 +106,7 @@ class TaskHooks:
         return None
 
 
+_OF_LIFE = ("on_startup", "on_shutdown", "on_connect", "on_disconnect", "on_submit_failed")
 _GIVEN: dict[str, Sequence[str]] = {
     "on_disconnect": ("error",),
     "on_submit_failed": ("result", "error"),
@@ -123,10 +133,10 @@ def _accepting(kind: str, hook: Hook) -> Hook:
 def _takes(hook: Hook, count: int) -> bool:
     try:
         inspect.signature(hook).bind(*range(count))
-    except TypeError:
+    except (TypeError, ValueError):  # it takes something else, or does not tell what
         return False
     return True
 
 
 def _first(hook: Hook, count: int) -> Hook:
-    return lambda *given: hook(*given[:count])
+    return functools.wraps(hook)(lambda *given: hook(*given[:count]))

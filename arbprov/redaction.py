@@ -29,8 +29,8 @@ def secrets_of(account: Any) -> Iterator[str]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` with ``[redacted]`` in the place of each secret."""
+    """Return `text` with ``[redacted]`` in the place of each secret, and as valid Unicode."""
     # The longest first, since one secret may hold another.
     for secret in sorted(set(secrets), key=len, reverse=True):
         text = text.replace(secret, _REDACTED)
-    return text
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -34,7 +34,7 @@ _DEFAULT_MESSAGES = {
 }
 
 
-def _to_status(value: str) -> Status:
+def _to_status(value: Status | str) -> Status:
     try:
         return Status(value)
     except ValueError:
@@ -69,7 +69,7 @@ class ProviderResponse:
     """
 
     status: Status
-    message: str
+    message: str = attrs.field(validator=attrs.validators.instance_of(str))
     data: Any
 
     def __init__(self, status: Status | str, message: str | None = None, data: Any = None) -> None:
@@ -86,8 +86,8 @@ class TaskResult:
     """
 
     task: Task
-    status: Status
-    message: str
+    status: Status = attrs.field(converter=_to_status)
+    message: str = attrs.field(validator=attrs.validators.instance_of(str))
     data: Any
     # The whole envelope as JSON text; the dispatcher fills it in last.
     body: str = attrs.field(default="", repr=False)

@@ -162,14 +162,18 @@ class TestClient:
 
     async def _called(self, call: Call, resolve: Resolve) -> TaskResult:
         result = await self._dispatcher.perform(call, resolve)
-        if self.clock.monotonic() > call.ctx.deadline:
-            expired = self._dispatcher.expire(call)
-            return (
-                expired if isinstance(expired, TaskResult) else await self._called(expired, resolve)
-            )
+        if call.ctx.cancelled:
+            return await self._expired(call, resolve)
         if self.raise_errors and call.error and not isinstance(call.error, TaskError):
             raise call.error
         return self._dispatcher.finish(call, result)
+
+    async def _expired(self, call: Call, resolve: Resolve) -> TaskResult:
+        expired = self._dispatcher.expire(call)
+        if isinstance(expired, TaskResult):
+            return expired
+        result = await self._dispatcher.perform(expired, resolve)
+        return self._dispatcher.finish(expired, result)
 
     async def _wait(self, awaitable: Awaitable[Any], /) -> Any:
         import asyncio

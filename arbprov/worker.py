@@ -13,7 +13,7 @@ import attrs
 
 from arbprov._types import Hook
 from arbprov.backoff import Backoff
-from arbprov.dispatcher import Call, Dispatcher
+from arbprov.dispatcher import HOOKS_GRACE, Call, Dispatcher
 from arbprov.errors import (
     AuthenticationError,
     HubConnectionError,
@@ -37,8 +37,6 @@ _IDLE = (0.025, 1.0)
 _TROUBLE = (0.5, 10.0)
 # A token may be in the middle of a rotation, but not for longer.
 _REFUSED_FOR = 60.0
-# For the hooks that see a timeout; the result waits for them no longer.
-_HOOKS_GRACE = 1.0
 # Of the drain, for what comes after the last task: shutdown hooks, closing.
 _CLOSING = 0.5
 
@@ -207,7 +205,7 @@ class Worker:
 
     async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
         await asyncio.wait([future], timeout=call.route.timeout)
-        if not future.done():
+        if not future.done() or call.ctx.cancelled:
             return await self._expired(call, future)
         result = self._dispatcher.finish(call, _ended(future))
         if failure := self._dispatcher.failure_of(call):
@@ -221,7 +219,7 @@ class Worker:
         if isinstance(expired, TaskResult):
             return expired
         hooks = self._executor.start(expired)
-        await asyncio.wait([hooks], timeout=_HOOKS_GRACE)
+        await asyncio.wait([hooks], timeout=HOOKS_GRACE)
         if hooks.done():
             return self._dispatcher.finish(expired, _ended(hooks))
         self._executor.abandon(expired, hooks)

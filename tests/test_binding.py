@@ -308,3 +308,198 @@ def test_the_message_says_how_to_mend_it(handler, mend):
 
 def test_a_builtin_without_a_signature_is_refused():
     assert re.match(r".*: it has no signature to read: ", misuse(type))
+
+
+def test_null_does_not_stand_for_a_default():
+    def it(city: str = "Oslo"):
+        return city
+
+    assert problems(call(it, {"city": None})) == [("city", "expected a string, got null")]
+
+
+def test_a_handler_without_parameters_takes_any_payload():
+    assert call(lambda: "done", {"unknown": 1}).data == "done"
+
+
+def test_every_problem_of_every_parameter_is_reported():
+    def it(city: str, days: int, *, hours: float = 0.0, **extra: bool):
+        return city
+
+    assert problems(call(it, {"days": "3", "hours": "1", "sunny": 1})) == [
+        ("city", "required field is missing"),
+        ("days", "expected an integer, got a string"),
+        ("hours", "expected a number, got a string"),
+        ("sunny", "expected a boolean, got an integer"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["payload", "account"])
+def test_a_reserved_name_without_annotation_is_the_object_as_it_came(name):
+    whole = {"payload": {"a": [1, None]}, "account": {"b": {"c": 1}}}
+    handler = eval(f"lambda {name}: {name}")
+    assert call(handler, whole["payload"], whole["account"]).data == whole[name]
+
+
+def test_a_field_named_account_does_not_stand_for_the_account():
+    def it(account, **extra):
+        return [account, extra]
+
+    assert call(it, {"account": "evil", "a": 1}, {"key": 1}).data == [{"key": 1}, {"a": 1}]
+
+
+def test_a_field_does_not_stand_for_the_context():
+    def it(ctx: TaskContext, **extra):
+        return [ctx.id, extra]
+
+    assert call(it, {"ctx": "evil", "a": 1}).data == ["test-1", {"a": 1}]
+
+
+def first(ctx: TaskContext, /, city: str):
+    return [ctx.id, city]
+
+
+def last(city: str, *, ctx: TaskContext):
+    return [ctx.id, city]
+
+
+def optional(city: str, ctx: TaskContext = None):
+    return [ctx.id, city]
+
+
+@pytest.mark.parametrize("handler", [first, last, optional])
+def test_a_context_stands_anywhere(handler):
+    assert call(handler, {"city": "Paris"}).data == ["test-1", "Paris"]
+
+
+def test_every_context_is_filled():
+    def it(one: TaskContext, other: TaskContext):
+        return one is other
+
+    assert call(it).data is True
+
+
+def test_a_partial_keeps_what_it_was_given():
+    def it(city: str, days: int, hours: int):
+        return [city, days, hours]
+
+    handler = functools.partial(it, "Oslo", hours=5)
+    assert call(handler, {"days": 2}).data == ["Oslo", 2, 5]
+
+
+def test_a_wrapper_runs():
+    calls = []
+
+    @functools.wraps(decorated)
+    def counting(**kwargs):
+        calls.append(kwargs)
+        return decorated(**kwargs)
+
+    call(counting, {"city": "Paris"})
+    assert calls == [{"city": "Paris"}]
+
+
+def test_what_a_wrapper_wraps_names_the_types():
+    assert problems(call(wrapper, {"city": 5})) == [("city", "expected a string, got an integer")]
+
+
+def visit(city: City):
+    return city.name
+
+
+class Visits:
+    """Its annotations are strings, as this module's are, and name a class of this module."""
+
+    def __call__(self, city: City):
+        return city.name
+
+    def method(self, city: City):
+        return city.name
+
+    @classmethod
+    def of_class(cls, city: City):
+        return city.name
+
+    @staticmethod
+    def static(city: City):
+        return city.name
+
+
+@functools.wraps(visit)
+def wrapped_visit(*args, **kwargs):
+    return visit(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        visit,
+        wrapped_visit,
+        functools.partial(visit),
+        Visits(),
+        Visits().method,
+        Visits.of_class,
+        Visits.static,
+    ],
+    ids=["function", "wrapped", "partial", "object", "method", "classmethod", "staticmethod"],
+)
+def test_postponed_annotations_of_any_callable_are_resolved(handler):
+    assert call(handler, {"city": {"name": "Paris"}}).data == "Paris"
+
+
+class Variadic:
+    def __call__(self, *cities):
+        return cities
+
+
+@pytest.mark.parametrize(
+    ("handler", "function"),
+    [
+        (functools.partial(variadic), variadic),
+        (functools.wraps(variadic)(lambda *args: None), variadic),
+        (Variadic().__call__, Variadic.__call__),
+        (Variadic(), Variadic.__call__),
+    ],
+    ids=["partial", "wrapped", "method", "object"],
+)
+def test_the_message_names_file_and_line_of_any_callable(handler, function):
+    assert f"({__file__}:{function.__code__.co_firstlineno}): " in misuse(handler)
+
+
+@attrs.frozen
+class Holder:
+    things: list[Opaque]
+
+
+def held(holder: Holder):
+    return holder
+
+
+def opaque_or_none(thing: Opaque | None):
+    return thing
+
+
+def opaque_rest(**extra: Opaque):
+    return extra
+
+
+def opaque_payload(payload: Opaque):
+    return payload
+
+
+def opaque_account(account: Opaque):
+    return account
+
+
+@pytest.mark.parametrize(
+    ("handler", "name"),
+    [
+        (held, "holder"),
+        (opaque_or_none, "thing"),
+        (opaque_rest, "extra"),
+        (opaque_payload, "payload"),
+        (opaque_account, "account"),
+    ],
+)
+def test_a_type_that_no_json_can_become_is_refused_wherever_it_stands(handler, name):
+    said = f"no payload could fill '{name}': no JSON value can become Opaque"
+    assert said in misuse(handler)

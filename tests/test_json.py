@@ -15,7 +15,7 @@ from typing import NamedTuple
 import attrs
 import pytest
 
-from arbprov import ProviderApp
+from arbprov import ProviderApp, ProviderResponse
 from arbprov.codec import MAX_DEPTH, dump, load_object, plain
 from arbprov.problems import Misfit
 
@@ -232,3 +232,148 @@ def test_a_handler_may_return_any_json(value):
     app = ProviderApp("any")
     app.action("it")(lambda: value)
     assert app.test_client().call("it").data == value
+
+
+# Through an action, there and back.
+
+
+def answer(value):
+    """Return the result of an action whose handler returns `value`."""
+    app = ProviderApp("answer")
+    app.action("it")(lambda: value)
+    return app.test_client().call("it")
+
+
+def echo(raw: bytes):
+    app = ProviderApp("echo")
+    app.action("it")(lambda payload: payload)
+    return app.test_client().call("it", raw)
+
+
+def test_what_json_can_not_carry_is_an_error_with_its_problems():
+    assert answer({"a": [1, {2}], "b": float("nan")}).problems == [
+        {
+            "path": "a[1]",
+            "message": "a set has no order in JSON; return sorted(...) or list(...) of it",
+        },
+        {"path": "b", "message": "nan is no JSON number"},
+    ]
+
+
+def test_a_payload_that_is_no_json_has_the_path_payload():
+    assert echo(b"[]").problems == [
+        {"path": "payload", "message": "expected a JSON object, got an array"}
+    ]
+
+
+def test_an_empty_payload_is_an_empty_object():
+    assert echo(b"").data == {}
+
+
+@pytest.mark.parametrize(
+    "raw", [nested(MAX_DEPTH), b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}"]
+)
+def test_a_payload_of_the_greatest_depth_may_be_returned(raw):
+    assert echo(raw).data == json.loads(raw)
+
+
+def test_a_generator_is_no_json():
+    assert refused(plain, {"rows": (row for row in [1])}) == [
+        ("rows", "JSON has no form for generator")
+    ]
+
+
+# What even an error has to carry.
+
+LONE = "\ud800"
+
+
+def test_a_lone_surrogate_of_a_payload_is_a_problem_with_its_path():
+    assert echo(b'{"a": ["\\ud800"]}').problems == [
+        {"path": "a[0]", "message": "a string with a lone surrogate is no Unicode text"}
+    ]
+
+
+def test_an_unknown_field_whose_name_is_no_text_ends_the_task_with_an_error():
+    app = ProviderApp("odd")
+    app.action("it", forbid_extra=True)(lambda: None)
+    result = app.test_client().call("it", b'{"\\ud800": 1}')
+    assert (result.status, [p["message"] for p in result.problems]) == ("error", ["unknown field"])
+
+
+def test_an_exception_that_is_no_text_ends_the_task_with_an_error():
+    app = ProviderApp("odd")
+
+    @app.action
+    def it():
+        raise ValueError(LONE)
+
+    assert app.test_client().call("it").data["type"] == "ValueError"
+
+
+def test_a_key_that_is_no_text_ends_the_task_with_an_error():
+    assert [p["message"] for p in answer({LONE: 1}).problems] == [
+        "a string with a lone surrogate is no Unicode text"
+    ]
+
+
+@pytest.mark.parametrize("status", ["success", "error"])
+def test_a_message_that_is_no_text_can_be_sent(status):
+    result = answer(ProviderResponse(status, message=LONE))
+    assert json.loads(result.body.encode())["message"]
+
+
+# Whatever a handler returns, what is wrong with it is a misfit.
+
+
+class Nameless:
+    def __repr__(self):
+        raise RuntimeError("no name")
+
+
+@attrs.define
+class Unset:
+    x: int = attrs.field(init=False)
+
+
+@attrs.define
+class Link:
+    next: object = None
+
+
+def linked() -> Link:
+    link = Link()
+    link.next = [link]
+    return link
+
+
+def queued() -> collections.deque:
+    queue: collections.deque = collections.deque()
+    queue.append(queue)
+    return queue
+
+
+def test_a_key_whose_repr_fails_is_refused():
+    ((_, message),) = refused(plain, {Nameless(): 1})
+    assert message.endswith("is no string")
+
+
+def test_a_key_of_too_many_digits_is_refused():
+    ((_, message),) = refused(plain, {10**5000: 1})
+    assert message.endswith("is no string")
+
+
+def test_an_object_that_lacks_its_field_is_refused():
+    assert [path for path, _ in refused(plain, [Unset()])] == ["[0].x"]
+
+
+@pytest.mark.parametrize("levels", [1_000, 100_000])
+def test_an_array_too_deep_for_the_interpreter_is_refused(levels):
+    assert refused(plain, deep(levels)) == [("", "nested deeper than 100 levels")]
+
+
+@pytest.mark.parametrize(
+    ("value", "path"), [(linked(), "a.next[0]"), (queued(), "a[0]")], ids=["attrs", "deque"]
+)
+def test_a_cycle_through_an_object_is_named_with_its_path(value, path):
+    assert refused(plain, {"a": value}) == [(path, "contains itself")]

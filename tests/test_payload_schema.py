@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from datetime import datetime
-from typing import Annotated, Any, Dict, List, Literal, NewType, Optional, Tuple
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    Generic,
+    List,
+    Literal,
+    NamedTuple,
+    NewType,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 import attrs
 import pytest
+from typing_extensions import TypedDict
 
 from arbprov import ConfigurationError, ProviderApp
 
@@ -209,3 +224,212 @@ def test_a_parameter_that_the_schema_does_not_have_is_refused_at_import():
 
     with pytest.raises(ConfigurationError, match="'city': it is no field of payload_schema"):
         ProviderApp("misuse").action(payload_schema={"town": str})(handler)
+
+
+# The guide's own sample, with `[{...}]` for `List[{...}]`, which Python 3.10 itself refuses.
+
+GUIDE = {
+    "user": {
+        "personal_info": {"first_name": str, "date_of_birth": datetime},
+        "contact_info": {
+            "email": str,
+            "addresses": List[Dict[str, str]],
+            "emergency_contacts": [{"name": str, "phone": str}],
+        },
+        "preferences": {"notifications": {"email": bool, "sms": bool}},
+        "subscriptions": [
+            {
+                "service": str,
+                "start_date": datetime,
+                "end_date": Optional[datetime],
+                "features": List[str],
+            }
+        ],
+    },
+    "metadata": {"tags": List[str], "custom_fields": Dict[str, Any]},
+}
+
+
+def sample():
+    """Return a payload that fits the guide's schema."""
+    return {
+        "user": {
+            "personal_info": {"first_name": "Ann", "date_of_birth": "1990-05-15T00:00:00"},
+            "contact_info": {
+                "email": "ann@example.com",
+                "addresses": [{"street": "High Street"}],
+                "emergency_contacts": [{"name": "Bob", "phone": "1"}],
+            },
+            "preferences": {"notifications": {"email": True, "sms": False}},
+            "subscriptions": [
+                {
+                    "service": "news",
+                    "start_date": "2026-03-20T00:00:00",
+                    "end_date": None,
+                    "features": ["daily"],
+                }
+            ],
+        },
+        "metadata": {"tags": ["new"], "custom_fields": {"any": [1, {"b": None}]}},
+    }
+
+
+def test_the_sample_of_the_guide_passes_unchanged():
+    assert call(GUIDE, sample()).data == sample()
+
+
+def test_the_sample_of_the_guide_arrives_as_dicts_with_typed_values():
+    received = []
+    call(GUIDE, sample(), lambda payload: received.append(payload))
+    subscription = received[0]["user"]["subscriptions"][0]
+    assert (type(subscription), subscription["start_date"]) == (dict, datetime(2026, 3, 20))
+
+
+def test_every_problem_of_the_sample_of_the_guide_is_reported():
+    payload = sample()
+    del payload["user"]["personal_info"]["first_name"]
+    payload["user"]["contact_info"]["addresses"].append({"street": 5})
+    payload["user"]["contact_info"]["emergency_contacts"][0]["phone"] = None
+    payload["user"]["preferences"]["notifications"]["sms"] = "false"
+    payload["user"]["subscriptions"][0]["end_date"] = "never"
+    payload["metadata"] = []
+    assert problems(GUIDE, payload) == [
+        ("user.personal_info.first_name", "required field is missing"),
+        ("user.contact_info.addresses[1].street", "expected a string, got an integer"),
+        ("user.contact_info.emergency_contacts[0].phone", "expected a string, got null"),
+        ("user.preferences.notifications.sms", "expected a boolean, got a string"),
+        (
+            "user.subscriptions[0].end_date",
+            "expected an ISO 8601 datetime such as '2026-03-20T10:30:00+01:00'",
+        ),
+        ("metadata", "expected an object, got an array"),
+    ]
+
+
+# More forms.
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Box(Generic[T]):
+    content: T
+
+
+class Typed(TypedDict):
+    x: int
+
+
+class Named(NamedTuple):
+    x: int
+
+
+@dataclasses.dataclass
+class Data:
+    x: int
+
+
+@pytest.mark.parametrize("form", [Typed, Named, Data], ids=lambda form: form.__name__)
+def test_any_class_is_a_schema(form):
+    assert problems(form, {"x": "1"}) == [("x", "expected an integer, got a string")]
+
+
+@pytest.mark.parametrize("form", [Typed, Named, Data, Point], ids=lambda form: form.__name__)
+def test_parameters_take_the_fields_of_any_class(form):
+    assert call(form, {"x": 7}, lambda x: x).data == 7
+
+
+def test_a_generic_class_in_a_schema_has_its_argument():
+    found = problems({"box": Box[int]}, {"box": {"content": "1"}})
+    assert found == [("box.content", "expected an integer, got a string")]
+
+
+@pytest.mark.parametrize(
+    ("form", "value"), [(List, [1, "a"]), (Dict, {"a": 1}), (Optional[List], [1])], ids=str
+)
+def test_the_bare_generics_of_typing_are_forms(form, value):
+    assert call({"field": form}, {"field": value}).data == {"field": value}
+
+
+def test_an_odd_name_has_its_path():
+    found = problems({"a b": {"c": int}}, {"a b": {}})
+    assert found == [('["a b"].c', "required field is missing")]
+
+
+def test_null_is_no_object():
+    assert problems({"a": {"b": int}}, {"a": None}) == [("a", "expected an object, got null")]
+
+
+def test_a_schema_is_the_whole_payload_where_it_is_any_dict():
+    assert problems(Dict[str, int], {"a": "1"}) == [("a", "expected an integer, got a string")]
+
+
+# A schema and a handler.
+
+
+def test_a_schema_stands_for_the_annotations():
+    def handler(days: str):
+        return days
+
+    assert call({"days": int}, {"days": 3}, handler).data == 3
+
+
+def test_an_optional_field_that_is_not_there_is_none_for_its_parameter():
+    received = []
+    call({"a": Optional[int]}, {}, lambda a: received.append(a))
+    assert received == [None]
+
+
+def test_payload_and_parameters_go_together():
+    def handler(payload, a, **extra):
+        return [payload, a, extra]
+
+    data = call({"a": int, "b": int}, {"a": 1, "b": 2, "c": 3}, handler).data
+    assert data == [{"a": 1, "b": 2, "c": 3}, 1, {"b": 2, "c": 3}]
+
+
+def test_a_schema_is_asked_though_the_handler_takes_nothing():
+    assert problems({"a": int}, {}, handler=lambda: None) == [("a", "required field is missing")]
+
+
+def test_a_default_serves_only_where_the_schema_lets_it():
+    found = problems({"a": int}, {}, handler=lambda a=1: a)
+    assert found == [("a", "required field is missing")]
+
+
+def test_unknown_fields_of_an_account_are_problems_where_they_are_forbidden():
+    app = ProviderApp("accounts")
+    app.action("it", account_schema={"a": int}, forbid_extra=True)(lambda: None)
+    result = app.test_client().call("it", account={"a": 1, "b": "x"})
+    assert result.problems == [{"path": "account.b", "message": "unknown field"}]
+
+
+def test_payload_and_account_schemas_are_reported_at_once():
+    app = ProviderApp("accounts")
+    app.action("it", payload_schema={"a": int}, account_schema={"b": int})(lambda: None)
+    result = app.test_client().call("it", {}, account={})
+    assert {problem["path"] for problem in result.problems} == {"a", "account.b"}
+
+
+# Misuse.
+
+
+def test_an_account_schema_that_is_none_has_its_path():
+    with pytest.raises(ConfigurationError, match=r"account_schema\.a\[\]: 5 is no type"):
+        ProviderApp("misuse").action("it", account_schema={"a": [5]})(lambda: None)
+
+
+def test_a_type_that_no_json_can_become_is_refused_at_import():
+    with pytest.raises(ConfigurationError, match="no JSON value can become complex"):
+        ProviderApp("misuse").action("it", payload_schema={"a": [complex]})(lambda: None)
+
+
+@pytest.mark.parametrize("schema", [[str], int, List[int], str], ids=str)
+def test_a_schema_that_no_object_fits_is_refused_at_import(schema):
+    with pytest.raises(ConfigurationError):
+        ProviderApp("misuse").action("it", payload_schema=schema)(lambda payload: payload)
+
+
+def test_a_union_is_a_schema():
+    schema = Union[Data, Typed]
+    assert call(schema, {"x": 7}, lambda payload: payload).data == {"x": 7}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Annotated
 
-from arbprov import ProviderApp
+import pytest
+from attrs import validators
+
+from arbprov import ProviderApp, RateLimited
 from arbprov.redaction import redact, secrets_of
 
 TOKEN, KEY = "token-of-the-hub", "hunter22"
@@ -70,3 +74,120 @@ def test_short_values_are_no_secrets():
 
 def test_the_longest_secret_is_taken_out_first():
     assert redact("key hunter22!", ["hunter22", "hunter22!"]) == "key [redacted]"
+
+
+# A secret in other letters is a secret still.
+
+ODD_SECRETS = {
+    "an apostrophe and a quote": 'it\'s "hunter22"',
+    "a backslash": "hunter\\22",
+    "lines": "-----BEGIN KEY-----\nhunter22\n-----END KEY-----",
+    "an escape": "hunter\x1b22",
+}
+
+
+@pytest.mark.parametrize("secret", ODD_SECRETS.values(), ids=ODD_SECRETS)
+def test_an_error_does_not_hold_the_repr_of_a_value_of_the_account(client, secret):
+    message = client.call("fail", {"what": "x"}, account={"key": secret}).message
+    assert "22" not in message
+
+
+def test_an_error_does_not_hold_the_json_of_a_value_of_the_account():
+    app = ProviderApp("secretive")
+
+    @app.action
+    def fail(account: dict):
+        raise LookupError(json.dumps(account))
+
+    message = app.test_client().call("fail", account={"key": "hünter22"}).message
+    assert "nter22" not in message
+
+
+def test_a_missing_key_that_is_a_secret_is_taken_out():
+    app = ProviderApp("secretive")
+
+    @app.action
+    def fail(account: dict):
+        return {}[account["key"]]
+
+    result = app.test_client().call("fail", account={"key": KEY})
+    assert result.data == {"error": "'[redacted]'", "type": "KeyError"}
+
+
+# Where else an error could hold one.
+
+
+def test_a_limit_that_names_a_secret_is_redacted():
+    app = ProviderApp("secretive")
+
+    @app.action
+    def it(account: dict):
+        raise RateLimited(retry_after=30, limit=f"5/second of {account['key']}")
+
+    result = app.test_client().call("it", account={"key": KEY})
+    assert result.data["limit"] == "5/second of [redacted]"
+
+
+def test_a_validator_that_quotes_a_secret_is_redacted():
+    app = ProviderApp("secretive")
+
+    @app.action
+    def it(account: dict[str, Annotated[str, validators.matches_re("[a-z]+")]]):
+        return {}
+
+    result = app.test_client().call("it", account={"key": KEY})
+    assert result.problems[0]["path"] == "account.key"
+    assert KEY not in result.body
+
+
+def test_a_problem_of_the_payload_does_not_hold_the_account():
+    app = ProviderApp("secretive")
+
+    @app.action(forbid_extra=True)
+    def it():
+        return {}
+
+    assert KEY not in app.test_client().call("it", {KEY: 1}, account={"key": KEY}).body
+
+
+def test_an_account_that_is_no_json_is_not_quoted(client):
+    assert KEY not in client.call("fail", {"what": "x"}, account=f"{{{KEY}".encode()).body
+
+
+def test_the_token_of_the_environment_is_a_secret_too(monkeypatch):
+    monkeypatch.setenv("PROVIDER_AUTH_TOKEN", TOKEN)
+    app = ProviderApp("secretive")
+
+    @app.action
+    def fail():
+        raise LookupError(TOKEN)
+
+    assert app.test_client().call("fail").message == "[redacted]"
+
+
+# The pieces.
+
+
+@pytest.mark.parametrize(
+    ("account", "secrets"),
+    [
+        ({"key": "abcd"}, ["abcd"]),
+        ({"key": "abc"}, []),
+        ({"pin": 1234, "cvc": 123}, ["1234"]),
+        ({"share": 12.5}, ["12.5"]),
+        ({"a": {"b": [{"c": "deep"}, "list"]}}, ["deep", "list"]),
+        ({"long_name_of_a_field": None, "yes": True, "no": False}, []),
+        ({}, []),
+    ],
+    ids=str,
+)
+def test_every_value_of_an_account_of_four_letters_or_more_is_a_secret(account, secrets):
+    assert list(secrets_of(account)) == secrets
+
+
+def test_every_place_of_a_secret_is_redacted():
+    assert redact(f"{KEY}, {KEY}", [KEY, KEY]) == "[redacted], [redacted]"
+
+
+def test_a_text_without_secrets_stays_as_it_is():
+    assert redact("nothing to see", [KEY]) == "nothing to see"

@@ -48,7 +48,7 @@ class Running:
 
     async def _work(self, seconds, settings):
         dispatcher = self.app.dispatcher(self.loop)
-        worker = Worker(dispatcher, self.hub, self.app._hooks, WorkerSettings(**settings))
+        worker = Worker(dispatcher, self.hub, self.app.life_hooks(), WorkerSettings(**settings))
         self.loop.call_at(BEGIN + seconds, worker.stop)
         try:
             await worker.run()
