@@ -17,10 +17,10 @@ from cattrs import Converter
 
 from arbprov._types import Handler
 from arbprov.context import TaskContext
-from arbprov.converter import field_names, make_converter
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 from arbprov.problems import Misfit
 from arbprov.schemas import compile_schema
+from arbprov.structuring import field_names, make_converter
 
 __all__ = ["Arguments", "Binding", "compile_binding", "describe_handler"]
 

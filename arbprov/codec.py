@@ -116,10 +116,17 @@ def plain(value: Any) -> Any:
     try:
         return _plain(value, MAX_DEPTH)
     except RecursionError:
-        path = _cycle(value, "", ())
+        path = _path_of_cycle(value)
     if path is None:
         raise _too_deep()
     raise Misfit([Problem(path, "contains itself")])
+
+
+def _path_of_cycle(value: Any) -> str | None:
+    try:
+        return _cycle(value, "", ())
+    except RecursionError:  # far deeper than any cycle that somebody meant
+        return None
 
 
 def _plain(value: Any, levels: int) -> Any:
@@ -174,7 +181,7 @@ def _plain_object(value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
         try:
             data[_key(key)] = _plain(item, levels)
         except Misfit as misfit:
-            problems += misfit.below(field_path(str(key)))
+            problems += misfit.below(field_path(_name(key)))
     if problems:
         raise Misfit(problems)
     if len(data) < len(value):
@@ -192,8 +199,17 @@ def _key(key: Any) -> str:
     if isinstance(key, _KEY_TYPES):
         key = _form(key)
     if not isinstance(key, str):
-        raise Misfit(f"the key {key!r} is no string")
+        raise Misfit(f"the key {_name(key)} is no string")
     return _plain_string(str(key))
+
+
+def _name(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    try:
+        return repr(key)
+    except Exception:  # its own, or of an integer that is too long
+        return type_name(type(key))
 
 
 def _plain_array(value: Any, levels: int) -> list[Any]:
@@ -212,12 +228,18 @@ def _plain_array(value: Any, levels: int) -> list[Any]:
 def _form(value: Any) -> Any:
     """Return `value` one step closer to JSON."""
     if attrs.has(type(value)):
-        return {a.name: getattr(value, a.name) for a in attrs.fields(type(value))}
+        return _fields(value, [field.name for field in attrs.fields(type(value))])
     if dataclasses.is_dataclass(value):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return _fields(value, [field.name for field in dataclasses.fields(value)])
     if is_foreign_model(type(value)):
         return model_data(value)
     raise Misfit(f"JSON has no form for {type_name(type(value))}")
+
+
+def _fields(value: Any, names: list[str]) -> dict[str, Any]:
+    if unset := [name for name in names if not hasattr(value, name)]:
+        raise Misfit([Problem(field_path(name), "has no value") for name in unset])
+    return {name: getattr(value, name) for name in names}
 
 
 @_form.register
@@ -293,8 +315,17 @@ def _cycle(value: Any, path: str, above: tuple[Any, ...]) -> str | None:
 
 
 def _steps(value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, (dict, list)):
+        value = _form_or_nothing(value)
     if isinstance(value, dict):
-        return [(field_path(str(key)), child) for key, child in value.items()]
-    if isinstance(value, (list, tuple)):
+        return [(field_path(_name(key)), child) for key, child in value.items()]
+    if isinstance(value, list):
         return [(f"[{index}]", child) for index, child in enumerate(value)]
     return []
+
+
+def _form_or_nothing(value: Any) -> Any:
+    try:
+        return _form(value)
+    except Misfit:
+        return None

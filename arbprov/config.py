@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 import attrs
 from cattrs import Converter
 
-from arbprov.converter import make_converter
 from arbprov.errors import ConfigurationError
+from arbprov.structuring import make_converter
 
 __all__ = ["Config", "load_config"]
 

@@ -72,12 +72,13 @@ class ActionNotFoundError(TaskError):
 class InvalidPayloadError(TaskError):
     """The payload or the account does not fit; `problems` says where and why, all at once.
 
-    A handler may raise it too, with one text for the whole payload or with `Problem` objects.
+    A handler may raise it too, with a text for the whole payload, or with `Problem` objects.
     """
 
-    def __init__(self, problems: str | Sequence[Problem]) -> None:
-        self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
-        super().__init__("; ".join(str(problem) for problem in self.problems))
+    def __init__(self, problems: str | Sequence[Problem | str], message: str = "") -> None:
+        listed = [problems] if isinstance(problems, str) else problems
+        self.problems = [p if isinstance(p, Problem) else Problem("", str(p)) for p in listed]
+        super().__init__(message or "; ".join(map(str, self.problems)))
 
 
 class RateLimited(TaskError):

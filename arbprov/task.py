@@ -42,6 +42,13 @@ def _to_status(value: Status | str) -> Status:
         raise ValueError(f"{value!r} is no status; it is one of {known}") from None
 
 
+def _to_text(message: str) -> str:
+    if not isinstance(message, str):
+        raise TypeError(f"a message is a text, not {message!r}")
+    # A lone surrogate is no character, and UTF-8 has no bytes for it.
+    return message if message.isascii() else message.encode(errors="replace").decode()
+
+
 @attrs.frozen
 class Task:
     """One task, as the hub handed it out; `payload` and `account` are JSON objects."""
@@ -69,7 +76,7 @@ class ProviderResponse:
     """
 
     status: Status
-    message: str = attrs.field(validator=attrs.validators.instance_of(str))
+    message: str = attrs.field(converter=_to_text)
     data: Any
 
     def __init__(self, status: Status | str, message: str | None = None, data: Any = None) -> None:
@@ -87,7 +94,7 @@ class TaskResult:
 
     task: Task
     status: Status = attrs.field(converter=_to_status)
-    message: str = attrs.field(validator=attrs.validators.instance_of(str))
+    message: str = attrs.field(converter=_to_text)
     data: Any
     # The whole envelope as JSON text; the dispatcher fills it in last.
     body: str = attrs.field(default="", repr=False)

@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 FLOORS = {
     1: "_proto _types _version errors",
     2: "context problems task",
-    3: "actions backoff binding codec converter foreign_models hooks limits redaction responses "
-    "schemas",
+    3: "actions backoff binding codec foreign_models hooks limits redaction responses "
+    "schemas structuring",
     4: "dispatcher hub",
     5: "clock executors grpc_hub instrumentation outbox polling stopping worker",
     6: "localhub pytest_plugin testing",

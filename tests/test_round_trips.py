@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import datetime as dt
 import enum
 import json
 import uuid
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import NotRequired, TypedDict
 
 from arbprov import ProviderApp
 from arbprov.codec import dump, load_object, plain
@@ -47,6 +50,23 @@ class Tree:
     maybe: float | None = None
 
 
+@attrs.frozen
+class Chain:
+    name: str
+    rest: Chain | None = None
+
+
+@dataclasses.dataclass
+class Data:
+    name: str
+    days: list[dt.date]
+
+
+class Typed(TypedDict):
+    x: int
+    y: NotRequired[str]
+
+
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda m: dt.timezone(dt.timedelta(minutes=m)))
 DATETIMES = st.datetimes(timezones=st.none() | OFFSETS)
 LEAVES = st.builds(Leaf, DATETIMES, st.decimals(allow_nan=False, allow_infinity=False), st.binary())
@@ -57,6 +77,10 @@ TREES = st.builds(
     st.dictionaries(st.uuids(), st.sampled_from(Colour), max_size=3),
     st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+PAIRS = st.lists(st.builds(Pair, st.integers(), TEXT), max_size=3)
+CHAINS = st.recursive(st.builds(Chain, TEXT), lambda rest: st.builds(Chain, TEXT, rest))
 
 TYPES: list[tuple[Any, Any]] = [
     (str, TEXT),
@@ -77,11 +101,21 @@ TYPES: list[tuple[Any, Any]] = [
     (int | str | None, st.integers() | TEXT | st.none()),
     (Leaf, LEAVES),
     (Tree, TREES),
+    (Pair, st.builds(Pair, st.integers(), TEXT)),
+    (Data, st.builds(Data, TEXT, st.lists(st.dates(), max_size=3))),
+    (Typed, st.fixed_dictionaries({"x": st.integers()}, optional={"y": TEXT})),
+    (Literal["a", 1, True, None], st.sampled_from(["a", 1, True, None])),
+    (tuple[float, ...], st.lists(FLOATS).map(tuple)),
+    (collections.deque[int], st.lists(st.integers()).map(collections.deque)),
+    (dict[dt.date, list[Pair]], st.dictionaries(st.dates(), PAIRS, max_size=3)),
+    (Annotated[int, attrs.validators.ge(0)], st.integers(0)),
+    (Leaf | Pair | None, LEAVES | st.builds(Pair, st.integers(), TEXT) | st.none()),
+    (Chain, CHAINS),
 ]
 
 
-@pytest.mark.parametrize(("target", "values"), TYPES, ids=[str(target) for target, _ in TYPES])
-def test_what_is_written_is_read_again(target, values):
+def echo(target):
+    """Return the list of what a handler receives for a `target`, and the client to call it."""
     app = ProviderApp("echo")
     received = []
 
@@ -91,7 +125,12 @@ def test_what_is_written_is_read_again(target, values):
 
     it.__annotations__ = {"value": target}
     app.action(it)
-    client = app.test_client()
+    return received, app.test_client()
+
+
+@pytest.mark.parametrize(("target", "values"), TYPES, ids=[str(target) for target, _ in TYPES])
+def test_what_is_written_is_read_again(target, values):
+    received, client = echo(target)
 
     @given(values)
     def holds(value):
@@ -103,7 +142,6 @@ def test_what_is_written_is_read_again(target, values):
     holds()
 
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | FLOATS | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
@@ -161,3 +199,47 @@ def test_plain_data_is_plain_already(value):
     except Misfit:
         return
     assert plain(data) == data
+
+
+ODD_TEXT = st.text(st.characters(codec=None, categories=["Cs", "Lu", "Po"]), max_size=4)
+ODD_OBJECTS = st.dictionaries(ODD_TEXT, JSON | ODD_TEXT, max_size=3)
+
+STRICT = ProviderApp("strict")
+STRICT.action("it", forbid_extra=True)(lambda: None)
+
+
+@given(ODD_OBJECTS)
+def test_a_payload_of_odd_texts_has_a_result_that_can_be_sent(data):
+    raw = json.dumps(data).encode()
+    assert json.loads(STRICT.test_client().call("it", raw).body.encode())["message"]
+
+
+@given(ODD_OBJECTS | ODD_TEXT)
+def test_an_answer_of_odd_texts_has_a_result_that_can_be_sent(value):
+    app = ProviderApp("odd")
+    app.action("it")(lambda: value)
+    assert json.loads(app.test_client().call("it").body.encode())["message"]
+
+
+@given(ODD_TEXT)
+def test_an_error_of_odd_text_has_a_result_that_can_be_sent(text):
+    app = ProviderApp("odd")
+
+    @app.action
+    def it():
+        raise ValueError(text)
+
+    assert json.loads(app.test_client().call("it").body.encode())["message"]
+
+
+@pytest.mark.parametrize("target", [target for target, _ in TYPES], ids=str)
+def test_any_json_is_a_value_of_the_type_or_a_problem(target):
+    received, client = echo(target)
+
+    @given(JSON)
+    def holds(value):
+        received.clear()
+        result = client.call("it", {"value": value})
+        assert bool(received) != bool(result.problems)
+
+    holds()

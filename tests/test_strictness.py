@@ -21,8 +21,6 @@ from attrs import validators
 from typing_extensions import NotRequired, Required, TypedDict
 
 from arbprov import ProviderApp
-from arbprov.converter import make_converter
-from arbprov.problems import Misfit
 
 MISSING = "required field is missing"
 NO_INTEGER = "expected an integer, got a string"
@@ -848,6 +846,6 @@ REFUSING = [
     {"text": SECRET, "array": [SECRET, [SECRET]], "object": {"x": SECRET, "kind": SECRET}},
 )
 def test_no_message_holds_the_value(target, value):
-    with pytest.raises(Misfit) as raised:
-        make_converter().structure(value, target)
-    assert SECRET not in "".join(problem.message for problem in raised.value.problems)
+    messages = [message for _, message in refusal(target, value)]
+    assert messages
+    assert SECRET not in "".join(messages)

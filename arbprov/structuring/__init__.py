@@ -1,0 +1,10 @@
+"""JSON data to typed values, strictly: one cattrs converter that casts nothing in silence.
+
+Every problem of a value is collected, each with the path of what is wrong. No message holds
+a piece of the value itself, since the value may be an account's secret.
+"""
+
+from arbprov.structuring.classes import field_names
+from arbprov.structuring.converter import make_converter
+
+__all__ = ["field_names", "make_converter"]

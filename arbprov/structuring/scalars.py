@@ -1,0 +1,152 @@
+"""JSON values to scalars: one small check each, and nothing is cast."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import enum
+import math
+import re
+import uuid
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from arbprov.problems import Misfit, json_kind
+from arbprov.structuring.choices import enum_choices, pick
+from arbprov.structuring.common import Hook
+
+
+def _exactly(kind: type, expected: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise Misfit(f"expected {expected}, got {json_kind(value)}")
+        return value
+
+    return check
+
+
+_string = _exactly(str, "a string")
+null = _exactly(type(None), "null")
+
+
+def _float(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise Misfit(f"expected a number, got {json_kind(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise Misfit("expected a number that a double can hold") from None
+    if not math.isfinite(number):
+        raise Misfit("expected a finite number")
+    return number
+
+
+def _bytes(value: Any) -> bytes:
+    text = _text(value, "base64")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Misfit("expected base64") from None
+
+
+def _decimal(value: Any) -> Decimal:
+    if type(value) is int:
+        return Decimal(value)
+    if type(value) is float:
+        raise Misfit("expected a decimal written as a string, got a number with a fraction")
+    text = _text(value, "a decimal")
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise Misfit("expected a decimal such as '12.50'") from None
+    if not number.is_finite():
+        raise Misfit("expected a finite decimal")
+    return number
+
+
+def _uuid(value: Any) -> uuid.UUID:
+    try:
+        return uuid.UUID(_text(value, "a UUID"))
+    except ValueError:
+        raise Misfit("expected a UUID") from None
+
+
+def _timedelta(value: Any) -> dt.timedelta:
+    if type(value) not in (int, float):
+        raise Misfit(f"expected a number of seconds, got {json_kind(value)}")
+    try:
+        return dt.timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        raise Misfit("expected a number of seconds that a timedelta can hold") from None
+
+
+def _text(value: Any, expected: str) -> str:
+    if type(value) is not str:
+        raise Misfit(f"expected {expected} as a string, got {json_kind(value)}")
+    return value
+
+
+# `fromisoformat` takes more on Python 3.11 than on 3.10 ("20260320", "2026-W12-5"), and less
+# on 3.10 (no "Z", no fraction of one digit): these make every Python take the same.
+_DATE = r"\d{4}-\d\d-\d\d"
+_TIME = r"\d\d:\d\d(?::\d\d(?:\.(?P<fraction>\d{1,9}))?)?(?P<zone>Z|[+-]\d\d:\d\d)?"
+_ISO_DATE = re.compile(_DATE, re.ASCII)
+_ISO_TIME = re.compile(_TIME, re.ASCII)
+_ISO_DATETIME = re.compile(rf"{_DATE}(?:[T ]{_TIME})?", re.ASCII)
+
+
+def _iso(
+    pattern: re.Pattern[str], parse: Callable[[str], Any], example: str
+) -> Callable[[Any], Any]:
+    name = f"an ISO 8601 {parse.__self__.__name__}"  # type: ignore[attr-defined]
+
+    def check(value: Any) -> Any:
+        match = pattern.fullmatch(_text(value, name))
+        try:
+            if match:
+                return parse(_for_every_python(match))
+        except ValueError:
+            pass
+        raise Misfit(f"expected {name} such as '{example}'")
+
+    return check
+
+
+def _for_every_python(match: re.Match[str]) -> str:
+    text = match.string
+    groups = match.groupdict()
+    if fraction := groups.get("fraction"):
+        text = text.replace(f".{fraction}", f".{fraction[:6]:0<6}")
+    return text[:-1] + "+00:00" if groups.get("zone") == "Z" else text
+
+
+SCALARS: dict[type, Callable[[Any], Any]] = {
+    str: _string,
+    int: _exactly(int, "an integer"),
+    bool: _exactly(bool, "a boolean"),
+    float: _float,
+    bytes: _bytes,
+    type(None): null,
+    dt.datetime: _iso(_ISO_DATETIME, dt.datetime.fromisoformat, "2026-03-20T10:30:00+01:00"),
+    dt.date: _iso(_ISO_DATE, dt.date.fromisoformat, "2026-03-20"),
+    dt.time: _iso(_ISO_TIME, dt.time.fromisoformat, "10:30:00"),
+    dt.timedelta: _timedelta,
+    uuid.UUID: _uuid,
+    Decimal: _decimal,
+}
+
+
+def scalar_hook(base: type | None, check: Callable[[Any], Any]) -> Hook:
+    """Return the hook of a scalar type, and of the classes derived from it."""
+
+    def structure(value: Any, target: Any) -> Any:
+        # cattrs finds a subclass by its base, so `class Colour(str, Enum)` comes here too.
+        if target is base:
+            return check(value)
+        if issubclass(target, enum.Enum):
+            return pick(value, enum_choices(target))
+        return target(check(value))
+
+    return structure

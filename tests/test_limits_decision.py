@@ -1,0 +1,678 @@
+"""One decision over all limits of a call, by whatever key they count."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arbprov import Blueprint, Limit, ProviderApp, ProviderResponse, RateLimited
+from arbprov.limits import Charge, MemoryStore
+from arbprov.testing import VirtualClock
+
+
+def limited(*limits, **options):
+    """Return the client of an app whose action ``work`` has these limits, the first outermost."""
+    app = ProviderApp()
+
+    def work():
+        return {}
+
+    app.action(work)
+    for limit in limits:
+        app.rate_limit(limit, **options)(work)
+    return app.test_client()
+
+
+def statuses(client, times, action="work", **call):
+    return [client.call(action, **call).status.value for _ in range(times)]
+
+
+def admitted(client, times, action="work", **call):
+    return statuses(client, times, action, **call).count("success")
+
+
+def headroom(result):
+    return {one["limit"]: one["remaining"] for one in result.data["limits"]}
+
+
+# All or nothing.
+
+
+def test_a_call_runs_when_all_its_limits_admit_it():
+    assert admitted(limited("2/second", "3/minute"), 2) == 2
+
+
+def test_one_limit_that_refuses_is_enough():
+    assert statuses(limited("5/second", "1/minute"), 2) == ["success", "limit"]
+
+
+@pytest.mark.parametrize("limits", [("1/second", "20/hour"), ("20/hour", "1/second")], ids=str)
+def test_a_refused_call_takes_nothing_from_the_limit_that_would_admit_it(limits):
+    client = limited(*limits)
+    ran = 0
+    for _ in range(60):
+        ran += admitted(client, 1)
+        client.clock.advance(0.1)
+    # One a second for six seconds; the 54 refused calls must not have used up the hour.
+    assert ran == 6
+
+
+@pytest.mark.parametrize("limits", [("1/second", "20/hour"), ("20/hour", "1/second")], ids=str)
+def test_sixty_refused_calls_leave_the_other_limit_as_it_was(limits):
+    client = limited(*limits)
+    client.call("work")
+    refusals = [client.call("work") for _ in range(60)]
+    assert {headroom(one)["20/hour"] for one in refusals} == {19}
+
+
+def test_a_refused_call_takes_nothing_from_the_limit_that_refuses_it():
+    client = limited("2/minute")
+    statuses(client, 60)
+    client.clock.advance(60)
+    assert admitted(client, 60) == 2
+
+
+def test_a_refused_key_takes_nothing_from_the_limit_that_all_keys_share():
+    app = ProviderApp(rate_limit="10/hour")
+    app.action("work")(app.rate_limit("1/hour", key="account.id")(make_handler()))
+    client = app.test_client()
+    statuses(client, 60, account={"id": 1})
+    assert [admitted(client, 1, account={"id": one}) for one in range(2, 13)] == [1] * 9 + [0, 0]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 1.0, 4.0]), min_size=1, max_size=60))
+def test_stacked_limits_admit_what_an_honest_bookkeeper_would(gaps):
+    client = limited("2/second", "5/8s")
+    ran = []
+    for gap in gaps:
+        client.clock.advance(gap)
+        now = client.clock.monotonic()
+        fits = all(
+            sum(now - at < period for at in ran) < amount for amount, period in ((2, 1), (5, 8))
+        )
+        # All times are on the steps of neither window, so a refusal may come a thousandth late.
+        late = any(period <= now - at <= period * 1.001 for at in ran for period in (1, 8))
+        admits = client.call("work").status == "success"
+        assert admits == fits or (late and not admits)
+        if admits:
+            ran.append(now)
+
+
+# What a refused call is told.
+
+
+def test_the_wait_is_the_longest_of_all_limits():
+    client = limited("1/second", "1/minute", "2/hour")
+    client.call("work")
+    assert client.call("work").wait_time == 60
+
+
+def test_the_limit_that_is_named_has_the_longest_wait():
+    client = limited("1/second", "1/minute", "2/hour")
+    client.call("work")
+    assert client.call("work").data["limit"] == "1/minute"
+
+
+def test_each_limit_s_headroom_is_told():
+    client = limited("1/second", "1/minute", "2/hour")
+    client.call("work")
+    assert client.call("work").data["limits"] == [
+        {"limit": "1/second", "remaining": 0, "wait_time": 1.0},
+        {"limit": "1/minute", "remaining": 0, "wait_time": 60.0},
+        {"limit": "2/hour", "remaining": 1, "wait_time": 0.0},
+    ]
+
+
+def test_after_the_wait_the_call_is_admitted():
+    client = limited("3/second", "7/minute")
+    for _ in range(50):
+        result = client.call("work")
+        if result.status == "limit":
+            client.clock.advance(result.wait_time)
+            assert client.call("work").status == "success"
+
+
+def test_before_the_wait_is_over_the_call_is_refused():
+    client = limited("1/minute")
+    client.call("work")
+    client.clock.advance(client.call("work").wait_time - 0.001)
+    assert client.call("work").status == "limit"
+
+
+def test_a_refused_call_runs_no_handler():
+    runs = []
+    app = ProviderApp()
+    app.action("work")(app.rate_limit("1/hour")(lambda: runs.append(1)))
+    statuses(app.test_client(), 5)
+    assert runs == [1]
+
+
+def test_an_admitted_call_knows_its_limits():
+    app, seen = ProviderApp(), []
+    app.action("work")(app.rate_limit("3/hour")(make_handler()))
+    app.before_task(lambda ctx: seen.append([one.remaining for one in ctx.limits.headroom]))
+    statuses(app.test_client(), 3)
+    assert seen == [[2], [1], [0]]
+
+
+# What is charged.
+
+
+def test_a_payload_that_does_not_fit_costs_nothing():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("1/hour")
+    def work(city: str):
+        return city
+
+    client = app.test_client()
+    statuses(client, 5, payload={"city": 5})
+    assert client.call("work", {"city": "Paris"}).status == "success"
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]", b"\xff"], ids=repr)
+def test_bytes_that_are_no_payload_cost_nothing(payload):
+    client = limited("1/hour")
+    client.call("work", payload)
+    assert client.call("work").status == "success"
+
+
+def test_an_account_that_does_not_fit_costs_nothing():
+    app = ProviderApp()
+    app.action("work", account_schema={"id": int})(app.rate_limit("1/hour")(make_handler()))
+    client = app.test_client()
+    client.call("work", account={"id": "5"})
+    assert client.call("work", account={"id": 5}).status == "success"
+
+
+def test_an_unknown_action_costs_the_app_s_limit_nothing():
+    app = ProviderApp(rate_limit="1/hour")
+    app.action("work")(make_handler())
+    client = app.test_client()
+    client.call("nothing")
+    assert client.call("work").status == "success"
+
+
+def test_a_handler_that_raises_has_been_charged():
+    def work():
+        raise ValueError("no")
+
+    app = ProviderApp()
+    app.action(app.rate_limit("1/hour")(work))
+    assert statuses(app.test_client(), 2) == ["error", "limit"]
+
+
+def test_a_cost_is_taken_as_a_whole():
+    assert admitted(limited("10/hour", cost=3), 10) == 3
+
+
+def test_a_cost_may_be_the_whole_limit():
+    assert admitted(limited("10/hour", cost=10), 10) == 1
+
+
+def test_a_burst_of_the_declaration_holds():
+    client = limited("60/minute", burst=2)
+    assert statuses(client, 3) == ["success", "success", "limit"]
+
+
+def test_a_burst_of_the_declaration_holds_for_each_limit_of_the_text():
+    client = limited("60/minute; 100/hour", burst=2)
+    statuses(client, 2)
+    assert [one["limit"] for one in client.call("work").data["limits"]] == [
+        "60/minute burst 2",
+        "100/hour burst 2",
+    ]
+
+
+def test_a_limit_may_be_an_object():
+    assert admitted(limited(Limit(2, 60)), 5) == 2
+
+
+def test_several_limits_of_one_text_all_hold():
+    client = limited("2/second; 3/minute")
+    first = admitted(client, 5)
+    client.clock.advance(1)
+    assert (first, admitted(client, 5)) == (2, 1)
+
+
+def test_the_same_limit_twice_is_charged_once():
+    assert admitted(limited("2/second", "2/second"), 5) == 2
+
+
+def test_of_the_same_limit_twice_the_larger_cost_is_charged():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("6/hour", cost=1)
+    @app.rate_limit("6/hour", cost=3)
+    def work():
+        return {}
+
+    assert admitted(app.test_client(), 10) == 2
+
+
+def test_limits_that_differ_only_beyond_six_digits_are_two():
+    client = limited("1/1234567s", "1/1234568s")
+    client.call("work")
+    assert len(client.call("work").data["limits"]) == 2
+
+
+# Keys.
+
+
+def keyed(key, limit="1/hour"):
+    return limited(limit, key=key)
+
+
+def test_each_key_has_a_quota_of_its_own():
+    client = keyed("account.id")
+    assert [statuses(client, 2, account={"id": one}) for one in "ab"] == [["success", "limit"]] * 2
+
+
+def test_without_a_key_all_calls_share_one_quota():
+    client = limited("1/hour")
+    assert [client.call("work", account={"id": one}).status.value for one in "ab"] == [
+        "success",
+        "limit",
+    ]
+
+
+def test_a_key_may_be_deep_in_the_payload():
+    client = keyed("payload.user.region")
+    calls = [{"user": {"region": name}} for name in ("eu", "us", "eu")]
+    assert [client.call("work", one).status.value for one in calls] == [
+        "success",
+        "success",
+        "limit",
+    ]
+
+
+def test_a_tuple_of_keys_counts_by_all_of_them():
+    client = keyed(("account.id", "payload.region"))
+    calls = [(1, "eu"), (1, "us"), (2, "eu"), (1, "eu")]
+    assert [
+        client.call("work", {"region": region}, account={"id": one}).status.value
+        for one, region in calls
+    ] == ["success", "success", "success", "limit"]
+
+
+def test_a_tuple_of_keys_knows_which_is_which():
+    client = keyed(("payload.a", "payload.b"))
+    calls = [{"a": "x, y", "b": "z"}, {"a": "x", "b": "y, z"}, {"a": "z", "b": "x, y"}]
+    assert [client.call("work", one).status.value for one in calls] == ["success"] * 3
+
+
+def test_a_key_may_be_a_function_of_the_call():
+    client = keyed(lambda call: call.account["id"] % 2)
+    assert [client.call("work", account={"id": one}).status.value for one in (1, 2, 3)] == [
+        "success",
+        "success",
+        "limit",
+    ]
+
+
+def test_a_function_sees_the_action_and_the_payload():
+    seen = []
+    client = keyed(lambda call: seen.append((call.action, dict(call.payload))) or "key")
+    client.call("work", {"a": 1})
+    assert seen == [("work", {"a": 1})]
+
+
+def test_a_function_may_return_a_tuple():
+    client = keyed(lambda call: (call.account["id"], "x"))
+    assert [client.call("work", account={"id": one}).status.value for one in (1, 2, 1)] == [
+        "success",
+        "success",
+        "limit",
+    ]
+
+
+def test_two_functions_of_one_name_count_apart():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("3/hour", key=lambda call: "all")
+    @app.rate_limit("3/hour", key=lambda call: call.account["id"])
+    def work():
+        return {}
+
+    client = app.test_client()
+    assert [admitted(client, 2, account={"id": one}) for one in (1, 2)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("one", "another"), [("1", 1), (1, 1.0), ("", " "), ("a", "A"), (0, "0")], ids=str
+)
+def test_keys_that_only_look_alike_count_apart(one, another):
+    client = keyed("account.id")
+    client.call("work", account={"id": one})
+    assert client.call("work", account={"id": another}).status == "success"
+
+
+@pytest.mark.parametrize("key", [0, False, "", 0.0], ids=repr)
+def test_a_key_that_is_there_but_empty_counts(key):
+    assert statuses(keyed("account.id"), 2, account={"id": key}) == ["success", "limit"]
+
+
+def test_a_key_of_no_unicode_counts():
+    call = {"payload": b'{"id": "\\ud800"}'}
+    assert statuses(keyed("payload.id"), 2, **call) == ["success", "limit"]
+
+
+MISSING = {
+    "no account": {},
+    "another field": {"name": "x"},
+    "null": {"id": None},
+    "an object": {"id": {"a": 1}},
+    "an array": {"id": ["a"]},
+}
+every_missing_key = pytest.mark.parametrize("account", MISSING.values(), ids=MISSING)
+
+
+@every_missing_key
+def test_a_missing_key_is_an_error_that_names_it(account):
+    result = keyed("account.id").call("work", account=account)
+    assert (result.status, result.problems) == (
+        "error",
+        [
+            {
+                "path": "account.id",
+                "message": "the rate limit 1/hour is counted by it, and it is missing",
+            }
+        ],
+    )
+
+
+@every_missing_key
+def test_a_missing_key_takes_nothing_from_the_other_limits(account):
+    app = ProviderApp(rate_limit="1/hour")
+    app.action("work")(app.rate_limit("1/hour", key="account.id")(make_handler()))
+    client = app.test_client()
+    client.call("work", account=account)
+    assert client.call("work", account={"id": 1}).status == "success"
+
+
+@every_missing_key
+def test_a_missing_key_runs_no_handler(account):
+    runs = []
+    app = ProviderApp()
+    app.action("work")(app.rate_limit("1/hour", key="account.id")(lambda: runs.append(1)))
+    app.test_client().call("work", account=account)
+    assert runs == []
+
+
+def test_a_missing_part_of_a_tuple_is_named():
+    result = keyed(("account.id", "payload.region")).call("work", account={"id": 1})
+    assert [one["path"] for one in result.problems] == ["payload.region"]
+
+
+@pytest.mark.parametrize("payload", [{"a": "text"}, {"a": {}}, {"a": {"b": 1}}], ids=str)
+def test_a_key_below_what_is_no_object_is_missing(payload):
+    result = keyed("payload.a.b.c").call("work", payload)
+    assert [one["path"] for one in result.problems] == ["payload.a.b.c"]
+
+
+@pytest.mark.parametrize("key", [None, [], {}, ()], ids=repr)
+def test_a_function_that_returns_no_key_is_an_error(key):
+    result = keyed(lambda call: key).call("work")
+    assert (result.status, [one["path"] for one in result.problems]) == ("error", ["key"])
+
+
+def test_what_a_function_raises_is_the_result():
+    result = keyed(lambda call: call.account["id"]).call("work")
+    assert result.data == {"error": "'id'", "type": "KeyError"}
+
+
+def test_no_refusal_shows_the_key():
+    client = keyed("account.api_key")
+    body = [client.call("work", account={"api_key": "sample-key"}).body for _ in range(2)][1]
+    assert "sample-key" not in body
+
+
+def test_a_missing_key_s_error_shows_no_other_secret():
+    client = keyed(("account.api_key", "account.id"))
+    assert "sample-key" not in client.call("work", account={"api_key": "sample-key"}).body
+
+
+# Who shares a limit.
+
+
+def shared(**options):
+    """Return a client of actions of an app and of a blueprint that all declare one limit."""
+    app = ProviderApp()
+    blueprint = Blueprint("reports", prefix="reports.")
+    for owner in (app, blueprint):
+        for name in ("a", "b"):
+            owner.action(name)(owner.rate_limit("1/hour", **options)(make_handler()))
+    app.register_blueprint(blueprint)
+    return app.test_client()
+
+
+def make_handler():
+    return lambda: None
+
+
+def ran(client):
+    return [client.call(name).status == "success" for name in ("a", "b", "reports.a", "reports.b")]
+
+
+def test_an_action_has_its_limit_to_itself():
+    assert ran(shared()) == [True, True, True, True]
+
+
+def test_a_blueprint_s_actions_may_share_a_limit():
+    assert ran(shared(scope="blueprint")) == [True, False, True, False]
+
+
+def test_all_actions_of_an_app_may_share_a_limit():
+    assert ran(shared(scope="app")) == [True, False, False, False]
+
+
+def test_limits_of_one_name_share_what_was_used():
+    assert ran(shared(name="vendor")) == [True, False, False, False]
+
+
+def test_limits_of_two_names_share_nothing():
+    app = ProviderApp()
+    for name in ("a", "b"):
+        app.action(name)(app.rate_limit("1/hour", name=f"vendor {name}")(make_handler()))
+    client = app.test_client()
+    assert [client.call(name).status == "success" for name in "ab"] == [True, True]
+
+
+def test_limits_of_one_name_still_count_by_key():
+    client = shared(name="vendor", key="account.id")
+    calls = [("a", 1), ("b", 1), ("b", 2)]
+    assert [client.call(name, account={"id": one}).status.value for name, one in calls] == [
+        "success",
+        "limit",
+        "success",
+    ]
+
+
+def test_an_app_s_limit_is_shared_by_all_its_actions():
+    app = ProviderApp(rate_limit="3/hour")
+    blueprint = Blueprint("reports")
+    app.action("a")(make_handler())
+    blueprint.action("b")(make_handler())
+    app.register_blueprint(blueprint)
+    client = app.test_client()
+    assert [client.call(name).status == "success" for name in "abab"] == [True, True, True, False]
+
+
+def test_a_blueprint_s_limit_is_shared_by_its_own_actions_only():
+    app = ProviderApp()
+    blueprint = Blueprint("reports", rate_limit="1/hour")
+    app.action("a")(make_handler())
+    for name in "bc":
+        blueprint.action(name)(make_handler())
+    app.register_blueprint(blueprint)
+    client = app.test_client()
+    assert [client.call(name).status == "success" for name in "bcaa"] == [True, False, True, True]
+
+
+def test_two_blueprints_limits_are_two():
+    app = ProviderApp()
+    for name in "ab":
+        blueprint = Blueprint(name, rate_limit="1/hour")
+        blueprint.action(name)(make_handler())
+        app.register_blueprint(blueprint)
+    client = app.test_client()
+    assert [client.call(name).status == "success" for name in "abab"] == [True, True, False, False]
+
+
+def test_two_clients_of_an_app_share_nothing():
+    app = ProviderApp(rate_limit="1/hour")
+    app.action("work")(make_handler())
+    assert [statuses(app.test_client(), 1) for _ in range(2)] == [["success"]] * 2
+
+
+# An hourly limit, in no time.
+
+
+def test_a_thousand_an_hour_for_each_account():
+    client = keyed("account.api_key", "1000/hour")
+    quotas = [admitted(client, 1001, account={"api_key": key}) for key in ("one", "two")]
+    assert quotas == [1000, 1000]
+
+
+def test_an_hour_later_there_are_a_thousand_more():
+    client = keyed("account.api_key", "1000/hour")
+    account = {"api_key": "sample"}
+    statuses(client, 1001, account=account)
+    client.clock.advance(3600)
+    assert admitted(client, 1001, account=account) == 1000
+
+
+def test_a_second_before_the_hour_is_over_there_is_none():
+    client = keyed("account.api_key", "1000/hour")
+    account = {"api_key": "sample"}
+    statuses(client, 1001, account=account)
+    client.clock.advance(3599)
+    assert admitted(client, 10, account=account) == 0
+
+
+# A handler that was told to wait.
+
+
+def test_a_handler_s_own_refusal_is_no_limit_of_arbprov_s():
+    def work():
+        return ProviderResponse("limit", data={"wait_time": 5})
+
+    app = ProviderApp()
+    app.action(work)
+    assert app.test_client().call("work").wait_time == 5
+
+
+def test_a_refusal_can_be_caught_as_rate_limited():
+    app = ProviderApp()
+    app.action("work")(app.rate_limit("1/hour")(make_handler()))
+    app.errorhandler(RateLimited)(lambda error: error.retry_after)
+    client = app.test_client()
+    client.call("work")
+    assert client.call("work").data == 3600
+
+
+# The store of one process.
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def store(clock):
+    return MemoryStore(clock)
+
+
+def test_idle_keys_vanish(store, clock):
+    for turn in range(20):
+        for number in range(1000):
+            store.acquire([Charge(f"{turn}/{number}", Limit(5, 60), 1)])
+        clock.advance(60)
+    assert len(store) <= 2048
+
+
+def test_busy_keys_stay(store, clock):
+    for number in range(5000):
+        store.acquire([Charge(str(number), Limit(1, 3600), 1)])
+    again = [store.acquire([Charge(str(n), Limit(1, 3600), 1)])[0] for n in range(5000)]
+    assert {one.wait_time for one in again} == {3600}
+
+
+@pytest.mark.parametrize("before", range(1020, 1026))
+def test_no_charge_is_lost_when_idle_keys_are_swept(store, before):
+    for number in range(before):
+        store.acquire([Charge(f"other {number}", Limit(1, 3600), 1)])
+    charges = [Charge(name, Limit(1, 3600), 1) for name in ("a", "b", "c")]
+    store.acquire(charges)
+    assert [one.wait_time for one in store.acquire(charges)] == [3600, 3600, 3600]
+
+
+def test_no_charge_of_a_key_that_was_idle_is_lost_when_idle_keys_are_swept(store, clock):
+    old = Charge("old", Limit(1, 60), 1)
+    store.acquire([old])
+    clock.advance(60)
+    for number in range(1023):
+        store.acquire([Charge(f"other {number}", Limit(1, 3600), 1)])
+    store.acquire([old, Charge("new", Limit(1, 3600), 1)])
+    assert store.acquire([old])[0].wait_time == 60
+
+
+def test_no_account_gets_more_than_its_limit_however_many_there_are():
+    client = limited("1/hour", "10/hour", "20/hour", key="account.id")
+    admissions = [admitted(client, 2, account={"id": number}) for number in range(700)]
+    assert set(admissions) == {1}
+
+
+def test_no_charges_are_no_headroom(store):
+    assert store.acquire([]) == []
+
+
+def test_a_refused_key_is_remembered_no_longer_than_its_limit(store, clock):
+    for number in range(3000):
+        store.acquire([Charge("full", Limit(1, 60), 1), Charge(str(number), Limit(1, 60), 1)])
+    assert len(store) <= 2048
+
+
+def hammer(store, charges, tries=500, threads=8):
+    """Return how many of the tries of several threads at once are admitted."""
+    ready = threading.Barrier(threads)
+
+    def work():
+        ready.wait()
+        return sum(not any(one.wait_time for one in store.acquire(charges)) for _ in range(tries))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(running.result() for running in [pool.submit(work) for _ in range(threads)])
+
+
+@pytest.fixture
+def impatient():
+    """Have threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_threads_together_are_admitted_exactly_the_limit(store, impatient):
+    assert hammer(store, [Charge("one", Limit(777, 60), 1)]) == 777
+
+
+def test_threads_together_are_admitted_exactly_the_tightest_limit(store, impatient):
+    charges = [Charge("one", Limit(777, 60), 1), Charge("two", Limit(300, 60), 1)]
+    assert hammer(store, charges) == 300
+
+
+def test_what_threads_were_refused_was_charged_nowhere(store, impatient):
+    charges = [Charge("one", Limit(777, 60), 1), Charge("two", Limit(300, 60), 1)]
+    hammer(store, charges)
+    assert [one.remaining for one in store.acquire(charges)] == [477, 0]
