@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator
 
 import attrs
 
 from arbprov._types import Handler, HandlerT
-from arbprov.binding import Binding, describe_handler
+from arbprov.binding import Binding, describe_handler, function_of
 from arbprov.errors import ConfigurationError
 from arbprov.limits import RateLimit
+from arbprov.quantities import is_quantity
 
 __all__ = ["Action", "ActionRegistry", "attach_limit", "attached_limits", "first_line"]
 
@@ -33,7 +33,7 @@ class Action:
 
     @timeout.validator
     def _check_timeout(self, attribute: object, timeout: float | None) -> None:
-        if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        if timeout is not None and not is_quantity(timeout):
             raise ConfigurationError(
                 f"{describe_handler(self.handler)}: timeout={timeout!r} is not a number of "
                 f"seconds above 0"
@@ -42,9 +42,7 @@ class Action:
     @property
     def is_async(self) -> bool:
         """Whether the handler is an ``async def`` or an object whose ``__call__`` is one."""
-        inner = inspect.unwrap(self.handler)
-        of_class = vars(type(inner)).get("__call__")
-        return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(of_class)
+        return inspect.iscoroutinefunction(function_of(self.handler))
 
 
 def first_line(handler: Handler) -> str:
@@ -89,7 +87,7 @@ def attach_limit(handler: HandlerT, limit: RateLimit) -> HandlerT:
     """
     try:
         setattr(handler, _LIMITS, (*attached_limits(handler), limit))
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise ConfigurationError(
             f"{describe_handler(handler)}: a rate limit can't be attached to this kind of "
             f"callable; decorate a function that calls it"

@@ -6,10 +6,11 @@ parameter that the payload fills; cattrs structures payloads into it.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -18,11 +19,11 @@ from cattrs import Converter
 from arbprov._types import Handler
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
-from arbprov.problems import Misfit
+from arbprov.problems import MISSING, Misfit, field_path
 from arbprov.schemas import compile_schema
-from arbprov.structuring import field_names, make_converter
+from arbprov.structuring import field_names, make_converter, takes_object
 
-__all__ = ["Arguments", "Binding", "compile_binding", "describe_handler"]
+__all__ = ["Arguments", "Binding", "compile_binding", "describe_handler", "function_of"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
 # Adds what it takes from the task to the values, by parameter, and what is wrong to the problems.
@@ -40,10 +41,19 @@ _FORBIDDING = make_converter(forbid_extra=True)
 
 def describe_handler(handler: Handler) -> str:
     """Return a handler's name, file and line, for messages to its author."""
-    inner = inspect.unwrap(handler)
-    name = getattr(inner, "__qualname__", repr(inner))
-    code = getattr(inner, "__code__", None)
+    function = function_of(handler)
+    name = getattr(function, "__qualname__", repr(function))
+    code = getattr(function, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def function_of(handler: Handler) -> Any:
+    """Return the function that a handler is, wraps, or has as its ``__call__``."""
+    inner = inspect.unwrap(handler)
+    while isinstance(inner, functools.partial):
+        inner = inspect.unwrap(inner.func)
+    of_class = inspect.getattr_static(type(inner), "__call__", None)
+    return of_class if inspect.isfunction(of_class) else inner
 
 
 @attrs.frozen
@@ -141,7 +151,7 @@ class _Compiler:
             return Any
         # One parameter at a time, so that the error can name it.
         holder = type("holder", (), {"__annotations__": {"it": parameter.annotation}})
-        namespace = getattr(inspect.unwrap(self.handler), "__globals__", {})
+        namespace = getattr(function_of(self.handler), "__globals__", {})
         try:
             return typing.get_type_hints(holder, namespace, include_extras=True)["it"]
         except Exception as error:
@@ -223,38 +233,42 @@ class _Compiler:
 
     def _schema_source(self, schema: Any) -> Source:
         structure = self._hook("payload", schema)
+        if not takes_object(schema):
+            raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)
         self._check_fields(known)
-        wanted = [n for n in self.fields if n in known]
-        optional = {n for n in wanted if self.parameters[n].default is not _EMPTY}
         whole, rest, names = "payload" in self.parameters, self.rest, set(self.parameters)
+        wanted = [name for name in self.fields if known is None or name in known]
+        optional = {n for n in wanted if self.parameters[n].default is not _EMPTY}
 
         def source(ctx: TaskContext, values: dict[str, Any]) -> None:
             structured = structure(ctx.payload)
-            fields = _as_mapping(structured, known)
+            fields = _as_mapping(structured, ctx.payload if known is None else known)
+            if missing := [n for n in wanted if n not in fields and n not in optional]:
+                raise Misfit([Problem(field_path(name), MISSING) for name in missing])
             if whole:
                 values["payload"] = structured
             for name in wanted:
                 if name in ctx.payload or name not in optional:
-                    values[name] = fields.get(name)
+                    values[name] = fields[name]
             if rest:
                 values.update({n: v for n, v in fields.items() if n not in names})
 
         return _reporting(source)
 
-    def _check_fields(self, known: list[str]) -> None:
+    def _check_fields(self, known: list[str] | None) -> None:
         for name in self.fields:
-            if name not in known and self.parameters[name].default is _EMPTY:
+            if known is not None and name not in known and self.parameters[name].default is _EMPTY:
                 raise self._error(
                     f"no payload could fill {name!r}: it is no field of payload_schema; "
                     f"add it there, or give the parameter a default"
                 )
 
 
-def _as_mapping(structured: Any, names: list[str]) -> Mapping[str, Any]:
+def _as_mapping(structured: Any, names: Iterable[str]) -> Mapping[str, Any]:
     if isinstance(structured, Mapping):
         return structured
-    return {name: getattr(structured, name) for name in names}
+    return {name: getattr(structured, name) for name in names if hasattr(structured, name)}
 
 
 def _reporting(source: Callable[[TaskContext, dict[str, Any]], None], path: str = "") -> Source:

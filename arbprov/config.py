@@ -5,7 +5,6 @@ cattrs turns the environment's texts into values, attrs checks them.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from datetime import timezone, tzinfo
@@ -17,6 +16,7 @@ import attrs
 from cattrs import Converter
 
 from arbprov.errors import ConfigurationError
+from arbprov.quantities import is_quantity
 from arbprov.structuring import make_converter
 
 __all__ = ["Config", "load_config"]
@@ -28,7 +28,7 @@ def _not_blank(config: object, attribute: attrs.Attribute[str], value: str) -> N
 
 
 def _positive(config: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
+    if not is_quantity(value):
         raise ValueError("is not a number above 0")
 
 
@@ -128,12 +128,14 @@ def _find(
         return f"{field.name}=", value
     if variable in environ:
         return variable, environ[variable]
-    if not field.repr and (path := environ.get(f"{variable}_FILE")):
+    if not field.repr and (path := environ.get(f"{variable}_FILE")) is not None:
         return f"{variable}_FILE", _read_secret(f"{variable}_FILE", path)
     return "", None
 
 
 def _read_secret(variable: str, path: str) -> str:
+    if not path.strip():
+        raise ConfigurationError(f"{variable} is blank; set it to a path, or remove it")
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -292,19 +292,14 @@ class Dispatcher:
         return [*secrets_of(call.ctx.account), *self.secrets]
 
 
-class _StoppedIteration(Exception):
-    """Brings a StopIteration out of a coroutine, where Python would make it a RuntimeError."""
-
-
 def _as_raised(error: BaseException) -> BaseException:
-    return error.__cause__ or error if isinstance(error, _StoppedIteration) else error
+    """Return a StopIteration as such; Python lets it out of a coroutine in disguise only."""
+    disguised = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
+    return error.__cause__ or error if disguised else error
 
 
 async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
-    try:
-        value = function(*args, **kwargs)
-    except StopIteration as error:
-        raise _StoppedIteration from error
+    value = function(*args, **kwargs)
     return await resolve(value) if inspect.isawaitable(value) else value
 
 

@@ -6,8 +6,9 @@ Neither is imported before a handler names one of its models.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from arbprov.errors import Problem
@@ -73,9 +74,38 @@ def is_foreign_model(target: Any) -> bool:
 
 
 def model_data(value: Any) -> Any:
-    """Return what JSON shows of a pydantic model or a msgspec struct."""
-    if is_pydantic_model(type(value)):
-        return value.model_dump(mode="json")
+    """Return what JSON shows of a pydantic model or a msgspec struct.
+
+    Raises:
+        Misfit: Its library can't write it.
+    """
+    try:
+        return _pydantic_data(value) if is_pydantic_model(type(value)) else _msgspec_data(value)
+    except Misfit:
+        raise
+    except Exception as error:
+        raise Misfit(f"{type(value).__name__} can't be written: {error}") from None
+
+
+def _pydantic_data(value: Any) -> Any:
+    # In JSON, pydantic writes NaN as null, and nobody would notice.
+    if problems := list(_not_finite(value.model_dump(), "")):
+        raise Misfit(problems)
+    return value.model_dump(mode="json")
+
+
+def _not_finite(data: Any, path: str) -> Iterator[Problem]:
+    if isinstance(data, float) and not math.isfinite(data):
+        yield Problem(path, f"{data} is no JSON number")
+    elif isinstance(data, dict):
+        for name, item in data.items():
+            yield from _not_finite(item, join_paths(path, field_path(str(name))))
+    elif isinstance(data, (list, tuple)):
+        for index, item in enumerate(data):
+            yield from _not_finite(item, f"{path}[{index}]")
+
+
+def _msgspec_data(value: Any) -> Any:
     import msgspec
 
     return msgspec.to_builtins(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 __all__ = ["redact", "secrets_of"]
 
@@ -30,7 +32,25 @@ def secrets_of(account: Any) -> Iterator[str]:
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with ``[redacted]`` in the place of each secret, and as valid Unicode."""
+    forms = {form for secret in secrets for form in _forms(secret)}
     # The longest first, since one secret may hold another.
-    for secret in sorted(set(secrets), key=len, reverse=True):
-        text = text.replace(secret, _REDACTED)
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, _REDACTED)
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """Return a secret as it is, and as a repr, as JSON and as a URL would have it."""
+    if secret.isascii() and secret.isalnum():
+        return (secret,)
+    in_url = secret.encode(errors="replace")
+    return (
+        secret,
+        repr(secret)[1:-1],
+        # A repr escapes the apostrophe only if there are quotation marks too.
+        repr(secret + "'\"")[1:-4],
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(in_url, safe=""),
+        quote_plus(in_url),
+    )

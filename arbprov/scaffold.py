@@ -109,6 +109,11 @@ class Scaffold:
         Raises:
             ConfigurationError: An argument makes no sense, or the limit can never be met.
         """
+        if callable(limit):
+            raise ConfigurationError(
+                f"{describe_handler(limit)}: @rate_limit takes a limit, as in "
+                f'@app.rate_limit("10/minute")'
+            )
 
         def attach(handler: HandlerT) -> HandlerT:
             self._check_setup(handler)
@@ -158,6 +163,11 @@ class Scaffold:
         The handler for the nearest class in the exception's MRO is called with the exception; a
         blueprint's come before the app's.
         """
+        if callable(exception) and not isinstance(exception, type):
+            raise ConfigurationError(
+                f"{describe_handler(exception)}: @errorhandler takes an exception class, as in "
+                f"@app.errorhandler(KeyError)"
+            )
 
         def add(handler: HookT) -> HookT:
             self._check_setup(handler)

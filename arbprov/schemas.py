@@ -52,6 +52,8 @@ def compile_schema(written: Any, path: str) -> Any:
         return _compile_generic(written, arguments, path)
     if isinstance(written, type) or written is Any or hasattr(written, "__supertype__"):
         return written
+    if bare := typing.get_origin(written):  # such as typing.List
+        return bare
     raise ConfigurationError(f"{path}: {written!r} is no type; write one such as str or [str]")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
-from arbprov import Blueprint, ConfigurationError, ProviderApp
+from arbprov import Blueprint, ConfigurationError, ProviderApp, TaskContext
 
 
 def where(function) -> str:
@@ -210,3 +212,306 @@ def test_running_without_a_token_is_refused(app, monkeypatch):
         ConfigurationError, match="the hub's token is missing: set PROVIDER_AUTH_TO"
     ):
         app.run()
+
+
+# All the decorators, one by one.
+
+
+def message_of(register, *arguments):
+    """Return the message of the `ConfigurationError` that a call raises."""
+    with pytest.raises(ConfigurationError) as caught:
+        register(*arguments)
+    return str(caught.value)
+
+
+def silent():
+    return None
+
+
+def hook(*given):
+    return None
+
+
+DECORATORS = {
+    "action": lambda one: one.action,
+    "action()": lambda one: one.action(),
+    "action(name)": lambda one: one.action("another"),
+    "rate_limit": lambda one: one.rate_limit("5/second"),
+    "errorhandler": lambda one: one.errorhandler(ValueError),
+    "on_startup": lambda one: one.on_startup,
+    "on_shutdown": lambda one: one.on_shutdown,
+    "on_connect": lambda one: one.on_connect,
+    "on_disconnect": lambda one: one.on_disconnect,
+    "before_task": lambda one: one.before_task,
+    "after_task": lambda one: one.after_task,
+    "teardown_task": lambda one: one.teardown_task,
+    "on_submit_failed": lambda one: one.on_submit_failed,
+}
+every_decorator = pytest.mark.parametrize("decorator", DECORATORS.values(), ids=DECORATORS)
+
+
+@every_decorator
+def test_each_decorator_of_the_app_returns_the_function_itself(app, decorator):
+    def decorated():
+        return None
+
+    assert decorator(app)(decorated) is decorated
+
+
+@every_decorator
+def test_each_decorator_of_a_blueprint_returns_the_function_itself(decorator):
+    def decorated():
+        return None
+
+    assert decorator(Blueprint("reports"))(decorated) is decorated
+
+
+@every_decorator
+def test_each_decorator_refuses_after_the_start(app, decorator):
+    app.test_client()
+    message = message_of(decorator(app), hook)
+    assert message.startswith(f"{where(hook)}: registered after the app has started")
+
+
+@every_decorator
+def test_each_decorator_of_a_blueprint_refuses_after_the_app_s_start(app, decorator):
+    blueprint = Blueprint("reports")
+    app.register_blueprint(blueprint)
+    app.test_client()
+    assert "registered after the app has started" in message_of(decorator(blueprint), hook)
+
+
+def test_a_started_app_may_make_more_clients(app):
+    app.action(silent)
+    app.test_client()
+    assert app.test_client().call("silent").status == "success"
+
+
+def test_an_app_that_could_not_start_may_be_mended(app):
+    blueprint = Blueprint("reports")
+    app.action("one")(forecast)
+    blueprint.action("one")(silent)
+    app.register_blueprint(blueprint)
+    message_of(app.test_client)
+    assert app.action("two")(forecast) is forecast
+
+
+# What may be an action.
+
+
+def test_limits_above_and_below_the_action_all_count(app):
+    @app.rate_limit("3/hour")
+    @app.action
+    @app.rate_limit("2/minute")
+    def work():
+        return None
+
+    assert [str(one) for one in app.limits_by_action()["work"]] == ["2/minute", "3/hour"]
+
+
+def test_limits_are_listed_from_the_app_to_the_action():
+    app = ProviderApp(rate_limit="100/day")
+    blueprint = Blueprint("reports", rate_limit="10/hour")
+
+    @blueprint.action
+    @blueprint.rate_limit("1/second", key="account.id")
+    def daily():
+        return None
+
+    app.register_blueprint(blueprint)
+    listed = [str(one) for one in app.limits_by_action()["daily"]]
+    assert listed == ["100/day", "10/hour", "1/second per account.id"]
+
+
+def test_the_actions_are_listed_by_name(app):
+    for name in ("b", "c", "a"):
+        app.action(name)(silent)
+    assert [one.name for one in app.actions()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("options", "description"),
+    [({}, ""), ({"description": "Nothing."}, "Nothing.")],
+    ids=["none", "given"],
+)
+def test_a_function_without_a_docstring_may_be_described(app, options, description):
+    app.action(**options)(silent)
+    assert app.actions()[0].description == description
+
+
+def test_an_empty_description_hides_the_docstring(app):
+    app.action(description="")(forecast)
+    assert app.actions()[0].description == ""
+
+
+def test_an_object_with_call_may_be_an_action(app):
+    class Adder:
+        def __call__(self, a: int, b: int) -> int:
+            return a + b
+
+    app.action("add")(Adder())
+    assert app.test_client().call("add", {"a": 1, "b": 2}).data == 3
+
+
+def test_an_object_with_an_async_call_may_be_an_action(app):
+    class Adder:
+        async def __call__(self, a: int) -> int:
+            return a + 1
+
+    app.action("add")(Adder())
+    assert app.test_client().call("add", {"a": 1}).data == 2
+
+
+def test_a_partial_with_a_name_may_be_an_action(app):
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    app.action("increment")(functools.partial(add, b=1))
+    assert app.test_client().call("increment", {"a": 1}).data == 2
+
+
+def test_a_bound_method_may_be_an_action(app):
+    class Service:
+        def ping(self, word: str) -> str:
+            return f"{word}!"
+
+    app.action(Service().ping)
+    assert app.test_client().call("ping", {"word": "pong"}).data == "pong!"
+
+
+def test_an_awaitable_that_a_plain_function_returns_is_awaited(app):
+    async def inner():
+        return "awaited"
+
+    @app.action
+    def outer():
+        return inner()
+
+    assert app.test_client().call("outer").data == "awaited"
+
+
+async def coroutine():
+    return None
+
+
+@pytest.mark.parametrize(("function", "is_async"), [(silent, False), (coroutine, True)])
+def test_an_action_knows_whether_it_is_async(app, function, is_async):
+    app.action(function)
+    assert app.actions()[0].is_async is is_async
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(7, 7), (None, 4)], ids=["own", "app's"])
+def test_an_action_s_timeout_goes_before_the_app_s(timeout, seconds):
+    app = ProviderApp(execution_timeout=4)
+
+    @app.action(timeout=timeout)
+    def work(ctx: TaskContext) -> float:
+        return ctx.remaining
+
+    assert app.test_client().call("work").data == seconds
+
+
+# More misuse.
+
+
+def test_a_second_action_of_a_name_takes_nothing_from_the_first(app):
+    app.action("one")(lambda: "first")
+    message_of(app.action("one"), silent)
+    assert app.test_client().call("one").data == "first"
+
+
+def test_actions_of_two_blueprints_may_not_share_a_name(app):
+    for name, function in (("a", forecast), ("b", silent)):
+        blueprint = Blueprint(name)
+        blueprint.action("one")(function)
+        app.register_blueprint(blueprint)
+    assert message_of(app.actions).startswith(f"{where(silent)}: there is an action 'one' already")
+
+
+@pytest.mark.parametrize(
+    "timeout", ["5", True, [1], 10**400], ids=["text", "bool", "list", "too large"]
+)
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(app, timeout):
+    message = message_of(app.action(timeout=timeout), silent)
+    assert message.startswith(f"{where(silent)}: timeout={timeout!r} is not a number of seconds")
+
+
+@pytest.mark.parametrize(
+    "limit", ["", "5", "5/fortnight", "5/month", "0/second", "5/second burst 6", "5/second;"]
+)
+def test_every_complaint_about_a_limit_names_the_function(app, limit):
+    assert message_of(app.rate_limit(limit), silent).startswith(f"{where(silent)}: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"key": "acount.id"}, "key='acount.id' is no key; it is a dotted path such as"),
+        ({"key": "account"}, "key='account' is no key;"),
+        ({"key": "account."}, "key='account.' is no key;"),
+        ({"key": "account..id"}, "key='account..id' is no key;"),
+        ({"key": ""}, "key='' is no key;"),
+        ({"key": 5}, "key=5 is no key;"),
+        ({"key": ("account.id", "id")}, "key='id' is no key;"),
+        ({"key": ("account.id", len)}, "key=<built-in function len> is no key;"),
+        ({"key": ("account.id", None)}, "key=None is no key;"),
+        ({"key": ()}, "key=() is no key;"),
+        ({"scope": "global"}, "scope='global' is none of 'action', 'blueprint' and 'app'"),
+        ({"cost": 0}, "cost=0 is not a whole number above 0"),
+        ({"cost": -1}, "cost=-1 is not a whole number above 0"),
+        ({"cost": 1.5}, "cost=1.5 is not a whole number above 0"),
+        ({"cost": True}, "cost=True is not a whole number above 0"),
+        ({"cost": 11}, "a cost of 11 can never be met by 10/second; lower the cost or raise"),
+        ({"cost": 3, "burst": 2}, "a cost of 3 can never be met by 10/second burst 2;"),
+        ({"burst": 0}, "a limit's burst is a "),
+        ({"burst": 11}, "a burst of 11 is more than the limit of 10 itself; leave it out"),
+        ({"burst": "2"}, "a limit's burst is a "),
+        ({"burst": 2.5}, "a limit's burst is a "),
+    ],
+    ids=str,
+)
+def test_a_limit_that_makes_no_sense_says_why(app, options, complaint):
+    message = message_of(app.rate_limit("10/second", **options), silent)
+    assert message.startswith(f"{where(silent)}: {complaint}")
+
+
+def test_a_cost_must_fit_each_of_several_limits(app):
+    message = message_of(app.rate_limit("100/hour; 2/second", cost=3), silent)
+    assert "a cost of 3 can never be met by 2/second" in message
+
+
+@pytest.mark.parametrize("limit", [5, None, ["5/second"], b"5/second"], ids=repr)
+def test_what_is_no_limit_at_all_is_refused(app, limit):
+    message = message_of(app.rate_limit(limit), silent)
+    assert message == f'{where(silent)}: a rate limit is a text like "10/minute", not {limit!r}'
+
+
+def test_a_limit_on_a_class_of_python_s_own_is_refused(app):
+    assert "decorate a function that calls it" in message_of(app.rate_limit("1/second"), dict)
+
+
+def test_rate_limit_without_a_limit_is_refused(app):
+    # Written as `@app.rate_limit`, it would hide the function behind the decorator.
+    assert "silent" in message_of(app.rate_limit, silent)
+
+
+def test_errorhandler_without_an_exception_is_refused(app):
+    # Written as `@app.errorhandler`, it would register nothing.
+    assert "takes an exception class" in message_of(app.errorhandler, silent)
+
+
+@pytest.mark.parametrize("exception", [5, int, "ValueError", ValueError("x"), None], ids=repr)
+def test_an_errorhandler_of_no_exception_is_refused(app, exception):
+    message = message_of(lambda: app.errorhandler(exception)(hook))
+    assert message == f"{where(hook)}: @errorhandler takes an exception class, not {exception!r}"
+
+
+def test_the_repr_of_the_dispatcher_shows_no_secret():
+    app = ProviderApp(auth_token="hunter22")
+    assert "hunter22" not in repr(app.dispatcher(app.test_client().clock))
+
+
+@pytest.mark.parametrize("argument", ["hub_url", "auth_token"])
+def test_running_with_a_blank_argument_is_refused(app, argument):
+    message = message_of(lambda: app.run(**{argument: " "}))
+    assert message == f"{argument}= is blank; set it, or remove it for the default"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timezone
+import functools
+import itertools
+from datetime import datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arbprov import InvalidPayloadError, ProviderApp, RateLimited, TaskContext
 from arbprov.testing import VirtualClock
@@ -212,3 +216,320 @@ def test_rate_limited_is_a_result_even_if_errors_shall_come_through(app):
     client = app.test_client()
     client.raise_errors = True
     assert client.call("wait").wait_time == 5
+
+
+# What a call takes and gives.
+
+
+def test_without_a_payload_the_task_has_an_empty_object():
+    seen = []
+    app = ProviderApp("test")
+    app.action("look")(lambda payload: seen.append(payload))
+    app.test_client().call("look")
+    assert seen == [{}]
+
+
+def test_without_an_account_the_task_has_an_empty_object():
+    seen = []
+    app = ProviderApp("test")
+    app.action("look")(lambda account: seen.append(account))
+    app.test_client().call("look")
+    assert seen == [{}]
+
+
+def test_an_account_may_be_bytes():
+    app = ProviderApp("test")
+    app.action("look")(lambda account: account)
+    assert app.test_client().call("look", account=b'{"id": 5}').data == {"id": 5}
+
+
+def test_bytes_that_are_no_account_are_a_problem(client):
+    assert client.call("echo", account=b"nope").problems[0]["path"] == "account"
+
+
+def test_a_payload_is_written_as_json():
+    app = ProviderApp("test")
+    app.action("look")(lambda payload: payload)
+    day = datetime(2026, 3, 20, tzinfo=timezone.utc)
+    data = app.test_client().call("look", {"day": day, "pair": (1, 2)}).data
+    assert data == {"day": "2026-03-20T00:00:00+00:00", "pair": [1, 2]}
+
+
+def test_an_id_of_one_s_own_leaves_no_gap_in_the_numbers(client):
+    ids = [client.call("echo", id=one).id for one in (None, "mine", None)]
+    assert ids == ["test-1", "mine", "test-2"]
+
+
+def test_an_awaited_call_takes_all_that_a_call_takes(client):
+    result = asyncio.run(client.acall("echo", b'{"value": 5}', account=b"{}", id="mine"))
+    assert (result.id, result.data) == ("mine", {"value": 5})
+
+
+def test_a_result_has_its_envelope(client):
+    envelope = client.call("echo").envelope
+    assert (envelope["status"], envelope["data"]["response"]) == ("success", {"value": 0})
+
+
+def test_a_plain_action_may_be_called_in_a_running_loop(client):
+    async def main():
+        return client.call("echo", {"value": 1})
+
+    assert asyncio.run(main()).data == {"value": 1}
+
+
+def test_many_awaited_calls_run_side_by_side(app):
+    started = []
+
+    @app.action
+    async def meet():
+        started.append(1)
+        while len(started) < 3:
+            await asyncio.sleep(0)
+
+    client = app.test_client()
+
+    async def main():
+        return await asyncio.gather(*(client.acall("meet") for _ in range(3)))
+
+    assert [result.status.value for result in asyncio.run(main())] == ["success"] * 3
+
+
+def test_pytest_takes_the_client_for_no_test(client):
+    assert type(client).__test__ is False
+
+
+# Errors that come through.
+
+
+@pytest.fixture
+def raising(app):
+    """Return the client of an app with more errors, that lets them through."""
+
+    @app.action
+    async def fail_async():
+        raise LookupError("nowhere")
+
+    @app.action
+    def end():
+        raise SystemExit(3)
+
+    client = app.test_client()
+    client.raise_errors = True
+    return client
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [("fail", LookupError), ("fail_async", LookupError), ("end", SystemExit)],
+)
+def test_whatever_a_handler_raises_comes_through(raising, action, error):
+    with pytest.raises(error):
+        raising.call(action)
+
+
+def test_an_error_comes_through_an_awaited_call(raising):
+    with pytest.raises(LookupError):
+        asyncio.run(raising.acall("fail_async"))
+
+
+def test_an_error_comes_through_with_the_handler_in_its_traceback(raising):
+    with pytest.raises(LookupError) as caught:
+        raising.call("fail")
+    assert caught.traceback[-1].name == "fail"
+
+
+def test_an_error_that_was_mended_does_not_come_through(app):
+    app.errorhandler(LookupError)(lambda: "mended")
+    client = app.test_client()
+    client.raise_errors = True
+    assert client.call("fail").data == "mended"
+
+
+@pytest.mark.parametrize("kind", ["before_task", "after_task", "teardown_task"])
+def test_a_hook_s_error_comes_through_too(app, kind):
+    def hook():
+        raise LookupError("in a hook")
+
+    getattr(app, kind)(hook)
+    client = app.test_client()
+    client.raise_errors = True
+    with pytest.raises(LookupError, match="in a hook"):
+        client.call("echo")
+
+
+def test_a_result_that_json_can_t_carry_comes_through(app):
+    app.action("odd")(lambda: {1})
+    client = app.test_client()
+    client.raise_errors = True
+    with pytest.raises(Exception, match="a set has no order in JSON"):
+        client.call("odd")
+
+
+@pytest.mark.parametrize("action", ["slow", "nothing"])
+def test_a_task_s_own_errors_are_results_even_then(app, action):
+    app.action("slow")(lambda: client.clock.advance(3))
+    client = app.test_client()
+    client.raise_errors = True
+    assert client.call(action).status == "error"
+
+
+# More of time.
+
+
+def test_an_async_handler_that_takes_too_long_by_the_clock_is_a_timeout(app):
+    @app.action
+    async def slow():
+        client.clock.advance(2.5)
+
+    client = app.test_client()
+    assert client.call("slow").data["timeout"] == 2
+
+
+def test_an_awaited_handler_that_takes_too_long_by_the_clock_is_a_timeout(app):
+    @app.action
+    async def slow():
+        client.clock.advance(2.5)
+
+    client = app.test_client()
+    assert asyncio.run(client.acall("slow")).data["timeout"] == 2
+
+
+def test_a_handler_that_fails_too_late_is_a_timeout(app):
+    @app.action
+    def slow():
+        client.clock.advance(2.5)
+        raise LookupError("too late")
+
+    client = app.test_client()
+    assert client.call("slow").data["timeout"] == 2
+
+
+def test_an_action_s_own_timeout_is_the_one_that_counts(app):
+    app.action("slow", timeout=10)(lambda: client.clock.advance(9))
+    client = app.test_client()
+    assert client.call("slow").status == "success"
+
+
+def test_a_timeout_ends_only_its_own_call(app):
+    app.action("slow")(lambda: client.clock.advance(3))
+    client = app.test_client()
+    client.call("slow")
+    assert client.call("echo").status == "success"
+
+
+@pytest.mark.parametrize("kind", ["before_task", "after_task", "teardown_task"])
+def test_a_timeout_with_hooks_is_a_timeout(app, kind):
+    app.action("slow")(lambda: client.clock.advance(3))
+    getattr(app, kind)(lambda first: first if kind == "after_task" else None)
+    client = app.test_client()
+    assert client.call("slow").data["timeout"] == 2
+
+
+def test_time_stands_still_by_itself():
+    clock = VirtualClock()
+    assert [clock.monotonic() for _ in range(3)] == [0, 0, 0]
+
+
+def test_advancing_moves_both_faces_of_the_clock():
+    clock = VirtualClock()
+    clock.advance(90)
+    assert (clock.monotonic(), clock.now()) == (
+        90,
+        datetime(2026, 1, 1, 0, 1, 30, tzinfo=timezone.utc),
+    )
+
+
+def test_the_clock_shows_utc_wherever_it_begins():
+    east = timezone(timedelta(hours=5))
+    clock = VirtualClock(datetime(2026, 3, 20, 12, tzinfo=east))
+    assert clock.now().isoformat() == "2026-03-20T07:00:00+00:00"
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=20))
+def test_the_clock_has_advanced_by_all_it_was_told_to(steps):
+    clock, shown = VirtualClock(), [0.0]
+    for seconds in steps:
+        clock.advance(seconds)
+        shown.append(clock.monotonic())
+    assert shown == [*itertools.accumulate(steps, initial=0.0)]
+
+
+def test_time_can_t_advance_for_ever():
+    with pytest.raises(ValueError):
+        VirtualClock().advance(float("inf"))
+
+
+def test_a_step_back_leaves_the_clock_as_it_was():
+    clock = VirtualClock()
+    clock.advance(5)
+    with pytest.raises(ValueError):
+        clock.advance(-1)
+    assert clock.monotonic() == 5
+
+
+# More of startup and shutdown.
+
+
+def test_startup_and_shutdown_hooks_run_in_the_order_of_registration(app):
+    ran = []
+    for word in ("first", "second"):
+        app.on_startup(functools.partial(ran.append, f"startup {word}"))
+        app.on_shutdown(functools.partial(ran.append, f"shutdown {word}"))
+    with app.test_client():
+        pass
+    assert ran == ["startup first", "startup second", "shutdown first", "shutdown second"]
+
+
+def test_a_client_may_be_entered_again(app):
+    ran = []
+    app.on_startup(lambda: ran.append(1))
+    client = app.test_client()
+    for _ in range(2):
+        with client:
+            client.call("echo_async")
+    assert ran == [1, 1]
+
+
+def fail():
+    raise LookupError("in a hook")
+
+
+@pytest.fixture
+def loops(app):
+    """Return the event loops of the app's startup hooks."""
+    loops = []
+
+    @app.on_startup
+    async def note():
+        loops.append(asyncio.get_running_loop())
+
+    yield loops
+    for loop in loops:
+        loop.close()
+
+
+@pytest.mark.parametrize("kind", ["on_startup", "on_shutdown"])
+def test_what_a_hook_raises_comes_through(app, loops, kind):
+    getattr(app, kind)(fail)
+    with pytest.raises(LookupError, match="in a hook"), app.test_client():
+        pass
+
+
+@pytest.mark.parametrize("kind", ["on_startup", "on_shutdown"])
+def test_a_hook_that_raises_leaves_no_loop_open(app, loops, kind):
+    getattr(app, kind)(fail)
+    with pytest.raises(LookupError), app.test_client():
+        pass
+    assert [loop.is_closed() for loop in loops] == [True]
+
+
+def test_the_loop_is_closed_in_the_end(app, loops):
+    with app.test_client():
+        pass
+    assert [loop.is_closed() for loop in loops] == [True]
+
+
+def test_after_the_end_calls_still_work(app, loops):
+    with app.test_client() as client:
+        pass
+    assert client.call("echo_async", {"value": 1}).data == {"value": 1}

@@ -287,6 +287,15 @@ def test_an_object_in_a_model_is_an_error_with_its_path(model):
     assert path.startswith("list[0]")
 
 
+class Page(pydantic.BaseModel):
+    url: pydantic.HttpUrl
+
+
+def test_what_only_pydantic_has_a_form_for_is_carried():
+    _, result = call(Page, {"url": "https://example.com/a"})
+    assert result.data == {"value": {"url": "https://example.com/a"}}
+
+
 # A model as a payload_schema.
 
 

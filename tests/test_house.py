@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context problems task",
+    2: "context problems quantities task",
     3: "actions backoff binding codec foreign_models hooks limits redaction responses "
     "schemas structuring",
     4: "dispatcher hub",
@@ -28,7 +28,7 @@ SANS_IO = 4
 # What waits, runs side by side, reads a clock, or talks to the world.
 IO = {
     *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
-    *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib"),
+    *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request"),
 }
 LOCKS = {"limits.memory": {"threading"}}
 CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
@@ -77,7 +77,7 @@ def climbing(module: str, source: str) -> set[str]:
 
 
 def doing_io(module: str, source: str) -> set[str]:
-    used = {name.split(".")[0] for name in imports(source)} & IO
+    used = {name for name in imports(source) if {name, name.split(".", 1)[0]} & IO}
     return used - LOCKS.get(module, set())
 
 
@@ -203,3 +203,74 @@ def test_asking_the_clock_that_was_passed_in_is_fine():
 
 def test_a_circle_is_found():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+
+
+# What hides from the checks above.
+
+
+def by_the_front_door(source: str) -> set[str]:
+    """Return what a source takes from the package's own face, which is the highest floor."""
+    tops = {name.split(".", maxsplit=1)[0] for name in SOURCES}
+    plain = {
+        alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "arbprov"
+    }
+    names = [name for name in imports(source) if name.startswith("arbprov.")]
+    return plain | {n for n in names if n.count(".") == 1 and n.split(".")[1] not in tops}
+
+
+def by_name(source: str) -> set[str]:
+    """Return the calls that import a module by a text, which no check can follow."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    names = {ast.unparse(call.func) for call in calls}
+    return {name for name in names if name.split(".")[-1] in {"__import__", "import_module"}}
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if floor(name) < 8])
+def test_a_module_takes_nothing_from_the_package_s_face(module):
+    assert by_the_front_door(SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if floor(name) < 8])
+def test_a_module_imports_none_by_a_text(module):
+    assert by_name(SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import arbprov", {"arbprov"}),
+        ("from arbprov import ProviderApp", {"arbprov.ProviderApp"}),
+        ("def late():\n    from arbprov import Task", {"arbprov.Task"}),
+        ("from arbprov import task", set()),
+        ("from arbprov.task import Task", set()),
+    ],
+)
+def test_what_is_taken_from_the_face_is_found(source, found):
+    assert by_the_front_door(source) == found
+
+
+@pytest.mark.parametrize("source", ["__import__('grpc')", "importlib.import_module('grpc')"])
+def test_an_import_by_a_text_is_found(source):
+    assert by_name(source) != set()
+
+
+def test_a_relative_import_is_found():
+    with pytest.raises(AssertionError, match="relative imports"):
+        list(imports("from .worker import Worker"))
+
+
+def test_a_lazy_import_that_does_io_is_found():
+    assert doing_io("codec", "def late():\n    import grpc.aio") == {"grpc"}
+
+
+def test_the_lock_is_no_leave_for_anything_else():
+    assert doing_io("limits.memory", "import threading, queue") == {"queue"}
+
+
+def test_a_module_without_a_floor_is_found():
+    with pytest.raises(KeyError, match="attic"):
+        floor("attic.trunk")

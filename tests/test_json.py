@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import json
 import types
 import uuid
@@ -50,6 +51,7 @@ def test_an_object_is_read(raw, data):
     [
         (b"\xff{}", "not UTF-8: byte 0 can't be decoded"),
         (b'{"a": "\xed\xa0\x80"}', "not UTF-8: byte 7 can't be decoded"),
+        (b"\xef\xbb\xbf{}", "not JSON: Expecting value (character 0)"),
         (b"{", "not JSON: Expecting property name enclosed in double quotes (character 1)"),
         (b"{} {}", "not JSON: Extra data (character 3)"),
         (b"null", "expected a JSON object, got null"),
@@ -74,6 +76,10 @@ def nested(levels: int) -> bytes:
 
 def test_an_object_of_the_greatest_depth_is_read():
     assert load_object(nested(MAX_DEPTH))
+
+
+def test_an_object_of_the_greatest_depth_may_have_more_in_it():
+    assert load_object(b'{"b": [],' + nested(MAX_DEPTH)[1:])["b"] == []
 
 
 def test_an_object_of_one_level_more_is_refused():
@@ -234,6 +240,11 @@ def test_a_handler_may_return_any_json(value):
     assert app.test_client().call("it").data == value
 
 
+@attrs.define
+class Link:
+    next: object = None
+
+
 # Through an action, there and back.
 
 
@@ -275,6 +286,16 @@ def test_an_empty_payload_is_an_empty_object():
 )
 def test_a_payload_of_the_greatest_depth_may_be_returned(raw):
     assert echo(raw).data == json.loads(raw)
+
+
+def test_what_is_one_level_deeper_than_a_payload_may_be_is_refused():
+    # `deep(0)` has one level already.
+    assert refused(plain, deep(MAX_DEPTH)) == [("", "nested deeper than 100 levels")]
+
+
+def test_objects_of_classes_may_be_as_deep_as_plain_ones():
+    chain = functools.reduce(lambda rest, _: Link(rest), range(MAX_DEPTH), None)
+    assert load_object(dump(plain(chain)).encode())
 
 
 def test_a_generator_is_no_json():
@@ -334,11 +355,6 @@ class Nameless:
 @attrs.define
 class Unset:
     x: int = attrs.field(init=False)
-
-
-@attrs.define
-class Link:
-    next: object = None
 
 
 def linked() -> Link:

@@ -24,7 +24,7 @@ import attrs
 import pytest
 from typing_extensions import TypedDict
 
-from arbprov import ConfigurationError, ProviderApp
+from arbprov import ConfigurationError, ProviderApp, TaskContext
 
 
 def call(schema, payload, handler=None, **options):
@@ -378,6 +378,18 @@ def test_an_optional_field_that_is_not_there_is_none_for_its_parameter():
     received = []
     call({"a": Optional[int]}, {}, lambda a: received.append(a))
     assert received == [None]
+
+
+def test_a_field_that_may_only_be_null_may_be_left_out():
+    assert call({"a": None}, {}).data == {"a": None}
+
+
+def test_the_rest_of_the_fields_does_not_stand_for_account_and_context():
+    def handler(account, ctx: TaskContext, **extra):
+        return [account, ctx.id, extra]
+
+    payload = {"a": 1, "account": "evil", "ctx": "evil"}
+    assert call({"a": int}, payload, handler).data == [{}, "test-1", {"a": 1}]
 
 
 def test_payload_and_parameters_go_together():

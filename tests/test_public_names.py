@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
+import pydoc
 
 import pytest
 
@@ -56,3 +59,63 @@ def test_the_errors_are_a_tree():
 
 def test_a_hub_that_is_away_is_a_builtin_connection_error_too():
     assert issubclass(arbprov.HubConnectionError, ConnectionError)
+
+
+# The modules, too.
+
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(arbprov.__path__, "arbprov.")
+    if "_proto" not in info.name and "__main__" not in info.name
+)
+
+
+@pytest.mark.parametrize("name", arbprov.__all__)
+def test_help_tells_of_a_public_name(name):
+    assert inspect.getdoc(getattr(arbprov, name)).splitlines()[0] in pydoc.render_doc(
+        f"arbprov.{name}", renderer=pydoc.plaintext
+    )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_documented(name):
+    assert importlib.import_module(name).__doc__
+
+
+def own(module):
+    """Yield what a module defines for others: what it lists, or else what has a public name."""
+    for name in getattr(module, "__all__", vars(module)):
+        value = getattr(module, name)
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+            yield name, value
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_defines_for_others_is_documented(name):
+    module = importlib.import_module(name)
+    assert [public for public, value in own(module) if not value.__doc__] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_s_classes_offer_is_documented(name):
+    bare = [
+        f"{public}.{method}"
+        for public, value in own(importlib.import_module(name))
+        if inspect.isclass(value)
+        for method, function in vars(value).items()
+        if inspect.isfunction(function) and not method.startswith("_") and not function.__doc__
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_lists_is_there(name):
+    module = importlib.import_module(name)
+    missing = [one for one in getattr(module, "__all__", ()) if not hasattr(module, one)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_lists_a_name_once(name):
+    listed = getattr(importlib.import_module(name), "__all__", [])
+    assert sorted(listed) == sorted(set(listed))

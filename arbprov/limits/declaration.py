@@ -9,6 +9,7 @@ import attrs
 from arbprov.errors import ConfigurationError
 from arbprov.limits.keys import Key, check_key, describe_key
 from arbprov.limits.rate import Limit, parse_limits
+from arbprov.quantities import is_count
 
 __all__ = ["RateLimit", "Scope", "declare"]
 
@@ -58,7 +59,7 @@ def declare(
 
 
 def _check_cost(cost: int, limit: Limit) -> None:
-    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
+    if not is_count(cost):
         raise ConfigurationError(f"cost={cost!r} is not a whole number above 0")
     most = limit.amount if limit.burst is None else limit.burst
     if cost > most:

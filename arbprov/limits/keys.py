@@ -41,15 +41,20 @@ def check_key(key: Key) -> None:
     Raises:
         ConfigurationError: It is none of a dotted path, a tuple of such and a function.
     """
-    for path in key if isinstance(key, tuple) else (key,):
-        if path is None or (callable(path) and not isinstance(key, tuple)):
-            continue
-        root, _, rest = path.partition(".") if isinstance(path, str) else ("", "", "")
-        if root not in _ROOTS or not all(rest.split(".")):
-            raise ConfigurationError(
-                f"key={path!r} is no key; it is a dotted path such as 'account.id' or "
-                f"'payload.region', a tuple of such, or a function of the call"
-            )
+    if key is None or callable(key):
+        return
+    paths = key if isinstance(key, tuple) else (key,)
+    wrong = [path for path in paths if not _is_path(path)]
+    if wrong or not paths:
+        raise ConfigurationError(
+            f"key={(wrong or [key])[0]!r} is no key; it is a dotted path such as "
+            f"'account.id' or 'payload.region', a tuple of such, or a function of the call"
+        )
+
+
+def _is_path(path: Any) -> bool:
+    root, _, rest = path.partition(".") if isinstance(path, str) else ("", "", "")
+    return root in _ROOTS and all(rest.split("."))
 
 
 def describe_key(key: Key) -> str:

@@ -30,7 +30,10 @@ class MemoryStore:
         """Charge all or none; see `Store.acquire`."""
         with self._lock:
             now = self._clock.monotonic()
-            windows = [self._window(charge, now) for charge in charges]
+            # Before any bucket is looked up: a sweep forgets those that are still empty.
+            if len(self._windows) + len(charges) > self._sweep_at:
+                self._sweep(now)
+            windows = [self._window(charge) for charge in charges]
             pairs = list(zip(charges, windows, strict=True))
             waits = [window.wait_time(now, charge.cost) for charge, window in pairs]
             if not any(waits):
@@ -41,12 +44,9 @@ class MemoryStore:
                 for (charge, window), wait in zip(pairs, waits, strict=True)
             ]
 
-    def _window(self, charge: Charge, now: float) -> RollingWindow:
-        if window := self._windows.get(charge.bucket):
-            return window
-        if len(self._windows) >= self._sweep_at:
-            self._sweep(now)
-        return self._windows.setdefault(charge.bucket, RollingWindow(charge.limit))
+    def _window(self, charge: Charge) -> RollingWindow:
+        window = self._windows.get(charge.bucket)
+        return window or self._windows.setdefault(charge.bucket, RollingWindow(charge.limit))
 
     def _sweep(self, now: float) -> None:
         self._windows = {b: w for b, w in self._windows.items() if not w.is_idle(now)}

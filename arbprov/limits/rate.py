@@ -7,6 +7,7 @@ import re
 import attrs
 
 from arbprov.errors import ConfigurationError
+from arbprov.quantities import is_count, is_quantity
 
 __all__ = ["Limit", "parse_limits"]
 
@@ -24,8 +25,8 @@ _UNITS = {
 }
 _NO_FIXED_LENGTH = {"mo", "month", "months", "y", "yr", "yrs", "year", "years"}
 _RATE = re.compile(
-    r"(?P<amount>\d+) \s* (?:/|\bper\b) \s* (?P<count>\d+)? \s* (?P<unit>[a-z]+)"
-    r"(?: \s+ burst (?: \s*=\s* | \s+ ) (?P<burst>\d+) )?",
+    r"(?P<amount>\d{1,15}) \s* (?:/|\bper\b) \s* (?P<count>\d{1,15})? \s* (?P<unit>[a-z]+)"
+    r"(?: \s+ burst (?: \s*=\s* | \s+ ) (?P<burst>\d{1,15}) )?",
     re.IGNORECASE | re.VERBOSE | re.ASCII,
 )
 _EXAMPLE = 'write it like "10/minute", "5 per second" or "100/2h burst 20; 1000/day"'
@@ -49,23 +50,27 @@ class Limit:
     burst: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        for name in ("amount", "period", "burst"):
-            value = getattr(self, name)
-            if name == "burst" and value is None:
-                continue
-            if isinstance(value, bool) or not 0 < value < float("inf"):
-                raise ConfigurationError(f"a limit's {name} is a number above 0, not {value!r}")
+        self._check(is_count(self.amount), "amount", "a whole number above 0")
+        if self.burst is not None:
+            self._check(is_count(self.burst), "burst", "a whole number above 0")
+        self._check(is_quantity(self.period), "period", "a number of seconds above 0")
         if self.burst is not None and self.burst > self.amount:
             raise ConfigurationError(
                 f"a burst of {self.burst} is more than the limit of {self.amount} itself; "
                 f"leave it out, or make it smaller"
             )
 
+    def _check(self, fits: bool, name: str, expected: str) -> None:
+        if not fits:
+            value = getattr(self, name)
+            raise ConfigurationError(f"a limit's {name} is {expected}, not {value!r}")
+
     def __str__(self) -> str:
         """Return the limit as the grammar writes it."""
         name, seconds = next((n, s) for n, s in _NAMES if self.period % s == 0 or n == "second")
         count = self.period / seconds
-        every = name if count == 1 else f"{count:g}{name[0]}"
+        written = int(count) if count == int(count) else count
+        every = name if count == 1 else f"{written}{name[0]}"
         burst = "" if self.burst is None else f" burst {self.burst}"
         return f"{self.amount}/{every}{burst}"
 

@@ -18,9 +18,7 @@ from cattrs.gen.typeddicts import make_dict_structure_fn as make_typeddict_struc
 from typing_extensions import NotRequired, ReadOnly, Required, TypedDict
 
 from arbprov.errors import Problem
-from arbprov.foreign_models import is_msgspec_struct
 from arbprov.problems import MISSING, Misfit, expect_object, field_path, unknown_field
-from arbprov.schemas import is_schema
 from arbprov.structuring.common import Hook, origin
 from arbprov.structuring.validators import objections_to
 
@@ -59,15 +57,6 @@ def namedtuple_factory(target: Any, converter: Converter) -> Hook:
     validation, forbid_extra = converter.detailed_validation, converter.forbid_extra_keys
     fill = namedtuple_dict_structure_factory(target, converter, validation, forbid_extra)
     return _hook(fill, target, converter)
-
-
-def field_names(target: Any) -> list[str]:
-    """Return the names of the fields that a schema or a class takes from a payload."""
-    if is_schema(target):
-        return list(target.fields)
-    if is_msgspec_struct(target):
-        return list(target.__struct_fields__)
-    return list(typing_extensions.get_type_hints(origin(target)))
 
 
 def _resolve_types(cls: Any) -> None:

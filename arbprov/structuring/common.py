@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -24,3 +25,8 @@ class UnfillableTypeError(TypeError):
 def origin(target: Any) -> Any:
     """Return the class that a type is, or is a generic form of."""
     return typing.get_origin(target) or target
+
+
+def is_union(target: Any) -> bool:
+    """Tell whether `target` is a union, an optional type included."""
+    return origin(target) in (typing.Union, types.UnionType)

@@ -15,7 +15,7 @@ from arbprov.foreign_models import (
 )
 from arbprov.schemas import is_schema, schema_factory
 from arbprov.structuring import choices, classes, containers, scalars, unions
-from arbprov.structuring.common import Factory, Hook, UnfillableTypeError
+from arbprov.structuring.common import Factory, Hook, UnfillableTypeError, is_union
 
 __all__ = ["make_converter"]
 
@@ -33,7 +33,7 @@ _FACTORIES: list[tuple[Callable[[Any], bool], Factory]] = [
     (containers.is_mapping, containers.mapping_factory),
     (choices.is_enum, choices.enum_factory),
     (choices.is_literal, choices.literal_factory),
-    (unions.is_union, unions.union_factory),
+    (is_union, unions.union_factory),
     (unions.is_annotated, unions.annotated_factory),
     (is_schema, schema_factory),
     (is_pydantic_model, lambda model, _: pydantic_hook(model)),

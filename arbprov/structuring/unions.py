@@ -12,8 +12,8 @@ from cattrs import Converter
 
 from arbprov.errors import Problem
 from arbprov.problems import Misfit, json_kind, type_name
-from arbprov.structuring.classes import field_names
-from arbprov.structuring.common import Hook, origin
+from arbprov.structuring.common import Hook
+from arbprov.structuring.objects import field_names
 
 
 def union_factory(target: Any, converter: Converter) -> Hook:
@@ -51,9 +51,7 @@ def _best_fit(value: Any, hooks: list[tuple[Any, Hook]]) -> Any:
 
 
 def _known_fields(member: Any, value: Any) -> int:
-    if not isinstance(value, dict) or not isinstance(origin(member), type):
-        return 0
-    return len(value.keys() & set(field_names(member)))
+    return len(value.keys() & (field_names(member) or ())) if isinstance(value, dict) else 0
 
 
 def _closest(value: Any, misfits: list[Misfit], hooks: list[tuple[Any, Hook]]) -> Misfit:
@@ -94,11 +92,6 @@ def _validator(function: Callable[..., Any]) -> Callable[[Any], Any]:
         attribute = types.SimpleNamespace(name="value")
         return lambda value: function(None, attribute, value)
     return function
-
-
-def is_union(target: Any) -> bool:
-    """Tell whether `target` is a union, an optional type included."""
-    return origin(target) in (typing.Union, types.UnionType)
 
 
 def is_annotated(target: Any) -> bool:

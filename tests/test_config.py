@@ -1,0 +1,293 @@
+"""The settings: where they come from, and what is said of those that make no sense."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from arbprov import ConfigurationError, ProviderApp
+from arbprov.config import Config, load_config
+
+SETTINGS = {
+    "name": ("PROVIDER_NAME", "weather", "weather", "provider"),
+    "auth_token": ("PROVIDER_AUTH_TOKEN", "sample-token", "sample-token", ""),
+    "hub_url": ("HUB_GRPC_URL", "hub:1", "hub:1", "hub-grpc:50051"),
+    "execution_timeout": ("TASK_EXECUTION_TIMEOUT", "2.5", 2.5, 1.0),
+    "timezone": ("PROVIDER_TIMEZONE", "Europe/Madrid", "Europe/Madrid", "UTC"),
+    "concurrency": ("ARBPROV_CONCURRENCY", "7", 7, 32),
+    "drain_timeout": ("ARBPROV_DRAIN_TIMEOUT", "2.5", 2.5, 25.0),
+    "start_timeout": ("ARBPROV_START_TIMEOUT", "2.5", 2.5, 30.0),
+    "poll_timeout": ("ARBPROV_POLL_TIMEOUT", "2.5", 2.5, 60.0),
+    "submit_timeout": ("ARBPROV_SUBMIT_TIMEOUT", "2.5", 2.5, 30.0),
+}
+ROWS = [(name, *row) for name, row in SETTINGS.items()]
+NUMBERS = [(name, row[0]) for name, row in SETTINGS.items() if not isinstance(row[3], str)]
+TEXTS = [(name, row[0]) for name, row in SETTINGS.items() if isinstance(row[3], str)]
+every_setting = pytest.mark.parametrize(
+    ("name", "variable", "text", "value", "default"), ROWS, ids=SETTINGS
+)
+every_number = pytest.mark.parametrize(("name", "variable"), NUMBERS, ids=[n for n, _ in NUMBERS])
+every_text = pytest.mark.parametrize(("name", "variable"), TEXTS, ids=[n for n, _ in TEXTS])
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for variable, *_ in SETTINGS.values():
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(f"{variable}_FILE", raising=False)
+
+
+def complaint(arguments=None, environ=None):
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(arguments or {}, environ or {})
+    return str(caught.value)
+
+
+# Where a setting comes from.
+
+
+def test_these_are_all_settings():
+    assert [field.name for field in attrs.fields(Config)] == list(SETTINGS)
+
+
+@every_setting
+def test_a_setting_has_a_default(name, variable, text, value, default):
+    assert getattr(load_config({}, {}), name) == default
+
+
+@every_setting
+def test_a_variable_goes_before_the_default(name, variable, text, value, default):
+    assert getattr(load_config({}, {variable: text}), name) == value
+
+
+@every_setting
+def test_an_argument_goes_before_the_variable(name, variable, text, value, default):
+    config = load_config({name: value}, {variable: "1"})
+    assert getattr(config, name) == value
+
+
+@every_setting
+def test_an_argument_of_none_is_none(name, variable, text, value, default):
+    assert getattr(load_config({name: None}, {variable: text}), name) == value
+
+
+@every_setting
+def test_an_argument_hides_a_variable_that_makes_no_sense(name, variable, text, value, default):
+    assert getattr(load_config({name: value}, {variable: ""}), name) == value
+
+
+@every_setting
+def test_the_app_takes_the_argument(name, variable, text, value, default):
+    assert getattr(ProviderApp(**{name: value}).config, name) == value
+
+
+@every_setting
+def test_the_app_reads_the_environment(monkeypatch, name, variable, text, value, default):
+    monkeypatch.setenv(variable, text)
+    assert getattr(ProviderApp().config, name) == value
+
+
+def test_the_app_reads_the_environment_when_it_is_made(monkeypatch):
+    app = ProviderApp()
+    monkeypatch.setenv("PROVIDER_NAME", "late")
+    assert app.name == "provider"
+
+
+@every_setting
+def test_a_setting_has_the_type_of_its_default(name, variable, text, value, default):
+    config = load_config({}, {variable: text})
+    assert type(getattr(config, name)) is type(default)
+
+
+def test_a_whole_number_is_a_fine_timeout():
+    assert load_config({"execution_timeout": 3}, {}).execution_timeout == 3
+
+
+def test_the_settings_can_t_be_changed_in_place():
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        load_config({}, {}).name = "another"
+
+
+# Secrets in files.
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("sample-token\n")
+    return path
+
+
+def test_a_secret_may_be_in_a_file(secret_file):
+    config = load_config({}, {"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)})
+    assert config.auth_token == "sample-token"
+
+
+def test_the_variable_goes_before_the_file(secret_file):
+    environ = {"PROVIDER_AUTH_TOKEN": "direct", "PROVIDER_AUTH_TOKEN_FILE": str(secret_file)}
+    assert load_config({}, environ).auth_token == "direct"
+
+
+def test_the_argument_goes_before_the_file(secret_file):
+    environ = {"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)}
+    assert load_config({"auth_token": "direct"}, environ).auth_token == "direct"
+
+
+@pytest.mark.parametrize("name", [n for n in SETTINGS if n != "auth_token"])
+def test_what_is_no_secret_is_read_from_no_file(secret_file, name):
+    variable, _, _, default = SETTINGS[name]
+    config = load_config({}, {f"{variable}_FILE": str(secret_file)})
+    assert getattr(config, name) == default
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "nothing"
+    message = complaint(environ={"PROVIDER_AUTH_TOKEN_FILE": str(path)})
+    assert message.startswith(f"PROVIDER_AUTH_TOKEN_FILE: {path} can't be read: ")
+
+
+def test_a_file_that_is_a_directory_is_named(tmp_path):
+    message = complaint(environ={"PROVIDER_AUTH_TOKEN_FILE": str(tmp_path)})
+    assert message.startswith(f"PROVIDER_AUTH_TOKEN_FILE: {tmp_path} can't be read: ")
+
+
+def test_a_file_that_is_no_text_is_named(secret_file):
+    secret_file.write_bytes(b"\xff")
+    message = complaint(environ={"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)})
+    assert message.startswith(f"PROVIDER_AUTH_TOKEN_FILE: {secret_file} can't be read: ")
+
+
+@pytest.mark.parametrize("content", ["", "\n", "  \n\t"], ids=repr)
+def test_a_blank_file_is_an_error_that_names_the_variable(secret_file, content):
+    secret_file.write_text(content)
+    message = complaint(environ={"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)})
+    assert message == "PROVIDER_AUTH_TOKEN_FILE is blank; set it, or remove it for the default"
+
+
+@pytest.mark.parametrize("path", ["", " "], ids=repr)
+def test_a_blank_path_is_an_error_that_names_the_variable(path):
+    assert "PROVIDER_AUTH_TOKEN_FILE" in complaint(environ={"PROVIDER_AUTH_TOKEN_FILE": path})
+
+
+# What makes no sense.
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"], ids=repr)
+@every_setting
+def test_a_blank_variable_is_named(name, variable, text, value, default, blank):
+    message = complaint(environ={variable: blank})
+    assert message == f"{variable} is blank; set it, or remove it for the default"
+
+
+@pytest.mark.parametrize("blank", ["", " "], ids=repr)
+@every_text
+def test_a_blank_argument_is_named(name, variable, blank):
+    message = complaint({name: blank})
+    assert message == f"{name}= is blank; set it, or remove it for the default"
+
+
+@pytest.mark.parametrize("text", ["soon", "1s", "1,5", "0x10", "--1"])
+@every_number
+def test_a_variable_that_is_no_number_is_named(name, variable, text):
+    message = complaint(environ={variable: text})
+    assert message.startswith(f"{variable} {text!r} is no ")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "-0"])
+@every_number
+def test_a_variable_that_is_not_above_0_is_named(name, variable, text):
+    assert complaint(environ={variable: text}) == f"{variable} {text!r} is not a number above 0"
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "inf", "-inf", "Infinity", "1e400"])
+@every_number
+def test_a_variable_that_is_not_finite_is_named(name, variable, text):
+    assert complaint(environ={variable: text}).startswith(f"{variable} {text!r} is no")
+
+
+@pytest.mark.parametrize("value", ["2", True, [2], float("nan"), float("inf")], ids=repr)
+@every_number
+def test_an_argument_that_is_no_number_is_named(name, variable, value):
+    assert complaint({name: value}).startswith(f"{name}= {value!r} is no")
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@every_number
+def test_an_argument_that_is_not_above_0_is_named(name, variable, value):
+    assert complaint({name: value}).startswith(f"{name}= {value}")
+
+
+@pytest.mark.parametrize("value", [5, True, b"text", ["text"]], ids=repr)
+@every_text
+def test_an_argument_that_is_no_text_is_named(name, variable, value):
+    assert complaint({name: value}).startswith(f"{name}=")
+
+
+@pytest.mark.parametrize("text", ["1.5", "1e3"])
+def test_a_fraction_of_a_task_at_once_is_refused(text):
+    message = complaint(environ={"ARBPROV_CONCURRENCY": text})
+    assert message == f"ARBPROV_CONCURRENCY {text!r} is no whole number"
+
+
+def test_a_fraction_as_an_argument_is_refused():
+    assert complaint({"concurrency": 1.5}) == "concurrency= 1.5 is no whole number"
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "../UTC", "/etc/localtime", "Europe", "x" * 500])
+@pytest.mark.parametrize("origin", ["timezone=", "PROVIDER_TIMEZONE"])
+def test_an_unknown_time_zone_is_named(zone, origin):
+    if origin == "timezone=":
+        message = complaint({"timezone": zone})
+    else:
+        message = complaint(environ={origin: zone})
+    assert message.startswith(f"{origin} {zone!r} is no time zone that this machine knows")
+
+
+def test_an_unknown_time_zone_is_told_the_mend():
+    assert 'pip install "tzdata"' in complaint({"timezone": "Mars/Olympus"})
+
+
+def test_utc_needs_no_database(monkeypatch):
+    monkeypatch.setattr("arbprov.config.ZoneInfo", None)
+    assert load_config({"timezone": "UTC"}, {}).tzinfo.utcoffset(None).total_seconds() == 0
+
+
+@pytest.mark.parametrize("value", [5, b"sample-token", ["sample-token"]], ids=repr)
+def test_a_token_that_is_none_is_not_shown(value):
+    assert complaint({"auth_token": value}) == "auth_token= is no text"
+
+
+# What is shown.
+
+
+def test_the_repr_leaves_the_token_out():
+    assert "token" not in repr(load_config({"auth_token": "sample-token"}, {}))
+
+
+def test_the_repr_shows_the_rest():
+    shown = repr(load_config({}, {}))
+    assert all(f"{name}=" in shown for name in SETTINGS if name != "auth_token")
+
+
+# Changing settings for one run.
+
+
+def test_a_changed_setting_is_checked():
+    with pytest.raises(ConfigurationError, match="hub_url= is blank"):
+        load_config({}, {}).changed(hub_url="")
+
+
+def test_changing_keeps_the_rest():
+    config = load_config({"name": "weather", "concurrency": 7}, {})
+    assert config.changed(hub_url="hub:1") == attrs.evolve(config, hub_url="hub:1")
+
+
+def test_changing_to_none_changes_nothing():
+    config = load_config({"hub_url": "hub:1"}, {})
+    assert config.changed(hub_url=None, auth_token=None) == config
+
+
+def test_changing_does_not_read_the_environment(monkeypatch):
+    config = load_config({}, {})
+    monkeypatch.setenv("PROVIDER_NAME", "")
+    assert config.changed(hub_url="hub:1").name == "provider"
