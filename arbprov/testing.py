@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
@@ -57,9 +58,9 @@ class VirtualClock:
         """Let `seconds` pass.
 
         Raises:
-            ValueError: They are negative; time only ever grows.
+            ValueError: They are negative, or without end.
         """
-        if not seconds >= 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError(f"time only ever grows, so it can't advance by {seconds!r} s")
         self._elapsed += seconds
 
@@ -126,7 +127,11 @@ class TestClient:
         import asyncio
 
         self._loop = asyncio.new_event_loop()
-        self._run_hooks(self._hooks.on_startup)
+        try:
+            self._run_hooks(self._hooks.on_startup)
+        except BaseException:
+            self._close_loop()
+            raise
         return self
 
     def __exit__(
@@ -135,12 +140,15 @@ class TestClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._loop is not None
         try:
             self._run_hooks(self._hooks.on_shutdown)
         finally:
-            self._loop.close()
-            self._loop = None
+            self._close_loop()
+
+    def _close_loop(self) -> None:
+        assert self._loop is not None
+        self._loop.close()
+        self._loop = None
 
     def _run_hooks(self, hooks: list[Hook]) -> None:
         for hook in hooks:

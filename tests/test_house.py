@@ -77,7 +77,7 @@ def climbing(module: str, source: str) -> set[str]:
 
 
 def doing_io(module: str, source: str) -> set[str]:
-    used = {name for name in imports(source) if {name, name.split(".", 1)[0]} & IO}
+    used = {part for name in imports(source) for part in (name, name.split(".")[0]) if part in IO}
     return used - LOCKS.get(module, set())
 
 
@@ -264,7 +264,7 @@ def test_a_relative_import_is_found():
 
 
 def test_a_lazy_import_that_does_io_is_found():
-    assert doing_io("codec", "def late():\n    import grpc.aio") == {"grpc"}
+    assert doing_io("codec", "def late():\n    import grpc.aio") != set()
 
 
 def test_the_lock_is_no_leave_for_anything_else():

@@ -43,7 +43,7 @@ def check_key(key: Key) -> None:
     """
     if key is None or callable(key):
         return
-    paths = key if isinstance(key, tuple) else (key,)
+    paths: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
     wrong = [path for path in paths if not _is_path(path)]
     if wrong or not paths:
         raise ConfigurationError(

@@ -56,8 +56,8 @@ class RollingWindow:
 
     def _step(self, now: float) -> int:
         step = math.ceil(now * _STEPS / self.limit.period)
-        # A float may have rounded the quotient down to a whole number.
-        return step if self._end(step) >= now + self.limit.period else step + 1
+        # Floats may have rounded the quotient down; what counts is the time between two calls.
+        return step if self._end(step) - now >= self.limit.period else step + 1
 
     def _end(self, step: int) -> float:
         """Return when an admission at `step` leaves the window."""

@@ -51,9 +51,9 @@ def make_converter(*, forbid_extra: bool = False) -> Converter:
     for kind, check in scalars.SCALARS.items():
         converter.register_structure_hook(kind, scalars.scalar_hook(kind, check))
     converter.register_structure_hook_func(lambda t: t in (Any, object), lambda value, _: value)
-    converter.register_structure_hook_func(
-        lambda t: t is None, scalars.scalar_hook(None, scalars.null)
-    )
+    # In an annotation, None stands for its type.
+    null = scalars.scalar_hook(None, scalars.SCALARS[type(None)])
+    converter.register_structure_hook_func(lambda t: t is None, null)
     for predicate, factory in _FACTORIES:
         converter.register_structure_hook_factory(predicate)(factory)
     return converter

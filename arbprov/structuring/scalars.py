@@ -28,7 +28,7 @@ def _exactly(kind: type, expected: str) -> Callable[[Any], Any]:
 
 
 _string = _exactly(str, "a string")
-null = _exactly(type(None), "null")
+_null = _exactly(type(None), "null")
 
 
 def _float(value: Any) -> float:
@@ -128,7 +128,7 @@ SCALARS: dict[type, Callable[[Any], Any]] = {
     bool: _exactly(bool, "a boolean"),
     float: _float,
     bytes: _bytes,
-    type(None): null,
+    type(None): _null,
     dt.datetime: _iso(_ISO_DATETIME, dt.datetime.fromisoformat, "2026-03-20T10:30:00+01:00"),
     dt.date: _iso(_ISO_DATE, dt.date.fromisoformat, "2026-03-20"),
     dt.time: _iso(_ISO_TIME, dt.time.fromisoformat, "10:30:00"),
