@@ -56,6 +56,10 @@ class Text(str):
     """A string of a kind of its own."""
 
 
+class Moment(dt.datetime):
+    """A datetime of a kind of its own."""
+
+
 @attrs.define
 class Point:
     x: int
@@ -86,6 +90,17 @@ class Song(TypedDict, total=False):
 class Pair(NamedTuple):
     left: int
     right: str = "none"
+
+
+class NamedNode(NamedTuple):
+    value: int
+    next: Optional["NamedNode"] = None
+
+
+@dataclasses.dataclass
+class DataNode:
+    value: int
+    next: Optional["DataNode"] = None
 
 
 @attrs.define
@@ -133,6 +148,11 @@ class Range:
     def _above_low(self, attribute, value):
         if value < self.low:
             raise ValueError("high is below low")
+
+
+@attrs.define
+class Converted:
+    x: int = attrs.field(converter=abs, validator=validators.ge(5))
 
 
 @attrs.define
@@ -248,6 +268,7 @@ SCALARS = {
     "an object": (object, {"a": 1}, {"a": 1}),
     "a NewType": (Number, 3, 3),
     "a subclass of str": (Text, "x", Text("x")),
+    "a subclass of datetime": (Moment, "2026-03-20T10:30:00", Moment(2026, 3, 20, 10, 30)),
     "a UTC datetime": (
         dt.datetime,
         "2026-03-20T10:30:00Z",
@@ -500,6 +521,16 @@ OBJECTS = {
     "Mapping": (collections.abc.Mapping[str, int], {"a": 1}, {"a": 1}),
     "MutableMapping": (collections.abc.MutableMapping[str, int], {"a": 1}, {"a": 1}),
     "a dict of objects": (dict[str, Point], {"a": {"x": 1}}, {"a": Point(1)}),
+    "OrderedDict": (
+        collections.OrderedDict[str, int],
+        {"a": 1},
+        collections.OrderedDict(a=1),
+    ),
+    "defaultdict": (
+        collections.defaultdict[str, int],
+        {"a": 1},
+        collections.defaultdict(int, {"a": 1}),
+    ),
     "a dict by enum": (dict[Colour, int], {"red": 1}, {Colour.RED: 1}),
     "a dict by literal": (dict[Literal["a", "b"], int], {"a": 1}, {"a": 1}),
     "a dict by date": (dict[dt.date, int], {"2026-03-20": 1}, {dt.date(2026, 3, 20): 1}),
@@ -573,18 +604,26 @@ NO_OBJECTS = {
     "NamedTuple without a field": (Pair, {}, "value.left", MISSING),
     "NamedTuple with a bad field": (Pair, {"left": "1"}, "value.left", NO_INTEGER),
     "a quoted annotation": ("list[Point]", [{"x": "1"}], "value[0].x", NO_INTEGER),
-    "a class inside of itself": (
-        Node,
-        {"value": 1, "next": {"value": "2"}},
-        "value.next.value",
-        NO_INTEGER,
-    ),
+    **{
+        f"{node.__name__} inside of itself": (
+            node,
+            {"value": 1, "next": {"value": "2"}},
+            "value.next.value",
+            NO_INTEGER,
+        )
+        for node in (Node, NamedNode, DataNode)
+    },
 }
 
 
 @table(("target", "written", "path", "message"), NO_OBJECTS)
 def test_an_object_that_does_not_fit_is_refused(target, written, path, message):
     assert refusal(target, written) == [(path, message)]
+
+
+def test_a_defaultdict_may_hold_what_has_no_default():
+    received, _ = call(collections.defaultdict[str, int | None], {"a": None})
+    assert received == [{"a": None}]
 
 
 MAPPINGS = {
@@ -711,6 +750,12 @@ NOT_VALID = {
     "an item": (list[Annotated[int, even]], [2, 3], "value[1]", "is odd"),
     "the type first": (Annotated[int, small], "10", "value", NO_INTEGER),
     "an attrs class": (Range, {"low": 1, "high": 0}, "value.high", "high is below low"),
+    "what a converter made of a field": (
+        Converted,
+        {"x": -1},
+        "value.x",
+        "'x' must be >= 5: 1",
+    ),
     "an attrs class in a list": (
         list[Range],
         [{"low": -1, "high": 0}],

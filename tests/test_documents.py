@@ -1,0 +1,74 @@
+"""What the documents promise beyond their snippets, which run by themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner
+
+from arbprov.cli import main
+from arbprov.config import Config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_first_command_installs_and_runs_the_quickstart():
+    assert SHELL[0].strip().split(" && ") == [
+        "python3 -m venv .venv",
+        ".venv/bin/pip install -q .",
+        ".venv/bin/arbprov dev examples/quickstart.py --tasks examples/quickstart.jsonl",
+    ]
+
+
+def test_ci_runs_the_second_command_as_it_stands():
+    pattern = re.search(r"grep -x '(.*)' README.md", (ROOT / ".ci/run").read_text())
+    assert re.fullmatch(pattern[1], SHELL[1].strip())
+
+
+def commands():
+    for block in SHELL:
+        for line in block.splitlines():
+            if match := re.search(r"(?:^|/)arbprov (\w+)([^#]*)", line):
+                yield match[1], re.findall(r"--[a-z-]+", match[2])
+
+
+@pytest.mark.parametrize(("command", "options"), list(commands()))
+def test_a_command_of_the_readme_exists_with_its_options(command, options):
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert [option for option in options if option not in result.stdout] == []
+
+
+def test_the_table_of_settings_is_complete_and_right():
+    chapter = README.partition("## Configuration")[2].partition("\n## ")[0].replace("`", "")
+    rows = [line.split(" |") for line in chapter.splitlines() if line.startswith("| ")]
+    table = [[cell.strip("| ") for cell in row[:4]] for row in rows[1:]]
+    told = {name: (variables.split(",")[0], *rest) for name, variables, *rest in table}
+    assert told == {field.name: setting(field) for field in attrs.fields(Config)}
+
+
+def setting(field):
+    default = field.default
+    shown = f"{default:g}" if isinstance(default, (int, float)) else default
+    return field.metadata["variable"], shown, field.metadata["help"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_a_link_leads_somewhere(name):
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_floors_of_the_contributors_page_are_those_of_the_tests():
+    from test_house import FLOORS
+
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE)
+    told = {int(floor): set(re.findall(r"`(\w+)`", names)) for floor, names in rows}
+    known = {floor: set(names.split()) for floor, names in FLOORS.items()}
+    assert {floor: names - {"_version"} for floor, names in known.items()} == told
