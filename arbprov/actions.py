@@ -60,11 +60,9 @@ class ActionRegistry:
         """Add an action.
 
         Raises:
-            ConfigurationError: Its name is taken, or is no name.
+            ConfigurationError: Its name is taken.
         """
         where = describe_handler(action.handler)
-        if not action.name or not isinstance(action.name, str):
-            raise ConfigurationError(f"{where}: an action's name is a text, not {action.name!r}")
         if taken := self._actions.get(action.name):
             raise ConfigurationError(
                 f"{where}: there is an action {action.name!r} already, "
@@ -74,9 +72,6 @@ class ActionRegistry:
 
     def __iter__(self) -> Iterator[Action]:
         return iter(self._actions.values())
-
-    def __len__(self) -> int:
-        return len(self._actions)
 
 
 def attach_limit(handler: HandlerT, limit: RateLimit) -> HandlerT:

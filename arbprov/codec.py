@@ -135,14 +135,12 @@ def _plain(value: Any, levels: int) -> Any:
         return value
     if check := _CHECKS.get(kind):
         return check(value)
-    if levels < 0:
-        raise RecursionError
-    if kind is dict:
-        return _plain_object(value, levels - 1)
-    if kind is list or kind is tuple:
-        return _plain_array(value, levels - 1)
+    if kind in (dict, list, tuple):
+        if levels == 0:
+            raise RecursionError
+        return (_plain_object if kind is dict else _plain_array)(value, levels - 1)
     # An enum first: the form of a `str` that is an enum too is its value.
-    return _plain(value.value if isinstance(value, enum.Enum) else _form(value), levels - 1)
+    return _plain(value.value if isinstance(value, enum.Enum) else _form(value), levels)
 
 
 def _plain_string(value: str) -> str:

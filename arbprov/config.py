@@ -22,11 +22,6 @@ from arbprov.structuring import make_converter
 __all__ = ["Config", "load_config"]
 
 
-def _not_blank(config: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("is blank")
-
-
 def _positive(config: object, attribute: attrs.Attribute[float], value: float) -> None:
     if not is_quantity(value):
         raise ValueError("is not a number above 0")
@@ -56,12 +51,12 @@ def _setting(variable: str, default: Any, help: str, validator: Any, **options: 
 class Config:
     """A provider's settings; times are in seconds."""
 
-    name: str = _setting("PROVIDER_NAME", "provider", "the provider's name", _not_blank)
+    name: str = _setting("PROVIDER_NAME", "provider", "the provider's name", None)
     auth_token: str = _setting(
         "PROVIDER_AUTH_TOKEN", "", "the hub's token; needed to run", None, repr=False
     )
     hub_url: str = _setting(
-        "HUB_GRPC_URL", "hub-grpc:50051", "the hub, as host:port or unix:path", _not_blank
+        "HUB_GRPC_URL", "hub-grpc:50051", "the hub, as host:port or unix:path", None
     )
     execution_timeout: float = _setting(
         "TASK_EXECUTION_TIMEOUT", 1.0, "how long a handler may run", _positive

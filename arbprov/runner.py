@@ -90,11 +90,14 @@ def _signals(stop: Callable[[], object]) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if received:
-            os._exit(1)
+            os._exit(1)  # pragma: no cover - nothing of this process is measured after it
         received.append(number)
+        # Not from here: what logs and what stops may hold locks where it was interrupted.
+        threading.Thread(target=begin_stop, args=(number,), daemon=True).start()
+
+    def begin_stop(number: int) -> None:
         logger.info("%s: finishing what is begun; again to exit now", signal.Signals(number).name)
-        # Not from here: the lock of what stops may be held by the code that was interrupted.
-        threading.Thread(target=stop, daemon=True).start()
+        stop()
 
     previous = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

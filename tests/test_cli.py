@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from arbprov.cli import main
+from arbprov.cli.dev import _Provider
 from arbprov.cli.reloading import FileWatch
+from arbprov.cli.texts import summary
 
 PROVIDER = '''
 import sys
@@ -474,6 +476,12 @@ def test_a_file_that_is_removed_has_changed(tmp_path):
     assert watch.changed() == tmp_path / "a.py"
 
 
+def test_a_file_that_is_gone_by_now_is_not_watched(tmp_path):
+    watch = FileWatch(tmp_path)
+    (tmp_path / "a.py").symlink_to(tmp_path / "nowhere")
+    assert watch.changed() is None
+
+
 @pytest.mark.parametrize("name", ["a.txt", ".venv/a.py", "__pycache__/a.py", "node_modules/a.py"])
 def test_other_files_are_not_watched(tmp_path, name):
     watch = FileWatch(tmp_path)
@@ -522,3 +530,32 @@ def test_most_commands_load_no_grpc(folder):
         "main(['actions', 'typed'], standalone_mode=False); assert 'grpc' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "data", "line"),
+    [
+        ("success", "fine", {"city": "Zürich"}, '{"city": "Zürich"}'),
+        ("warning", "half", {"rows": 1}, "half"),
+        ("error", "a: b", {"error": "a: b"}, "a: b"),
+        ("limit", "Over", {"wait_time": 59.97, "limit": "2/m"}, "Over: 2/m, wait 60 s"),
+        ("limit", "Over", [], "Over"),
+    ],
+)
+def test_one_line_tells_how_a_task_ended(status, message, data, line):
+    assert summary(status, message, data) == line
+
+
+def test_a_provider_that_does_not_end_is_killed(tmp_path):
+    ready = tmp_path / "ready"
+    code = (
+        "import signal, pathlib, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "pathlib.Path(sys.argv[1]).mkdir(); signal.pause()"
+    )
+    with _Provider([sys.executable, "-c", code, str(ready)], 0.1) as provider:
+        while not ready.exists():
+            assert not provider.has_ended
+    assert provider.has_ended

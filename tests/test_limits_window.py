@@ -42,13 +42,9 @@ def admissions(limit, asked):
 
 
 def most_in_a_period(admitted, period):
-    """Return the largest cost in any half-open period, worked out exactly."""
-    exact = [(Fraction(at), cost) for at, cost in admitted]
+    """Return the largest cost in any half-open period, as a clock of floats can tell."""
     return max(
-        (
-            sum(cost for at, cost in exact if begin <= at < begin + Fraction(period))
-            for begin, _ in exact
-        ),
+        (sum(cost for at, cost in admitted if 0 <= at - begin < period) for begin, _ in admitted),
         default=0,
     )
 

@@ -11,7 +11,8 @@ import pytest
 
 from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
 from arbprov._proto import hub_pb2
-from arbprov.localhub import BacklogFull, LocalHub, LocalHubClient
+from arbprov.localhub import Backlog, BacklogFull, LocalHub, LocalHubClient, Ticket
+from arbprov.task import Task
 
 
 @pytest.fixture
@@ -259,3 +260,25 @@ def test_only_so_many_calls_wait_at_once(client):
         calls = [pool.submit(client.call, "forecast", timeout=1) for _ in range(20)]
     refused = [c for c in calls if "too many calls wait already" in str(c.exception())]
     assert len(refused) == 4
+
+
+# The backlog by itself.
+
+
+def test_a_task_that_was_put_back_is_the_next_one_again():
+    backlog = Backlog(capacity=10)
+    for name in ("first", "second"):
+        backlog.put(Ticket(Task(name, "forecast")))
+    backlog.put_back(backlog.take("weather", 0))
+    assert [backlog.take("weather", 0).id for _ in range(2)] == ["first", "second"]
+
+
+def test_a_closed_backlog_hands_out_nothing():
+    backlog = Backlog(capacity=10)
+    backlog.put(Ticket(Task("first", "forecast")))
+    backlog.close()
+    assert backlog.take("weather", 20) is None
+
+
+def test_a_hub_that_never_started_stops():
+    assert LocalHub().stop() is None

@@ -86,7 +86,8 @@ def own(module):
     """Yield what a module defines for others: what it lists, or else what has a public name."""
     for name in getattr(module, "__all__", vars(module)):
         value = getattr(module, name)
-        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+        here = getattr(value, "__module__", None) == module.__name__
+        if here and getattr(value, "__qualname__", "") == name and not name.startswith("_"):
             yield name, value
 
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 
+import attrs
 import pytest
 from support.hubs import Held, ScriptedHub
 from support.loops import BEGIN, JumpingLoop, run_jumping
@@ -21,6 +22,7 @@ from arbprov import (
     TaskContext,
     TaskTimeoutError,
 )
+from arbprov.dispatcher import Dispatcher
 from arbprov.hub import Pause, ResultRefused
 from arbprov.task import Task
 from arbprov.worker import Worker, WorkerSettings
@@ -496,3 +498,22 @@ def test_each_task_is_logged_with_how_it_ended(app, caplog):
 
 def test_hub_errors_are_hub_errors():
     assert issubclass(ResultRefused, HubError)
+
+
+# Bugs of arbprov itself.
+
+
+class Broken(Dispatcher):
+    async def perform(self, call, resolve):
+        raise AssertionError("a bug")
+
+
+def test_a_bug_of_arbprov_is_an_error_result_and_no_lost_task(app, monkeypatch):
+    make = app.dispatcher
+
+    def broken(clock):
+        return Broken(**attrs.asdict(make(clock), recurse=False))
+
+    monkeypatch.setattr(app, "dispatcher", broken)
+    running = Running(app, polls=tasks(1)).until(1)
+    assert [result.data["error"] for _, result in running.results] == ["a bug"]

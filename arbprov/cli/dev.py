@@ -97,9 +97,10 @@ def _supervise(command: list[str], watch: FileWatch | None, interrupted: threadi
 class _Provider:
     """A provider in a process of its own."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], patience: float = _PATIENCE) -> None:
         # In a session of its own: Ctrl-C reaches this process only, and this one passes it on.
         self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+        self._patience = patience
         self._noted = False
 
     @property
@@ -118,7 +119,7 @@ class _Provider:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

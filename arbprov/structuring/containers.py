@@ -18,7 +18,7 @@ from cattrs import Converter
 from arbprov.errors import Problem
 from arbprov.problems import Misfit, expect_object, field_path, json_kind
 from arbprov.structuring.choices import literal_choices
-from arbprov.structuring.common import Factory, Hook, UnfillableTypeError, origin
+from arbprov.structuring.common import Factory, Hook, UnfillableTypeError, is_union, origin
 
 
 def _expect_array(value: Any) -> list[Any]:
@@ -110,6 +110,11 @@ def _can_be_key(target: Any) -> bool:
     return isinstance(target, type) and issubclass(target, _KEY_TYPES)
 
 
+def _default(kind: Any) -> Any:
+    cls = origin(kind)
+    return cls if isinstance(cls, type) and not is_union(kind) else None
+
+
 _KEY_TYPES = (str, uuid.UUID, Decimal, dt.date, dt.time)
 # From the items, and the type of an item.
 _OBJECTS: dict[Any, Callable[[dict[Any, Any], Any], Any]] = {
@@ -117,7 +122,7 @@ _OBJECTS: dict[Any, Callable[[dict[Any, Any], Any], Any]] = {
     collections.abc.Mapping: lambda items, _: items,
     collections.abc.MutableMapping: lambda items, _: items,
     collections.OrderedDict: lambda items, _: collections.OrderedDict(items),
-    collections.defaultdict: lambda items, kind: collections.defaultdict(kind, items),
+    collections.defaultdict: lambda items, kind: collections.defaultdict(_default(kind), items),
 }
 _ARRAYS: dict[Any, Factory] = {
     list: _array_factory(list),

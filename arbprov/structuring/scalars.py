@@ -138,6 +138,24 @@ SCALARS: dict[type, Callable[[Any], Any]] = {
 }
 
 
+def _by_calling(target: Any, value: Any) -> Any:
+    return target(value)
+
+
+def _from_iso(target: Any, value: Any) -> Any:
+    return target.fromisoformat(value.isoformat())
+
+
+# How a class derived from a scalar type is made from a scalar.
+_DERIVE: dict[type | None, Callable[[Any, Any], Any]] = {
+    dt.date: _from_iso,
+    dt.datetime: _from_iso,
+    dt.time: _from_iso,
+    dt.timedelta: lambda target, value: target(value.days, value.seconds, value.microseconds),
+    uuid.UUID: lambda target, value: target(int=value.int),
+}
+
+
 def scalar_hook(base: type | None, check: Callable[[Any], Any]) -> Hook:
     """Return the hook of a scalar type, and of the classes derived from it."""
 
@@ -147,6 +165,6 @@ def scalar_hook(base: type | None, check: Callable[[Any], Any]) -> Hook:
             return check(value)
         if issubclass(target, enum.Enum):
             return pick(value, enum_choices(target))
-        return target(check(value))
+        return _DERIVE.get(base, _by_calling)(target, check(value))
 
     return structure

@@ -42,20 +42,29 @@ def _fill(instance: Any, fields: dict[str, Any], converter: Converter) -> bool:
 
 
 def _value(attribute: Any, instance: Any, fields: dict[str, Any], converter: Converter) -> Any:
-    default = attribute.default
     if attribute.name in fields:
-        return converter.structure(fields[attribute.name], attribute.type)
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-        return default.factory(instance) if default.takes_self else default.factory()
+        value = converter.structure(fields[attribute.name], attribute.type)
+    else:
+        value = _default(attribute, instance)
+    convert = attribute.converter
+    if convert is None:
+        return value
+    takes_three = isinstance(convert, attrs.Converter)
+    return convert(value, instance, attribute) if takes_three else convert(value)
+
+
+def _default(attribute: Any, instance: Any) -> Any:
+    default = attribute.default
     if default is attrs.NOTHING:
         raise LookupError(attribute.name)
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return default.factory(instance) if default.takes_self else default.factory()
     return default
 
 
 def _objections(instance: Any, fields: dict[str, Any], complete: bool) -> Iterator[Problem]:
     for attribute in attrs.fields(type(instance)):
-        # What a converter of attrs makes of a value is seen by __init__ only.
-        if not attribute.validator or attribute.converter or not hasattr(instance, attribute.name):
+        if not attribute.validator or not hasattr(instance, attribute.name):
             continue
         try:
             attribute.validator(instance, attribute, getattr(instance, attribute.name))
