@@ -533,3 +533,20 @@ def test_after_the_end_calls_still_work(app, loops):
     with app.test_client() as client:
         pass
     assert client.call("echo_async", {"value": 1}).data == {"value": 1}
+
+
+class Later:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self):
+        return iter(())
+
+
+def test_any_awaitable_in_a_running_loop_says_what_to_do_instead():
+    app = ProviderApp("test")
+    app.action("later")(Later)
+
+    async def main():
+        return app.test_client().call("later")
+
+    assert asyncio.run(main()).message.endswith("use `await client.acall(...)`")

@@ -282,6 +282,12 @@ def test_nan_in_a_model_is_an_error_with_its_path(model):
 
 
 @pytest.mark.parametrize("model", [AnyModel, AnyStruct])
+def test_nan_deep_in_a_model_is_an_error_with_its_path(model):
+    found = returned(model(inside={"a": [1.0, (float("inf"),)]}))
+    assert found == [("list[0].inside.a[1][0]", "inf is no JSON number")]
+
+
+@pytest.mark.parametrize("model", [AnyModel, AnyStruct])
 def test_an_object_in_a_model_is_an_error_with_its_path(model):
     ((path, _),) = returned(model(inside=object()))
     assert path.startswith("list[0]")

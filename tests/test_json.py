@@ -393,3 +393,23 @@ def test_an_array_too_deep_for_the_interpreter_is_refused(levels):
 )
 def test_a_cycle_through_an_object_is_named_with_its_path(value, path):
     assert refused(plain, {"a": value}) == [(path, "contains itself")]
+
+
+class Count(int):
+    pass
+
+
+class Ratio(float):
+    pass
+
+
+@pytest.mark.parametrize("value", [Count(5), Ratio(0.5)])
+def test_a_number_of_a_class_of_its_own_is_a_number(value):
+    assert type(plain(value)) in (int, float)
+    assert plain(value) == value
+
+
+def test_a_cycle_is_found_beside_what_has_no_children():
+    cycle: list = [None, object]
+    cycle.append(cycle)
+    assert refused(plain, cycle) == [("[2]", "contains itself")]

@@ -282,3 +282,24 @@ def test_a_closed_backlog_hands_out_nothing():
 
 def test_a_hub_that_never_started_stops():
     assert LocalHub().stop() is None
+
+
+class Leaving:
+    """A poll's context whose provider goes away just when it gets a task."""
+
+    def __init__(self):
+        self.answers = [True, False]
+
+    def is_active(self):
+        return self.answers.pop(0)
+
+    def add_callback(self, callback):
+        return True
+
+
+def test_a_task_whose_poll_goes_away_at_the_last_moment_is_the_next_one_again():
+    hub = LocalHub()
+    ticket = hub.put("forecast")
+    request = hub_pb2.ProviderRequest(provider="weather", auth_token=hub.token)
+    assert hub._get_task(request, Leaving()) == hub_pb2.Task()
+    assert hub._backlog.take("weather", 0) is ticket

@@ -445,3 +445,12 @@ def test_a_schema_that_no_object_fits_is_refused_at_import(schema):
 def test_a_union_is_a_schema():
     schema = Union[Data, Typed]
     assert call(schema, {"x": 7}, lambda payload: payload).data == {"x": 7}
+
+
+def test_a_field_of_any_object_that_is_not_there_is_a_problem():
+    def handler(city):
+        return city
+
+    assert call(dict[str, str], {"city": "Paris"}, handler).data == "Paris"
+    found = call(dict[str, str], {"town": "Paris"}, handler).problems
+    assert found == [{"path": "city", "message": "required field is missing"}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated
+from urllib.parse import quote, quote_plus
 
 import pytest
 from attrs import validators
@@ -90,6 +91,30 @@ ODD_SECRETS = {
 def test_an_error_does_not_hold_the_repr_of_a_value_of_the_account(client, secret):
     message = client.call("fail", {"what": "x"}, account={"key": secret}).message
     assert "22" not in message
+
+
+WRITERS = {
+    "a repr": repr,
+    "a repr of a text with quotes": lambda secret: repr(f'"{secret}"'),
+    "JSON": json.dumps,
+    "JSON with all letters": lambda secret: json.dumps(secret, ensure_ascii=False),
+    "the path of a URL": quote,
+    "a part of a URL": lambda secret: quote(secret, safe=""),
+    "a form": quote_plus,
+}
+WRITTEN = {
+    **ODD_SECRETS,
+    "an apostrophe and a line end": "it's\nhunter22",
+    "an apostrophe": "it's hunter22",
+    "quotes and an accent": 'h"\u00fcnter22',
+    "a blank, a slash and a plus": "hunter/22 +22",
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("secret", WRITTEN.values(), ids=WRITTEN)
+def test_a_secret_is_redacted_however_it_is_written(secret, write):
+    assert "22" not in redact(f"see {write(secret)} there", [secret])
 
 
 def test_an_error_does_not_hold_the_json_of_a_value_of_the_account():

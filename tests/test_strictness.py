@@ -172,6 +172,10 @@ class Box(Generic[T]):
     content: T
 
 
+class TypedBox(TypedDict, Generic[T]):
+    content: T
+
+
 @attrs.define
 class Quoted:
     point: "Point"
@@ -539,6 +543,7 @@ OBJECTS = {
     "attrs with a default": (Point, {"x": 1}, Point(1, 0)),
     "attrs with validators": (Range, {"low": 1, "high": 2}, Range(1, 2)),
     "a generic attrs class": (Box[int], {"content": 1}, Box(1)),
+    "a generic TypedDict": (TypedBox[int], {"content": 1}, {"content": 1}),
     "dataclass": (Order, {"item": "a", "amounts": [1]}, Order("a", [1])),
     "dataclass with a default": (Order, {"item": "a"}, Order("a", [])),
     "TypedDict": (Film, {"title": "a", "year": 1}, {"title": "a", "year": 1}),
@@ -588,6 +593,7 @@ NO_OBJECTS = {
     "attrs with a bad default": (Point, {"x": 1, "y": "2"}, "value.y", NO_INTEGER),
     "attrs that objects as a whole": (Whole, {"x": -1}, "value", "x is negative"),
     "a generic attrs class": (Box[int], {"content": "1"}, "value.content", NO_INTEGER),
+    "a generic TypedDict": (TypedBox[int], {"content": "1"}, "value.content", NO_INTEGER),
     "dataclass of a string": (Order, "a", "value", "expected an object, got a string"),
     "dataclass without a field": (Order, {}, "value.item", MISSING),
     "dataclass with a bad item": (
@@ -789,6 +795,51 @@ def test_a_validator_has_its_say_beside_a_field_of_the_wrong_type():
     ]
 
 
+def test_a_validator_that_asks_for_a_field_of_the_wrong_type_has_no_say():
+    assert refusal(Range, {"low": "1", "high": 5}) == [("value.low", NO_INTEGER)]
+
+
+def test_a_validator_that_asks_for_a_missing_field_has_no_say():
+    assert refusal(Range, {"high": 5}) == [("value.low", MISSING)]
+
+
+@attrs.define
+class Choice:
+    count: int
+    allowed: list[int] = attrs.Factory(lambda: [1, 2])
+    chosen: int = attrs.field(default=1)
+    latest: int = attrs.Factory(lambda self: self.chosen, takes_self=True)
+
+    @chosen.validator
+    def _allowed(self, attribute, value):
+        if value not in [*self.allowed, self.latest]:
+            raise ValueError("is not allowed")
+
+
+def test_a_validator_sees_the_defaults_of_the_other_fields():
+    assert refusal(Choice, {"count": "1", "chosen": 3, "latest": 0}) == [
+        ("value.chosen", "is not allowed"),
+        ("value.count", NO_INTEGER),
+    ]
+
+
+def test_a_validator_sees_defaults_that_are_made_of_other_fields():
+    assert refusal(Choice, {"count": "1", "chosen": 3}) == [("value.count", NO_INTEGER)]
+
+
+@attrs.define
+class Broken:
+    x: int = attrs.field(validator=lambda self, attribute, value: value.upper())
+    y: int = attrs.field(default=0, validator=validators.ge(0))
+
+
+def test_a_validator_that_breaks_has_its_path_beside_the_others():
+    assert refusal(Broken, {"x": 1, "y": -1}) == [
+        ("value.x", "'int' object has no attribute 'upper'"),
+        ("value.y", "'y' must be >= 0: -1"),
+    ]
+
+
 # Unknown fields.
 
 CLASSES = {
@@ -818,6 +869,12 @@ def test_every_unknown_field_is_reported_beside_other_problems():
         ('value[0]["a b"]', "unknown field"),
         ("value[0].z", "unknown field"),
     ]
+
+
+def test_unknown_fields_are_reported_in_order():
+    names = [f"name_{number}" for number in range(9)]
+    problems = refusal(Point, {"x": 1, **dict.fromkeys(reversed(names))}, forbid_extra=True)
+    assert [path for path, _ in problems] == [f"value.{name}" for name in names]
 
 
 def test_forbid_extra_takes_any_key_of_a_dict():

@@ -461,3 +461,27 @@ def test_a_hub_that_restarts_is_worked_for_again(hub):
         app.stop()
         thread.join(30)
     assert not thread.is_alive()
+
+
+def test_what_a_handler_leaves_running_is_cancelled_at_the_end(serve, hub):
+    app = ProviderApp("untidy")
+    cancelled, left = [], set()
+
+    async def linger():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    @app.action
+    async def leave() -> dict:
+        left.add(asyncio.create_task(linger()))
+        await asyncio.sleep(0)
+        return {}
+
+    running = serve(app)
+    hub.call("leave")
+    app.stop()
+    running.result(20)
+    assert cancelled == [True]

@@ -200,8 +200,7 @@ class LocalHub:
     def _take(self, provider: str, context: grpc.ServicerContext) -> Ticket | None:
         held = self._held.acquire(blocking=False)
         try:
-            if not context.add_callback(self._backlog.wake):
-                return None
+            context.add_callback(self._backlog.wake)
             wanted = lambda: context.is_active() and not self._pause()  # noqa: E731
             return self._backlog.take(provider, self._hold if held else 0.0, wanted)
         finally:

@@ -68,9 +68,7 @@ def _objections(instance: Any, fields: dict[str, Any], complete: bool) -> Iterat
             continue
         try:
             attribute.validator(instance, attribute, getattr(instance, attribute.name))
-        except AttributeError:
-            if complete:
-                raise
-            # It looks at a field that did not fit, and that one has its own problem.
         except Exception as error:
-            yield from Misfit.of(error).below(field_path(attribute.name))
+            # It may have looked at a field that did not fit, and that one has its own problem.
+            if complete or not isinstance(error, AttributeError):
+                yield from Misfit.of(error).below(field_path(attribute.name))
