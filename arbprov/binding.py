@@ -119,7 +119,7 @@ class _Compiler:
         self.converter = converter
         self.parameters = {p.name: p for p in self._signature()}
         self.types = {name: self._annotation(p) for name, p in self.parameters.items()}
-        self.contexts = [name for name, target in self.types.items() if target is TaskContext]
+        self.contexts = [name for name, target in self.types.items() if _is_context(target)]
         self.fields = [name for name, p in self.parameters.items() if self._is_field(p)]
         self.rest = next((n for n, p in self.parameters.items() if p.kind is _VAR_KEYWORD), None)
 
@@ -164,6 +164,9 @@ class _Compiler:
         reserved = parameter.name in ("payload", "account", *self.contexts)
         return not reserved and parameter.kind is not _VAR_KEYWORD
 
+    def _takes_whole(self, name: str) -> bool:
+        return name in self.parameters and name not in self.contexts
+
     def _error(self, message: str) -> ConfigurationError:
         return ConfigurationError(f"{describe_handler(self.handler)}: {message}")
 
@@ -178,7 +181,7 @@ class _Compiler:
         return lambda value: hook(value, target)
 
     def _account_sources(self, schema: Any) -> list[Source]:
-        wanted = "account" in self.parameters
+        wanted = self._takes_whole("account")
         if schema is None and not wanted:
             return []
         target = self.types["account"] if schema is None else schema
@@ -186,7 +189,7 @@ class _Compiler:
 
     def _payload_sources(self) -> list[Source]:
         sources = []
-        whole = "payload" in self.parameters
+        whole = self._takes_whole("payload")
         if whole:
             sources.append(_payload_source(self._hook("payload", self.types["payload"])))
         if self.fields or not whole:
@@ -237,7 +240,7 @@ class _Compiler:
             raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)
         self._check_fields(known)
-        whole, rest, names = "payload" in self.parameters, self.rest, set(self.parameters)
+        whole, rest, names = self._takes_whole("payload"), self.rest, set(self.parameters)
         wanted = [name for name in self.fields if known is None or name in known]
         optional = {n for n in wanted if self.parameters[n].default is not _EMPTY}
 
@@ -263,6 +266,10 @@ class _Compiler:
                     f"no payload could fill {name!r}: it is no field of payload_schema; "
                     f"add it there, or give the parameter a default"
                 )
+
+
+def _is_context(target: Any) -> bool:
+    return TaskContext in (target, *typing.get_args(target))
 
 
 def _as_mapping(structured: Any, names: Iterable[str]) -> Mapping[str, Any]:

@@ -124,7 +124,7 @@ def plain(value: Any) -> Any:
 
 def _path_of_cycle(value: Any) -> str | None:
     try:
-        return _cycle(value, "", ())
+        return _cycle(value, "", (), {})
     except RecursionError:  # far deeper than any cycle that somebody meant
         return None
 
@@ -301,12 +301,15 @@ def _(value: Any) -> Any:
     raise Misfit("a set has no order in JSON; return sorted(...) or list(...) of it")
 
 
-def _cycle(value: Any, path: str, above: tuple[Any, ...]) -> str | None:
+def _cycle(value: Any, path: str, above: tuple[Any, ...], seen: dict[int, Any]) -> str | None:
     """Return the path at which `value` meets itself again, None if it never does."""
     if any(value is ancestor for ancestor in above):
         return path
+    if id(value) in seen:
+        return None
+    seen[id(value)] = value
     for step, child in _steps(value):
-        found = _cycle(child, join_paths(path, step), (*above, value))
+        found = _cycle(child, join_paths(path, step), (*above, value), seen)
         if found is not None:
             return found
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,9 @@ def json_kind(value: Any) -> str:
 
 def type_name(target: Any) -> str:
     """Return a type as one would write it."""
-    return target.__qualname__ if isinstance(target, type) else str(target)
+    # On Python 3.10, `list[int]` is an instance of `type` too.
+    plain = isinstance(target, type) and typing.get_origin(target) is None
+    return target.__qualname__ if plain else str(target)
 
 
 def field_path(name: str) -> str:

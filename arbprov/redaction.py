@@ -51,6 +51,7 @@ def _forms(secret: str) -> Iterable[str]:
         repr(secret + "'\"")[1:-4],
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(in_url),
         quote(in_url, safe=""),
         quote_plus(in_url),
     )

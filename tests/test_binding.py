@@ -503,3 +503,11 @@ def opaque_account(account: Opaque):
 def test_a_type_that_no_json_can_become_is_refused_wherever_it_stands(handler, name):
     said = f"no payload could fill '{name}': no JSON value can become Opaque"
     assert said in misuse(handler)
+
+
+@pytest.mark.parametrize("name", ["payload", "account"])
+@pytest.mark.parametrize("annotation", [TaskContext, TaskContext | None])
+def test_a_context_may_have_any_name(name, annotation):
+    handler = eval(f"lambda {name}: {name}.action")
+    handler.__annotations__ = {name: annotation}
+    assert call(handler).data == "it"

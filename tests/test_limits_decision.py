@@ -245,15 +245,12 @@ def test_the_same_limit_twice_is_charged_once():
     assert admitted(limited("2/second", "2/second"), 5) == 2
 
 
-def test_of_the_same_limit_twice_the_larger_cost_is_charged():
+@pytest.mark.parametrize("costs", [(1, 3), (3, 1)], ids=str)
+def test_of_the_same_limit_twice_the_larger_cost_is_charged(costs):
     app = ProviderApp()
-
-    @app.action
-    @app.rate_limit("6/hour", cost=1)
-    @app.rate_limit("6/hour", cost=3)
-    def work():
-        return {}
-
+    work = app.action("work")(make_handler())
+    for cost in costs:
+        app.rate_limit("6/hour", cost=cost)(work)
     assert admitted(app.test_client(), 10) == 2
 
 

@@ -106,6 +106,7 @@ WRITTEN = {
     **ODD_SECRETS,
     "an apostrophe and a line end": "it's\nhunter22",
     "an apostrophe": "it's hunter22",
+    "an apostrophe and an escape": "it's\x1bhunter22",
     "quotes and an accent": 'h"\u00fcnter22',
     "a blank, a slash and a plus": "hunter/22 +22",
 }

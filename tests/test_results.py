@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from datetime import datetime, timezone
 
 import attrs
@@ -438,6 +439,9 @@ def test_what_an_async_handler_raises_is_an_error_result(error, text):
     async def handler():
         raise error
 
+    # Python 3.10 has a loop that ends by being cancelled forget the words.
+    if isinstance(error, asyncio.CancelledError) and sys.version_info < (3, 11):
+        text = "CancelledError"
     assert response_of(handler) == {"error": text, "type": type(error).__name__}
 
 

@@ -389,8 +389,8 @@ NO_SCALARS = {
     ),
     "Decimal of a boolean": (Decimal, True, "expected a decimal as a string, got a boolean"),
     "Decimal of a word": (Decimal, "much", "expected a decimal such as '12.50'"),
-    "Decimal of NaN": (Decimal, "NaN", "expected a finite decimal"),
-    "Decimal of infinity": (Decimal, "-Infinity", "expected a finite decimal"),
+    "Decimal of NaN": (Decimal, "NaN", "expected a decimal such as '12.50'"),
+    "Decimal of infinity": (Decimal, "-Infinity", "expected a decimal such as '12.50'"),
     "bytes of a number": (bytes, 5, "expected base64 as a string, got an integer"),
     "bytes without padding": (bytes, "aGk", "expected base64"),
     "bytes with a blank": (bytes, "aG k=", "expected base64"),
@@ -951,3 +951,28 @@ def test_no_message_holds_the_value(target, value):
     messages = [message for _, message in refusal(target, value)]
     assert messages
     assert SECRET not in "".join(messages)
+
+
+@table(
+    "written",
+    {"blanks": " 1 ", "an underscore": "1_0", "other digits": "١", "no digit": ".", "hex": "0x1"},
+)
+def test_a_decimal_is_written_in_plain_digits(written):
+    assert refusal(Decimal, written) == [("value", "expected a decimal such as '12.50'")]
+
+
+@table(
+    "written", {"odd hyphens": "1-2345678123456781234567812345678", "braces": "{%s}" % ("1" * 32)}
+)
+def test_a_uuid_is_written_in_one_of_two_ways(written):
+    assert refusal(uuid.UUID, written) == [("value", "expected a UUID")]
+
+
+def test_a_uuid_may_be_written_without_hyphens():
+    assert call(uuid.UUID, "1" * 32)[0] == [uuid.UUID("1" * 32)]
+
+
+def test_a_counter_counts_whole_numbers():
+    counter = collections.Counter[str]
+    assert refusal(counter, {"a": "1"}) == [("value.a", NO_INTEGER)]
+    assert call(counter, {"a": 1})[0] == [collections.Counter(a=1)]

@@ -79,7 +79,7 @@ def _tuple_factory(target: Any, converter: Converter) -> Hook:
 
 def mapping_factory(target: Any, converter: Converter) -> Hook:
     """Return the hook of what is filled from an object, whatever its keys."""
-    key_type, item_type = typing.get_args(target) or (Any, Any)
+    key_type, item_type = _arguments(target)
     if not _can_be_key(key_type):
         raise UnfillableTypeError(target, ", since the keys of a JSON object are strings")
     key_hook = converter.get_structure_hook(key_type)
@@ -98,6 +98,12 @@ def mapping_factory(target: Any, converter: Converter) -> Hook:
         return build(structured, item_type)
 
     return structure
+
+
+def _arguments(target: Any) -> tuple[Any, Any]:
+    arguments = typing.get_args(target) or (Any, Any)
+    counts = origin(target) is collections.Counter
+    return (arguments[0], int) if counts else (arguments[0], arguments[1])
 
 
 def _can_be_key(target: Any) -> bool:
@@ -122,6 +128,7 @@ _OBJECTS: dict[Any, Callable[[dict[Any, Any], Any], Any]] = {
     collections.abc.Mapping: lambda items, _: items,
     collections.abc.MutableMapping: lambda items, _: items,
     collections.OrderedDict: lambda items, _: collections.OrderedDict(items),
+    collections.Counter: lambda items, _: collections.Counter(items),
     collections.defaultdict: lambda items, kind: collections.defaultdict(_default(kind), items),
 }
 _ARRAYS: dict[Any, Factory] = {
