@@ -418,5 +418,5 @@ def test_a_cycle_is_found_beside_what_has_no_children():
 def test_a_value_that_is_shared_again_and_again_is_soon_found_too_deep():
     shared: list = []
     for _ in range(150):
-        shared = [shared]
-    assert refused(plain, [shared, shared]) == [("", "nested deeper than 100 levels")]
+        shared = [shared, shared]
+    assert refused(plain, shared) == [("", "nested deeper than 100 levels")]
