@@ -272,3 +272,24 @@ def test_after_its_wait_a_call_is_admitted_whatever_the_clock_shows():
     window = used(Limit(1, 0.3), (1e9 + 0.1, 1))
     now = 1e9 + 0.2
     assert window.wait_time(now + window.wait_time(now, 1), 1) == 0
+
+
+@pytest.mark.parametrize("period", [0.1, 0.3, 0.7, 1.0, 7.0, 60.0])
+def test_just_before_the_period_is_over_a_call_is_refused_however_floats_round(period):
+    limit = Limit(1, period)
+    for step in range(1, 100_000, 37):
+        # Right on a step, where nothing is left to round up.
+        now = step * period / 1000
+        then = now + period
+        while then - now >= period:
+            then = math.nextafter(then, now)
+        assert used(limit, (now, 1)).wait_time(then, 1) > 0
+
+
+@pytest.mark.parametrize("period", [0.1, 0.3, 0.7, 1.0, 7.0, 60.0])
+def test_no_wait_is_more_than_a_thousandth_too_long_however_floats_round(period):
+    limit = Limit(1, period)
+    for step in range(1, 100_000, 37):
+        now = step * period / 1000
+        wait = used(limit, (now, 1)).wait_time(now, 1)
+        assert wait <= period * 1.001 + 4 * math.ulp(now + wait)
