@@ -25,6 +25,9 @@ from arbprov.errors import Problem
 from arbprov.foreign_models import is_foreign_model, model_data
 from arbprov.problems import Misfit, field_path, join_paths, json_kind, type_name
 
+# A payload or an account, as one writes it in Python.
+Data = Mapping[str, Any] | bytes | None
+
 # Deep enough for any honest document, and far from the interpreter's recursion limit.
 MAX_DEPTH = 100
 
@@ -102,6 +105,11 @@ _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 def dump(data: Any) -> str:
     """Return plain data, as `plain` makes it, as compact JSON text."""
     return _ENCODER.encode(data)
+
+
+def encode(data: Data) -> bytes:
+    """Return what a task carries: bytes as they are, a mapping as JSON, nothing as ``{}``."""
+    return data if isinstance(data, bytes) else dump(plain({} if data is None else data)).encode()
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -198,7 +198,7 @@ class Scaffold:
 
     def _action_name(self, handler: Handler, name: Any) -> str:
         given = getattr(handler, "__name__", "") if name is None else name
-        if not isinstance(given, str) or not given:
+        if not isinstance(given, str) or given in ("", "<lambda>"):
             raise ConfigurationError(
                 f'{describe_handler(handler)}: an action needs a name; give it @app.action("name")'
             )

@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from arbprov._types import Clock, Hook
-from arbprov.codec import dump, plain
+from arbprov.codec import Data, encode
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import TaskError
 from arbprov.hooks import Hooks
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["TestClient", "VirtualClock"]
-
-Data = Mapping[str, Any] | bytes | None
 
 
 class VirtualClock:
@@ -71,6 +69,10 @@ class VirtualClock:
     def now(self) -> datetime:
         """Return the wall clock's time in UTC."""
         return self._start + timedelta(seconds=self._elapsed)
+
+
+class _LoopRunsError(RuntimeError):
+    """The test itself is wrong, and no result must hide that."""
 
 
 class TestClient:
@@ -158,9 +160,7 @@ class TestClient:
 
     def _task(self, action: str, payload: Data, account: Data, id: str | None) -> Task:
         number = f"test-{next(self._ids)}" if id is None else id
-        return Task(
-            number, action, _encoded(payload), b"" if account is None else _encoded(account)
-        )
+        return Task(number, action, encode(payload), b"" if account is None else encode(account))
 
     async def _run(self, task: Task, resolve: Resolve) -> TaskResult:
         call = self._dispatcher.prepare(task)
@@ -170,6 +170,8 @@ class TestClient:
 
     async def _called(self, call: Call, resolve: Resolve) -> TaskResult:
         result = await self._dispatcher.perform(call, resolve)
+        if isinstance(call.error, _LoopRunsError):
+            raise call.error
         if call.ctx.cancelled:
             return await self._expired(call, resolve)
         if self.raise_errors and call.error and not isinstance(call.error, TaskError):
@@ -193,7 +195,7 @@ class TestClient:
             return run(_await(awaitable))
         if inspect.iscoroutine(awaitable):
             awaitable.close()
-        raise RuntimeError("an event loop runs here already; use `await client.acall(...)`")
+        raise _LoopRunsError("an event loop runs here already; use `await client.acall(...)`")
 
 
 async def _await(awaitable: Awaitable[Any], /) -> Any:
@@ -206,7 +208,3 @@ def _finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as finished:
         return finished.value
     raise AssertionError("a call of the test client has suspended")
-
-
-def _encoded(data: Data) -> bytes:
-    return data if isinstance(data, bytes) else dump(plain({} if data is None else data)).encode()

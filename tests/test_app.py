@@ -515,3 +515,7 @@ def test_the_repr_of_the_dispatcher_shows_no_secret():
 def test_running_with_a_blank_argument_is_refused(app, argument):
     message = message_of(lambda: app.run(**{argument: " "}))
     assert message == f"{argument}= is blank; set it, or remove it for the default"
+
+
+def test_a_lambda_needs_a_name(app):
+    assert 'give it @app.action("name")' in message_of(app.action, lambda: None)

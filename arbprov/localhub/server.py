@@ -17,14 +17,12 @@ import attrs
 import grpc
 
 from arbprov._proto import hub_pb2
-from arbprov.codec import dump, plain
+from arbprov.codec import Data, encode
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.backlog import Backlog, BacklogFull, Submission, Ticket
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]
-
-Json = Mapping[str, Any] | bytes | None
 
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 _OPTIONS = [
@@ -88,9 +86,9 @@ class LocalHub:
     def put(
         self,
         action: str,
-        payload: Json = None,
+        payload: Data = None,
         *,
-        account: Json = None,
+        account: Data = None,
         provider: str = "",
         id: str | None = None,
     ) -> Ticket:
@@ -107,15 +105,13 @@ class LocalHub:
             BacklogFull: Too many tasks are without a result.
         """
         number = f"task-{next(self._ids)}" if id is None else id
-        task = Task(
-            number, action, _encoded(payload), b"" if account is None else _encoded(account)
-        )
+        task = Task(number, action, encode(payload), b"" if account is None else encode(account))
         ticket = Ticket(task, provider)
         self._backlog.put(ticket)
         return ticket
 
     def call(
-        self, action: str, payload: Json = None, *, timeout: float = 10.0, **options: Any
+        self, action: str, payload: Data = None, *, timeout: float = 10.0, **options: Any
     ) -> Submission:
         """Put a task in and return its result; see `put` and `Ticket.result`."""
         return self.put(action, payload, **options).result(timeout)
@@ -260,7 +256,3 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return self._methods.get(details.method)
-
-
-def _encoded(data: Json) -> bytes:
-    return data if isinstance(data, bytes) else dump(plain({} if data is None else data)).encode()
