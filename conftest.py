@@ -1,5 +1,7 @@
 """Runs the snippets of the documents and the docstrings."""
 
+import os
+
 from hypothesis import settings
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
@@ -8,9 +10,11 @@ from sybil.parsers.rest import DocTestParser
 
 pytest_plugins = ["pytester"]
 
-# A machine may be slow; what an example does is what counts.
-settings.register_profile("arbprov", deadline=None)
-settings.load_profile("arbprov")
+# The same examples each time, so that a change is what makes a test fail; the search for new ones
+# is `HYPOTHESIS_PROFILE=nightly`. No deadlines: a machine may be slow.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("nightly", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 _documents = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=NUMBER), SkipParser()],
