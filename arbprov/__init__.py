@@ -15,18 +15,20 @@ from arbprov.errors import (
     TaskError,
     TaskTimeoutError,
 )
-from arbprov.limits import Limit
+from arbprov.limits import Calendar, Limit, MinDelay, TokenBucket
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
     "ActionNotFoundError",
     "AuthenticationError",
     "Blueprint",
+    "Calendar",
     "ConfigurationError",
     "HubConnectionError",
     "HubError",
     "InvalidPayloadError",
     "Limit",
+    "MinDelay",
     "ProviderApp",
     "ProviderError",
     "ProviderResponse",
@@ -37,4 +39,5 @@ __all__ = [
     "TaskError",
     "TaskResult",
     "TaskTimeoutError",
+    "TokenBucket",
 ]

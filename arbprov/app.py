@@ -14,7 +14,7 @@ from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks, TaskHooks
-from arbprov.limits import Limit, Limiter, MemoryStore, RateLimit
+from arbprov.limits import Limiter, MemoryStore, RateLimit, Rule
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
 from arbprov.testing import TestClient, VirtualClock
@@ -65,7 +65,7 @@ class ProviderApp(Scaffold):
         start_timeout: float | None = None,
         poll_timeout: float | None = None,
         submit_timeout: float | None = None,
-        rate_limit: str | Limit | None = None,
+        rate_limit: str | Rule | None = None,
     ) -> None:
         super().__init__()
         self.config: Config = load_config(

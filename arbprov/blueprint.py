@@ -8,7 +8,7 @@ import attrs
 
 from arbprov._types import Handler
 from arbprov.errors import ConfigurationError
-from arbprov.limits import Limit, RateLimit, Scope, declare
+from arbprov.limits import RateLimit, Rule, Scope, declare
 from arbprov.scaffold import Scaffold
 
 __all__ = ["Blueprint"]
@@ -32,7 +32,7 @@ class Blueprint(Scaffold):
     """
 
     def __init__(
-        self, name: str, *, prefix: str = "", rate_limit: str | Limit | None = None
+        self, name: str, *, prefix: str = "", rate_limit: str | Rule | None = None
     ) -> None:
         super().__init__()
         self.name = name
@@ -46,7 +46,7 @@ class Blueprint(Scaffold):
         return self.prefix + super()._action_name(handler, name)
 
 
-def shared_limits(limit: str | Limit | None, scope: Scope, owner: str) -> tuple[RateLimit, ...]:
+def shared_limits(limit: str | Rule | None, scope: Scope, owner: str) -> tuple[RateLimit, ...]:
     """Return the limits that all actions of an app or a blueprint share."""
     if limit is None:
         return ()

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import timezone, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import attrs
 from cattrs import Converter
@@ -18,6 +17,7 @@ from cattrs import Converter
 from arbprov.errors import ConfigurationError
 from arbprov.quantities import is_quantity
 from arbprov.structuring import make_converter
+from arbprov.timezones import find_timezone
 
 __all__ = ["Config", "load_config"]
 
@@ -28,18 +28,7 @@ def _positive(config: object, attribute: attrs.Attribute[float], value: float) -
 
 
 def _known_timezone(config: object, attribute: attrs.Attribute[str], value: str) -> None:
-    try:
-        _zone(value)
-    except Exception:
-        raise ValueError(
-            "is no time zone that this machine knows, such as Europe/Madrid "
-            '(a machine without any needs: pip install "tzdata")'
-        ) from None
-
-
-def _zone(name: str) -> tzinfo:
-    # A slim machine has no time zone database, and UTC needs none.
-    return timezone.utc if name == "UTC" else ZoneInfo(name)
+    find_timezone(value)
 
 
 def _setting(variable: str, default: Any, help: str, validator: Any, **options: Any) -> Any:
@@ -81,7 +70,7 @@ class Config:
     @property
     def tzinfo(self) -> tzinfo:
         """The time zone itself."""
-        return _zone(self.timezone)
+        return find_timezone(self.timezone)
 
     def changed(self, **arguments: Any) -> Config:
         """Return these settings with some changed; None leaves one as it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["is_count", "is_quantity"]
+__all__ = ["is_count", "is_quantity", "written"]
 
 
 def is_quantity(value: Any) -> bool:
@@ -16,3 +16,8 @@ def is_quantity(value: Any) -> bool:
 def is_count(value: Any) -> bool:
     """Tell whether `value` is a whole number above 0; True is none."""
     return type(value) is int and value > 0
+
+
+def written(number: float) -> str:
+    """Return a number in full, without the ``.0`` of a whole one."""
+    return str(int(number) if number == int(number) else number)

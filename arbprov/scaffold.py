@@ -10,7 +10,7 @@ from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
 from arbprov.binding import compile_binding, describe_handler
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
-from arbprov.limits import Key, Limit, Scope, declare
+from arbprov.limits import Key, Rule, Scope, declare
 
 __all__ = ["Scaffold"]
 
@@ -82,7 +82,7 @@ class Scaffold:
 
     def rate_limit(
         self,
-        limit: str | Limit,
+        limit: str | Rule,
         *,
         key: Key = None,
         name: str | None = None,
@@ -97,7 +97,8 @@ class Scaffold:
 
         Args:
             limit: ``"10/minute"``, ``"5 per second"``, ``"100/2h"``, several joined by ``;``, or
-                a `Limit`. No period of that length ever holds more.
+                a `Limit`, `TokenBucket`, `MinDelay` or `Calendar`. No period of a limit's length
+                ever holds more.
             key: Whose quota it is: a dotted path such as ``"account.id"``, a tuple of such, or a
                 function of the call. Without it, all calls share one.
             name: Limits of one name share what was used, wherever they stand.

@@ -248,7 +248,7 @@ def test_an_unknown_time_zone_is_told_the_mend():
 
 
 def test_utc_needs_no_database(monkeypatch):
-    monkeypatch.setattr("arbprov.config.ZoneInfo", None)
+    monkeypatch.setattr("arbprov.timezones.ZoneInfo", None)
     assert load_config({"timezone": "UTC"}, {}).tzinfo.utcoffset(None).total_seconds() == 0
 
 

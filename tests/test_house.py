@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context problems quantities task",
+    2: "context problems quantities task timezones",
     3: "actions backoff binding codec foreign_models hooks limits redaction responses "
     "schemas structuring",
     4: "dispatcher hub",

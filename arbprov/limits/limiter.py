@@ -9,7 +9,7 @@ import attrs
 from arbprov.errors import RateLimited
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall, compile_key, describe_key
-from arbprov.limits.rate import Limit
+from arbprov.limits.meter import Rule
 from arbprov.limits.store import Charge, Headroom, Store
 
 __all__ = ["Decision", "LimitStack", "Limiter"]
@@ -49,7 +49,7 @@ class _BoundLimit:
     """A limit of one action, with all that can be worked out at start."""
 
     bucket: str
-    limit: Limit
+    limit: Rule
     cost: int
     hash_key: Callable[[LimitedCall], str] = attrs.field(eq=False)
 
@@ -93,7 +93,7 @@ class Limiter:
         return Decision(tuple(self._store.acquire(charges)))
 
 
-def _bind(declaration: RateLimit, limit: Limit, owner: str) -> _BoundLimit:
+def _bind(declaration: RateLimit, limit: Rule, owner: str) -> _BoundLimit:
     if declaration.name is not None:
         owner = f"name:{declaration.name}"
     key = declaration.key

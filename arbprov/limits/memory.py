@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from arbprov._types import Clock
+from arbprov.limits.meter import Meter
 from arbprov.limits.store import Charge, Headroom
-from arbprov.limits.window import RollingWindow
 
 __all__ = ["MemoryStore"]
 
@@ -20,35 +20,35 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: dict[str, RollingWindow] = {}
+        self._meters: dict[str, Meter] = {}
         self._sweep_at = _FEWEST_TO_SWEEP
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return len(self._meters)
 
     def acquire(self, charges: Sequence[Charge]) -> list[Headroom]:
         """Charge all or none; see `Store.acquire`."""
         with self._lock:
             now = self._clock.monotonic()
             # Before any bucket is looked up: a sweep forgets those that are still empty.
-            if len(self._windows) + len(charges) > self._sweep_at:
+            if len(self._meters) + len(charges) > self._sweep_at:
                 self._sweep(now)
-            windows = [self._window(charge) for charge in charges]
-            pairs = list(zip(charges, windows, strict=True))
-            waits = [window.wait_time(now, charge.cost) for charge, window in pairs]
+            meters = [self._meter(charge) for charge in charges]
+            pairs = list(zip(charges, meters, strict=True))
+            waits = [meter.wait_time(now, charge.cost) for charge, meter in pairs]
             if not any(waits):
-                for charge, window in pairs:
-                    window.add(now, charge.cost)
+                for charge, meter in pairs:
+                    meter.add(now, charge.cost)
             return [
-                Headroom(charge.limit, window.remaining(now), wait)
-                for (charge, window), wait in zip(pairs, waits, strict=True)
+                Headroom(charge.limit, meter.remaining(now), wait)
+                for (charge, meter), wait in zip(pairs, waits, strict=True)
             ]
 
-    def _window(self, charge: Charge) -> RollingWindow:
-        window = self._windows.get(charge.bucket)
-        return window or self._windows.setdefault(charge.bucket, RollingWindow(charge.limit))
+    def _meter(self, charge: Charge) -> Meter:
+        meter = self._meters.get(charge.bucket)
+        return meter or self._meters.setdefault(charge.bucket, charge.limit.meter(self._clock))
 
     def _sweep(self, now: float) -> None:
-        self._windows = {b: w for b, w in self._windows.items() if not w.is_idle(now)}
+        self._meters = {b: m for b, m in self._meters.items() if not m.is_idle(now)}
         # Only after as many new ones again, so that a sweep costs each of them the same.
-        self._sweep_at = max(_FEWEST_TO_SWEEP, 2 * len(self._windows))
+        self._sweep_at = max(_FEWEST_TO_SWEEP, 2 * len(self._meters))

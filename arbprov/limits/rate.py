@@ -6,8 +6,10 @@ import re
 
 import attrs
 
+from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
-from arbprov.quantities import is_count, is_quantity
+from arbprov.limits.window import RollingWindow
+from arbprov.quantities import is_count, is_quantity, written
 
 __all__ = ["Limit", "parse_limits"]
 
@@ -65,12 +67,20 @@ class Limit:
             value = getattr(self, name)
             raise ConfigurationError(f"a limit's {name} is {expected}, not {value!r}")
 
+    @property
+    def capacity(self) -> int:
+        """The most that is ever admitted at once."""
+        return self.amount if self.burst is None else self.burst
+
+    def meter(self, clock: Clock) -> RollingWindow:
+        """Return a new window."""
+        return RollingWindow(self)
+
     def __str__(self) -> str:
         """Return the limit as the grammar writes it."""
         name, seconds = next((n, s) for n, s in _NAMES if self.period % s == 0 or n == "second")
         count = self.period / seconds
-        written = int(count) if count == int(count) else count
-        every = name if count == 1 else f"{written}{name[0]}"
+        every = name if count == 1 else f"{written(count)}{name[0]}"
         burst = "" if self.burst is None else f" burst {self.burst}"
         return f"{self.amount}/{every}{burst}"
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from arbprov.limits.rate import Limit
+from arbprov.limits.meter import Rule
 
 __all__ = ["Charge", "Headroom", "Store"]
 
@@ -23,7 +23,7 @@ class Charge:
     """
 
     bucket: str
-    limit: Limit
+    limit: Rule
     cost: int
 
 
@@ -31,7 +31,7 @@ class Charge:
 class Headroom:
     """What is left in one bucket: `remaining` now, `wait_time` seconds until the cost fits."""
 
-    limit: Limit
+    limit: Rule
     remaining: int
     wait_time: float
 

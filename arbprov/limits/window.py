@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Protocol
 
 import attrs
 
-from arbprov.limits.rate import Limit
-
-__all__ = ["RollingWindow"]
+__all__ = ["RollingWindow", "WindowLimit", "until"]
 
 _STEPS = 1000
+
+
+class WindowLimit(Protocol):
+    """What a window keeps to: at most `amount` in any `period`, `burst` of it at once."""
+
+    @property
+    def amount(self) -> int: ...  # noqa: D102
+
+    @property
+    def period(self) -> float: ...  # noqa: D102
+
+    @property
+    def burst(self) -> int | None: ...  # noqa: D102
 
 
 @attrs.define
 class RollingWindow:
     """What one key has used of one limit. Times are in seconds and never go back."""
 
-    limit: Limit
+    limit: WindowLimit
     used: int = 0
     # [step, cost]: a step is a thousandth of the period.
     _entries: deque[list[int]] = attrs.field(factory=deque, init=False)
@@ -74,7 +86,7 @@ class RollingWindow:
         for step, entry_cost in self._entries:
             lacking -= entry_cost
             if lacking <= 0:
-                return _until(now, self._end(step))
+                return until(now, self._end(step))
         raise ValueError(f"a cost of {cost} never fits into {self.limit}")
 
     def _wait_for_pace(self, now: float, cost: int) -> float:
@@ -82,14 +94,14 @@ class RollingWindow:
         if self.limit.burst is None:
             return 0.0
         ready = self._paced_until + (cost - self.limit.burst) * self._interval
-        return _until(now, ready) if ready > now else 0.0
+        return until(now, ready) if ready > now else 0.0
 
     @property
     def _interval(self) -> float:
         return self.limit.period / self.limit.amount
 
 
-def _until(now: float, then: float) -> float:
+def until(now: float, then: float) -> float:
     """Return the least wait after which a clock at `now` shows `then` or later."""
     wait = then - now
     while now + wait < then:

@@ -1,0 +1,45 @@
+"""A pause between calls."""
+
+from __future__ import annotations
+
+import attrs
+
+from arbprov._types import Clock
+from arbprov.errors import ConfigurationError
+from arbprov.limits.rate import Limit
+from arbprov.limits.window import RollingWindow
+from arbprov.quantities import is_quantity, written
+
+__all__ = ["MinDelay"]
+
+
+@attrs.frozen
+class MinDelay:
+    """At least `seconds` between the starts of two calls.
+
+    >>> str(MinDelay(0.5))
+    'a delay of 0.5s'
+
+    Raises:
+        ConfigurationError: They are not a number above 0.
+    """
+
+    seconds: float
+
+    def __attrs_post_init__(self) -> None:
+        if not is_quantity(self.seconds):
+            raise ConfigurationError(
+                f"a delay is a number of seconds above 0, not {self.seconds!r}"
+            )
+
+    def __str__(self) -> str:
+        return f"a delay of {written(self.seconds)}s"
+
+    @property
+    def capacity(self) -> int:
+        """One call at a time."""
+        return 1
+
+    def meter(self, clock: Clock) -> RollingWindow:
+        """Return a new meter."""
+        return RollingWindow(Limit(1, self.seconds))

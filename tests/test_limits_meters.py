@@ -1,0 +1,255 @@
+"""The kinds of limits: one contract for all of their meters, and what each adds to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arbprov import Calendar, ConfigurationError, Limit, MinDelay, ProviderApp, TokenBucket
+from arbprov.testing import VirtualClock
+
+RULES = [
+    Limit(5, 60),
+    Limit(10, 60, burst=3),
+    TokenBucket(requests_per_minute=60, burst_size=10),
+    TokenBucket(requests_per_minute=0.5, burst_size=3),
+    MinDelay(2.5),
+    Calendar("7/day"),
+    Calendar("9/week", tz="Europe/Madrid"),
+]
+every_rule = pytest.mark.parametrize("rule", RULES, ids=str)
+GAPS = st.lists(st.tuples(st.floats(0, 90_000), st.integers(1, 3)), max_size=30)
+
+
+def used(rule, gaps):
+    """Return a meter, its clock, and what it admitted of calls with these gaps and costs."""
+    clock = VirtualClock()
+    meter, admitted = rule.meter(clock), []
+    for gap, cost in gaps:
+        clock.advance(gap)
+        asked = min(cost, rule.capacity)
+        if meter.wait_time(clock.monotonic(), asked) == 0:
+            meter.add(clock.monotonic(), asked)
+            admitted.append((clock.monotonic(), asked))
+    return meter, clock, admitted
+
+
+# The contract.
+
+
+@every_rule
+def test_a_new_meter_admits_its_capacity_at_once(rule):
+    assert rule.meter(VirtualClock()).wait_time(0.0, rule.capacity) == 0
+
+
+@every_rule
+@given(GAPS)
+def test_a_call_is_admitted_after_its_wait_time(rule, gaps):
+    meter, clock, _ = used(rule, gaps)
+    later = clock.monotonic() + meter.wait_time(clock.monotonic(), rule.capacity)
+    assert meter.wait_time(later, rule.capacity) == 0
+
+
+@every_rule
+@given(GAPS)
+def test_the_wait_does_not_fall_as_the_cost_rises(rule, gaps):
+    meter, clock, _ = used(rule, gaps)
+    waits = [meter.wait_time(clock.monotonic(), cost + 1) for cost in range(rule.capacity)]
+    assert waits == sorted(waits)
+
+
+@every_rule
+@given(GAPS)
+def test_asking_changes_nothing(rule, gaps):
+    meter, clock, _ = used(rule, gaps)
+    asked = [meter.wait_time(clock.monotonic(), rule.capacity) for _ in range(2)]
+    assert asked[0] == asked[1]
+
+
+@every_rule
+@given(GAPS)
+def test_what_is_admitted_now_was_remaining(rule, gaps):
+    meter, clock, _ = used(rule, gaps)
+    now = clock.monotonic()
+    admitted = [c for c in range(1, rule.capacity + 1) if meter.wait_time(now, c) == 0]
+    assert meter.remaining(now) >= max(admitted, default=0)
+
+
+@every_rule
+@given(GAPS)
+def test_an_idle_meter_is_as_good_as_a_new_one(rule, gaps):
+    meter, clock, _ = used(rule, gaps)
+    now = clock.monotonic()
+    if meter.is_idle(now):
+        assert meter.wait_time(now, rule.capacity) == 0
+
+
+@every_rule
+@given(GAPS)
+def test_every_meter_is_idle_in_the_end(rule, gaps):
+    meter, clock, _ = used(rule, gaps)
+    clock.advance(8 * 86_400)
+    assert meter.is_idle(clock.monotonic())
+
+
+@every_rule
+def test_equal_rules_are_one(rule):
+    assert len({rule, attrs.evolve(rule)}) == 1
+
+
+# The token bucket.
+
+
+def test_a_bucket_admits_its_burst_and_then_its_rate():
+    _, _, admitted = used(TokenBucket(requests_per_minute=60, burst_size=10), [(0.5, 1)] * 100)
+    assert [sum(at <= until for at, _ in admitted) for until in (5, 10, 50)] == [10, 15 + 4, 59]
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 3)), max_size=60))
+def test_a_bucket_never_admits_more_than_its_burst_and_its_rate(gaps):
+    _, _, admitted = used(TokenBucket(requests_per_minute=60, burst_size=10), gaps)
+    for first, (began, _) in enumerate(admitted):
+        total = 0
+        for at, cost in admitted[first:]:
+            total += cost
+            assert total <= 10 + (at - began) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"requests_per_minute": 0, "burst_size": 1}, "a token bucket's requests_per_minute is a"),
+        ({"requests_per_minute": 60, "burst_size": 1.5}, "a token bucket's burst_size is a whole"),
+    ],
+)
+def test_a_bucket_of_nonsense_is_refused(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        TokenBucket(**arguments)
+
+
+# The delay.
+
+
+def test_a_delay_keeps_calls_apart():
+    _, _, admitted = used(MinDelay(2.5), [(0.5, 1)] * 12)
+    assert [at for at, _ in admitted] == [0.5, 3.0, 5.5]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "2", True, float("inf")])
+def test_a_delay_of_nonsense_is_refused(seconds):
+    with pytest.raises(ConfigurationError, match="a delay is a number of seconds above 0, not"):
+        MinDelay(seconds)
+
+
+# The calendar.
+
+
+def wait_of(quota, tz, start):
+    """Return the hours until a used up quota begins anew."""
+    rule = Calendar(quota, tz)
+    meter = rule.meter(VirtualClock(start))
+    meter.add(0.0, rule.capacity)
+    return meter.wait_time(0.0, 1) / 3600
+
+
+MADRID = ZoneInfo("Europe/Madrid")
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [((2026, 3, 28), 24), ((2026, 3, 29), 23), ((2026, 10, 25), 25), ((2026, 12, 31), 24)],
+    ids=["common", "clocks go forward", "clocks go back", "new year"],
+)
+def test_a_day_is_as_long_as_it_is(day, hours):
+    assert wait_of("1/day", "Europe/Madrid", dt.datetime(*day, tzinfo=MADRID)) == hours
+
+
+def test_a_quota_begins_anew_at_the_midnight_of_its_zone():
+    noon = dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone.utc)
+    assert [wait_of("1/day", tz, noon) for tz in ("UTC", "Europe/Madrid", "Asia/Tokyo")] == [
+        12,
+        11,
+        3,
+    ]
+
+
+@pytest.mark.parametrize(("day", "days"), [(5, 7), (6, 6), (11, 1)])
+def test_a_week_begins_on_monday(day, days):
+    start = dt.datetime(2026, 1, day, tzinfo=dt.timezone.utc)
+    assert wait_of("1/week", "UTC", start) == days * 24
+
+
+class SteppedClock(VirtualClock):
+    """A clock whose wall time somebody has set."""
+
+    step = dt.timedelta(0)
+
+    def now(self):
+        return super().now() + self.step
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+@every_rule
+def test_setting_the_wall_clock_changes_nothing(rule, hours):
+    clock = SteppedClock(dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone.utc))
+    meter = rule.meter(clock)
+    meter.add(0.0, rule.capacity)
+    before = meter.wait_time(0.0, 1)
+    clock.step = dt.timedelta(hours=hours)
+    assert meter.wait_time(0.0, 1) == before
+
+
+@pytest.mark.parametrize(
+    ("quota", "tz", "message"),
+    [
+        ("5/hour", "UTC", "a calendar's quota is one of a day or a week"),
+        ("5/day; 6/week", "UTC", "a calendar's quota is one of a day or a week"),
+        ("5/day burst 2", "UTC", "a calendar's quota is one of a day or a week"),
+        ("5/month", "UTC", "a month has no fixed length"),
+        ("5/day", "Europe/Nowhere", "tz='Europe/Nowhere' is no time zone that this machine knows"),
+    ],
+)
+def test_a_calendar_of_nonsense_is_refused(quota, tz, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Calendar(quota, tz)
+
+
+# On actions.
+
+
+def test_kinds_of_limits_stack_and_are_one_decision():
+    app = ProviderApp("kinds")
+
+    @app.action
+    @app.rate_limit(MinDelay(1))
+    @app.rate_limit(Calendar("3/day"))
+    @app.rate_limit(TokenBucket(requests_per_minute=60, burst_size=2))
+    def work(): ...
+
+    client = app.test_client()
+    outcomes = []
+    for _ in range(5):
+        outcomes.append(client.call("work").data.get("limit"))
+        outcomes.append(client.call("work").data.get("limit"))
+        client.clock.advance(1)
+    delayed, used_up = "a delay of 1s", "3/day from midnight in UTC"
+    assert outcomes == [None, delayed, None, delayed, None, *[used_up] * 5]
+
+
+def test_a_burst_is_for_limits_only():
+    app = ProviderApp("kinds")
+    with pytest.raises(
+        ConfigurationError, match='burst= is for limits like "10/minute", not for a'
+    ):
+        app.rate_limit(MinDelay(1), burst=1)(lambda: None)
+
+
+def test_a_cost_must_fit_a_limit_of_any_kind():
+    app = ProviderApp("kinds")
+    with pytest.raises(ConfigurationError, match="a cost of 2 can never be met by a delay of 1s"):
+        app.rate_limit(MinDelay(1), cost=2)(lambda: None)
