@@ -28,7 +28,7 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
-from arbprov.limits import Limiter, LimitStack
+from arbprov.limits import Decision, Limiter, LimitStack
 from arbprov.problems import Misfit
 from arbprov.redaction import redact, secrets_of
 from arbprov.responses import error_response
@@ -139,6 +139,7 @@ class Dispatcher:
             action=task.action,
             deadline=self.clock.monotonic() + route.timeout,
             logger=route.logger,
+            limits=Decision(),
             clock=self.clock,
         )
         return Call(task, route, ctx)

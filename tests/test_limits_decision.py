@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbprov import Blueprint, Limit, ProviderApp, ProviderResponse, RateLimited
-from arbprov.limits import Charge, MemoryStore
+from arbprov import (
+    Blueprint,
+    Limit,
+    ProviderApp,
+    ProviderResponse,
+    RateLimited,
+    TaskContext,
+)
+from arbprov.limits import Charge, Limiter, MemoryStore, declare
 from arbprov.testing import VirtualClock
 
 
@@ -673,3 +680,88 @@ def test_what_threads_were_refused_was_charged_nowhere(store, impatient):
     charges = [Charge("one", Limit(777, 60), 1), Charge("two", Limit(300, 60), 1)]
     hammer(store, charges)
     assert [one.remaining for one in store.acquire(charges)] == [477, 0]
+
+
+# Taking a charge back, and looking without charging.
+
+
+@pytest.fixture
+def careful():
+    """A client whose action gives its charge back when it is told to."""
+    app = ProviderApp("careful")
+
+    @app.action
+    @app.rate_limit("2/hour", key="payload.name")
+    @app.rate_limit("3/day")
+    def work(ctx: TaskContext, name: str, cached: bool = False, times: int = 1):
+        for _ in range(times if cached else 0):
+            ctx.limits.refund()
+
+    @app.action
+    def free(ctx: TaskContext):
+        ctx.limits.refund()
+
+    return app.test_client()
+
+
+def test_a_call_that_takes_its_charge_back_costs_nothing(careful):
+    cached = {"name": "a", "cached": True}
+    assert statuses(careful, 20, payload=cached) == ["success"] * 20
+    assert statuses(careful, 3, payload={"name": "a"}) == ["success", "success", "limit"]
+
+
+def test_a_charge_is_taken_back_from_every_limit(careful):
+    careful.call("work", {"name": "a", "cached": True})
+    names = ("a", "b", "c", "d")
+    assert [careful.call("work", {"name": name}).status.value for name in names] == [
+        *["success"] * 3,
+        "limit",
+    ]
+
+
+def test_a_charge_is_taken_back_once(careful):
+    careful.call("work", {"name": "a"})
+    careful.call("work", {"name": "a", "cached": True, "times": 5})
+    assert statuses(careful, 2, payload={"name": "a"}) == ["success", "limit"]
+
+
+def test_an_action_without_limits_has_nothing_to_take_back(careful):
+    assert careful.call("free").status == "success"
+
+
+def test_a_refused_call_has_nothing_to_take_back(store):
+    limiter = Limiter(store)
+    stack = limiter.compile([declare("1/hour")], action="work")
+    decisions = [limiter.acquire(stack, None) for _ in range(2)]
+    decisions[1].refund()
+    assert not limiter.acquire(stack, None).allowed
+
+
+def test_a_charge_that_was_forgotten_is_taken_back_without_harm(store, clock):
+    charge = Charge("old", Limit(1, 60), 1)
+    store.acquire([charge])
+    clock.advance(60)
+    for number in range(1024):
+        store.acquire([Charge(str(number), Limit(1, 3600), 1)])
+    store.refund([charge], 0.0)
+    assert [store.acquire([charge])[0].wait_time for _ in range(2)] == [0, 60]
+
+
+def test_looking_costs_nothing(store):
+    limiter = Limiter(store)
+    stack = limiter.compile([declare("1/hour; 5/day")], action="work")
+    assert {limiter.peek(stack, None).allowed for _ in range(9)} == {True}
+    assert limiter.acquire(stack, None).allowed
+    assert [one.remaining for one in limiter.peek(stack, None).headroom] == [0, 4]
+
+
+def test_looking_shows_what_a_call_would_wait(store):
+    limiter = Limiter(store)
+    stack = limiter.compile([declare("1/hour")], action="work")
+    limiter.acquire(stack, None)
+    assert limiter.peek(stack, None).wait_time == limiter.acquire(stack, None).wait_time == 3600
+
+
+def test_looking_remembers_no_key(store):
+    store.peek([Charge(str(number), Limit(1, 3600), 1) for number in range(99)])
+    assert len(store) == 0

@@ -98,6 +98,31 @@ def test_every_meter_is_idle_in_the_end(rule, gaps):
 
 
 @every_rule
+@given(GAPS, st.integers(1, 3), st.floats(0, 100_000))
+def test_a_charge_that_is_taken_back_never_was(rule, gaps, cost, later):
+    (one, clock, _), (other, _, _) = used(rule, gaps), used(rule, gaps)
+    now, cost = clock.monotonic(), min(cost, rule.capacity)
+    if one.wait_time(now, cost) == 0:
+        one.add(now, cost)
+        one.refund(now, cost)
+    for at in (now, now + later):
+        assert one.remaining(at) == other.remaining(at)
+        for asked in range(1, rule.capacity + 1):
+            assert one.wait_time(at, asked) == pytest.approx(other.wait_time(at, asked), abs=1e-6)
+
+
+@every_rule
+def test_a_charge_that_is_past_can_be_taken_back_without_harm(rule):
+    meter = rule.meter(VirtualClock())
+    meter.add(0.0, 1)
+    long_after = 8 * 86_400.0
+    assert meter.wait_time(long_after, rule.capacity) == 0
+    meter.refund(0.0, 1)
+    assert meter.remaining(long_after) <= rule.capacity + (getattr(rule, "amount", 0))
+    assert meter.wait_time(long_after, rule.capacity) == 0
+
+
+@every_rule
 def test_equal_rules_are_one(rule):
     assert len({rule, attrs.evolve(rule)}) == 1
 

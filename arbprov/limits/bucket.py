@@ -77,6 +77,10 @@ class _Bucket:
         """Take `cost` tokens."""
         self._full_at = max(self._full_at, now) + cost * self.interval
 
+    def refund(self, charged_at: float, cost: int) -> None:
+        """Put tokens back."""
+        self._full_at -= cost * self.interval
+
     def remaining(self, now: float) -> int:
         """Return how many whole tokens there are."""
         if self._full_at <= now:

@@ -80,6 +80,7 @@ class _Quota:
     zone: dt.tzinfo
     clock: Clock
     used: int = attrs.field(default=0, init=False)
+    _began_at: float = attrs.field(default=-math.inf, init=False)
     _ends_at: float = attrs.field(default=-math.inf, init=False)
 
     def wait_time(self, now: float, cost: int) -> float:
@@ -90,6 +91,11 @@ class _Quota:
         """Charge `cost`."""
         self._renew(now)
         self.used += cost
+
+    def refund(self, charged_at: float, cost: int) -> None:
+        """Take back a charge of the quota that runs now."""
+        if charged_at >= self._began_at:
+            self.used -= cost
 
     def remaining(self, now: float) -> int:
         """Return what is left of today's quota, or of this week's."""
@@ -104,6 +110,7 @@ class _Quota:
     def _renew(self, now: float) -> None:
         if now >= self._ends_at:
             self.used = 0
+            self._began_at = now
             self._ends_at = now + self._seconds_left()
 
     def _seconds_left(self) -> float:

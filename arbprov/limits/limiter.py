@@ -15,11 +15,14 @@ from arbprov.limits.store import Charge, Headroom, Store
 __all__ = ["Decision", "LimitStack", "Limiter"]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Decision:
-    """Whether a call may run now, and what is left of each of its limits."""
+    """Whether a call may run now, and what is left of each of its limits: ``ctx.limits``."""
 
     headroom: tuple[Headroom, ...] = ()
+    _charges: Sequence[Charge] = attrs.field(default=(), repr=False)
+    _store: Store | None = attrs.field(default=None, repr=False)
+    _refunded: bool = attrs.field(default=False, init=False, repr=False)
 
     @property
     def wait_time(self) -> float:
@@ -30,6 +33,17 @@ class Decision:
     def allowed(self) -> bool:
         """Whether the call was admitted, and charged."""
         return self.wait_time == 0
+
+    def refund(self) -> None:
+        """Take back what the call was charged, since it used nothing after all.
+
+        For a handler that finds its answer without calling the API; a second time changes nothing.
+        """
+        charged_at = self.headroom[0].charged_at if self.headroom else None
+        if self._store is None or charged_at is None or self._refunded:
+            return
+        self._refunded = True
+        self._store.refund(self._charges, charged_at)
 
     def refusal(self) -> RateLimited:
         """Return the error of a call that was not admitted."""
@@ -90,7 +104,15 @@ class Limiter:
             InvalidPayloadError: A limit's key is missing in the call.
         """
         charges: Sequence[Charge] = [bound.charge(call) for bound in stack]
-        return Decision(tuple(self._store.acquire(charges)))
+        return Decision(tuple(self._store.acquire(charges)), charges, self._store)
+
+    def peek(self, stack: LimitStack, call: LimitedCall) -> Decision:
+        """Return what `acquire` would decide, and charge nothing.
+
+        Raises:
+            InvalidPayloadError: A limit's key is missing in the call.
+        """
+        return Decision(tuple(self._store.peek([bound.charge(call) for bound in stack])))
 
 
 def _bind(declaration: RateLimit, limit: Rule, owner: str) -> _BoundLimit:

@@ -20,6 +20,10 @@ class Meter(Protocol):
         """Charge `cost`, which `wait_time` has admitted."""
         ...
 
+    def refund(self, charged_at: float, cost: int) -> None:
+        """Take back what `add` has charged at that time, as if it had never been."""
+        ...
+
     def remaining(self, now: float) -> int:
         """Return how much is left right now."""
         ...

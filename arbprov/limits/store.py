@@ -29,11 +29,15 @@ class Charge:
 
 @attrs.frozen
 class Headroom:
-    """What is left in one bucket: `remaining` now, `wait_time` seconds until the cost fits."""
+    """What is left in one bucket: `remaining` now, `wait_time` seconds until the cost fits.
+
+    `charged_at` is the store's time of the charge, None if there was none.
+    """
 
     limit: Rule
     remaining: int
     wait_time: float
+    charged_at: float | None = None
 
 
 class Store(Protocol):
@@ -45,4 +49,12 @@ class Store(Protocol):
         Returns:
             The headroom of each, after the charges if they were made.
         """
+        ...
+
+    def peek(self, charges: Sequence[Charge]) -> list[Headroom]:
+        """Return what `acquire` would, and charge nothing."""
+        ...
+
+    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
+        """Take back what `acquire` has charged, as if it had never been."""
         ...

@@ -56,6 +56,16 @@ class RollingWindow:
         self.used += cost
         self._paced_until = max(self._paced_until, now) + cost * self._interval
 
+    def refund(self, charged_at: float, cost: int) -> None:
+        """Take back a charge; one that has left the window already is none any more."""
+        step = self._step(charged_at)
+        for entry in reversed(self._entries):
+            if entry[0] == step:
+                entry[1] -= cost
+                self.used -= cost
+                self._paced_until -= cost * self._interval
+                return
+
     def remaining(self, now: float) -> int:
         """Return how much is left right now."""
         self._expire(now)
