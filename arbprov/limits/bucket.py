@@ -18,6 +18,9 @@ from arbprov.quantities import is_count, is_quantity, written
 
 __all__ = ["TokenBucket"]
 
+# What floats may be off by is no missing token.
+_ROUNDING = 1e-6
+
 
 @attrs.frozen(kw_only=True)
 class TokenBucket:
@@ -85,7 +88,8 @@ class _Bucket:
         """Return how many whole tokens there are."""
         if self._full_at <= now:
             return self.size
-        return max(0, self.size - math.ceil((self._full_at - now) / self.interval))
+        lacking = (self._full_at - now) / self.interval
+        return max(0, self.size - math.ceil(lacking - _ROUNDING))
 
     def is_idle(self, now: float) -> bool:
         """Tell whether the bucket is full."""
