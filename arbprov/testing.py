@@ -33,6 +33,7 @@ from arbprov.codec import Data, encode
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import TaskError
 from arbprov.hooks import Hooks
+from arbprov.instrumentation.logs import log_failure
 from arbprov.task import Task, TaskResult
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ class TestClient:
             return await self._expired(call, resolve)
         if self.raise_errors and call.error and not isinstance(call.error, TaskError):
             raise call.error
+        log_failure(self._dispatcher, call)
         return self._dispatcher.finish(call, result)
 
     async def _expired(self, call: Call, resolve: Resolve) -> TaskResult:

@@ -24,6 +24,7 @@ from arbprov.errors import (
 from arbprov.executors import Executor, ThreadPool
 from arbprov.hooks import Hooks
 from arbprov.hub import Hub, Pause
+from arbprov.instrumentation.logs import log_failure
 from arbprov.outbox import Outbox
 from arbprov.polling import PollGate
 from arbprov.task import Task, TaskResult
@@ -208,8 +209,7 @@ class Worker:
         if not future.done() or call.ctx.cancelled:
             return await self._expired(call, future)
         result = self._dispatcher.finish(call, _ended(future))
-        if failure := self._dispatcher.failure_of(call):
-            logger.error("task %r of action %r failed\n%s", result.id, result.action, failure)
+        log_failure(self._dispatcher, call)
         return result
 
     async def _expired(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:

@@ -40,6 +40,10 @@ def so_so() -> ProviderResponse:
     return ProviderResponse("warning", message="Only half of it")
 
 @app.action
+def fail() -> dict:
+    return 1 / 0
+
+@app.action
 def ask() -> dict:
     print("asking", file=sys.stderr, flush=True)
     return {"answer": sys.stdin.readline()}
@@ -121,6 +125,14 @@ def test_an_error_is_a_failure(arbprov):
         1,
         "error: n: expected an integer, got a string\n",
     )
+
+
+def test_invoke_shows_where_a_handler_has_failed(start):
+    process = start("invoke", "typed", "fail")
+    output, errors = process.communicate(timeout=20)
+    assert json.loads(output)["type"] == "ZeroDivisionError"
+    assert "in fail\n    return 1 / 0" in errors
+    assert "dispatcher.py" not in errors
 
 
 def test_invoke_keeps_to_the_timeout(arbprov):
@@ -219,6 +231,7 @@ def test_a_module_that_is_wrong_shows_its_own_lines_only(start, folder):
 def test_actions_lists_parameters_limits_and_descriptions(arbprov):
     assert arbprov("actions", "typed").stdout == (
         "ask() -> dict\n"
+        "fail() -> dict\n"
         "slow() -> dict\n"
         "so_so() -> arbprov.task.ProviderResponse\n"
         "square(n: int) -> dict\n"
@@ -444,6 +457,13 @@ def test_dev_without_reload_ends_with_the_provider(start, folder):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "Error: the provider has ended" in errors
+
+
+def test_dev_ends_when_there_is_no_such_module(start):
+    process = start("dev", "wether", "--address", "127.0.0.1:0")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "there is no module 'wether' here" in errors
 
 
 def test_dev_has_the_provider_work_for_its_hub_whatever_the_app_says(start, folder):

@@ -552,3 +552,8 @@ def test_any_awaitable_in_a_running_loop_says_what_to_do_instead():
 
     with pytest.raises(RuntimeError, match=r"use `await client\.acall\(\.\.\.\)`"):
         asyncio.run(main())
+
+
+def test_where_a_handler_has_failed_is_in_the_log(client, caplog):
+    client.call("fail")
+    assert "LookupError: nowhere" in caplog.text

@@ -85,7 +85,7 @@ def _supervise(command: list[str], watch: FileWatch | None, interrupted: threadi
     while not interrupted.is_set():
         with _Provider(command) as provider:
             while not interrupted.wait(_LOOK_EVERY):
-                if watch is None and provider.has_ended:
+                if provider.has_ended and (watch is None or provider.was_wrong_usage):
                     raise ProviderError("the provider has ended")
                 if watch and (changed := watch.changed()):
                     click.echo(f"{changed} has changed, starting again.", err=True)
@@ -107,6 +107,11 @@ class _Provider:
     def has_ended(self) -> bool:
         """Whether it runs no more."""
         return self._process.poll() is not None
+
+    @property
+    def was_wrong_usage(self) -> bool:
+        """Whether it has ended because there is no such module or app; no change can mend that."""
+        return self._process.poll() == click.UsageError.exit_code
 
     def ended_just_now(self) -> bool:
         """Tell whether it has ended, once."""

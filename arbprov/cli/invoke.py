@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from arbprov.cli.outcome import end, json_option
 from arbprov.cli.targets import app_argument
 from arbprov.cli.texts import account_option, payload_argument
 from arbprov.clock import SystemClock
+from arbprov.instrumentation.logs import ensure_handler
 from arbprov.testing import VirtualClock
 
 __all__ = ["invoke"]
@@ -31,6 +33,7 @@ def invoke(
     All that happens to a task happens: validation, limits, hooks, the envelope. PAYLOAD is a JSON
     object, @FILE with one, or - for stdin. Exits with 1 if it ends as an error or over a limit.
     """
+    ensure_handler(logging.WARNING)
     with app.test_client(clock=_RunningClock()) as client:
         result = client.call(action, payload, account=account)
     end(result.envelope, whole)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["ensure_handler"]
+from arbprov.dispatcher import Call, Dispatcher
+
+__all__ = ["ensure_handler", "log_failure"]
+
+logger = logging.getLogger("arbprov")
 
 
-def ensure_handler() -> None:
-    """Send arbprov's log to stderr from INFO on, unless logging is set up already."""
-    logger = logging.getLogger("arbprov")
+def log_failure(dispatcher: Dispatcher, call: Call) -> None:
+    """Log what went wrong in a call by its own code, with the traceback, if anything did."""
+    if failure := dispatcher.failure_of(call):
+        logger.error("task %r of action %r failed\n%s", call.task.id, call.task.action, failure)
+
+
+def ensure_handler(level: int = logging.INFO) -> None:
+    """Send arbprov's log to stderr from `level` on, unless logging is set up already."""
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)

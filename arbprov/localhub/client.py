@@ -82,4 +82,7 @@ class LocalHubClient:
                 f"the hub at {self._address} is not a bundled one (`arbprov hub`), and no other "
                 f"lets tasks be put in this way"
             )
-        return HubConnectionError(f"the hub at {self._address}: {code.name}, {details}")
+        return HubConnectionError(
+            f"the hub at {self._address}: {code.name}, {details}; is `arbprov dev` or "
+            f"`arbprov hub` running, at this address?"
+        )

@@ -135,7 +135,10 @@ class LocalHub:
         try:
             port = self._server.add_insecure_port(self.address)
         except RuntimeError as error:
-            raise ConfigurationError(f"the hub can't listen on {self.address}: {error}") from None
+            raise ConfigurationError(
+                f"the hub can't listen on {self.address}; if another one does, give this one "
+                f"another address, such as 127.0.0.1:0 for any free port"
+            ) from error
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._server.start()
