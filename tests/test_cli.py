@@ -90,6 +90,7 @@ def start(folder):
     yield start
     for process in started:
         with process:
+            # A second signal, so that whatever it still does or waits for is given up.
             process.terminate()
             process.terminate()
 
@@ -457,6 +458,24 @@ def test_dev_without_reload_ends_with_the_provider(start, folder):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "Error: the provider has ended" in errors
+
+
+def test_a_second_signal_to_dev_ends_its_provider_too(start, folder):
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for(process, "The hub listens on 127.0.0.1:")
+    address = None
+    while address is None:
+        line = process.stderr.readline()
+        address = line.rpartition(" ")[2].strip() if "works for the hub" in line else None
+    caller = start("call", "ask", "--hub-url", address, "--timeout", "20")
+    wait_for(process, "asking")
+    process.terminate()
+    wait_for(process, "finishing what is begun")
+    process.terminate()
+    # Its provider writes to the same stderr, so the end of that is the end of both.
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait(20) == 1
+    assert caller.wait(30) == 69
 
 
 def test_dev_ends_when_there_is_no_such_module(start):

@@ -12,22 +12,20 @@ __all__ = ["interruption"]
 
 @contextlib.contextmanager
 def interruption() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and SIGINT set; a second signal does what it always does."""
-    interrupted = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    previous = {number: signal.getsignal(number) for number in signals}
+    """Yield an event that SIGTERM and SIGINT set; a second one ends the command where it is.
 
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    It ends by an exception, so that what the command has started is ended too.
+    """
+    interrupted = threading.Event()
 
     def handle(*_: object) -> None:
-        restore()
+        if interrupted.is_set():
+            raise SystemExit(1)
         interrupted.set()
 
-    for number in signals:
-        signal.signal(number, handle)
+    previous = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield interrupted
     finally:
-        restore()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
