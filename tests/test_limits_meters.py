@@ -278,3 +278,26 @@ def test_a_cost_must_fit_a_limit_of_any_kind():
     app = ProviderApp("kinds")
     with pytest.raises(ConfigurationError, match="a cost of 2 can never be met by a delay of 1s"):
         app.rate_limit(MinDelay(1), cost=2)(lambda: None)
+
+
+@every_rule
+@pytest.mark.parametrize("gap", [0.1, 10.0, 130.0, 4000.0])
+def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_never_been(rule, gap):
+    clock = VirtualClock()
+    one, other = rule.meter(clock), rule.meter(clock)
+    one.add(clock.monotonic(), 1)
+    clock.advance(gap)
+    for meter in (one, other):
+        meter.add(clock.monotonic(), 1)
+    one.refund(0.0, 1)
+    now = clock.monotonic()
+    for cost in range(1, rule.capacity + 1):
+        assert one.wait_time(now, cost) >= other.wait_time(now, cost) - 1e-6
+
+
+def test_an_earlier_charge_of_a_window_leaves_the_later_one():
+    window = Limit(2, 3600).meter(VirtualClock())
+    window.add(0.0, 1)
+    window.add(600.0, 1)
+    window.refund(0.0, 1)
+    assert [window.wait_time(601.0, cost) for cost in (1, 2)] == [0, pytest.approx(3599, abs=4)]

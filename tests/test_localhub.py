@@ -11,7 +11,14 @@ import pytest
 
 from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
 from arbprov._proto import hub_pb2
-from arbprov.localhub import Backlog, BacklogFull, LocalHub, LocalHubClient, Ticket
+from arbprov.localhub import (
+    Backlog,
+    BacklogFull,
+    HubStopped,
+    LocalHub,
+    LocalHubClient,
+    Ticket,
+)
 from arbprov.task import Task
 
 
@@ -303,3 +310,21 @@ def test_a_task_whose_poll_goes_away_at_the_last_moment_is_the_next_one_again():
     request = hub_pb2.ProviderRequest(provider="weather", auth_token=hub.token)
     assert hub._get_task(request, Leaving()) == hub_pb2.Task()
     assert hub._backlog.take("weather", 0) is ticket
+
+
+def test_who_waits_for_a_result_is_told_when_the_hub_stops():
+    with LocalHub() as hub:
+        ticket = hub.put("forecast")
+    with pytest.raises(HubStopped, match="the hub has stopped"):
+        ticket.result(20)
+
+
+def test_a_call_that_waits_is_told_when_the_hub_stops():
+    hub = LocalHub().start()
+    with futures.ThreadPoolExecutor(1) as pool:
+        client = LocalHubClient(hub.address, hub.token)
+        waiting = pool.submit(client.call, "forecast", timeout=20)
+        assert hub._backlog.take("weather", 20)
+        hub.stop()
+        with pytest.raises(HubConnectionError, match="the hub has stopped"):
+            waiting.result(20)

@@ -126,5 +126,8 @@ class _Provider:
         try:
             self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # Also when a second signal has ended the waiting; one that has ended is not touched.
             self._process.kill()
             self._process.wait()

@@ -70,6 +70,7 @@ class _Bucket:
     size: int
     interval: float
     _full_at: float = attrs.field(default=-math.inf, init=False)
+    _added_at: float = attrs.field(default=-math.inf, init=False)
 
     def wait_time(self, now: float, cost: int) -> float:
         """Return the seconds until there are `cost` tokens."""
@@ -79,10 +80,11 @@ class _Bucket:
     def add(self, now: float, cost: int) -> None:
         """Take `cost` tokens."""
         self._full_at = max(self._full_at, now) + cost * self.interval
+        self._added_at = now
 
     def refund(self, charged_at: float, cost: int) -> None:
-        """Put tokens back."""
-        self._full_at -= cost * self.interval
+        """Put tokens back, but for those that may have been refilled before the last charge."""
+        self._full_at -= max(0.0, cost * self.interval - (self._added_at - charged_at))
 
     def remaining(self, now: float) -> int:
         """Return how many whole tokens there are."""

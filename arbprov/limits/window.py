@@ -40,6 +40,7 @@ class RollingWindow:
     _entries: deque[list[int]] = attrs.field(factory=deque, init=False)
     # When all that was admitted would be through at an even pace.
     _paced_until: float = attrs.field(default=-math.inf, init=False)
+    _added_at: float = attrs.field(default=-math.inf, init=False)
 
     def wait_time(self, now: float, cost: int) -> float:
         """Return the seconds until `cost` would be admitted; 0 if it is now."""
@@ -55,6 +56,7 @@ class RollingWindow:
             self._entries.append([step, cost])
         self.used += cost
         self._paced_until = max(self._paced_until, now) + cost * self._interval
+        self._added_at = now
 
     def refund(self, charged_at: float, cost: int) -> None:
         """Take back a charge; one that has left the window already is none any more."""
@@ -63,7 +65,9 @@ class RollingWindow:
             if entry[0] == step:
                 entry[1] -= cost
                 self.used -= cost
-                self._paced_until -= cost * self._interval
+                # But for the time that may have passed unused before the last charge.
+                unused = self._added_at - charged_at
+                self._paced_until -= max(0.0, cost * self._interval - unused)
                 return
 
     def remaining(self, now: float) -> int:

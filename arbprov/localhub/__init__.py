@@ -8,8 +8,16 @@
 False
 """
 
-from arbprov.localhub.backlog import Backlog, BacklogFull, Submission, Ticket
+from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
 from arbprov.localhub.client import LocalHubClient
 from arbprov.localhub.server import LocalHub
 
-__all__ = ["Backlog", "BacklogFull", "LocalHub", "LocalHubClient", "Submission", "Ticket"]
+__all__ = [
+    "Backlog",
+    "BacklogFull",
+    "HubStopped",
+    "LocalHub",
+    "LocalHubClient",
+    "Submission",
+    "Ticket",
+]

@@ -16,11 +16,15 @@ import attrs
 from arbprov.errors import HubError
 from arbprov.task import Task
 
-__all__ = ["Backlog", "BacklogFull", "Submission", "Ticket"]
+__all__ = ["Backlog", "BacklogFull", "HubStopped", "Submission", "Ticket"]
 
 
 class BacklogFull(HubError):
     """As many tasks wait for their results as the hub keeps."""
+
+
+class HubStopped(HubError):
+    """The hub has stopped, and no result will come any more."""
 
 
 @attrs.frozen
@@ -79,6 +83,7 @@ class Ticket:
 
         Raises:
             TimeoutError: It did not come in time; the task stays where it is.
+            HubStopped: It will never come.
         """
         try:
             return self.future.result(timeout)
@@ -164,6 +169,9 @@ class Backlog:
         """Hand out nothing any more, and let nobody wait."""
         with self._changed:
             self._closed = True
+            for ticket in self._open.values():
+                ticket.future.set_exception(HubStopped("the hub has stopped"))
+            self._open.clear()
             self._changed.notify_all()
 
     def _next(self, provider: str) -> Ticket | None:

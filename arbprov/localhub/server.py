@@ -19,7 +19,7 @@ import grpc
 from arbprov._proto import hub_pb2
 from arbprov.codec import Data, encode
 from arbprov.errors import ConfigurationError
-from arbprov.localhub.backlog import Backlog, BacklogFull, Submission, Ticket
+from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]
@@ -242,6 +242,8 @@ class LocalHub:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except BacklogFull as error:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except HubStopped as error:
+            context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
             self._calls.release()
         return json.dumps(attrs.asdict(submission)).encode()
