@@ -109,10 +109,17 @@ def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll):
     assert poll().id == "7"
 
 
-def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, submit):
+def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, monkeypatch):
     hub._hold = 20
+    there, take = threading.Semaphore(0), hub._backlog.take
+
+    def noted(*arguments):
+        there.release()
+        return take(*arguments)
+
+    monkeypatch.setattr(hub._backlog, "take", noted)
     waiting = [poll.future() for _ in range(3)]
-    submit("of nobody")  # behind the polls on the same connection, so they are there by now
+    assert all(there.acquire(timeout=20) for _ in waiting)
     hub.stop()
     assert [one.result(20) for one in waiting] == [hub_pb2.Task()] * 3
 
