@@ -101,10 +101,22 @@ def test_a_poll_that_is_held_in_vain_is_answered_with_nothing(poll):
     assert poll() == hub_pb2.Task()
 
 
-def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll):
+def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll, monkeypatch):
     hub._hold = 20
+    there, gone, take = threading.Event(), threading.Event(), hub._backlog.take
+
+    def noted(*arguments):
+        there.set()
+        try:
+            return take(*arguments)
+        finally:
+            gone.set()
+
+    monkeypatch.setattr(hub._backlog, "take", noted)
     waiting = poll.future()
+    assert there.wait(20)
     waiting.cancel()
+    assert gone.wait(20)
     hub.put("forecast", id="7")
     assert poll().id == "7"
 
