@@ -16,10 +16,16 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.limits import Calendar, Limit, MinDelay, TokenBucket
+from arbprov.monitors import (
+    AdvancedRateLimitMonitor,
+    RateLimitMonitor,
+    TimeBasedRateLimitMonitor,
+)
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
     "ActionNotFoundError",
+    "AdvancedRateLimitMonitor",
     "AuthenticationError",
     "Blueprint",
     "Calendar",
@@ -32,6 +38,7 @@ __all__ = [
     "ProviderApp",
     "ProviderError",
     "ProviderResponse",
+    "RateLimitMonitor",
     "RateLimited",
     "Status",
     "Task",
@@ -39,5 +46,6 @@ __all__ = [
     "TaskError",
     "TaskResult",
     "TaskTimeoutError",
+    "TimeBasedRateLimitMonitor",
     "TokenBucket",
 ]

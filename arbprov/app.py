@@ -14,7 +14,8 @@ from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks, TaskHooks
-from arbprov.limits import Limiter, MemoryStore, RateLimit, Rule
+from arbprov.limits import AnyLimit, Limiter, LimitsOverview, RateLimit
+from arbprov.monitors import RateLimitMonitor
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
 from arbprov.testing import TestClient, VirtualClock
@@ -47,6 +48,7 @@ class ProviderApp(Scaffold):
         poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
         submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
         rate_limit: A limit that all actions share.
+        rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
 
     Raises:
         ConfigurationError: A setting makes no sense; the message names its variable or argument.
@@ -65,7 +67,8 @@ class ProviderApp(Scaffold):
         start_timeout: float | None = None,
         poll_timeout: float | None = None,
         submit_timeout: float | None = None,
-        rate_limit: str | Rule | None = None,
+        rate_limit: AnyLimit | None = None,
+        rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> None:
         super().__init__()
         self.config: Config = load_config(
@@ -82,9 +85,15 @@ class ProviderApp(Scaffold):
                 "submit_timeout": submit_timeout,
             }
         )
-        self._limits = shared_limits(rate_limit, "app", f"app {self.name!r}")
+        self._limits = shared_limits(
+            "app",
+            f"app {self.name!r}",
+            rate_limit=rate_limit,
+            rate_limit_monitor=rate_limit_monitor,
+        )
         self._blueprints: dict[str, Blueprint] = {}
         self._stop = StopSwitch()
+        self._live: Dispatcher | None = None
 
     @property
     def name(self) -> str:
@@ -118,6 +127,11 @@ class ProviderApp(Scaffold):
     def limits_by_action(self) -> dict[str, list[RateLimit]]:
         """Return the limits of each action: the app's, its blueprint's and its own."""
         return {one.name: self._limits_of(one, owner) for one, owner in self._owned()}
+
+    @property
+    def limits(self) -> LimitsOverview:
+        """What is left of the limits that `run` keeps to, and what they have decided."""
+        return self._live_dispatcher().overview()
 
     def test_client(self, *, clock: VirtualClock | None = None) -> TestClient:
         """Return a client that runs actions here, with a virtual clock and without a network.
@@ -154,7 +168,7 @@ class ProviderApp(Scaffold):
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
                 "or give ProviderApp an auth_token="
             )
-        dispatcher = attrs.evolve(self.dispatcher(SystemClock()), secrets=[config.auth_token])
+        dispatcher = attrs.evolve(self._live_dispatcher(), secrets=[config.auth_token])
         run_provider(config, dispatcher, self.life_hooks(), self._stop)
 
     def stop(self) -> None:
@@ -172,7 +186,7 @@ class ProviderApp(Scaffold):
         Raises:
             ConfigurationError: Two actions have one name.
         """
-        limiter = Limiter(MemoryStore(clock))
+        limiter = Limiter(clock)
         routes = {
             action.name: self._route(action, blueprint, limiter)
             for action, blueprint in self._owned()
@@ -193,9 +207,15 @@ class ProviderApp(Scaffold):
         """Return the hooks around the worker's life, the blueprints' after the app's."""
         return self._hooks.joined(blueprint._hooks for blueprint in self._blueprints.values())
 
+    def _live_dispatcher(self) -> Dispatcher:
+        """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
+        if self._live is None:
+            self._live = self.dispatcher(SystemClock())
+        return self._live
+
     def _freeze(self) -> None:
         for scaffold in (self, *self._blueprints.values()):
-            scaffold._started = True
+            scaffold._start()
 
     def _owned(self) -> list[tuple[Action, Blueprint | None]]:
         everything = ActionRegistry()

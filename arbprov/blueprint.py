@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from arbprov._types import Handler
 from arbprov.errors import ConfigurationError
-from arbprov.limits import RateLimit, Rule, Scope, declare
+from arbprov.limits import AnyLimit, RateLimit, Scope, declare
+from arbprov.monitors import RateLimitMonitor
 from arbprov.scaffold import Scaffold
 
 __all__ = ["Blueprint"]
@@ -26,18 +25,29 @@ class Blueprint(Scaffold):
         name: Tells it from the app's other blueprints.
         prefix: Stands before the names of its actions.
         rate_limit: A limit that its actions share.
+        rate_limit_monitor: The same, as code.
 
     Raises:
         ConfigurationError: The limit can't be parsed.
     """
 
     def __init__(
-        self, name: str, *, prefix: str = "", rate_limit: str | Rule | None = None
+        self,
+        name: str,
+        *,
+        prefix: str = "",
+        rate_limit: AnyLimit | None = None,
+        rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.prefix = prefix
-        self._limits = shared_limits(rate_limit, "blueprint", f"blueprint {name!r}")
+        self._limits = shared_limits(
+            "blueprint",
+            f"blueprint {name!r}",
+            rate_limit=rate_limit,
+            rate_limit_monitor=rate_limit_monitor,
+        )
 
     def __repr__(self) -> str:
         return f"<Blueprint {self.name!r}>"
@@ -46,11 +56,18 @@ class Blueprint(Scaffold):
         return self.prefix + super()._action_name(handler, name)
 
 
-def shared_limits(limit: str | Rule | None, scope: Scope, owner: str) -> tuple[RateLimit, ...]:
-    """Return the limits that all actions of an app or a blueprint share."""
-    if limit is None:
-        return ()
-    try:
-        return (attrs.evolve(declare(limit), scope=scope),)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{owner}: rate_limit: {error}") from None
+def shared_limits(scope: Scope, owner: str, **limits: AnyLimit | None) -> tuple[RateLimit, ...]:
+    """Return the limits that all actions of an app or a blueprint share.
+
+    Args:
+        scope: Who shares them.
+        owner: How an error names the app or the blueprint.
+        limits: By the argument that gave it; None is one that was not given.
+    """
+    shared = []
+    for argument, limit in limits.items():
+        try:
+            shared += [] if limit is None else [declare(limit, scope=scope)]
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{owner}: {argument}: {error}") from None
+    return tuple(shared)

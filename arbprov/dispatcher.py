@@ -1,7 +1,8 @@
 """One task's way through a provider, without any IO.
 
-`prepare` finds the action, reads and validates the payload and asks the limits; `perform` makes
-the call with the hooks around it, wherever an executor runs it; `finish` writes the envelope.
+`prepare` finds the action, and reads and validates the payload; `decide` asks the limits, as often
+as the call waits for them; `perform` makes the call with the hooks around it, wherever an executor
+runs it; `settle` tells the limits how it ended; `finish` writes the envelope.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
     Problem,
+    RateLimited,
     TaskError,
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
-from arbprov.limits import Decision, Limiter, LimitStack
+from arbprov.limits import Decision, Limiter, LimitsOverview, LimitStack
 from arbprov.problems import Misfit
 from arbprov.redaction import redact, secrets_of
 from arbprov.responses import error_response
@@ -75,6 +77,13 @@ class Call:
     tears_down: bool = True
     # What a thread waits for on the loop, if it does: to be cancelled when time is up.
     awaiting: Any = None
+    # What the API behind the handler has told it.
+    throttled: RateLimited | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the limits have to be told how the call has ended."""
+        return self.throttled is not None or self.ctx.limits.is_probing
 
 
 @attrs.define
@@ -110,7 +119,6 @@ class Dispatcher:
             self._find(call)
             self._read(call)
             self._bind(call)
-            self._limit(call)
         except Exception as error:
             return self.refuse(call, error)
         return call
@@ -159,13 +167,31 @@ class Dispatcher:
         assert call.route.action is not None  # `_find` has seen to it
         call.args, call.kwargs = call.route.action.binding.bind(call.ctx)
 
-    def _limit(self, call: Call) -> None:
-        if not call.route.limits:
-            return
+    # The limits.
+
+    def decide(self, call: Call) -> Decision:
+        """Ask the limits of a prepared call; if they admit it, its time begins.
+
+        Raises:
+            InvalidPayloadError: A limit's key is missing in the call.
+            ProviderError: A limit that is a function of the call returned no limit.
+        """
         decision = self.limiter.acquire(call.route.limits, call.ctx)
         call.ctx.limits = decision
-        if not decision.allowed:
-            raise decision.refusal()
+        call.ctx.deadline = self.clock.monotonic() + call.route.timeout
+        return decision
+
+    def settle(self, call: Call) -> None:
+        """Close the gates of a call whose handler was told to wait, else open what it held."""
+        limits: Decision = call.ctx.limits
+        if call.throttled is not None:
+            lease = call.route.timeout + HOOKS_GRACE
+            limits.close_gates(call.throttled.retry_after, call.throttled.limit, lease)
+        limits.reopen_gates()
+
+    def overview(self) -> LimitsOverview:
+        """Return what is left of the limits, and what they have decided."""
+        return LimitsOverview(self.limiter, {n: route.limits for n, route in self.routes.items()})
 
     # The call.
 
@@ -187,11 +213,13 @@ class Dispatcher:
             call.ctx.cancelled = True
 
     async def _answer(self, call: Call, resolve: Resolve) -> TaskResult:
+        if call.error is not None:
+            return await self._mended(call, call.error, resolve)
         try:
-            if call.error is not None:
-                raise call.error
             return self._result(call, await self._handle(call, resolve))
         except BaseException as error:
+            if isinstance(error, RateLimited):
+                call.throttled = error
             return await self._mended(call, _as_raised(error), resolve)
 
     async def _handle(self, call: Call, resolve: Resolve) -> Any:

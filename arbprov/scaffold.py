@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
 from arbprov._types import Handler, HandlerT, Hook, HookT
@@ -10,7 +11,8 @@ from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
 from arbprov.binding import compile_binding, describe_handler
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
-from arbprov.limits import Key, Rule, Scope, declare
+from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, Scope, declare
+from arbprov.monitors import RateLimitMonitor
 
 __all__ = ["Scaffold"]
 
@@ -22,6 +24,8 @@ class Scaffold:
         self._actions = ActionRegistry()
         self._hooks = Hooks()
         self._started = False
+        # By what was returned for them, the functions that were given as limits of nothing yet.
+        self._undecorated: dict[Any, Handler] = {}
 
     @overload
     def action(self, handler: HandlerT, /) -> HandlerT: ...
@@ -36,6 +40,7 @@ class Scaffold:
         account_schema: Any = None,
         timeout: float | None = None,
         forbid_extra: bool = False,
+        rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Callable[[HandlerT], HandlerT]: ...
 
     def action(
@@ -47,6 +52,7 @@ class Scaffold:
         account_schema: Any = None,
         timeout: float | None = None,
         forbid_extra: bool = False,
+        rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Any:
         """Register a function as an action.
 
@@ -61,6 +67,7 @@ class Scaffold:
             account_schema: The same for the account.
             timeout: Seconds that the handler may run; the app's `execution_timeout`, if not given.
             forbid_extra: Whether a field that nobody asked for is an error.
+            rate_limit_monitor: A limit as code, as with ``@app.rate_limit(monitor)``.
 
         Raises:
             ConfigurationError: The name is taken, a parameter can't be filled from a payload, an
@@ -68,6 +75,8 @@ class Scaffold:
         """
 
         def register(handler: HandlerT) -> HandlerT:
+            if rate_limit_monitor is not None:
+                self.rate_limit(rate_limit_monitor)(handler)
             return self._add_action(
                 handler,
                 name=None if handler is name else name,
@@ -82,13 +91,18 @@ class Scaffold:
 
     def rate_limit(
         self,
-        limit: str | Rule,
+        limit: AnyLimit,
         *,
         key: Key = None,
         name: str | None = None,
         scope: Scope = "action",
-        cost: int = 1,
+        cost: Cost = 1,
         burst: int | None = None,
+        max_wait: float = 0.0,
+        warn_at: Sequence[float] = (0.8, 0.95),
+        store: Any = None,
+        on_store_error: OnStoreError = "local",
+        shadow: bool = False,
     ) -> Callable[[HandlerT], HandlerT]:
         """Limit how often an action runs; limits stack, and any order with `action` works.
 
@@ -96,34 +110,54 @@ class Scaffold:
         with status ``limit`` and the `wait_time` after which it would pass.
 
         Args:
-            limit: ``"10/minute"``, ``"5 per second"``, ``"100/2h"``, several joined by ``;``, or
-                a `Limit`, `TokenBucket`, `MinDelay` or `Calendar`. No period of a limit's length
+            limit: ``"10/minute"``, ``"5 per second"``, ``"100/2h"``, several joined by ``;``, a
+                `Limit`, `TokenBucket`, `MinDelay` or `Calendar`, a `RateLimitMonitor`, or a
+                function of the call that returns a text or a limit. No period of a limit's length
                 ever holds more.
             key: Whose quota it is: a dotted path such as ``"account.id"``, a tuple of such, or a
                 function of the call. Without it, all calls share one.
             name: Limits of one name share what was used, wherever they stand.
             scope: Whether each action has the limit to itself, or all of the blueprint or the app
                 share it: ``"action"``, ``"blueprint"`` or ``"app"``.
-            cost: What a call takes from the limit.
+            cost: What a call takes from the limit, or a function of the call that returns it.
             burst: At most so much at once; the rest is spread evenly.
+            max_wait: Seconds that a task may wait for its turn, first come, first served. At most
+                half of the app's `concurrency` waits; the others are refused.
+            warn_at: Shares of the limit; each time one is reached, a warning is logged.
+            store: Where what was used is kept: ``"redis://..."`` or a Redis client, to share it
+                with other processes; the app's `rate_limit_store`, if not given, else the memory.
+            on_store_error: What to do while the store is away: ``"local"`` has each process keep to
+                its share of the limit, ``"closed"`` refuses all, ``"open"`` admits all.
+            shadow: Whether to count only, and refuse nothing.
 
         Raises:
             ConfigurationError: An argument makes no sense, or the limit can never be met.
         """
-        if callable(limit):
-            raise ConfigurationError(
-                f"{describe_handler(limit)}: @rate_limit takes a limit, as in "
-                f'@app.rate_limit("10/minute")'
-            )
 
         def attach(handler: HandlerT) -> HandlerT:
+            self._undecorated.pop(attach, None)
             self._check_setup(handler)
             try:
-                declared = declare(limit, key=key, name=name, scope=scope, cost=cost, burst=burst)
+                declared = declare(
+                    limit,
+                    key=key,
+                    name=name,
+                    scope=scope,
+                    cost=cost,
+                    burst=burst,
+                    max_wait=max_wait,
+                    warn_at=warn_at,
+                    store=store,
+                    on_store_error=on_store_error,
+                    shadow=shadow,
+                )
             except ConfigurationError as error:
                 raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
             return attach_limit(handler, declared)
 
+        if inspect.isfunction(limit):
+            # It may be the handler itself, under a bare @app.rate_limit.
+            self._undecorated[attach] = limit
         return attach
 
     def on_startup(self, hook: HookT) -> HookT:
@@ -187,6 +221,7 @@ class Scaffold:
         **binding: Any,
     ) -> HandlerT:
         self._check_setup(handler)
+        self._check_decorated([handler])
         action = Action(
             name=self._action_name(handler, name),
             handler=handler,
@@ -196,6 +231,14 @@ class Scaffold:
         )
         self._actions.add(action)
         return handler
+
+    def _check_decorated(self, decorators: Iterable[Any]) -> None:
+        for decorator in decorators:
+            if (function := self._undecorated.get(decorator)) is not None:
+                raise ConfigurationError(
+                    f"{describe_handler(function)}: @rate_limit takes a limit, as in "
+                    f'@app.rate_limit("10/minute")'
+                )
 
     def _action_name(self, handler: Handler, name: Any) -> str:
         given = getattr(handler, "__name__", "") if name is None else name
@@ -208,6 +251,15 @@ class Scaffold:
     def _add_hook(self, kind: str, hook: HookT) -> HookT:
         self._check_setup(hook)
         return self._hooks.add(kind, hook)
+
+    def _start(self) -> None:
+        """Take no more registrations.
+
+        Raises:
+            ConfigurationError: A limit was declared that limits nothing.
+        """
+        self._check_decorated(list(self._undecorated))
+        self._started = True
 
     def _check_setup(self, function: Hook) -> None:
         if self._started:

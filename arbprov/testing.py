@@ -83,7 +83,9 @@ class TestClient:
     shutdown hooks, and all its calls share one event loop.
 
     Attributes:
-        clock: The time that limits, timeouts and envelopes see.
+        clock: The time that limits, timeouts and envelopes see; a call that waits for a limit
+            advances it.
+        limits: What is left of the limits, and what they have decided.
         raise_errors: Whether a handler's exception comes through, rather than its error result.
     """
 
@@ -95,6 +97,7 @@ class TestClient:
         self.clock = clock
         self.raise_errors = False
         self._dispatcher = make_dispatcher(self.clock)
+        self.limits = self._dispatcher.overview()
         self._hooks = hooks
         self._ids = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -165,12 +168,34 @@ class TestClient:
 
     async def _run(self, task: Task, resolve: Resolve) -> TaskResult:
         call = self._dispatcher.prepare(task)
+        if isinstance(call, Call) and call.error is None and call.route.limits:
+            call = self._admitted(call)
         if isinstance(call, Call):
             call = await self._called(call, resolve)
         return attrs.evolve(call, data=call.envelope["data"]["response"])
 
+    def _admitted(self, call: Call) -> Call | TaskResult:
+        try:
+            self._wait_for_limits(call)
+        except Exception as error:
+            return self._dispatcher.refuse(call, error)
+        return call
+
+    def _wait_for_limits(self, call: Call) -> None:
+        """Have the limits admit a call; time that it would wait passes at once."""
+        began = self.clock.monotonic()
+        first = decision = self._dispatcher.decide(call)
+        while not decision.allowed and decision.may_wait(self.clock.monotonic() - began):
+            self.clock.advance(decision.wait_time)
+            decision = self._dispatcher.decide(call)
+        self._dispatcher.limiter.note(decision, None if decision is first else first)
+        if not decision.allowed:
+            raise decision.refusal()
+
     async def _called(self, call: Call, resolve: Resolve) -> TaskResult:
         result = await self._dispatcher.perform(call, resolve)
+        if call.unsettled:
+            self._dispatcher.settle(call)
         if isinstance(call.error, _LoopRunsError):
             raise call.error
         if call.ctx.cancelled:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from arbprov._types import Hook
+from arbprov.admission import Admission
 from arbprov.backoff import Backoff
 from arbprov.dispatcher import HOOKS_GRACE, Call, Dispatcher
 from arbprov.errors import (
@@ -81,6 +82,8 @@ class Worker:
         self._trouble_pause = Backoff(*_TROUBLE)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
+        most_waiting = settings.concurrency // 2
+        self._admission = Admission(dispatcher, self._threads, most_waiting, self._stopping)
         self._polling: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -191,12 +194,15 @@ class Worker:
 
     async def _work(self, task: Task) -> None:
         call = self._dispatcher.prepare(task)
+        if isinstance(call, Call) and call.error is None and call.route.limits:
+            call = await self._admission.admit(call)
         if isinstance(call, TaskResult):
             _log(call)
             await self._outbox.deliver(call)
             return
         future = self._executor.start(call)
         result = await self._outcome(call, future)
+        await self._admission.settle(call)
         _log(result)
         await self._outbox.deliver(result)
         if not future.done():

@@ -490,9 +490,16 @@ def test_a_limit_on_a_class_of_python_s_own_is_refused(app):
     assert "decorate a function that calls it" in message_of(app.rate_limit("1/second"), dict)
 
 
-def test_rate_limit_without_a_limit_is_refused(app):
-    # Written as `@app.rate_limit`, it would hide the function behind the decorator.
-    assert "silent" in message_of(app.rate_limit, silent)
+def test_rate_limit_without_a_limit_is_refused_when_the_app_starts(app):
+    # Written as a bare `@app.rate_limit`, it hides the function behind the decorator.
+    app.rate_limit(silent)
+    assert message_of(app.test_client) == (
+        f"{where(silent)}: @rate_limit takes a limit, as in @app.rate_limit(\"10/minute\")"
+    )
+
+
+def test_rate_limit_without_a_limit_is_refused_under_action(app):
+    assert "silent" in message_of(app.action, app.rate_limit(silent))
 
 
 def test_errorhandler_without_an_exception_is_refused(app):

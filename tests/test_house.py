@@ -18,7 +18,7 @@ FLOORS = {
     3: "actions backoff binding codec foreign_models hooks limits redaction responses "
     "schemas structuring",
     4: "dispatcher hub",
-    5: "clock executors grpc_hub instrumentation outbox polling stopping worker",
+    5: "admission clock executors grpc_hub instrumentation monitors outbox polling stopping worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold",
     8: "__init__ __main__ cli",
@@ -30,7 +30,7 @@ IO = {
     *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
     *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request"),
 }
-LOCKS = {"limits.memory": {"threading"}}
+LOCKS = {"limits.memory": {"threading"}, "limits.observing": {"threading"}}
 CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
 
 

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.gauges import Gauge
 
 from arbprov import Calendar, ConfigurationError, Limit, MinDelay, ProviderApp, TokenBucket
 from arbprov.testing import VirtualClock
@@ -29,7 +30,7 @@ GAPS = st.lists(st.tuples(st.floats(0, 90_000), st.integers(1, 3)), max_size=30)
 def used(rule, gaps):
     """Return a meter, its clock, and what it admitted of calls with these gaps and costs."""
     clock = VirtualClock()
-    meter, admitted = rule.meter(clock), []
+    meter, admitted = Gauge(rule, clock), []
     for gap, cost in gaps:
         clock.advance(gap)
         asked = min(cost, rule.capacity)
@@ -44,7 +45,7 @@ def used(rule, gaps):
 
 @every_rule
 def test_a_new_meter_admits_its_capacity_at_once(rule):
-    assert rule.meter(VirtualClock()).wait_time(0.0, rule.capacity) == 0
+    assert Gauge(rule, VirtualClock()).wait_time(0.0, rule.capacity) == 0
 
 
 @every_rule
@@ -113,7 +114,7 @@ def test_a_charge_that_is_taken_back_never_was(rule, gaps, cost, later):
 
 @every_rule
 def test_a_charge_that_is_past_can_be_taken_back_without_harm(rule):
-    meter = rule.meter(VirtualClock())
+    meter = Gauge(rule, VirtualClock())
     meter.add(0.0, 1)
     long_after = 8 * 86_400.0
     assert meter.wait_time(long_after, rule.capacity) == 0
@@ -177,7 +178,7 @@ def test_a_delay_of_nonsense_is_refused(seconds):
 def wait_of(quota, tz, start):
     """Return the hours until a used up quota begins anew."""
     rule = Calendar(quota, tz)
-    meter = rule.meter(VirtualClock(start))
+    meter = Gauge(rule, VirtualClock(start))
     meter.add(0.0, rule.capacity)
     return meter.wait_time(0.0, 1) / 3600
 
@@ -222,7 +223,7 @@ class SteppedClock(VirtualClock):
 @every_rule
 def test_setting_the_wall_clock_changes_nothing(rule, hours):
     clock = SteppedClock(dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone.utc))
-    meter = rule.meter(clock)
+    meter = Gauge(rule, clock)
     meter.add(0.0, rule.capacity)
     before = meter.wait_time(0.0, 1)
     clock.step = dt.timedelta(hours=hours)
@@ -284,7 +285,7 @@ def test_a_cost_must_fit_a_limit_of_any_kind():
 @pytest.mark.parametrize("gap", [0.1, 10.0, 130.0, 4000.0])
 def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_never_been(rule, gap):
     clock = VirtualClock()
-    one, other = rule.meter(clock), rule.meter(clock)
+    one, other = Gauge(rule, clock), Gauge(rule, clock)
     one.add(clock.monotonic(), 1)
     clock.advance(gap)
     for meter in (one, other):
@@ -296,7 +297,7 @@ def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_neve
 
 
 def test_an_earlier_charge_of_a_window_leaves_the_later_one():
-    window = Limit(2, 3600).meter(VirtualClock())
+    window = Gauge(Limit(2, 3600), VirtualClock())
     window.add(0.0, 1)
     window.add(600.0, 1)
     window.refund(0.0, 1)

@@ -7,16 +7,19 @@ It admits up to `burst_size` at once and, in a window that begins with a full bu
 from __future__ import annotations
 
 import math
+from array import array
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
+from arbprov.limits.meter import Debt, State
 from arbprov.limits.window import until
 from arbprov.quantities import is_count, is_quantity, written
 
-__all__ = ["TokenBucket"]
+__all__ = ["Bucket", "TokenBucket"]
 
 # What floats may be off by is no missing token.
 _ROUNDING = 1e-6
@@ -52,9 +55,9 @@ class TokenBucket:
         """The most that is admitted at once."""
         return self.burst_size
 
-    def meter(self, clock: Clock) -> _Bucket:
-        """Return a full bucket."""
-        return _Bucket(self.burst_size, 60.0 / self.requests_per_minute)
+    def meters(self, clock: Clock) -> tuple[Bucket]:
+        """Return the bucket."""
+        return (Bucket(self.burst_size, 60.0 / self.requests_per_minute),)
 
 
 def _check(fits: bool, name: str, expected: str, rule: Any) -> None:
@@ -63,36 +66,61 @@ def _check(fits: bool, name: str, expected: str, rule: Any) -> None:
         raise ConfigurationError(f"a token bucket's {name} is {expected} above 0, not {value!r}")
 
 
-@attrs.define
-class _Bucket:
-    """One bucket. Its level is kept as the time at which it would be full again."""
+@attrs.frozen
+class Bucket:
+    """`size` tokens, and one more each `interval`; see `arbprov.limits.meter.Meter`.
+
+    This is ATM's GCRA: a state is when the bucket would be full again, and the last charge's time.
+    """
 
     size: int
     interval: float
-    _full_at: float = attrs.field(default=-math.inf, init=False)
-    _added_at: float = attrs.field(default=-math.inf, init=False)
+    kind: str = attrs.field(default="bucket", init=False)
 
-    def wait_time(self, now: float, cost: int) -> float:
-        """Return the seconds until there are `cost` tokens."""
-        ready = self._full_at - (self.size - cost) * self.interval
-        return until(now, ready) if ready > now else 0.0
+    @property
+    def horizon(self) -> float:
+        """The time that an empty bucket takes to be full."""
+        return self.size * self.interval
 
-    def add(self, now: float, cost: int) -> None:
+    def fresh(self) -> State:
+        """Return a full bucket."""
+        return array("d", (-math.inf, -math.inf))
+
+    def look(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Return the seconds until there are `cost` tokens, and how many whole ones there are."""
+        full_at = max(state[0], now)
+        ready = full_at - (self.size - cost) * self.interval
+        return until(now, ready) if ready > now else 0.0, self._left(full_at - now)
+
+    def add(self, state: State, now: float, cost: int) -> None:
         """Take `cost` tokens."""
-        self._full_at = max(self._full_at, now) + cost * self.interval
-        self._added_at = now
+        state[0] = max(state[0], now) + cost * self.interval
+        state[1] = now
 
-    def refund(self, charged_at: float, cost: int) -> None:
+    def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Put tokens back, but for those that may have been refilled before the last charge."""
-        self._full_at -= max(0.0, cost * self.interval - (self._added_at - charged_at))
+        state[0] -= max(0.0, cost * self.interval - (state[1] - charged_at))
 
-    def remaining(self, now: float) -> int:
-        """Return how many whole tokens there are."""
-        if self._full_at <= now:
-            return self.size
-        lacking = (self._full_at - now) / self.interval
-        return max(0, self.size - math.ceil(lacking - _ROUNDING))
+    def report(self, state: State, now: float, used: int, reset_in: float) -> None:
+        """Take tokens until at most ``size - used`` are left; they come back at the usual pace."""
+        state[0] = max(state[0], now + min(used, self.size) * self.interval)
 
-    def is_idle(self, now: float) -> bool:
+    def is_idle(self, state: State, now: float) -> bool:
         """Tell whether the bucket is full."""
-        return self._full_at <= now
+        return state[0] <= now
+
+    def debts(self, state: State, now: float) -> list[Debt]:
+        """Return the time that the missing tokens take to come back."""
+        missing = state[0] - now
+        return [(missing, math.ceil(missing / self.interval))] if missing > 0 else []
+
+    def share(self, peers: int) -> Bucket:
+        """Return a bucket with a part of the tokens and of the pace."""
+        return Bucket(max(1, self.size // peers), self.interval * peers)
+
+    def figures(self, wall: datetime) -> tuple[float, float]:
+        """Return the size and the interval."""
+        return self.size, self.interval
+
+    def _left(self, missing_time: float) -> int:
+        return max(0, self.size - math.ceil(missing_time / self.interval - _ROUNDING))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from array import array
 
 import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
+from arbprov.limits.meter import Debt, State
 from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.window import until
 from arbprov.timezones import find_timezone
 
-__all__ = ["Calendar"]
+__all__ = ["Calendar", "Quota"]
 
-_DAYS = {86_400.0: 1, 604_800.0: 7}
+_HOUR = 3600.0
+_DAY = 86_400.0
+_DAYS = {_DAY: 1, 7 * _DAY: 7}
 
 
 def _zone(name: str) -> dt.tzinfo:
@@ -66,55 +70,86 @@ class Calendar:
         """The whole quota."""
         return self._limit.amount
 
-    def meter(self, clock: Clock) -> _Quota:
-        """Return a new quota, of the day or week that it is now."""
-        return _Quota(self._limit.amount, _DAYS[self._limit.period], self._zone, clock)
+    def meters(self, clock: Clock) -> tuple[Quota]:
+        """Return the quota of the day or week that it is now."""
+        return (Quota(self._limit.amount, _DAYS[self._limit.period], self._zone, clock),)
 
 
-@attrs.define
-class _Quota:
-    """One quota; its end is read from the wall clock once, so that setting that changes nothing."""
+@attrs.frozen
+class Quota:
+    """`amount` until midnight in `zone`; see `arbprov.limits.meter.Meter`.
+
+    A state is what was used, and when that began and ends. The end is read from the wall clock
+    once, so that setting that changes nothing.
+    """
 
     amount: int
     days: int
     zone: dt.tzinfo
     clock: Clock
-    used: int = attrs.field(default=0, init=False)
-    _began_at: float = attrs.field(default=-math.inf, init=False)
-    _ends_at: float = attrs.field(default=-math.inf, init=False)
+    kind: str = attrs.field(default="quota", init=False)
 
-    def wait_time(self, now: float, cost: int) -> float:
-        """Return the seconds until the quota begins anew, if `cost` is more than is left."""
-        return 0.0 if cost <= self.remaining(now) else until(now, self._ends_at)
+    @property
+    def size(self) -> int:
+        """The whole quota."""
+        return self.amount
 
-    def add(self, now: float, cost: int) -> None:
+    @property
+    def horizon(self) -> float:
+        """The longest day or week there is."""
+        return self.days * _DAY + _HOUR
+
+    def fresh(self) -> State:
+        """Return a quota of which nothing was used."""
+        return array("d", (0.0, -math.inf, -math.inf))
+
+    def look(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Return the seconds until a quota begins that has `cost`, 0 if this has, and its rest."""
+        self._renew(state, now)
+        left = self.amount - int(state[0])
+        if cost <= left:
+            return 0.0, left
+        later = max(0, math.ceil((cost - self.amount) / self.amount))
+        return until(now, state[2]) + later * self.days * _DAY, max(0, left)
+
+    def add(self, state: State, now: float, cost: int) -> None:
         """Charge `cost`."""
-        self._renew(now)
-        self.used += cost
+        self._renew(state, now)
+        state[0] += cost
 
-    def refund(self, charged_at: float, cost: int) -> None:
+    def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Take back a charge of the quota that runs now."""
-        if charged_at >= self._began_at:
-            self.used -= cost
+        if charged_at >= state[1]:
+            state[0] = max(0.0, state[0] - cost)
 
-    def remaining(self, now: float) -> int:
-        """Return what is left of today's quota, or of this week's."""
-        self._renew(now)
-        return self.amount - self.used
+    def report(self, state: State, now: float, used: int, reset_in: float) -> None:
+        """Have at least `used` count until midnight."""
+        self._renew(state, now)
+        state[0] = max(state[0], min(used, self.amount))
 
-    def is_idle(self, now: float) -> bool:
+    def is_idle(self, state: State, now: float) -> bool:
         """Tell whether nothing was used since the last midnight."""
-        self._renew(now)
-        return self.used == 0
+        return state[0] == 0 or state[2] <= now
 
-    def _renew(self, now: float) -> None:
-        if now >= self._ends_at:
-            self.used = 0
-            self._began_at = now
-            self._ends_at = now + self._seconds_left()
+    def debts(self, state: State, now: float) -> list[Debt]:
+        """Return what was used, and how long the quota runs yet."""
+        return [] if self.is_idle(state, now) else [(state[2] - now, int(state[0]))]
 
-    def _seconds_left(self) -> float:
-        wall = self.clock.now()
+    def share(self, peers: int) -> Quota:
+        """Return a part of the quota, but at least 1."""
+        return attrs.evolve(self, amount=max(1, self.amount // peers))
+
+    def figures(self, wall: dt.datetime) -> tuple[float, float]:
+        """Return the amount and the next midnight, in seconds of the epoch."""
+        return self.amount, wall.timestamp() + self._seconds_left(wall)
+
+    def _renew(self, state: State, now: float) -> None:
+        if now >= state[2]:
+            state[0] = 0.0
+            state[1] = now
+            state[2] = now + self._seconds_left(self.clock.now())
+
+    def _seconds_left(self, wall: dt.datetime) -> float:
         today = wall.astimezone(self.zone).date()
         days = 1 if self.days == 1 else 7 - today.weekday()
         midnight = dt.datetime.combine(today + dt.timedelta(days=days), dt.time(), self.zone)

@@ -2,122 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping
 
-import attrs
-
-from arbprov.errors import RateLimited
+from arbprov._types import Clock
+from arbprov.limits.charging import charge_call, look
+from arbprov.limits.compiler import LimitCompiler, OpenStore
+from arbprov.limits.decision import Decision
 from arbprov.limits.declaration import RateLimit
-from arbprov.limits.keys import LimitedCall, compile_key, describe_key
-from arbprov.limits.meter import Rule
-from arbprov.limits.store import Charge, Headroom, Store
+from arbprov.limits.keys import LimitedCall
+from arbprov.limits.memory import MemoryStore
+from arbprov.limits.observing import LimitCounts, crossed
+from arbprov.limits.stack import LimitStack
+from arbprov.limits.store import Bucket, Charge
 
-__all__ = ["Decision", "LimitStack", "Limiter"]
+__all__ = ["Limiter"]
 
-
-@attrs.define(eq=False)
-class Decision:
-    """Whether a call may run now, and what is left of each of its limits: ``ctx.limits``."""
-
-    headroom: tuple[Headroom, ...] = ()
-    _charges: Sequence[Charge] = attrs.field(default=(), repr=False)
-    _store: Store | None = attrs.field(default=None, repr=False)
-    _refunded: bool = attrs.field(default=False, init=False, repr=False)
-
-    @property
-    def wait_time(self) -> float:
-        """Seconds until all limits would admit the call; 0 if they did."""
-        return max((one.wait_time for one in self.headroom), default=0.0)
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the call was admitted, and charged."""
-        return self.wait_time == 0
-
-    def refund(self) -> None:
-        """Take back what the call was charged, since it used nothing after all.
-
-        For a handler that finds its answer without calling the API; a second time changes nothing.
-        """
-        charged_at = self.headroom[0].charged_at if self.headroom else None
-        if self._store is None or charged_at is None or self._refunded:
-            return
-        self._refunded = True
-        self._store.refund(self._charges, charged_at)
-
-    def refusal(self) -> RateLimited:
-        """Return the error of a call that was not admitted."""
-        longest = max(self.headroom, key=lambda one: one.wait_time)
-        error = RateLimited(longest.wait_time, str(longest.limit))
-        error.details = {
-            "limits": [
-                {"limit": str(h.limit), "remaining": h.remaining, "wait_time": h.wait_time}
-                for h in self.headroom
-            ]
-        }
-        return error
-
-
-@attrs.frozen
-class _BoundLimit:
-    """A limit of one action, with all that can be worked out at start."""
-
-    bucket: str
-    limit: Rule
-    cost: int
-    hash_key: Callable[[LimitedCall], str] = attrs.field(eq=False)
-
-    def charge(self, call: LimitedCall) -> Charge:
-        return Charge(self.bucket + self.hash_key(call), self.limit, self.cost)
-
-
-LimitStack = tuple[_BoundLimit, ...]
+logger = logging.getLogger("arbprov")
 
 
 class Limiter:
     """Decides over the limits of calls.
 
     Args:
-        store: Keeps what was used.
+        clock: Tells the time.
+        open_store: Returns the stores of limits; without it, all are in this process's memory.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, clock: Clock, open_store: OpenStore | None = None) -> None:
+        memory = MemoryStore(clock)
+        self._compiler = LimitCompiler(clock, open_store or (lambda terms: memory))
 
     def compile(
         self, declarations: Iterable[RateLimit], *, action: str, blueprint: str | None = None
     ) -> LimitStack:
         """Return all limits of an action, ready to be asked; a bucket is charged but once."""
-        owners = {"action": f"action:{action}", "blueprint": f"blueprint:{blueprint}", "app": "app"}
-        buckets: dict[str, _BoundLimit] = {}
-        for declaration in declarations:
-            for limit in declaration.limits:
-                bound = _bind(declaration, limit, owners[declaration.scope])
-                known = buckets.setdefault(bound.bucket, bound)
-                buckets[bound.bucket] = max(known, bound, key=lambda one: one.cost)
-        return tuple(buckets.values())
+        return self._compiler.compile(declarations, action, blueprint)
 
     def acquire(self, stack: LimitStack, call: LimitedCall) -> Decision:
         """Charge a call to all of its limits, or to none.
 
         Raises:
             InvalidPayloadError: A limit's key is missing in the call.
+            ProviderError: A limit that is a function of the call returned no limit.
         """
-        charges: Sequence[Charge] = [bound.charge(call) for bound in stack]
-        return Decision(tuple(self._store.acquire(charges)), charges, self._store)
+        return charge_call(stack, stack.charges(call))
 
-    def peek(self, stack: LimitStack, call: LimitedCall) -> Decision:
-        """Return what `acquire` would decide, and charge nothing.
+    def peek(
+        self, stack: LimitStack, call: LimitedCall, ahead: Mapping[Bucket, int] | None = None
+    ) -> Decision:
+        """Return what `acquire` would decide, and charge nothing; monitors are not asked.
+
+        Args:
+            stack: The limits of the call's action.
+            call: The call.
+            ahead: What others will take before it, by bucket.
 
         Raises:
             InvalidPayloadError: A limit's key is missing in the call.
         """
-        return Decision(tuple(self._store.peek([bound.charge(call) for bound in stack])))
+        charges = [one for one in stack.charges(call) if one.group]
+        look(charges, ahead)
+        return Decision(charges)
+
+    def note(self, decision: Decision, waited_for: Decision | None = None) -> None:
+        """Count a decision that is final, and warn of the limits that are nearly met.
+
+        Args:
+            decision: What was decided in the end.
+            waited_for: What was decided at first, if the call has waited.
+        """
+        waited = () if waited_for is None else waited_for.refusing
+        allowed = decision.allowed
+        for charge in decision.charges:
+            bound = charge.limit.bound
+            if charge.wait_time:
+                bound.tally.denied(gated=charge.gated, fallback=charge.fallback)
+            elif allowed:
+                bound.tally.allowed(waited=bound in waited, fallback=charge.fallback)
+                if bound.terms.warn_at and charge.group:
+                    _warn(charge)
+
+    def counts(self) -> list[LimitCounts]:
+        """Return what each limit has decided since the start."""
+        return [tally.counts() for tally in self._compiler.tallies.values()]
+
+    def upkeep(self) -> float | None:
+        """Do what the stores need from time to time; return in how many seconds again, if ever."""
+        waits = [store.upkeep() for store in self._compiler.stores]
+        return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _bind(declaration: RateLimit, limit: Rule, owner: str) -> _BoundLimit:
-    if declaration.name is not None:
-        owner = f"name:{declaration.name}"
-    key = declaration.key
-    bucket = f"{owner}|{limit}|{describe_key(key)}|"
-    return _BoundLimit(bucket, limit, declaration.cost, compile_key(key, str(limit)))
+def _warn(charge: Charge) -> None:
+    bound, size = charge.limit.bound, charge.meter.size
+    used = size - charge.remaining
+    level = crossed(bound.terms.warn_at, size, used, charge.cost)
+    if level is None:
+        return
+    by = f", by the key {charge.key.hex()[:8]}" if charge.key else ""
+    logger.warning(
+        "the rate limit %s of %s is %g%% used: %d of %d%s",
+        charge.limit,
+        bound.owner,
+        level * 100,
+        used,
+        size,
+        by,
+    )

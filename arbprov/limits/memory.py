@@ -3,72 +3,194 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import attrs
 
 from arbprov._types import Clock
-from arbprov.limits.meter import Meter
-from arbprov.limits.store import Charge, Headroom
+from arbprov.limits.gates import Gates
+from arbprov.limits.meter import Meter, State
+from arbprov.limits.store import Bucket, Charge, Receipt
 
 __all__ = ["MemoryStore"]
 
 _FEWEST_TO_SWEEP = 1024
+# Looking at all keys of a limit each second would cost more than it frees.
+_SHORTEST_SWEEP = 10.0
+
+
+@attrs.define
+class _Table:
+    """The keys of one limit."""
+
+    meter: Meter
+    swept_at: float
+    states: dict[bytes, State] = attrs.field(factory=dict)
+
+    def sweep(self, now: float) -> None:
+        """Forget the idle keys."""
+        meter = self.meter
+        self.states = {k: s for k, s in self.states.items() if not meter.is_idle(s, now)}
+        self.swept_at = now
+
+    @property
+    def sweeps_at(self) -> float:
+        return self.swept_at + max(_SHORTEST_SWEEP, self.meter.horizon)
 
 
 class MemoryStore:
-    """Keeps the buckets in a dict, under one lock; idle buckets are forgotten."""
+    """Keeps the buckets in dicts, under one lock; idle buckets are forgotten."""
+
+    blocks = False
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._meters: dict[str, Meter] = {}
-        self._sweep_at = _FEWEST_TO_SWEEP
+        self._tables: dict[str, _Table] = {}
+        self._gates = Gates()
+        self._size = 0
+        self._sweeps_at = 0.0
+        self._sweeps_beyond = _FEWEST_TO_SWEEP
 
     def __len__(self) -> int:
-        return len(self._meters)
+        return self._size
 
-    def acquire(self, charges: Sequence[Charge]) -> list[Headroom]:
+    def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Charge all or none; see `Store.acquire`."""
         with self._lock:
-            now = self._clock.monotonic()
-            # Before any bucket is looked up: a sweep forgets those that are still empty.
-            if len(self._meters) + len(charges) > self._sweep_at:
-                self._sweep(now)
-            pairs = [(charge, self._meter(charge)) for charge in charges]
-            waits = [meter.wait_time(now, charge.cost) for charge, meter in pairs]
-            charged_at = None if any(waits) else now
-            if charged_at is not None:
-                for charge, meter in pairs:
-                    meter.add(now, charge.cost)
-            return [
-                Headroom(charge.limit, meter.remaining(now), wait, charged_at)
-                for (charge, meter), wait in zip(pairs, waits, strict=True)
-            ]
+            now = self._now()
+            if len(charges) == 1 and not self._gates:
+                return self._acquire_one(charges, now)
+            states = [self._look(charge, now) for charge in charges]
+            for charge in charges:
+                if charge.wait_time and not charge.shadow:
+                    return None
+            return self._charge(charges, states, now)
 
-    def peek(self, charges: Sequence[Charge]) -> list[Headroom]:
+    def _acquire_one(self, charges: Sequence[Charge], now: float) -> Receipt | None:
+        """Do the same for the most common call, without the lists."""
+        charge = charges[0]
+        meter, cost = charge.meter, charge.cost
+        table = self._tables.get(charge.group)
+        known = None if table is None else table.states.get(charge.key)
+        state = meter.fresh() if known is None else known
+        charge.wait_time, charge.remaining = meter.look(state, now, cost)
+        if charge.wait_time:
+            return Receipt(self, (), now, False) if charge.shadow else None
+        meter.add(state, now, cost)
+        if known is None:
+            self._keep(charge, state)
+        charge.remaining -= cost
+        return Receipt(self, charges, now, False)
+
+    def peek(self, charges: Sequence[Charge], ahead: Mapping[Bucket, int] | None = None) -> None:
         """Look without charging; see `Store.peek`."""
+        ahead = ahead or {}
         with self._lock:
-            now = self._clock.monotonic()
-            pairs = [(charge, self._known_or_new(charge)) for charge in charges]
-            return [
-                Headroom(charge.limit, meter.remaining(now), meter.wait_time(now, charge.cost))
-                for charge, meter in pairs
-            ]
+            now = self._now()
+            for charge in charges:
+                self._look(charge, now, ahead.get(charge.bucket, 0))
+
+    def record(self, charges: Sequence[Charge]) -> None:
+        """Charge all of `charges`, whether they fit or not: somebody else has admitted them."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._add(charge, self._state(charge), now)
 
     def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
         """Take back a charge; see `Store.refund`."""
         with self._lock:
             for charge in charges:
-                # One that is forgotten by now was idle, so there is nothing left of the charge.
-                if meter := self._meters.get(charge.bucket):
-                    meter.refund(charged_at, charge.cost)
+                # A key that is forgotten by now was idle: there is nothing left of the charge.
+                if (state := self._known(charge)) is not None:
+                    charge.meter.refund(state, charged_at, charge.cost)
 
-    def _meter(self, charge: Charge) -> Meter:
-        return self._meters.setdefault(charge.bucket, self._known_or_new(charge))
+    def report(self, charge: Charge, used: int, reset_in: float) -> None:
+        """Note what others have used; see `Store.report`."""
+        with self._lock:
+            state = self._state(charge)
+            charge.meter.report(state, self._now(), used, reset_in)
+            self._keep(charge, state)
 
-    def _known_or_new(self, charge: Charge) -> Meter:
-        return self._meters.get(charge.bucket) or charge.limit.meter(self._clock)
+    def close_gate(self, charges: Sequence[Charge], seconds: float, lease: float) -> None:
+        """Close the gates of some buckets; see `Store.close_gate`."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._gates.close(charge.bucket, now, seconds, lease)
+
+    def reopen_gate(self, charges: Sequence[Charge]) -> None:
+        """Open the gates of some buckets; see `Store.reopen_gate`."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._gates.reopen(charge.bucket, now)
+
+    def upkeep(self) -> None:
+        """Do nothing: the calls themselves see to what has to be forgotten."""
+
+    def _now(self) -> float:
+        """Return the time, and forget what is idle if it is time for that."""
+        now = self._clock.monotonic()
+        # Before any bucket is looked up, so that none is forgotten in the middle of a decision.
+        if now >= self._sweeps_at or self._size >= self._sweeps_beyond:
+            self._sweep(now)
+        return now
+
+    def _state(self, charge: Charge) -> State:
+        state = self._known(charge)
+        return charge.meter.fresh() if state is None else state
+
+    def _known(self, charge: Charge) -> State | None:
+        table = self._tables.get(charge.group)
+        return None if table is None else table.states.get(charge.key)
+
+    def _look(self, charge: Charge, now: float, ahead: int = 0) -> State:
+        """Tell a charge how it stands, and return the state that it would change."""
+        state = self._state(charge)
+        charge.wait_time, charge.remaining = charge.meter.look(state, now, charge.cost + ahead)
+        if self._gates:
+            wait = self._gates.wait_time(charge.bucket, now)
+            charge.gated = wait > charge.wait_time
+            charge.wait_time = max(wait, charge.wait_time)
+        return state
+
+    def _charge(self, charges: Sequence[Charge], states: Sequence[State], now: float) -> Receipt:
+        charged, probing = [], False
+        for charge, state in zip(charges, states, strict=True):
+            if charge.wait_time:
+                continue  # a shadow limit's
+            self._add(charge, state, now)
+            charge.remaining -= charge.cost
+            charged.append(charge)
+            if self._gates and self._gates.enter(charge.bucket, now):
+                probing = True
+        return Receipt(self, charged, now, probing)
+
+    def _add(self, charge: Charge, state: State, now: float) -> None:
+        charge.meter.add(state, now, charge.cost)
+        self._keep(charge, state)
+
+    def _keep(self, charge: Charge, state: State) -> None:
+        table = self._tables.get(charge.group)
+        if table is None:
+            table = self._tables[charge.group] = _Table(charge.meter, self._clock.monotonic())
+            self._sweeps_at = min(self._sweeps_at, table.sweeps_at)
+        if charge.key not in table.states:
+            table.states[charge.key] = state
+            self._size += 1
 
     def _sweep(self, now: float) -> None:
-        self._meters = {b: m for b, m in self._meters.items() if not m.is_idle(now)}
+        crowded = self._size >= self._sweeps_beyond
+        for table in self._tables.values():
+            if crowded or now >= table.sweeps_at:
+                table.sweep(now)
+        self._tables = {group: table for group, table in self._tables.items() if table.states}
+        self._gates.forget(now)
+        self._size = sum(len(table.states) for table in self._tables.values())
+        self._sweeps_at = min(
+            (t.sweeps_at for t in self._tables.values()), default=now + _SHORTEST_SWEEP
+        )
         # Only after as many new ones again, so that a sweep costs each of them the same.
-        self._sweep_at = max(_FEWEST_TO_SWEEP, 2 * len(self._meters))
+        self._sweeps_beyond = max(_FEWEST_TO_SWEEP, 2 * self._size)

@@ -1,35 +1,80 @@
-"""What a kind of limit has to offer: how much it ever admits, and a meter for each key."""
+"""What a kind of limit has to offer: the algorithm of its meters, and the state of each key.
+
+A meter is shared by all keys of a limit. What one key has used is a `State`: an array of doubles,
+so that a hundred thousand keys stay small, and so that another store can keep the same figures.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from array import array
+from datetime import datetime
+from typing import Protocol, TypeAlias
 
 from arbprov._types import Clock
 
-__all__ = ["Meter", "Rule"]
+__all__ = ["Debt", "Meter", "Rule", "State"]
+
+# What stands where is the meter's own business.
+State: TypeAlias = "array[float]"
+# How many seconds a charge will count yet, and how much it is.
+Debt = tuple[float, int]
 
 
 class Meter(Protocol):
-    """What one key has used of one limit. Times are in seconds and never go back."""
+    """How one limit counts. Times are in seconds of one clock and never go back."""
 
-    def wait_time(self, now: float, cost: int) -> float:
-        """Return the seconds until `cost` would be admitted; 0 if it is now."""
+    @property
+    def kind(self) -> str:
+        """The algorithm's name, for stores that have it in another language."""
         ...
 
-    def add(self, now: float, cost: int) -> None:
-        """Charge `cost`, which `wait_time` has admitted."""
+    @property
+    def size(self) -> int:
+        """The most that is ever admitted at once."""
         ...
 
-    def refund(self, charged_at: float, cost: int) -> None:
+    @property
+    def horizon(self) -> float:
+        """Seconds after which a state that is not used any more is idle."""
+        ...
+
+    def fresh(self) -> State:
+        """Return the state of a key that has used nothing."""
+        ...
+
+    def look(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Return the seconds until `cost` would be admitted, 0 if it is now, and what is left.
+
+        More than `size` is admitted in parts, one after the other: the wait is the last part's.
+        """
+        ...
+
+    def add(self, state: State, now: float, cost: int) -> None:
+        """Charge `cost`."""
+        ...
+
+    def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Take back what `add` has charged at that time, as if it had never been."""
         ...
 
-    def remaining(self, now: float) -> int:
-        """Return how much is left right now."""
+    def report(self, state: State, now: float, used: int, reset_in: float) -> None:
+        """Note that at least `used` is gone, whoever took it, and comes back in `reset_in`."""
         ...
 
-    def is_idle(self, now: float) -> bool:
-        """Tell whether a new meter would do as well."""
+    def is_idle(self, state: State, now: float) -> bool:
+        """Tell whether a fresh state would do as well."""
+        ...
+
+    def debts(self, state: State, now: float) -> list[Debt]:
+        """Return all that still counts, to be told to another store."""
+        ...
+
+    def share(self, peers: int) -> Meter:
+        """Return the meter of one of `peers` that divide the limit among them."""
+        ...
+
+    def figures(self, wall: datetime) -> tuple[float, float]:
+        """Return the two numbers that make the algorithm this limit's, at a wall clock's time."""
         ...
 
 
@@ -41,6 +86,6 @@ class Rule(Protocol):
         """The most that is ever admitted at once; a call that costs more never runs."""
         ...
 
-    def meter(self, clock: Clock) -> Meter:
-        """Return a new meter."""
+    def meters(self, clock: Clock) -> tuple[Meter, ...]:
+        """Return the meters that all have to admit a call; the first one has the quota."""
         ...

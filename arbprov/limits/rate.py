@@ -8,6 +8,8 @@ import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
+from arbprov.limits.bucket import Bucket
+from arbprov.limits.meter import Meter
 from arbprov.limits.window import RollingWindow
 from arbprov.quantities import is_count, is_quantity, written
 
@@ -72,9 +74,12 @@ class Limit:
         """The most that is ever admitted at once."""
         return self.amount if self.burst is None else self.burst
 
-    def meter(self, clock: Clock) -> RollingWindow:
-        """Return a new window."""
-        return RollingWindow(self)
+    def meters(self, clock: Clock) -> tuple[Meter, ...]:
+        """Return the window, and the pace beside it if there is a `burst`."""
+        window = RollingWindow(self.amount, self.period)
+        if self.burst is None:
+            return (window,)
+        return (window, Bucket(self.burst, self.period / self.amount))
 
     def __str__(self) -> str:
         """Return the limit as the grammar writes it."""

@@ -6,7 +6,6 @@ import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
-from arbprov.limits.rate import Limit
 from arbprov.limits.window import RollingWindow
 from arbprov.quantities import is_quantity, written
 
@@ -40,6 +39,6 @@ class MinDelay:
         """One call at a time."""
         return 1
 
-    def meter(self, clock: Clock) -> RollingWindow:
-        """Return a new meter."""
-        return RollingWindow(Limit(1, self.seconds))
+    def meters(self, clock: Clock) -> tuple[RollingWindow]:
+        """Return a window that holds one call."""
+        return (RollingWindow(1, self.seconds),)

@@ -2,59 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 
-from arbprov.limits.meter import Rule
+from arbprov.limits.meter import Meter
 
-__all__ = ["Charge", "Headroom", "Store"]
+__all__ = ["Bucket", "Charge", "Receipt", "Store"]
+
+# A limit's identity, and the hash of a key.
+Bucket = tuple[str, bytes]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Charge:
-    """What one call would take from one limit.
+    """What one call would take from one meter, and what the store says to that.
 
     Args:
-        bucket: Whose quota it is: the limit's identity, and the key's hash.
-        limit: How much the bucket holds.
+        group: The limit's identity.
+        key: The hash of whose quota it is.
+        meter: How the limit counts.
         cost: How much the call takes.
+        shadow: Whether the call runs even if this is refused.
+        limit: What it is charged for, as far as the store is concerned anything.
+        remaining: What is left; after the charge, if it was made.
+        wait_time: Seconds until it fits; 0 if it does now.
+        gated: Whether it is a closed gate that refuses, and not the meter.
+        fallback: Whether the store was away, and something else has answered.
     """
 
-    bucket: str
-    limit: Rule
+    group: str
+    key: bytes
+    meter: Meter
     cost: int
+    shadow: bool = False
+    limit: Any = None
+    remaining: int = 0
+    wait_time: float = 0.0
+    gated: bool = False
+    fallback: bool = False
+
+    @property
+    def bucket(self) -> Bucket:
+        """Where it is charged."""
+        return self.group, self.key
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call can't run now because of this charge."""
+        return self.wait_time > 0 and not self.shadow
 
 
-@attrs.frozen
-class Headroom:
-    """What is left in one bucket: `remaining` now, `wait_time` seconds until the cost fits.
+@attrs.define(eq=False)
+class Receipt:
+    """What a store was charged for a call.
 
-    `charged_at` is the store's time of the charge, None if there was none.
+    Args:
+        store: The store.
+        charges: The charges that were made; one of a shadow limit may have been refused.
+        charged_at: The store's time.
+        probing: Whether the call is the first one through a gate that was closed.
     """
 
-    limit: Rule
-    remaining: int
-    wait_time: float
-    charged_at: float | None = None
+    store: Store
+    charges: Sequence[Charge]
+    charged_at: float
+    probing: bool
+
+    def refund(self) -> None:
+        """Take back the charges."""
+        self.store.refund(self.charges, self.charged_at)
 
 
 class Store(Protocol):
     """Keeps the buckets, and decides over several of them as one."""
 
-    def acquire(self, charges: Sequence[Charge]) -> list[Headroom]:
-        """Charge all of `charges`, or none if any of them has to wait, in one step.
+    @property
+    def blocks(self) -> bool:
+        """Whether asking it may take a while, so that an event loop must not do it."""
+        ...
 
-        Returns:
-            The headroom of each, after the charges if they were made.
+    def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
+        """Charge all of `charges`, or none if any of them is refused, in one step.
+
+        Each charge is told its `remaining` and `wait_time`; nothing is returned if one is refused.
         """
         ...
 
-    def peek(self, charges: Sequence[Charge]) -> list[Headroom]:
-        """Return what `acquire` would, and charge nothing."""
+    def peek(self, charges: Sequence[Charge], ahead: Mapping[Bucket, int] | None = None) -> None:
+        """Tell the charges what `acquire` would tell them, and charge nothing.
+
+        Args:
+            charges: What a call would take.
+            ahead: What others will take before it.
+        """
         ...
 
     def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
         """Take back what `acquire` has charged, as if it had never been."""
+        ...
+
+    def report(self, charge: Charge, used: int, reset_in: float) -> None:
+        """Note that at least `used` of a limit is gone, and comes back in `reset_in` seconds."""
+        ...
+
+    def close_gate(self, charges: Sequence[Charge], seconds: float, lease: float) -> None:
+        """Refuse everything in these buckets for `seconds` from now, or longer if it was so.
+
+        After that, one call goes first; others wait until it has ended, or for `lease` seconds.
+        """
+        ...
+
+    def reopen_gate(self, charges: Sequence[Charge]) -> None:
+        """Let everybody through again: the call that went first has ended well."""
+        ...
+
+    def upkeep(self) -> float | None:
+        """Do what has to be done from time to time; return in how many seconds again, if ever."""
         ...

@@ -1,118 +1,147 @@
 """The exact rolling window: no period ever holds more than the limit. Pure.
 
-Admissions are kept as (time, cost), with the times rounded up to a thousandth of the period so
-that a key costs at most 1,001 entries. Rounding up can only delay, never admit too early.
+A charge is kept with the time at which it leaves the window, rounded up to a thousandth of the
+period, so that a key costs at most 1,001 entries. Rounding up only delays, and never admits early.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Protocol
+from array import array
+from datetime import datetime
 
 import attrs
 
-__all__ = ["RollingWindow", "WindowLimit", "until"]
+from arbprov.limits.meter import Debt, State
+
+__all__ = ["RollingWindow", "until"]
 
 _STEPS = 1000
 
 
-class WindowLimit(Protocol):
-    """What a window keeps to: at most `amount` in any `period`, `burst` of it at once."""
-
-    @property
-    def amount(self) -> int: ...  # noqa: D102
-
-    @property
-    def period(self) -> float: ...  # noqa: D102
-
-    @property
-    def burst(self) -> int | None: ...  # noqa: D102
-
-
-@attrs.define
+@attrs.frozen
 class RollingWindow:
-    """What one key has used of one limit. Times are in seconds and never go back."""
+    """At most `amount` in any `period`; see `arbprov.limits.meter.Meter`.
 
-    limit: WindowLimit
-    used: int = 0
-    # [step, cost]: a step is a thousandth of the period.
-    _entries: deque[list[int]] = attrs.field(factory=deque, init=False)
-    # When all that was admitted would be through at an even pace.
-    _paced_until: float = attrs.field(default=-math.inf, init=False)
-    _added_at: float = attrs.field(default=-math.inf, init=False)
+    A state is the sum of what counts, and then an end and a cost for each entry, by their ends.
+    """
 
-    def wait_time(self, now: float, cost: int) -> float:
-        """Return the seconds until `cost` would be admitted; 0 if it is now."""
-        self._expire(now)
-        return max(self._wait_for_room(now, cost), self._wait_for_pace(now, cost))
+    amount: int
+    period: float
+    kind: str = attrs.field(default="window", init=False)
 
-    def add(self, now: float, cost: int) -> None:
-        """Charge `cost`, which `wait_time` has admitted."""
-        step = self._step(now)
-        if self._entries and self._entries[-1][0] >= step:
-            self._entries[-1][1] += cost
+    @property
+    def size(self) -> int:
+        """The whole amount."""
+        return self.amount
+
+    @property
+    def horizon(self) -> float:
+        """A period, and the step by which its end is rounded."""
+        return self.period * (1 + 1 / _STEPS)
+
+    def fresh(self) -> State:
+        """Return an empty window."""
+        return array("d", (0.0,))
+
+    def look(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Return the seconds until `cost` would be admitted, 0 if it is now, and what is left."""
+        if len(state) > 1 and state[1] <= now:
+            self._expire(state, now)
+        left = self.amount - int(state[0])
+        if cost <= left:
+            return 0.0, left
+        return self._wait(state, now, cost), max(0, left)
+
+    def add(self, state: State, now: float, cost: int) -> None:
+        """Charge `cost`."""
+        end = self._end(now)
+        last = state[-2] if len(state) > 1 else 0.0
+        if last == end:
+            state[-1] += cost
+        elif last < end:
+            state.append(end)
+            state.append(cost)
         else:
-            self._entries.append([step, cost])
-        self.used += cost
-        self._paced_until = max(self._paced_until, now) + cost * self._interval
-        self._added_at = now
+            self._insert(state, end, cost)
+        state[0] += cost
 
-    def refund(self, charged_at: float, cost: int) -> None:
+    def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Take back a charge; one that has left the window already is none any more."""
-        step = self._step(charged_at)
-        for entry in reversed(self._entries):
-            if entry[0] == step:
-                entry[1] -= cost
-                self.used -= cost
-                # But for the time that may have passed unused before the last charge.
-                unused = self._added_at - charged_at
-                self._paced_until -= max(0.0, cost * self._interval - unused)
+        end = self._end(charged_at)
+        for at in range(len(state) - 2, 0, -2):
+            if state[at] == end:
+                taken = min(cost, state[at + 1])
+                state[0] -= taken
+                state[at + 1] -= taken
+                if not state[at + 1]:
+                    del state[at : at + 2]
                 return
 
-    def remaining(self, now: float) -> int:
-        """Return how much is left right now."""
-        self._expire(now)
-        return self.limit.amount - self.used
+    def report(self, state: State, now: float, used: int, reset_in: float) -> None:
+        """Have at least `used` count until the reset, but no longer than a period."""
+        self._expire(state, now)
+        missing = min(used, self.amount) - int(state[0])
+        if missing > 0:
+            step = math.ceil((now + min(reset_in, self.period)) * _STEPS / self.period)
+            self._insert(state, step * self.period / _STEPS, missing)
+            state[0] += missing
 
-    def is_idle(self, now: float) -> bool:
-        """Tell whether nothing is remembered any more."""
-        self._expire(now)
-        return not self._entries
+    def is_idle(self, state: State, now: float) -> bool:
+        """Tell whether nothing counts any more."""
+        return state[-2] <= now if len(state) > 1 else True
 
-    def _step(self, now: float) -> int:
-        step = math.ceil(now * _STEPS / self.limit.period)
+    def debts(self, state: State, now: float) -> list[Debt]:
+        """Return each entry."""
+        self._expire(state, now)
+        entries = zip(state[1::2], state[2::2], strict=True)
+        return [(end - now, int(cost)) for end, cost in entries]
+
+    def share(self, peers: int) -> RollingWindow:
+        """Return a part of the amount, but at least 1."""
+        return RollingWindow(max(1, self.amount // peers), self.period)
+
+    def figures(self, wall: datetime) -> tuple[float, float]:
+        """Return the amount and the period."""
+        return self.amount, self.period
+
+    def _insert(self, state: State, end: float, cost: int) -> None:
+        at = len(state)
+        # Only what was reported from outside may end after a new charge.
+        while at > 1 and state[at - 2] > end:
+            at -= 2
+        if at > 1 and state[at - 2] == end:
+            state[at - 1] += cost
+        else:
+            state[at:at] = array("d", (end, cost))
+
+    def _end(self, now: float) -> float:
+        """Return when a charge leaves the window."""
+        step = math.ceil(now * _STEPS / self.period) + _STEPS
+        end = step * self.period / _STEPS
         # Floats may have rounded the quotient down; what counts is the time between two calls.
-        return step if self._end(step) - now >= self.limit.period else step + 1
+        return end if end - now >= self.period else (step + 1) * self.period / _STEPS
 
-    def _end(self, step: int) -> float:
-        """Return when an admission at `step` leaves the window."""
-        return (step + _STEPS) * self.limit.period / _STEPS
+    def _expire(self, state: State, now: float) -> None:
+        at, gone = 1, 0.0
+        while at < len(state) and state[at] <= now:
+            gone += state[at + 1]
+            at += 2
+        if gone:
+            state[0] -= gone
+            del state[1:at]
 
-    def _expire(self, now: float) -> None:
-        while self._entries and self._end(self._entries[0][0]) <= now:
-            self.used -= self._entries.popleft()[1]
+    def _wait(self, state: State, now: float, cost: int) -> float:
+        later = max(0, math.ceil((cost - self.amount) / self.amount))
+        return self._wait_for_room(state, now, cost - later * self.amount) + later * self.period
 
-    def _wait_for_room(self, now: float, cost: int) -> float:
-        lacking = self.used + cost - self.limit.amount
-        if lacking <= 0:
-            return 0.0
-        for step, entry_cost in self._entries:
-            lacking -= entry_cost
-            if lacking <= 0:
-                return until(now, self._end(step))
-        raise ValueError(f"a cost of {cost} never fits into {self.limit}")
-
-    def _wait_for_pace(self, now: float, cost: int) -> float:
-        """Return the wait that spreads calls evenly (ATM's GCRA, with `burst` as its slack)."""
-        if self.limit.burst is None:
-            return 0.0
-        ready = self._paced_until + (cost - self.limit.burst) * self._interval
-        return until(now, ready) if ready > now else 0.0
-
-    @property
-    def _interval(self) -> float:
-        return self.limit.period / self.limit.amount
+    def _wait_for_room(self, state: State, now: float, cost: int) -> float:
+        lacking = state[0] + cost - self.amount
+        at = 1
+        while lacking > 0:
+            lacking -= state[at + 1]
+            at += 2
+        return until(now, state[at - 2]) if at > 1 else 0.0
 
 
 def until(now: float, then: float) -> float:

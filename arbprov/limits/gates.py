@@ -1,0 +1,64 @@
+"""Gates: buckets that are closed for a while, since the API behind them said so. Pure."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from arbprov.limits.store import Bucket
+from arbprov.limits.window import until
+
+__all__ = ["Gates"]
+
+# Seconds after which a gate that nobody has tried again is forgotten.
+_REMEMBERED = 3600.0
+
+
+@attrs.define
+class _Gate:
+    closed_until: float
+    lease: float
+    probing_until: float = -math.inf
+
+
+class Gates:
+    """Closed buckets; times are in seconds and never go back."""
+
+    def __init__(self) -> None:
+        self._gates: dict[Bucket, _Gate] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._gates)
+
+    def wait_time(self, bucket: Bucket, now: float) -> float:
+        """Return the seconds until the gate lets a call through; 0 if it does now."""
+        gate = self._gates.get(bucket)
+        if gate is None:
+            return 0.0
+        opens = max(gate.closed_until, gate.probing_until)
+        return until(now, opens) if opens > now else 0.0
+
+    def close(self, bucket: Bucket, now: float, seconds: float, lease: float) -> None:
+        """Close a gate until ``now + seconds``, or leave it closed if it is for longer."""
+        gate = self._gates.setdefault(bucket, _Gate(-math.inf, lease))
+        gate.closed_until = max(gate.closed_until, now + seconds)
+        gate.lease = lease
+
+    def enter(self, bucket: Bucket, now: float) -> bool:
+        """Go through an open gate; return whether that is a probe, which the others wait for."""
+        gate = self._gates.get(bucket)
+        if gate is None:
+            return False
+        gate.probing_until = now + gate.lease
+        return True
+
+    def reopen(self, bucket: Bucket, now: float) -> None:
+        """Let everybody through again, unless it was closed anew in the meantime."""
+        gate = self._gates.get(bucket)
+        if gate is not None and gate.closed_until <= now:
+            del self._gates[bucket]
+
+    def forget(self, now: float) -> None:
+        """Drop the gates that have been open for long."""
+        self._gates = {b: g for b, g in self._gates.items() if g.closed_until + _REMEMBERED > now}

@@ -1,0 +1,226 @@
+"""The limits of one action, with all that can be worked out at start."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from arbprov._types import Clock
+from arbprov.errors import ConfigurationError, ProviderError
+from arbprov.limits.declaration import RateLimit, check_cost, rules_of
+from arbprov.limits.keys import BoundKey, LimitedCall
+from arbprov.limits.meter import Meter, Rule
+from arbprov.limits.monitor import Monitor
+from arbprov.limits.observing import Tally
+from arbprov.limits.store import Charge, Store
+from arbprov.limits.window import RollingWindow
+
+__all__ = [
+    "BoundLimit",
+    "FixedLimit",
+    "FunctionLimit",
+    "LimitStack",
+    "MonitorLimit",
+    "Use",
+    "parts_of",
+]
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """A limit as calls meet it: whose it is, and how it is written; None for a monitor."""
+
+    bound: BoundLimit
+    rule: Rule | None
+
+    def __str__(self) -> str:
+        return self.bound.limit if self.rule is None else str(self.rule)
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether an author means this limit by `name`."""
+        return name in (self.bound.terms.name, self.bound.limit, str(self))
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class BoundLimit(ABC):
+    """A limit of one action.
+
+    Args:
+        terms: What its author wrote.
+        limit: The limit, as messages name it.
+        owner: Who has it, such as ``"action:forecast"``.
+        key: Reads a call's key.
+        store: Keeps its buckets; None if it is a monitor, which keeps its own.
+        tally: Counts its decisions.
+        cost: What a call takes, as far as that is known before it.
+    """
+
+    terms: RateLimit
+    limit: str
+    owner: str
+    key: BoundKey
+    store: Store | None
+    tally: Tally
+    cost: int = attrs.field(init=False)
+
+    @cost.default
+    def _known_cost(self) -> int:
+        return 1 if callable(self.terms.cost) else self.terms.cost
+
+    @property
+    @abstractmethod
+    def identity(self) -> object:
+        """What two limits have in common that are charged but once."""
+
+    @abstractmethod
+    def charges(self, call: LimitedCall) -> list[Charge]:
+        """Return what a call would be charged, without asking the store.
+
+        Raises:
+            InvalidPayloadError: The call has no such key.
+            ProviderError: A function of the call returned no limit, or no cost.
+        """
+
+
+Parts = Sequence[tuple[str, Meter]]
+
+
+def parts_of(group: str, rule: Rule, clock: Clock) -> Parts:
+    """Return the meters of a limit, each with the group of its buckets."""
+    return [(f"{group}|{rule}|{meter.kind}", meter) for meter in rule.meters(clock)]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class FixedLimit(BoundLimit):
+    """A limit that is the same for each call."""
+
+    rule: Rule
+    parts: Parts
+    _use: Use = attrs.field(init=False)
+
+    @_use.default
+    def _own_use(self) -> Use:
+        return Use(self, self.rule)
+
+    @property
+    def identity(self) -> object:
+        """The group of its buckets."""
+        return self.parts[0][0]
+
+    def charges(self, call: LimitedCall) -> list[Charge]:
+        """Return the charge of each meter."""
+        return self.charges_of(self.key(call))
+
+    def charges_of(self, key: bytes) -> list[Charge]:
+        """Return the charges by a key's hash."""
+        cost, shadow, use = self.cost, self.terms.shadow, self._use
+        return [Charge(group, key, meter, cost, shadow, use) for group, meter in self.parts]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class FunctionLimit(BoundLimit):
+    """A limit of which something is a function of the call."""
+
+    written: Any
+    group: str
+    clock: Clock
+
+    @property
+    def identity(self) -> object:
+        """The limit itself: its buckets are not known before the call."""
+        return self
+
+    def charges(self, call: LimitedCall) -> list[Charge]:
+        """Return the charges of all limits that the function returns for a call."""
+        try:
+            rules = self._rules(call)
+            cost = self._cost(call, rules)
+        except ConfigurationError as error:
+            raise ProviderError(f"the rate limit {self.limit}: {error}") from None
+        key = self.key(call)
+        uses = [(Use(self, rule), parts_of(self.group, rule, self.clock)) for rule in rules]
+        return [
+            Charge(group, key, meter, cost, self.terms.shadow, use)
+            for use, parts in uses
+            for group, meter in parts
+        ]
+
+    def _rules(self, call: LimitedCall) -> tuple[Rule, ...]:
+        written = self.written(call) if callable(self.written) else self.written
+        return rules_of(written, self.terms.burst)
+
+    def _cost(self, call: LimitedCall, rules: Iterable[Rule]) -> int:
+        cost = self.terms.cost
+        cost = cost(call) if callable(cost) else cost
+        for rule in rules:
+            check_cost(cost, rule)
+        return cost
+
+
+# A monitor counts by itself; no store ever sees its charge.
+_UNUSED = RollingWindow(1, 1.0)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class MonitorLimit(BoundLimit):
+    """A limit that an author has written as code."""
+
+    monitor: Monitor
+
+    @property
+    def identity(self) -> object:
+        """The monitor."""
+        return id(self.monitor)
+
+    def charges(self, call: LimitedCall) -> list[Charge]:
+        """Return what stands for the monitor's own counting."""
+        return [Charge("", b"", _UNUSED, 1, self.terms.shadow, Use(self, None))]
+
+
+@attrs.frozen(eq=False)
+class LimitStack:
+    """All limits of an action; every one of them has to admit a call.
+
+    Args:
+        bounds: The limits.
+        stores: The stores of them, those that block first.
+        monitors: The monitors among them, each once, in an order that all stacks share.
+    """
+
+    bounds: tuple[BoundLimit, ...] = ()
+    stores: tuple[Store, ...] = ()
+    monitors: tuple[Monitor, ...] = ()
+    # Worked out here, since each call asks for it.
+    blocks: bool = attrs.field(init=False)
+    _is_fixed: bool = attrs.field(init=False)
+
+    @blocks.default
+    def _any_blocks(self) -> bool:
+        return bool(self.monitors) or any(store.blocks for store in self.stores)
+
+    @_is_fixed.default
+    def _all_fixed(self) -> bool:
+        return not any(isinstance(bound, FunctionLimit) for bound in self.bounds)
+
+    def __bool__(self) -> bool:
+        return bool(self.bounds)
+
+    def charges(self, call: LimitedCall) -> list[Charge]:
+        """Return what a call would be charged; each bucket but once, at its largest cost."""
+        if len(self.bounds) == 1:
+            return self.bounds[0].charges(call)
+        charges = [one for bound in self.bounds for one in bound.charges(call)]
+        return charges if self._is_fixed else _distinct(charges)
+
+
+def _distinct(charges: Iterable[Charge]) -> list[Charge]:
+    largest: dict[Any, Charge] = {}
+    for charge in charges:
+        identity = charge.bucket if charge.group else charge
+        known = largest.setdefault(identity, charge)
+        if charge.cost > known.cost:
+            largest[identity] = charge
+    return list(largest.values())
