@@ -494,7 +494,7 @@ def test_rate_limit_without_a_limit_is_refused_when_the_app_starts(app):
     # Written as a bare `@app.rate_limit`, it hides the function behind the decorator.
     app.rate_limit(silent)
     assert message_of(app.test_client) == (
-        f"{where(silent)}: @rate_limit takes a limit, as in @app.rate_limit(\"10/minute\")"
+        f'{where(silent)}: @rate_limit takes a limit, as in @app.rate_limit("10/minute")'
     )
 
 
