@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import attrs
 
@@ -14,7 +15,14 @@ from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks, TaskHooks
-from arbprov.limits import AnyLimit, Limiter, LimitsOverview, RateLimit
+from arbprov.limits import (
+    AnyLimit,
+    Limiter,
+    LimitsOverview,
+    OpenStore,
+    RateLimit,
+    StoreOpener,
+)
 from arbprov.monitors import RateLimitMonitor
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
@@ -49,6 +57,8 @@ class ProviderApp(Scaffold):
         submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
         rate_limit: A limit that all actions share.
         rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
+        rate_limit_store: Where what was used of the limits is kept, to share it with other
+            processes: ``"redis://..."`` or a Redis client (``ARBPROV_RATE_LIMIT_STORE``).
 
     Raises:
         ConfigurationError: A setting makes no sense; the message names its variable or argument.
@@ -69,8 +79,10 @@ class ProviderApp(Scaffold):
         submit_timeout: float | None = None,
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
+        rate_limit_store: Any = None,
     ) -> None:
         super().__init__()
+        is_url = isinstance(rate_limit_store, str)
         self.config: Config = load_config(
             {
                 "name": name,
@@ -83,6 +95,7 @@ class ProviderApp(Scaffold):
                 "start_timeout": start_timeout,
                 "poll_timeout": poll_timeout,
                 "submit_timeout": submit_timeout,
+                "rate_limit_store": rate_limit_store if is_url else None,
             }
         )
         self._limits = shared_limits(
@@ -94,6 +107,7 @@ class ProviderApp(Scaffold):
         self._blueprints: dict[str, Blueprint] = {}
         self._stop = StopSwitch()
         self._live: Dispatcher | None = None
+        self._store_client = None if is_url else rate_limit_store
 
     @property
     def name(self) -> str:
@@ -175,18 +189,19 @@ class ProviderApp(Scaffold):
         """Do what SIGTERM does; any thread may call it, before or during `run`."""
         self._stop.turn()
 
-    def dispatcher(self, clock: Clock) -> Dispatcher:
+    def dispatcher(self, clock: Clock, stores: OpenStore | None = None) -> Dispatcher:
         """Return what takes tasks to the actions, compiled once for all of them.
 
         From here on, nothing can be registered any more.
 
         Args:
             clock: Tells the time, to the limits too.
+            stores: Opens the stores of limits; without it, all are in memory.
 
         Raises:
-            ConfigurationError: Two actions have one name.
+            ConfigurationError: Two actions have one name, or a limit's store can't be opened.
         """
-        limiter = Limiter(clock)
+        limiter = Limiter(clock, stores)
         routes = {
             action.name: self._route(action, blueprint, limiter)
             for action, blueprint in self._owned()
@@ -210,7 +225,10 @@ class ProviderApp(Scaffold):
     def _live_dispatcher(self) -> Dispatcher:
         """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
         if self._live is None:
-            self._live = self.dispatcher(SystemClock())
+            clock = SystemClock()
+            default = self._store_client or self.config.rate_limit_store
+            stores = StoreOpener(clock, self.name, default)
+            self._live = self.dispatcher(clock, stores)
         return self._live
 
     def _freeze(self) -> None:

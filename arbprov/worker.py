@@ -117,6 +117,8 @@ class Worker:
         slots = {self._loop.create_task(self._slot()) for _ in range(self._settings.concurrency)}
         for slot in slots:
             slot.add_done_callback(self._watch)
+        if any(route.limits.blocks for route in self._dispatcher.routes.values()):
+            self._in_background(self._keep_limits())
         await self._stopping
         await self._drain(slots)
 
@@ -156,6 +158,12 @@ class Worker:
         self._polling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
+
+    async def _keep_limits(self) -> None:
+        """Have the limits' stores give signs of life, and come back after an outage."""
+        upkeep = self._dispatcher.limiter.upkeep
+        while not self._stopping.done() and (pause := await self._threads.run(upkeep)):
+            await asyncio.wait([self._stopping], timeout=pause)
 
     # One slot: one task after the other.
 

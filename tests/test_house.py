@@ -30,7 +30,7 @@ IO = {
     *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
     *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request"),
 }
-LOCKS = {"limits.memory": {"threading"}, "limits.observing": {"threading"}}
+LOCKS = {f"limits.{name}": {"threading"} for name in ("fallback", "memory", "observing")}
 CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
 
 

@@ -2,6 +2,7 @@
 
 from arbprov.limits.bucket import TokenBucket
 from arbprov.limits.calendar import Calendar
+from arbprov.limits.compiler import OpenStore
 from arbprov.limits.decision import Decision, Headroom
 from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, Scope, declare
 from arbprov.limits.keys import Key, LimitedCall
@@ -9,6 +10,7 @@ from arbprov.limits.limiter import Limiter
 from arbprov.limits.memory import MemoryStore
 from arbprov.limits.meter import Meter, Rule
 from arbprov.limits.observing import LimitCounts
+from arbprov.limits.opening import StoreOpener
 from arbprov.limits.overview import LimitsOverview
 from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.spacing import MinDelay
@@ -33,10 +35,12 @@ __all__ = [
     "Meter",
     "MinDelay",
     "OnStoreError",
+    "OpenStore",
     "RateLimit",
     "Rule",
     "Scope",
     "Store",
+    "StoreOpener",
     "TokenBucket",
     "declare",
     "parse_limits",

@@ -114,13 +114,9 @@ class Bucket:
         missing = state[0] - now
         return [(missing, math.ceil(missing / self.interval))] if missing > 0 else []
 
-    def share(self, peers: int) -> Bucket:
-        """Return a bucket with a part of the tokens and of the pace."""
-        return Bucket(max(1, self.size // peers), self.interval * peers)
-
-    def figures(self, wall: datetime) -> tuple[float, float]:
+    def figures(self, wall: datetime) -> tuple[float, float, float]:
         """Return the size and the interval."""
-        return self.size, self.interval
+        return self.size, self.interval, 0
 
     def _left(self, missing_time: float) -> int:
         return max(0, self.size - math.ceil(missing_time / self.interval - _ROUNDING))

@@ -135,13 +135,9 @@ class Quota:
         """Return what was used, and how long the quota runs yet."""
         return [] if self.is_idle(state, now) else [(state[2] - now, int(state[0]))]
 
-    def share(self, peers: int) -> Quota:
-        """Return a part of the quota, but at least 1."""
-        return attrs.evolve(self, amount=max(1, self.amount // peers))
-
-    def figures(self, wall: dt.datetime) -> tuple[float, float]:
-        """Return the amount and the next midnight, in seconds of the epoch."""
-        return self.amount, wall.timestamp() + self._seconds_left(wall)
+    def figures(self, wall: dt.datetime) -> tuple[float, float, float]:
+        """Return the amount, the next midnight in seconds of the epoch, and the usual length."""
+        return self.amount, wall.timestamp() + self._seconds_left(wall), self.days * _DAY
 
     def _renew(self, state: State, now: float) -> None:
         if now >= state[2]:

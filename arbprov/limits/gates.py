@@ -21,6 +21,9 @@ class _Gate:
     lease: float
     probing_until: float = -math.inf
 
+    def counts(self, now: float) -> bool:
+        return self.closed_until + _REMEMBERED > now
+
 
 class Gates:
     """Closed buckets; times are in seconds and never go back."""
@@ -33,7 +36,7 @@ class Gates:
 
     def wait_time(self, bucket: Bucket, now: float) -> float:
         """Return the seconds until the gate lets a call through; 0 if it does now."""
-        gate = self._gates.get(bucket)
+        gate = self._known(bucket, now)
         if gate is None:
             return 0.0
         opens = max(gate.closed_until, gate.probing_until)
@@ -45,9 +48,17 @@ class Gates:
         gate.closed_until = max(gate.closed_until, now + seconds)
         gate.lease = lease
 
+    def closed(self, now: float) -> list[tuple[Bucket, float, float]]:
+        """Return the gates that are closed: each bucket, the seconds yet, and the lease."""
+        return [
+            (bucket, gate.closed_until - now, gate.lease)
+            for bucket, gate in self._gates.items()
+            if gate.closed_until > now
+        ]
+
     def enter(self, bucket: Bucket, now: float) -> bool:
         """Go through an open gate; return whether that is a probe, which the others wait for."""
-        gate = self._gates.get(bucket)
+        gate = self._known(bucket, now)
         if gate is None:
             return False
         gate.probing_until = now + gate.lease
@@ -61,4 +72,8 @@ class Gates:
 
     def forget(self, now: float) -> None:
         """Drop the gates that have been open for long."""
-        self._gates = {b: g for b, g in self._gates.items() if g.closed_until + _REMEMBERED > now}
+        self._gates = {bucket: gate for bucket, gate in self._gates.items() if gate.counts(now)}
+
+    def _known(self, bucket: Bucket, now: float) -> _Gate | None:
+        gate = self._gates.get(bucket)
+        return gate if gate is not None and gate.counts(now) else None

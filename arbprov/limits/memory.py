@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from arbprov._types import Clock
 from arbprov.limits.gates import Gates
-from arbprov.limits.meter import Meter, State
+from arbprov.limits.meter import Debt, Meter, State
 from arbprov.limits.store import Bucket, Charge, Receipt
+from arbprov.limits.window import RollingWindow
 
 __all__ = ["MemoryStore"]
 
 _FEWEST_TO_SWEEP = 1024
 # Looking at all keys of a limit each second would cost more than it frees.
 _SHORTEST_SWEEP = 10.0
+# Of a charge that stands for its bucket only.
+_ANY_METER = RollingWindow(1, 1.0)
 
 
 @attrs.define
@@ -91,12 +94,42 @@ class MemoryStore:
             for charge in charges:
                 self._look(charge, now, ahead.get(charge.bucket, 0))
 
-    def record(self, charges: Sequence[Charge]) -> None:
+    def record(self, charges: Sequence[Charge]) -> Receipt:
         """Charge all of `charges`, whether they fit or not: somebody else has admitted them."""
         with self._lock:
             now = self._now()
             for charge in charges:
                 self._add(charge, self._state(charge), now)
+            return Receipt(self, charges, now, False)
+
+    def expect(self, charge: Charge, levels: Iterable[Debt]) -> None:
+        """Have at least so much count in a bucket: for so many seconds, so much of the limit."""
+        with self._lock:
+            now, state = self._now(), self._state(charge)
+            for seconds, used in levels:
+                charge.meter.report(state, now, used, seconds)
+            self._keep(charge, state)
+
+    def debts(self) -> list[tuple[Charge, list[Debt]]]:
+        """Return all that counts yet, each bucket as a charge of nothing."""
+        with self._lock:
+            now = self._now()
+            return [
+                (Charge(group, key, table.meter, 0), debts)
+                for group, table in self._tables.items()
+                for key, state in table.states.items()
+                if (debts := table.meter.debts(state, now))
+            ]
+
+    def debts_of(self, charge: Charge) -> list[Debt]:
+        """Return what counts yet in one bucket."""
+        with self._lock:
+            return charge.meter.debts(self._state(charge), self._now())
+
+    def knows(self, charge: Charge) -> bool:
+        """Tell whether something was charged in a bucket, and is not forgotten."""
+        with self._lock:
+            return self._known(charge) is not None
 
     def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
         """Take back a charge; see `Store.refund`."""
@@ -119,6 +152,15 @@ class MemoryStore:
             now = self._now()
             for charge in charges:
                 self._gates.close(charge.bucket, now, seconds, lease)
+
+    def closed_gates(self) -> list[tuple[Charge, float, float]]:
+        """Return the buckets that are closed, for how many seconds yet, and the probe's lease."""
+        with self._lock:
+            now = self._now()
+            return [
+                (Charge(group, key, _ANY_METER, 0), seconds, lease)
+                for (group, key), seconds, lease in self._gates.closed(now)
+            ]
 
     def reopen_gate(self, charges: Sequence[Charge]) -> None:
         """Open the gates of some buckets; see `Store.reopen_gate`."""

@@ -69,12 +69,8 @@ class Meter(Protocol):
         """Return all that still counts, to be told to another store."""
         ...
 
-    def share(self, peers: int) -> Meter:
-        """Return the meter of one of `peers` that divide the limit among them."""
-        ...
-
-    def figures(self, wall: datetime) -> tuple[float, float]:
-        """Return the two numbers that make the algorithm this limit's, at a wall clock's time."""
+    def figures(self, wall: datetime) -> tuple[float, float, float]:
+        """Return the numbers that make the algorithm this limit's, at a wall clock's time."""
         ...
 
 

@@ -63,15 +63,19 @@ class Receipt:
         charges: The charges that were made; one of a shadow limit may have been refused.
         charged_at: The store's time.
         probing: Whether the call is the first one through a gate that was closed.
+        copies: The same charges in other stores, which keep a copy.
     """
 
     store: Store
     charges: Sequence[Charge]
     charged_at: float
     probing: bool
+    copies: Sequence[Receipt] = ()
 
     def refund(self) -> None:
         """Take back the charges."""
+        for receipt in self.copies:
+            receipt.refund()
         self.store.refund(self.charges, self.charged_at)
 
 

@@ -97,13 +97,9 @@ class RollingWindow:
         entries = zip(state[1::2], state[2::2], strict=True)
         return [(end - now, int(cost)) for end, cost in entries]
 
-    def share(self, peers: int) -> RollingWindow:
-        """Return a part of the amount, but at least 1."""
-        return RollingWindow(max(1, self.amount // peers), self.period)
-
-    def figures(self, wall: datetime) -> tuple[float, float]:
+    def figures(self, wall: datetime) -> tuple[float, float, float]:
         """Return the amount and the period."""
-        return self.amount, self.period
+        return self.amount, self.period, 0
 
     def _insert(self, state: State, end: float, cost: int) -> None:
         at = len(state)

