@@ -21,6 +21,7 @@ SETTINGS = {
     "submit_timeout": ("ARBPROV_SUBMIT_TIMEOUT", "2.5", 2.5, 30.0),
     "rate_limit_store": ("ARBPROV_RATE_LIMIT_STORE", "redis://x", "redis://x", ""),
 }
+SECRETS = {"auth_token", "rate_limit_store"}
 ROWS = [(name, *row) for name, row in SETTINGS.items()]
 NUMBERS = [(name, row[0]) for name, row in SETTINGS.items() if not isinstance(row[3], str)]
 TEXTS = [(name, row[0]) for name, row in SETTINGS.items() if isinstance(row[3], str)]
@@ -134,7 +135,7 @@ def test_the_argument_goes_before_the_file(secret_file):
     assert load_config({"auth_token": "direct"}, environ).auth_token == "direct"
 
 
-@pytest.mark.parametrize("name", [n for n in SETTINGS if n != "auth_token"])
+@pytest.mark.parametrize("name", [n for n in SETTINGS if n not in SECRETS])
 def test_what_is_no_secret_is_read_from_no_file(secret_file, name):
     variable, _, _, default = SETTINGS[name]
     config = load_config({}, {f"{variable}_FILE": str(secret_file)})
@@ -267,7 +268,7 @@ def test_the_repr_leaves_the_token_out():
 
 def test_the_repr_shows_the_rest():
     shown = repr(load_config({}, {}))
-    assert all(f"{name}=" in shown for name in SETTINGS if name != "auth_token")
+    assert {name for name in SETTINGS if f"{name}=" not in shown} == SECRETS
 
 
 # Changing settings for one run.
