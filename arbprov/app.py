@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import attrs
 
@@ -46,6 +47,7 @@ class ProviderApp(Scaffold):
         start_timeout: How long the hub may stay away at the start (``ARBPROV_START_TIMEOUT``, 30).
         poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
         submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
+        spool: A file that keeps tasks and results over a restart (``ARBPROV_SPOOL``).
         rate_limit: A limit that all actions share.
 
     Raises:
@@ -65,6 +67,7 @@ class ProviderApp(Scaffold):
         start_timeout: float | None = None,
         poll_timeout: float | None = None,
         submit_timeout: float | None = None,
+        spool: str | os.PathLike[str] | None = None,
         rate_limit: str | Rule | None = None,
     ) -> None:
         super().__init__()
@@ -80,6 +83,7 @@ class ProviderApp(Scaffold):
                 "start_timeout": start_timeout,
                 "poll_timeout": poll_timeout,
                 "submit_timeout": submit_timeout,
+                "spool": None if spool is None else os.fspath(spool),
             }
         )
         self._limits = shared_limits(rate_limit, "app", f"app {self.name!r}")

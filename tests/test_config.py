@@ -19,6 +19,7 @@ SETTINGS = {
     "start_timeout": ("ARBPROV_START_TIMEOUT", "2.5", 2.5, 30.0),
     "poll_timeout": ("ARBPROV_POLL_TIMEOUT", "2.5", 2.5, 60.0),
     "submit_timeout": ("ARBPROV_SUBMIT_TIMEOUT", "2.5", 2.5, 30.0),
+    "spool": ("ARBPROV_SPOOL", "/var/spool.db", "/var/spool.db", ""),
 }
 ROWS = [(name, *row) for name, row in SETTINGS.items()]
 NUMBERS = [(name, row[0]) for name, row in SETTINGS.items() if not isinstance(row[3], str)]

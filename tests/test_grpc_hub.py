@@ -13,6 +13,7 @@ from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.grpc_hub import GrpcHub
 from arbprov.hub import Pause, ResultRefused
+from arbprov.messages import encode_result
 from arbprov.task import Status, Task, TaskResult
 
 
@@ -81,12 +82,15 @@ def asked(url):
     return ask
 
 
-RESULT = TaskResult(
-    Task("t1", "forecast", b'{"city": "\xc3\x98"}', b'{"key":1}'),
-    Status.WARNING,
-    "so so",
-    {},
-    body='{"status":"warning"}',
+RESULT = encode_result(
+    TaskResult(
+        Task("t1", "forecast", b'{"city": "\xc3\x98"}', b'{"key":1}'),
+        Status.WARNING,
+        "so so",
+        {},
+        body='{"status":"warning"}',
+    ),
+    provider="weather",
 )
 
 
@@ -193,5 +197,6 @@ def test_the_answer_to_a_result_is_never_run_as_a_task(asked, server):
 
 def test_a_payload_that_is_no_text_goes_back_as_far_as_it_is(asked, server):
     task = Task("t1", "forecast", b'{"a": "\xff"}')
-    asked("submit", TaskResult(task, Status.ERROR, "bad", {}, body="{}"))
+    result = TaskResult(task, Status.ERROR, "bad", {}, body="{}")
+    asked("submit", encode_result(result, "weather"))
     assert server.requests[0].payload == '{"a": "\ufffd"}'
