@@ -1,7 +1,7 @@
 """The file of a spool: an SQLite database that one process writes and only its user may read.
 
-A task is a row. It has the task's texts while it runs, then its result, and at last the number
-under which the hub has taken that; so there is no state that could contradict the rest.
+A task is a row. It has the task's texts while it runs, then its result, and at last how many
+results the hub had taken before that one, and their bytes; so no state can contradict the rest.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ WHERE id = :id
 _TAKEN = "UPDATE task SET taken = :taken, total = :total, at = :at WHERE id = :id"
 _NO_DEAD_LETTER = "DELETE FROM dead_letter WHERE id = :id AND message = :message"
 _DEAD_LETTER = "INSERT OR REPLACE INTO dead_letter VALUES (:id, :message, :reason, :at)"
-_NEWEST = "SELECT taken, total FROM task WHERE taken IS NOT NULL ORDER BY taken DESC LIMIT 1"
+_NEXT = """
+SELECT taken + 1, total + length(message) FROM task
+WHERE taken IS NOT NULL ORDER BY taken DESC LIMIT 1
+"""
 _OLDEST = "SELECT taken, total FROM task WHERE taken IS NOT NULL ORDER BY taken LIMIT 1"
 _INTERRUPTED = """
 SELECT id, action, payload, account FROM task WHERE taken IS NULL AND message IS NULL
@@ -128,12 +131,13 @@ class SpoolFile:
             self._owner = _owned(path)
             try:
                 self._database = _opened(path)
-                newest = self._database.execute(_NEWEST).fetchone()
+                following = self._database.execute(_NEXT).fetchone()
             except BaseException:
                 self._owner.close()
                 raise
-        self._taken: int = newest[0] if newest else 0
-        self._total: int = newest[1] if newest else 0
+        # How many results the hub has taken, and how large they were together.
+        self._taken: int = following[0] if following else 0
+        self._total: int = following[1] if following else 0
 
     def close(self) -> None:
         """Close the file, and let another process have it."""
@@ -151,7 +155,6 @@ class SpoolFile:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             returned = [change() for change in changes]
-            self._evict()
             self._database.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -186,15 +189,16 @@ class SpoolFile:
         self._database.execute("DELETE FROM task WHERE id = ?", [id])
 
     def _close_task(self, id: str, message: bytes) -> None:
-        self._taken += 1
-        self._total += len(message)
         row = {"id": id, "taken": self._taken, "total": self._total, "at": time.time()}
         self._database.execute(_TAKEN, row)
+        self._taken += 1
+        self._total += len(message)
+        self._evict()
 
     def _evict(self) -> None:
         while (oldest := self._database.execute(_OLDEST).fetchone()) is not None:
             taken, total = oldest
-            if taken > self._taken - self._most and total > self._total - self._most_bytes:
+            if taken >= self._taken - self._most and total >= self._total - self._most_bytes:
                 return
             self._database.execute("DELETE FROM task WHERE taken = ?", [taken])
 
