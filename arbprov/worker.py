@@ -146,6 +146,7 @@ class Worker:
             slot.cancel()
         pending = await _wait(pending, ends - self._loop.time())
         await self._outbox.empty(ends - self._loop.time())
+        await _wait(set(self._background), ends - self._loop.time())
         for slot in pending:
             slot.cancel()
         await _wait(pending, _CLOSING)

@@ -12,7 +12,7 @@ import pytest
 from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.grpc_hub import GrpcHub
-from arbprov.hub import Pause, ResultRefused
+from arbprov.hub import Pause, ResultRefused, ResultTooLarge
 from arbprov.messages import encode_result
 from arbprov.task import Status, Task, TaskResult
 
@@ -23,6 +23,7 @@ class Server(grpc.GenericRpcHandler):
     def __init__(self):
         self.answer = hub_pb2.Task()
         self.code = None
+        self.details = "because of the test"
         self.requests = []
         self.release = threading.Event()
         self.release.set()
@@ -40,7 +41,7 @@ class Server(grpc.GenericRpcHandler):
         self.requests.append(request)
         self.release.wait(20)
         if self.code is not None:
-            context.abort(self.code, "because of the test")
+            context.abort(self.code, self.details or "")
         return self.answer
 
 
@@ -172,6 +173,51 @@ def test_a_result_can_be_refused_for_good(asked, server, code):
     server.code = grpc.StatusCode[code]
     with pytest.raises(ResultRefused, match=f"{code}, because of the test"):
         asked("submit", RESULT)
+
+
+def large(size):
+    result = TaskResult(Task("t1", "forecast"), Status.SUCCESS, "fine", {}, body="x" * size)
+    return encode_result(result, "weather")
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "details"),
+    [
+        ("RESOURCE_EXHAUSTED", 10, "Received message larger than max (10 vs. 4)"),
+        ("RESOURCE_EXHAUSTED", 10, "gRPC message exceeds maximum size 4: 10"),
+        ("RESOURCE_EXHAUSTED", 10, "Received message exceeds the maximum configured message size."),
+        ("INVALID_ARGUMENT", 10, "the result is too large"),
+        ("UNKNOWN", 10, "Received message larger than max (10 vs. 4)"),
+        ("INVALID_ARGUMENT", 70_000, "because of the test"),
+        ("RESOURCE_EXHAUSTED", 1_100_000, "because of the test"),
+    ],
+)
+def test_a_result_can_be_too_large(asked, server, code, size, details):
+    server.code, server.details = grpc.StatusCode[code], details
+    with pytest.raises(ResultTooLarge):
+        asked("submit", large(size))
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "details"),
+    [
+        ("RESOURCE_EXHAUSTED", 1_000_000, "slow down"),
+        ("UNAVAILABLE", 3_000_000, "too large a load"),
+        ("INTERNAL", 3_000_000, None),
+    ],
+)
+def test_a_hub_in_trouble_has_not_refused_a_result(asked, server, code, size, details):
+    server.code, server.details = grpc.StatusCode[code], details
+    with pytest.raises(HubConnectionError):
+        asked("submit", large(size))
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "FAILED_PRECONDITION"])
+def test_a_small_result_is_refused_for_what_it_is(asked, server, code):
+    server.code = grpc.StatusCode[code]
+    with pytest.raises(ResultRefused) as caught:
+        asked("submit", RESULT)
+    assert not isinstance(caught.value, ResultTooLarge)
 
 
 def test_a_result_is_sent_with_all_its_fields(asked, server):
