@@ -145,10 +145,9 @@ class Outbox:
 
     def hurry(self) -> None:
         """Try each result at once, and in short pauses again: there is not much time."""
-        if not self._hurried.done():
-            self._hurried.set_result(None)
-        if self._sends_earlier is not None:
-            self._sends_earlier.cancel()
+        self._hurried.set_result(None)
+        assert self._sends_earlier is not None  # `recover` has come before
+        self._sends_earlier.cancel()
 
     async def empty(self, timeout: float) -> None:
         """Wait until the hub has all results, but no longer than `timeout` seconds."""

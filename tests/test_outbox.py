@@ -198,6 +198,13 @@ def test_the_outbox_has_room_for_256_results_or_64_mebibytes():
     assert alone(main) == (256, 64 * 1024 * 1024)
 
 
+def test_a_task_that_is_there_is_not_begun_again():
+    async def main(one):
+        return [await one.outbox.begin(Task("a", "work")) for _ in range(2)]
+
+    assert alone(main) == [True, False]
+
+
 # Each result is sent until the hub has it.
 
 

@@ -108,11 +108,11 @@ def test_a_task_that_was_received_ends_as_its_result_or_as_interrupted(folder, s
         process.terminate()
         assert process.wait(30) == 0
         submissions = hub.submissions
+        answers = {n: ticket.result(0) for n, ticket in tickets.items() if ticket.done}
 
     begun = collections.Counter(started(folder))
     assert set(begun.values()) == {1}, "a task was run twice"
-    assert [n for n in tickets if begun[n] and not tickets[n].done] == []
-    answers = {n: ticket.result(0) for n, ticket in tickets.items() if ticket.done}
+    assert [n for n in tickets if begun[n] and n not in answers] == []
     interrupted = [n for n, answer in answers.items() if answer.status == "error"]
     assert {answers[n].message for n in interrupted} == {"interrupted, outcome unknown"}
     assert all(answers[n].data == {"n": n} for n in answers if n not in interrupted)
