@@ -156,7 +156,8 @@ class Spool:
             return
         for change, value in zip(batch, returned, strict=True):
             change.returned = value
-        self._unwritten = [change for change in self._unwritten if change not in batch]
+        written = set(batch)
+        self._unwritten = [change for change in self._unwritten if change not in written]
         self._settle(batch, True)
         self._worked()
 

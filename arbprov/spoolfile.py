@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from arbprov.errors import ConfigurationError
 from arbprov.journal import Stored
 from arbprov.task import Task
 
-__all__ = ["Entry", "SpoolFile", "read_spool"]
+__all__ = ["Entry", "SpoolFile", "drop_letters", "read_spool"]
 
 _MEBIBYTE = 1024 * 1024
 # "arbp": no other program's database is taken for a spool.
@@ -227,11 +227,30 @@ def read_spool(path: Path) -> list[Entry]:
     Raises:
         ConfigurationError: There is no spool, or it can't be read.
     """
+    with _visited(path, "ro") as database:
+        return [Entry(*row) for row in database.execute(_ENTRIES)]
+
+
+def drop_letters(path: Path, ids: Iterable[str]) -> int:
+    """Remove dead letters from a spool, whose owner may be running; return how many there were.
+
+    Raises:
+        ConfigurationError: There is no spool, or it can't be written.
+    """
+    with _visited(path, "rw") as database:
+        drops = [database.execute("DELETE FROM dead_letter WHERE id = ?", [one]) for one in ids]
+        return sum(drop.rowcount for drop in drops)
+
+
+@contextlib.contextmanager
+def _visited(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise ConfigurationError(f"there is no spool at {path}")
-    with _explained(path), contextlib.closing(_connected(f"{path.as_uri()}?mode=ro")) as database:
-        _check(database, path)
-        return [Entry(*row) for row in database.execute(_ENTRIES)]
+    with _explained(path):
+        uri = f"{path.as_uri()}?mode={mode}"
+        with contextlib.closing(_connected(uri)) as database:
+            _check(database, path)
+            yield database
 
 
 # Opening.

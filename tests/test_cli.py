@@ -670,6 +670,12 @@ def test_outbox_shows_nothing_of_an_account(arbprov, spool):
         assert "hunter22" not in arbprov("outbox", str(spool), *options).output
 
 
+def test_outbox_drops_dead_results_and_nothing_else(arbprov, spool):
+    dropped = arbprov("outbox", str(spool), *(f"--drop=task-{n}" for n in "123"))
+    assert dropped.stderr == "1 dropped\n"
+    assert arbprov("outbox", str(spool)).stderr == "1 started, 1 pending, 0 dead\n"
+
+
 def test_outbox_of_an_empty_spool_prints_no_table(arbprov, folder):
     asyncio.run(Spool(folder / "spool").close())
     result = arbprov("outbox", "spool")

@@ -31,17 +31,24 @@ _COLUMNS = ("state", "id", "action", "bytes", "at", "reason")
     metavar="[PATH]",
 )
 @click.option("--json", "machine", is_flag=True, help="Print JSON, with the refused results.")
-def outbox(path: Path | None, machine: bool) -> None:
+@click.option(
+    "--drop", "ids", multiple=True, metavar="ID", help="Remove a dead result; may be repeated."
+)
+def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
     """List what the spool at PATH, or at ARBPROV_SPOOL, holds; its provider may be running.
 
     A task is "started" while it runs, "pending" while its result waits for the hub, and "dead" if
     the hub refuses its result for good.
     """
-    from arbprov.spoolfile import read_spool
+    from arbprov.spoolfile import drop_letters, read_spool
 
     if path is None:
         raise click.UsageError("which spool? Give its PATH, or set ARBPROV_SPOOL")
-    found = [_described(entry) for entry in read_spool(path.expanduser().absolute())]
+    path = path.expanduser().absolute()
+    if ids:
+        click.echo(f"{drop_letters(path, ids)} dropped", err=True)
+        return
+    found = [_described(entry) for entry in read_spool(path)]
     if machine:
         click.echo(as_json(found))
         return
