@@ -56,8 +56,10 @@ class OutboxEvents:
 
 @attrs.define(eq=False)
 class _Parcel:
-    """A task from when it came until the hub has its result; the message is empty until then."""
+    """A task from when it came until the hub has its result."""
 
+    # While it is at work; then the result's message.
+    task: Task | None = None
     message: bytes = b""
     # The hub has handed the task out once more, so it wants a result from now on.
     wanted: bool = False
@@ -119,7 +121,7 @@ class Outbox:
         """Return whether `task` is to be run; if it was, its result is sent again."""
         if self.has(task.id):
             return False
-        self._parcels[task.id] = _Parcel()
+        self._parcels[task.id] = _Parcel(task)
         known = await self._journal.begin(task)
         if known is None:
             return True
@@ -130,6 +132,7 @@ class Outbox:
     async def put(self, result: TaskResult) -> None:
         """Take a task's result; from when this returns, it is on its way."""
         message = encode_result(result, self._provider)
+        self._parcels[result.id].task = None
         await self._journal.finish(result.id, message)
         self._send(result.id, message)
 
@@ -138,7 +141,9 @@ class Outbox:
     async def recover(self) -> None:
         """Finish what an earlier run has begun, and have its results sent."""
         tasks = await self._journal.interrupted()
-        await asyncio.gather(*(self._interrupted(task) for task in tasks))
+        results = [self._fail(task, _INTERRUPTED) for task in tasks]
+        messages = [(one.id, encode_result(one, self._provider)) for one in results]
+        await asyncio.gather(*(self._journal.finish(*message) for message in messages))
         if tasks:
             logger.warning("an earlier run was interrupted in %d tasks", len(tasks))
         self._sends_earlier = self._events.spawn(self._send_earlier())
@@ -148,6 +153,11 @@ class Outbox:
         self._hurried.set_result(None)
         assert self._sends_earlier is not None  # `recover` has come before
         self._sends_earlier.cancel()
+
+    async def interrupt(self) -> None:
+        """Have the hub told of the tasks that are still at work: nobody will learn their end."""
+        tasks = [parcel.task for parcel in self._parcels.values() if parcel.task is not None]
+        await asyncio.gather(*(self.put(self._fail(task, _INTERRUPTED)) for task in tasks))
 
     async def empty(self, timeout: float) -> None:
         """Wait until the hub has all results, but no longer than `timeout` seconds."""
@@ -171,10 +181,6 @@ class Outbox:
     def lost(self) -> list[str]:
         """Of the undelivered, those that will not be sent at the next start either."""
         return [name for name in self.undelivered if not self._journal.survives(name)]
-
-    async def _interrupted(self, task: Task) -> None:
-        error = TaskInterruptedError("interrupted, outcome unknown")
-        await self._journal.finish(task.id, encode_result(self._fail(task, error), self._provider))
 
     async def _send_earlier(self) -> None:
         number = 0
@@ -267,6 +273,7 @@ class Outbox:
             self._events.room(has_room)
 
 
+_INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
 _TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
 
 

@@ -142,24 +142,23 @@ class Spool:
 
     async def _write_all(self) -> None:
         while self._unwritten:
-            await self._write_once()
-            if not self.ready:
-                await asyncio.sleep(self._pause.next())
+            await asyncio.sleep(0.0 if await self._write_once() else self._pause.next())
 
-    async def _write_once(self) -> None:
+    async def _write_once(self) -> bool:
         # What is added while this is written is the next transaction.
         batch = list(self._unwritten)
         try:
             returned = await self._call(lambda: self._file.commit([one.make for one in batch]))
         except Exception as error:
             self._failed(error)
-            return
+            return False
         for change, value in zip(batch, returned, strict=True):
             change.returned = value
         written = set(batch)
         self._unwritten = [change for change in self._unwritten if change not in written]
         self._settle(batch, True)
         self._worked()
+        return True
 
     def _settle(self, changes: Sequence[_Change], written: bool) -> None:
         for change in changes:

@@ -145,11 +145,12 @@ class Worker:
         for slot in pending & self._polling:
             slot.cancel()
         pending = await _wait(pending, ends - self._loop.time())
-        await self._outbox.empty(ends - self._loop.time())
-        await _wait(set(self._background), ends - self._loop.time())
         for slot in pending:
             slot.cancel()
         await _wait(pending, _CLOSING)
+        await self._outbox.interrupt()
+        await self._outbox.empty(ends + _CLOSING - self._loop.time())
+        await _wait(set(self._background), ends + _CLOSING - self._loop.time())
         await self._outbox.close()
         self._report(pending)
 

@@ -412,6 +412,25 @@ def test_results_that_could_not_be_spooled_are_a_failure(app, path):
         one.until(10)
 
 
+def test_a_task_that_a_stop_has_no_time_for_ends_as_interrupted(app, journal):
+    one = running(app, journal, polls=numbered(1, seconds=50))
+    with pytest.raises(ProviderError, match="with 1 tasks unfinished"):
+        one.until(1, drain_timeout=5.0)
+    assert [(r.id, r.status, r.message) for _, r in one.results] == [
+        ("t1", Status.ERROR, "interrupted, outcome unknown")
+    ]
+    assert one.ended_at <= 6
+
+
+def test_a_task_that_a_stop_has_cut_off_is_told_as_such_at_the_next_start(app, path):
+    one = spooled(app, path, polls=numbered(1, seconds=50), submits=[away()] * 50)
+    with pytest.raises(ProviderError, match="unfinished; results that the hub never took: \\[\\]"):
+        one.until(1, drain_timeout=5.0)
+    after = spooled(app, path, polls=[Held(1, *numbered(1))]).until(10)
+    assert set(after.hub.messages) == set(one.hub.messages)
+    assert after.results[0][1].message == "interrupted, outcome unknown"
+
+
 def test_the_spool_is_closed_though_a_startup_hook_fails(app, path):
     @app.on_startup
     def fail():
