@@ -34,7 +34,7 @@ def using(path, main, **options):
     async def run():
         spool = Spool(path, **options)
         try:
-            return await main(spool)
+            return await asyncio.wait_for(main(spool), 20)
         finally:
             await spool.close()
 
@@ -158,6 +158,14 @@ def test_what_several_tasks_write_at_a_time_is_one_transaction(path, monkeypatch
     assert len(batches) <= 2
 
 
+def test_what_is_written_is_on_the_disk_itself(path):
+    async def main(spool):
+        return spool._file._database.execute("PRAGMA synchronous").fetchone()
+
+    full = 2
+    assert using(path, main) == (full,)
+
+
 # Dead letters.
 
 
@@ -236,6 +244,15 @@ def test_only_its_user_may_read_it(path, open_umask):
 
     names = ("spool", "spool-owner", "spool-shm", "spool-wal")
     assert using(path, main) == dict.fromkeys(names, 0o600)
+
+
+def test_its_files_were_never_open_to_others(path, open_umask, monkeypatch):
+    monkeypatch.setattr("arbprov.spoolfile._tighten", lambda path: None)
+
+    async def main(spool):
+        return modes(path)
+
+    assert set(using(path, main).values()) == {0o600}
 
 
 def test_files_that_others_may_read_are_closed_to_them(path, open_umask):
