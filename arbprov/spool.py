@@ -70,7 +70,7 @@ class Spool:
         self._pause = Backoff(*_PAUSES)
         # What the hub has taken while it could not be written.
         self._recent = Recent()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     async def begin(self, task: Task) -> bytes | None:
         """Note that a task has come; see `Journal.begin`."""
@@ -117,32 +117,39 @@ class Spool:
 
     async def close(self) -> None:
         """Try once more to write what is not written, and close the file."""
-        if self._closed:
+        if self._closing.is_set():
             return
-        self._closed = True
+        self._closing.set()
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
-        if self._unwritten:
-            await self._write_once()
+            await self._writer
         await self._call(self._file.close)
         self._executor.shutdown(wait=False)
 
     async def _write(self, change: _Change) -> bool:
         """Write a change; return whether that could be done. If not, it is tried again."""
-        if self.ready and not self._closed:
+        if self.ready and not self._closing.is_set():
             change.written = asyncio.get_running_loop().create_future()
         self._add(change)
         return change.written is not None and await change.written
 
     def _add(self, change: _Change) -> None:
         self._unwritten.append(change)
-        if not self._closed and (self._writer is None or self._writer.done()):
+        if self._closing.is_set():
+            return
+        if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
     async def _write_all(self) -> None:
-        while self._unwritten:
-            await asyncio.sleep(0.0 if await self._write_once() else self._pause.next())
+        while self._unwritten and (await self._write_once() or await self._waited()):
+            pass
+
+    async def _waited(self) -> bool:
+        """Wait until it is time for the next try; return False if there is none."""
+        if self._closing.is_set():
+            return False
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._pause.next())
+        return True
 
     async def _write_once(self) -> bool:
         # What is added while this is written is the next transaction.

@@ -149,9 +149,11 @@ class Worker:
             slot.cancel()
         await _wait(pending, _CLOSING)
         await self._outbox.interrupt()
-        await self._outbox.empty(ends + _CLOSING - self._loop.time())
-        await _wait(set(self._background), ends + _CLOSING - self._loop.time())
+        # A hub that was given up takes nothing, and what is in a spool needs no more tries.
+        if self._outbox.lost or not isinstance(self._failure, HubError):
+            await self._outbox.empty(ends + _CLOSING - self._loop.time())
         await self._outbox.close()
+        await _wait(set(self._background), ends + _CLOSING - self._loop.time())
         self._report(pending)
 
     def _report(self, unfinished: set[asyncio.Task[None]]) -> None:

@@ -15,7 +15,7 @@ from support.loops import JumpingLoop, run_jumping
 from support.spools import Inline, crash_image, fill, relieve
 from test_worker import Running, away, tasks
 
-from arbprov import ProviderApp, ProviderError
+from arbprov import AuthenticationError, HubConnectionError, ProviderApp, ProviderError
 from arbprov.backoff import Backoff
 from arbprov.hub import ResultRefused, ResultTooLarge
 from arbprov.journal import MemoryJournal
@@ -439,6 +439,17 @@ def test_the_spool_is_closed_though_a_startup_hook_fails(app, path):
     with pytest.raises(LookupError):
         spooled(app, path).until(1)
     inline(path)._file.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "ends_at"), [(AuthenticationError("no"), 0), (HubConnectionError("away"), 30)]
+)
+def test_a_hub_that_is_given_up_gets_no_more_tries_of_what_is_spooled(app, path, error, ends_at):
+    spooled(app, path, polls=numbered(1), submits=[away()] * 500).until(10)
+    one = spooled(app, path, afterwards=error, submits=[error] * 500)
+    with pytest.raises(type(error)):
+        one.until(100)
+    assert one.ended_at == pytest.approx(ends_at)
 
 
 # The next start.
