@@ -14,6 +14,7 @@ from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.hub import Pause, ResultRefused, ResultTooLarge
 from arbprov.messages import with_token
+from arbprov.redaction import redact
 from arbprov.task import Task
 
 __all__ = ["GrpcHub"]
@@ -96,10 +97,12 @@ class GrpcHub:
         try:
             await self._submit_result(request, timeout=self._submit_timeout)
         except grpc.aio.AioRpcError as error:
+            # It may be kept with the result, so it must not hold what the hub repeats of the token.
+            reason = redact(_describe(error), [self._auth_token])
             if _is_too_large(error, len(message)):
-                raise ResultTooLarge(_describe(error)) from None
+                raise ResultTooLarge(reason) from None
             if error.code() in _REFUSED_FOR_GOOD:
-                raise ResultRefused(_describe(error)) from None
+                raise ResultRefused(reason) from None
             raise self._hub_error(error) from None
 
     async def close(self) -> None:

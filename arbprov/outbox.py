@@ -10,10 +10,13 @@ from typing import Any
 import attrs
 
 from arbprov.backoff import Backoff
+from arbprov.codec import load_object
 from arbprov.errors import HubError, TaskError
 from arbprov.hub import Hub, ResultRefused, ResultTooLarge
 from arbprov.journal import Journal
 from arbprov.messages import decode_result, encode_result
+from arbprov.problems import Misfit
+from arbprov.redaction import redact, secrets_of
 from arbprov.task import Task, TaskResult
 
 __all__ = ["Outbox", "OutboxEvents"]
@@ -236,9 +239,11 @@ class Outbox:
             backoff.reset()
 
     async def _refused(self, id: str, parcel: _Parcel, error: ResultRefused) -> None:
-        logger.error("the hub refuses the result of task %r for good: %s", id, error)
         result = decode_result(parcel.message)
-        self._journal.refused(id, parcel.message, str(error))
+        # The hub may repeat what it was sent.
+        reason = redact(str(error), _secrets(result.task))
+        logger.error("the hub refuses the result of task %r for good: %s", id, reason)
+        self._journal.refused(id, parcel.message, reason)
         self._events.refused(result, error)
         if isinstance(error, ResultTooLarge):
             small = encode_result(self._fail(_light(result.task), _TOO_LARGE), self._provider)
@@ -275,6 +280,13 @@ class Outbox:
 
 _INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
 _TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
+
+
+def _secrets(task: Task) -> list[str]:
+    try:
+        return list(secrets_of(load_object(task.account)))
+    except Misfit:
+        return []
 
 
 def _light(task: Task) -> Task:

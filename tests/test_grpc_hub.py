@@ -220,6 +220,12 @@ def test_a_small_result_is_refused_for_what_it_is(asked, server, code):
     assert not isinstance(caught.value, ResultTooLarge)
 
 
+def test_a_refusal_that_repeats_the_token_does_not_show_it(asked, server):
+    server.code, server.details = grpc.StatusCode.PERMISSION_DENIED, "not for secret"
+    with pytest.raises(ResultRefused, match=r"PERMISSION_DENIED, not for \[redacted\]"):
+        asked("submit", RESULT)
+
+
 def test_a_result_is_sent_with_all_its_fields(asked, server):
     asked("submit", RESULT)
     assert server.requests == [

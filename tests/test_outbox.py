@@ -575,6 +575,17 @@ def test_polling_stops_while_the_disk_is_full_and_goes_on_after(app, path):
 # Nothing that is secret.
 
 
+@pytest.mark.parametrize(
+    ("account", "reason"),
+    [(b'{"key": "hunter22"}', "no, [redacted]"), (b"no JSON", "no, hunter22")],
+)
+def test_a_refusal_that_repeats_the_account_does_not_show_it(app, path, caplog, account, reason):
+    task = Task("t1", "work", b"{}", account)
+    spooled(app, path, polls=[task], submits=[ResultRefused("no, hunter22")]).until(60)
+    assert read_spool(path)[0].reason == reason
+    assert f"the result of task 't1' for good: {reason}" in caplog.text
+
+
 def test_a_log_tells_nothing_of_a_result(app, path, caplog):
     caplog.set_level(logging.DEBUG)
     task = Task("t1", "work", b'{"n": 31337}', b'{"key": "hunter22"}')

@@ -17,7 +17,7 @@ from support.spools import crash_image, fill, relieve
 from arbprov import ConfigurationError, ProviderError
 from arbprov.journal import Stored
 from arbprov.spool import Spool
-from arbprov.spoolfile import SpoolFile, read_spool
+from arbprov.spoolfile import SpoolFile, drop_letters, read_spool
 from arbprov.task import Task
 
 TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
@@ -215,6 +215,18 @@ def test_a_spool_can_be_read_while_it_is_used(path):
         return [(entry.state, entry.id, entry.action, entry.size) for entry in read_spool(path)]
 
     assert using(path, main) == [("started", "t", "work", None), ("pending", "u", "work", 6)]
+
+
+def test_a_dead_letter_can_be_dropped_while_the_spool_is_used(path):
+    async def main(spool):
+        await refuse(spool)
+        await spool.finish("t", b"small")
+        dropped = drop_letters(path, ["t", "u"])
+        await spool.begin(Task("v", "work"))
+        return dropped
+
+    assert using(path, main) == 1
+    assert [state for state, *_ in listed(path)] == ["pending", "started"]
 
 
 def test_reading_a_spool_that_is_not_there_makes_none(path):
