@@ -61,7 +61,7 @@ class OutboxEvents:
 class _Parcel:
     """A task from when it came until the hub has its result."""
 
-    # While it is at work; then the result's message.
+    # While it is at work, the task; then the result's message.
     task: Task | None = None
     message: bytes = b""
     # The hub has handed the task out once more, so it wants a result from now on.
@@ -124,9 +124,10 @@ class Outbox:
         """Return whether `task` is to be run; if it was, its result is sent again."""
         if self.has(task.id):
             return False
-        self._parcels[task.id] = _Parcel(task)
+        parcel = self._parcels[task.id] = _Parcel()
         known = await self._journal.begin(task)
         if known is None:
+            parcel.task = task
             return True
         logger.info("task %r has been run before; its result is sent again", task.id)
         self._send(task.id, known)

@@ -398,10 +398,10 @@ def test_dev_runs_the_tasks_of_a_file(start, folder):
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
-    assert sorted(line.split()[:3] for line in output.splitlines()) == [
-        ["task-1", "so_so", "warning"],
-        ["task-2", "nope", "error"],
-        ["task-3", "square", "error"],
+    assert sorted(line[6:].split()[:3] for line in output.splitlines()) == [
+        ["-1", "so_so", "warning"],
+        ["-2", "nope", "error"],
+        ["-3", "square", "error"],
     ]
 
 

@@ -160,10 +160,11 @@ class Alone:
 def alone(main, **script):
     """Run a coroutine function with an outbox of its own."""
     bounds = {key: script.pop(key) for key in ("most", "most_bytes") if key in script}
+    journal = script.pop("journal", None)
     hub = Running(**script).hub
 
     async def run():
-        return await main(Alone(hub, **bounds))
+        return await main(Alone(hub, journal, **bounds))
 
     return run_jumping(run(), JumpingLoop())
 
@@ -420,6 +421,21 @@ def test_a_task_that_a_stop_has_no_time_for_ends_as_interrupted(app, journal):
         ("t1", Status.ERROR, "interrupted, outcome unknown")
     ]
     assert one.ended_at <= 6
+
+
+def test_a_task_that_is_not_begun_yet_is_not_interrupted():
+    class Slow(MemoryJournal):
+        async def begin(self, task):
+            await asyncio.sleep(60)
+
+    async def main(one):
+        beginning = asyncio.ensure_future(one.outbox.begin(Task("a", "work")))
+        await asyncio.sleep(1)
+        beginning.cancel()
+        await one.outbox.interrupt()
+        return one.outbox.undelivered
+
+    assert alone(main, journal=Slow()) == []
 
 
 def test_a_task_that_a_stop_has_cut_off_is_told_as_such_at_the_next_start(app, path):
