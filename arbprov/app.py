@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import attrs
@@ -55,6 +56,7 @@ class ProviderApp(Scaffold):
         start_timeout: How long the hub may stay away at the start (``ARBPROV_START_TIMEOUT``, 30).
         poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
         submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
+        spool: A file that keeps tasks and results over a restart (``ARBPROV_SPOOL``).
         rate_limit: A limit that all actions share.
         rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
         rate_limit_store: Where what was used of the limits is kept, to share it with other
@@ -77,6 +79,7 @@ class ProviderApp(Scaffold):
         start_timeout: float | None = None,
         poll_timeout: float | None = None,
         submit_timeout: float | None = None,
+        spool: str | os.PathLike[str] | None = None,
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
         rate_limit_store: Any = None,
@@ -95,6 +98,7 @@ class ProviderApp(Scaffold):
                 "start_timeout": start_timeout,
                 "poll_timeout": poll_timeout,
                 "submit_timeout": submit_timeout,
+                "spool": None if spool is None else os.fspath(spool),
                 "rate_limit_store": rate_limit_store if is_url else None,
             }
         )

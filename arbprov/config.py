@@ -66,6 +66,9 @@ class Config:
     submit_timeout: float = _setting(
         "ARBPROV_SUBMIT_TIMEOUT", 30.0, "how long one try to send a result may take", _positive
     )
+    spool: str = _setting(
+        "ARBPROV_SPOOL", "", "a file that keeps tasks and results over a restart", None
+    )
     rate_limit_store: str = _setting(
         "ARBPROV_RATE_LIMIT_STORE", "", "where limits are kept, as redis://...", None, repr=False
     )

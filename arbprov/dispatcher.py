@@ -131,6 +131,10 @@ class Dispatcher:
             return call
         return self.finish(call, error)
 
+    def fail(self, task: Task, error: BaseException) -> TaskResult:
+        """Return the result of a task that ends with `error` outside any call."""
+        return self.finish(self._open(task), error)
+
     def expire(self, call: Call) -> Call | TaskResult:
         """End a call whose time is up; what still runs of it sees ``ctx.cancelled``."""
         call.ctx.cancelled = True

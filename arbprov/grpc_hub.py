@@ -1,9 +1,10 @@
-"""A hub over gRPC: protobuf and status codes begin and end here."""
+"""A hub over gRPC: tasks come out of protobuf here, and status codes become errors."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import grpc
@@ -11,8 +12,10 @@ import grpc.aio
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
-from arbprov.hub import Pause, ResultRefused
-from arbprov.task import Task, TaskResult
+from arbprov.hub import Pause, ResultRefused, ResultTooLarge
+from arbprov.messages import with_token
+from arbprov.redaction import redact
+from arbprov.task import Task
 
 __all__ = ["GrpcHub"]
 
@@ -29,6 +32,15 @@ _REFUSED_FOR_GOOD = (
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.FAILED_PRECONDITION,
 )
+# What gRPC's servers say of a message over their limit, each language in its way, and what a hub of
+# its own may say.
+_TOO_LARGE = re.compile(r"exceeds (the )?max|too (large|big)", re.IGNORECASE)
+# From these sizes on, a refusal without such words is most likely for the size. A hub in trouble
+# says RESOURCE_EXHAUSTED too, and no result may be given up for that: it has to be large indeed.
+_LARGE = {
+    grpc.StatusCode.INVALID_ARGUMENT: 64 * 1024,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _MEBIBYTE,
+}
 
 
 class GrpcHub:
@@ -62,10 +74,7 @@ class GrpcHub:
         self._get_task = self._channel.unary_unary(
             "/Hub/GetTask", response_deserializer=hub_pb2.Task.FromString
         )
-        self._submit_result = self._channel.unary_unary(
-            "/Hub/SubmitTaskResult",
-            request_serializer=hub_pb2.TaskResult.SerializeToString,
-        )
+        self._submit_result = self._channel.unary_unary("/Hub/SubmitTaskResult")
         # The same for every poll.
         request = hub_pb2.ProviderRequest(provider=provider, auth_token=auth_token)
         self._poll = request.SerializeToString()
@@ -82,32 +91,23 @@ class GrpcHub:
             return Task(task.id, task.action, task.payload, task.account)
         return _pause(task.payload) if task.action == "rate_limited" else None
 
-    async def submit(self, result: TaskResult) -> None:
+    async def submit(self, message: bytes) -> None:
         """Send a result; see `Hub.submit`."""
+        request = with_token(message, self._auth_token)
         try:
-            await self._submit_result(self._message(result), timeout=self._submit_timeout)
+            await self._submit_result(request, timeout=self._submit_timeout)
         except grpc.aio.AioRpcError as error:
+            # It may be kept with the result, so it must not hold what the hub repeats of the token.
+            reason = redact(_describe(error), [self._auth_token])
+            if _is_too_large(error, len(message)):
+                raise ResultTooLarge(reason) from None
             if error.code() in _REFUSED_FOR_GOOD:
-                raise ResultRefused(_describe(error)) from None
+                raise ResultRefused(reason) from None
             raise self._hub_error(error) from None
 
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
-
-    def _message(self, result: TaskResult) -> hub_pb2.TaskResult:
-        task = result.task
-        return hub_pb2.TaskResult(
-            id=task.id,
-            provider=self._provider,
-            auth_token=self._auth_token,
-            status=result.status.value,
-            action=task.action,
-            # Back as they came, as far as the field's type, a text, allows.
-            payload=task.payload.decode(errors="replace"),
-            result=result.body,
-            account=task.account.decode(errors="replace"),
-        )
 
     def _hub_error(self, error: grpc.aio.AioRpcError) -> Exception:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
@@ -120,6 +120,14 @@ class GrpcHub:
 
 def _describe(error: grpc.aio.AioRpcError) -> str:
     return f"{error.code().name}, {error.details()}"
+
+
+def _is_too_large(error: grpc.aio.AioRpcError, size: int) -> bool:
+    details = error.details() or ""
+    if "larger than max" in details:
+        return True
+    large = _LARGE.get(error.code(), math.inf)
+    return size > large or (large < math.inf and bool(_TOO_LARGE.search(details)))
 
 
 def _pause(payload: bytes) -> Pause | None:

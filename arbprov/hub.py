@@ -7,9 +7,9 @@ from typing import Protocol
 import attrs
 
 from arbprov.errors import HubError
-from arbprov.task import Task, TaskResult
+from arbprov.task import Task
 
-__all__ = ["Hub", "Pause", "ResultRefused"]
+__all__ = ["Hub", "Pause", "ResultRefused", "ResultTooLarge"]
 
 
 @attrs.frozen
@@ -21,6 +21,10 @@ class Pause:
 
 class ResultRefused(HubError):
     """The hub will never take this result, however often it is sent."""
+
+
+class ResultTooLarge(ResultRefused):
+    """The hub will never take this result, for its size."""
 
 
 class Hub(Protocol):
@@ -35,13 +39,14 @@ class Hub(Protocol):
         """
         ...
 
-    async def submit(self, result: TaskResult) -> None:
-        """Send a result; when this returns, the hub has it.
+    async def submit(self, message: bytes) -> None:
+        """Send a result, as `encode_result` has written it; when this returns, the hub has it.
 
         Raises:
             HubConnectionError: The hub can't be reached or is in trouble; send it again.
             AuthenticationError: It refuses the token.
             ResultRefused: It refuses the result for good.
+            ResultTooLarge: Likewise, for its size.
         """
         ...
 

@@ -33,6 +33,7 @@ class PollGate:
         self._timer: asyncio.TimerHandle | None = None
         self._found_at = 0.0
         self.closed = False
+        self._blocked = False
 
     async def enter(self) -> bool:
         """Wait until one more poll may go out; return False when there will be none."""
@@ -66,13 +67,19 @@ class PollGate:
         self._allowed = 1
         self._pause(seconds)
 
+    def block(self, blocked: bool) -> None:
+        """Let nobody poll until this is called again with False."""
+        self._blocked = blocked
+        self._wake()
+
     def close(self) -> None:
         """Let nobody poll any more."""
         self.closed = True
         self._wake()
 
     def _is_open(self) -> bool:
-        return self._polling < self._allowed and self._timer is None
+        free = self._polling < self._allowed
+        return free and self._timer is None and not self._blocked
 
     def _next_pause(self) -> float:
         if self._loop.time() - self._found_at < _BUSY:

@@ -17,6 +17,7 @@ from arbprov.errors import ConfigurationError
 from arbprov.grpc_hub import GrpcHub
 from arbprov.hooks import Hooks
 from arbprov.instrumentation.logs import ensure_handler
+from arbprov.journal import Journal, MemoryJournal
 from arbprov.stopping import StopSwitch
 from arbprov.worker import Worker, WorkerSettings
 
@@ -51,7 +52,8 @@ def _refuse_running_loop() -> None:
 
 async def _work(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch) -> None:
     loop = asyncio.get_running_loop()
-    worker = Worker(dispatcher, _hub(config), hooks, _settings(config, dispatcher))
+    journal = _journal(config)
+    worker = Worker(dispatcher, _hub(config), hooks, _settings(config, dispatcher), journal)
     logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
     with stop.heard_by(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(stop.turn):
         await worker.run()
@@ -66,6 +68,15 @@ def _hub(config: Config) -> GrpcHub:
         poll_timeout=config.poll_timeout,
         submit_timeout=config.submit_timeout,
     )
+
+
+def _journal(config: Config) -> Journal:
+    if not config.spool:
+        return MemoryJournal()
+    # SQLite is in Python, but not in each build of it.
+    from arbprov.spool import Spool
+
+    return Spool(config.spool)
 
 
 def _settings(config: Config, dispatcher: Dispatcher) -> WorkerSettings:

@@ -26,7 +26,8 @@ from arbprov.executors import Executor, ThreadPool
 from arbprov.hooks import Hooks
 from arbprov.hub import Hub, Pause
 from arbprov.instrumentation.logs import log_failure
-from arbprov.outbox import Outbox
+from arbprov.journal import Journal, MemoryJournal
+from arbprov.outbox import Outbox, OutboxEvents
 from arbprov.polling import PollGate
 from arbprov.task import Task, TaskResult
 
@@ -67,7 +68,12 @@ class Worker:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, hub: Hub, hooks: Hooks, settings: WorkerSettings
+        self,
+        dispatcher: Dispatcher,
+        hub: Hub,
+        hooks: Hooks,
+        settings: WorkerSettings,
+        journal: Journal | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._hub = hub
@@ -77,7 +83,18 @@ class Worker:
         self._threads = ThreadPool(self._loop, "arbprov")
         self._executor = Executor(dispatcher, self._threads)
         self._gate = PollGate(settings.concurrency, Backoff(*_IDLE))
-        self._outbox = Outbox(hub, self._refused, self._trouble)
+        self._outbox = Outbox(
+            hub,
+            journal or MemoryJournal(),
+            dispatcher.provider,
+            dispatcher.fail,
+            OutboxEvents(
+                refused=self._refused,
+                trouble=self._trouble,
+                room=lambda has_room: self._gate.block(not has_room),
+                spawn=self._in_background,
+            ),
+        )
         self._contact = _Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
@@ -97,6 +114,7 @@ class Worker:
         """
         try:
             await _run_hooks(self._hooks.on_startup)
+            await self._outbox.recover()
             await self._serve()
         finally:
             await self._close()
@@ -124,19 +142,30 @@ class Worker:
 
     async def _drain(self, slots: set[asyncio.Task[None]]) -> None:
         patience = max(0.0, self._settings.drain_timeout - _CLOSING)
+        ends = self._loop.time() + patience
+        self._outbox.hurry()
         # A poll that the hub holds may bring a task yet, which needs time to run.
         reserve = min(patience / 2, self._settings.longest_timeout + 1.0)
         pending = await _wait(slots, patience - reserve)
         for slot in pending & self._polling:
             slot.cancel()
-        pending = await _wait(pending, reserve)
+        pending = await _wait(pending, ends - self._loop.time())
         for slot in pending:
             slot.cancel()
         await _wait(pending, _CLOSING)
+        await self._outbox.interrupt()
+        # A hub that was given up takes nothing, and what is in a spool needs no more tries.
+        if self._outbox.lost or not isinstance(self._failure, HubError):
+            await self._outbox.empty(ends + _CLOSING - self._loop.time())
+        await self._outbox.close()
+        await _wait(set(self._background), ends + _CLOSING - self._loop.time())
         self._report(pending)
 
     def _report(self, unfinished: set[asyncio.Task[None]]) -> None:
-        lost = sorted(self._outbox.undelivered)
+        undelivered, lost = self._outbox.undelivered, self._outbox.lost
+        if len(undelivered) > len(lost):
+            kept = len(undelivered) - len(lost)
+            logger.warning("%d results wait in the spool; the next start sends them", kept)
         if lost or unfinished:
             self._fail(
                 ProviderError(
@@ -150,6 +179,7 @@ class Worker:
             await _run_hooks(self._hooks.on_shutdown)
         finally:
             self._threads.close()
+            await self._outbox.close()
             await self._hub.close()
 
     def _watch(self, task: asyncio.Task[Any]) -> None:
@@ -194,6 +224,9 @@ class Worker:
             logger.info("the hub asks for no polls for %g s", answer.seconds)
             self._gate.pause(answer.seconds)
             return None
+        if answer is not None and self._outbox.has(answer.id):
+            logger.info("task %r came again while it is here; its result will do", answer.id)
+            answer = None
         if answer is None:
             self._gate.nothing(held)
         else:
@@ -201,18 +234,20 @@ class Worker:
         return answer
 
     async def _work(self, task: Task) -> None:
+        if not await self._outbox.begin(task):
+            return
         call = self._dispatcher.prepare(task)
         if isinstance(call, Call) and call.error is None and call.route.limits:
             call = await self._admission.admit(call)
         if isinstance(call, TaskResult):
             _log(call)
-            await self._outbox.deliver(call)
+            await self._outbox.put(call)
             return
         future = self._executor.start(call)
         result = await self._outcome(call, future)
         await self._admission.settle(call)
         _log(result)
-        await self._outbox.deliver(result)
+        await self._outbox.put(result)
         if not future.done():
             # A handler that outlives its deadline keeps its slot, or they would pile up.
             either: list[asyncio.Future[Any]] = [future, self._stopping]
@@ -258,10 +293,11 @@ class Worker:
     def _refused(self, result: TaskResult, error: HubError) -> None:
         self._in_background(_run_hooks(self._hooks.on_submit_failed, result, error))
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._watch)
+        return task
 
 
 class _Contact:

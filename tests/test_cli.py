@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ from arbprov.cli import main
 from arbprov.cli.dev import _Provider
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.texts import summary
+from arbprov.messages import encode_result
+from arbprov.spool import Spool
+from arbprov.task import Status, Task, TaskResult
 
 PROVIDER = '''
 import sys
@@ -394,10 +398,10 @@ def test_dev_runs_the_tasks_of_a_file(start, folder):
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
-    assert sorted(line.split()[:3] for line in output.splitlines()) == [
-        ["task-1", "so_so", "warning"],
-        ["task-2", "nope", "error"],
-        ["task-3", "square", "error"],
+    assert sorted(line[6:].split()[:3] for line in output.splitlines()) == [
+        ["-1", "so_so", "warning"],
+        ["-2", "nope", "error"],
+        ["-3", "square", "error"],
     ]
 
 
@@ -598,3 +602,92 @@ def test_a_provider_that_does_not_end_is_killed(tmp_path):
         while not ready.exists():
             assert not provider.has_ended
     assert provider.has_ended
+
+
+# outbox
+
+
+@pytest.fixture
+def spool(folder):
+    """A spool with a task in each state."""
+    result = encode_result(
+        TaskResult(
+            Task("task-3", "square", account=b'{"key": "hunter22"}'),
+            Status.SUCCESS,
+            "fine",
+            {},
+            body='{"status": "success", "message": "fine", "data": {"response": {"n": 9}}}',
+        ),
+        "typed",
+    )
+
+    async def fill():
+        spool = Spool(folder / "spool")
+        for number in "123":
+            await spool.begin(Task(f"task-{number}", "square", b"{}", b'{"key": "hunter22"}'))
+        await spool.finish("task-2", b"x" * 1000)
+        await spool.finish("task-3", result)
+        spool.refused("task-3", result, "PERMISSION_DENIED, not\nyours")
+        await spool.close()
+
+    asyncio.run(fill())
+    return folder / "spool"
+
+
+def test_outbox_lists_what_a_spool_holds(arbprov, spool):
+    result = arbprov("outbox", str(spool))
+    rows = [line.split(maxsplit=4) for line in result.stdout.splitlines()]
+    assert rows[0] == ["state", "id", "action", "bytes", "at                         reason"]
+    assert [row[:3] for row in rows[1:]] == [
+        ["started", "task-1", "square"],
+        ["pending", "task-2", "square"],
+        ["dead", "task-3", "square"],
+    ]
+    assert result.stdout.endswith("PERMISSION_DENIED, not\\nyours\n")
+    assert result.stderr == "1 started, 1 pending, 1 dead\n"
+
+
+def test_outbox_finds_the_spool_of_the_environment(arbprov, spool):
+    result = arbprov("outbox", "--json", env={"ARBPROV_SPOOL": str(spool)})
+    assert [row["state"] for row in json.loads(result.stdout)] == ["started", "pending", "dead"]
+
+
+def test_outbox_shows_a_refused_result_to_machines(arbprov, spool):
+    row = json.loads(arbprov("outbox", str(spool), "--json").stdout)[2]
+    assert row.pop("at").endswith("+00:00")
+    assert row.pop("bytes") > 50
+    assert row == {
+        "state": "dead",
+        "id": "task-3",
+        "action": "square",
+        "reason": "PERMISSION_DENIED, not\nyours",
+        "result": {"status": "success", "message": "fine", "data": {"response": {"n": 9}}},
+    }
+
+
+def test_outbox_shows_nothing_of_an_account(arbprov, spool):
+    for options in ([], ["--json"]):
+        assert "hunter22" not in arbprov("outbox", str(spool), *options).output
+
+
+def test_outbox_drops_dead_results_and_nothing_else(arbprov, spool):
+    dropped = arbprov("outbox", str(spool), *(f"--drop=task-{n}" for n in "123"))
+    assert dropped.stderr == "1 dropped\n"
+    assert arbprov("outbox", str(spool)).stderr == "1 started, 1 pending, 0 dead\n"
+
+
+def test_outbox_of_an_empty_spool_prints_no_table(arbprov, folder):
+    asyncio.run(Spool(folder / "spool").close())
+    result = arbprov("outbox", "spool")
+    assert (result.stdout, result.stderr) == ("", "0 started, 0 pending, 0 dead\n")
+
+
+def test_outbox_without_a_spool_is_wrong_usage(arbprov):
+    result = arbprov("outbox", env={"ARBPROV_SPOOL": None})
+    assert result.exit_code == 2
+    assert "which spool? Give its PATH, or set ARBPROV_SPOOL" in result.stderr
+
+
+def test_outbox_of_a_spool_that_is_not_there_is_a_bad_configuration(arbprov):
+    result = arbprov("outbox", "nowhere")
+    assert (result.exit_code, result.stderr[:25]) == (78, "Error: there is no spool ")

@@ -19,6 +19,7 @@ SETTINGS = {
     "start_timeout": ("ARBPROV_START_TIMEOUT", "2.5", 2.5, 30.0),
     "poll_timeout": ("ARBPROV_POLL_TIMEOUT", "2.5", 2.5, 60.0),
     "submit_timeout": ("ARBPROV_SUBMIT_TIMEOUT", "2.5", 2.5, 30.0),
+    "spool": ("ARBPROV_SPOOL", "/var/spool.db", "/var/spool.db", ""),
     "rate_limit_store": ("ARBPROV_RATE_LIMIT_STORE", "redis://x", "redis://x", ""),
 }
 SECRETS = {"auth_token", "rate_limit_store"}

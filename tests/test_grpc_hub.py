@@ -12,7 +12,8 @@ import pytest
 from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.grpc_hub import GrpcHub
-from arbprov.hub import Pause, ResultRefused
+from arbprov.hub import Pause, ResultRefused, ResultTooLarge
+from arbprov.messages import encode_result
 from arbprov.task import Status, Task, TaskResult
 
 
@@ -22,6 +23,7 @@ class Server(grpc.GenericRpcHandler):
     def __init__(self):
         self.answer = hub_pb2.Task()
         self.code = None
+        self.details = "because of the test"
         self.requests = []
         self.release = threading.Event()
         self.release.set()
@@ -39,7 +41,7 @@ class Server(grpc.GenericRpcHandler):
         self.requests.append(request)
         self.release.wait(20)
         if self.code is not None:
-            context.abort(self.code, "because of the test")
+            context.abort(self.code, self.details or "")
         return self.answer
 
 
@@ -81,12 +83,15 @@ def asked(url):
     return ask
 
 
-RESULT = TaskResult(
-    Task("t1", "forecast", b'{"city": "\xc3\x98"}', b'{"key":1}'),
-    Status.WARNING,
-    "so so",
-    {},
-    body='{"status":"warning"}',
+RESULT = encode_result(
+    TaskResult(
+        Task("t1", "forecast", b'{"city": "\xc3\x98"}', b'{"key":1}'),
+        Status.WARNING,
+        "so so",
+        {},
+        body='{"status":"warning"}',
+    ),
+    provider="weather",
 )
 
 
@@ -170,6 +175,57 @@ def test_a_result_can_be_refused_for_good(asked, server, code):
         asked("submit", RESULT)
 
 
+def large(size):
+    result = TaskResult(Task("t1", "forecast"), Status.SUCCESS, "fine", {}, body="x" * size)
+    return encode_result(result, "weather")
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "details"),
+    [
+        ("RESOURCE_EXHAUSTED", 10, "Received message larger than max (10 vs. 4)"),
+        ("RESOURCE_EXHAUSTED", 10, "gRPC message exceeds maximum size 4: 10"),
+        ("RESOURCE_EXHAUSTED", 10, "Received message exceeds the maximum configured message size."),
+        ("INVALID_ARGUMENT", 10, "the result is too large"),
+        ("UNKNOWN", 10, "Received message larger than max (10 vs. 4)"),
+        ("INVALID_ARGUMENT", 70_000, "because of the test"),
+        ("RESOURCE_EXHAUSTED", 1_100_000, "because of the test"),
+    ],
+)
+def test_a_result_can_be_too_large(asked, server, code, size, details):
+    server.code, server.details = grpc.StatusCode[code], details
+    with pytest.raises(ResultTooLarge):
+        asked("submit", large(size))
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "details"),
+    [
+        ("RESOURCE_EXHAUSTED", 1_000_000, "slow down"),
+        ("UNAVAILABLE", 3_000_000, "too large a load"),
+        ("INTERNAL", 3_000_000, None),
+    ],
+)
+def test_a_hub_in_trouble_has_not_refused_a_result(asked, server, code, size, details):
+    server.code, server.details = grpc.StatusCode[code], details
+    with pytest.raises(HubConnectionError):
+        asked("submit", large(size))
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "FAILED_PRECONDITION"])
+def test_a_small_result_is_refused_for_what_it_is(asked, server, code):
+    server.code = grpc.StatusCode[code]
+    with pytest.raises(ResultRefused) as caught:
+        asked("submit", RESULT)
+    assert not isinstance(caught.value, ResultTooLarge)
+
+
+def test_a_refusal_that_repeats_the_token_does_not_show_it(asked, server):
+    server.code, server.details = grpc.StatusCode.PERMISSION_DENIED, "not for secret"
+    with pytest.raises(ResultRefused, match=r"PERMISSION_DENIED, not for \[redacted\]"):
+        asked("submit", RESULT)
+
+
 def test_a_result_is_sent_with_all_its_fields(asked, server):
     asked("submit", RESULT)
     assert server.requests == [
@@ -193,5 +249,6 @@ def test_the_answer_to_a_result_is_never_run_as_a_task(asked, server):
 
 def test_a_payload_that_is_no_text_goes_back_as_far_as_it_is(asked, server):
     task = Task("t1", "forecast", b'{"a": "\xff"}')
-    asked("submit", TaskResult(task, Status.ERROR, "bad", {}, body="{}"))
+    result = TaskResult(task, Status.ERROR, "bad", {}, body="{}")
+    asked("submit", encode_result(result, "weather"))
     assert server.requests[0].payload == '{"a": "\ufffd"}'

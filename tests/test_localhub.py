@@ -84,6 +84,11 @@ def test_tasks_are_handed_out_in_the_order_they_came(hub, poll):
     assert [poll().id for _ in tickets] == [ticket.id for ticket in tickets]
 
 
+def test_two_hubs_give_no_two_tasks_one_id(hub):
+    with LocalHub() as another:
+        assert hub.put("forecast").id != another.put("forecast").id
+
+
 def test_a_task_for_one_provider_passes_by_the_others(hub, poll):
     hub.put("forecast", provider="weather", id="7")
     assert [poll("shop").id, poll("weather").id] == ["", "7"]

@@ -9,11 +9,12 @@ import random
 import subprocess
 import sys
 import threading
+from concurrent import futures
 from datetime import datetime
 
 import pytest
 
-from arbprov import ProviderApp, ProviderResponse, RateLimited
+from arbprov import ConfigurationError, ProviderApp, ProviderResponse, RateLimited
 from arbprov.localhub import LocalHub
 
 
@@ -485,3 +486,55 @@ def test_what_a_handler_leaves_running_is_cancelled_at_the_end(serve, hub):
     app.stop()
     running.result(20)
     assert cancelled == [True]
+
+
+# Results that are sent more than once.
+
+
+@pytest.fixture
+def small_hub(monkeypatch):
+    """A hub that takes messages of up to 1 MiB, as gRPC's own limit of 4 MiB would be."""
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 1024 * 1024)]
+    monkeypatch.setattr("arbprov.localhub.server._OPTIONS", options)
+    with LocalHub(hold=0.05) as hub:
+        yield hub
+
+
+def test_a_result_larger_than_the_hub_takes_becomes_a_small_error(small_hub):
+    app = ProviderApp("wire", execution_timeout=20)
+
+    @app.action
+    def rows() -> dict:
+        return {"rows": "x" * 2_000_000}
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(app.run, hub_url=small_hub.address, auth_token=small_hub.token)
+        result = small_hub.call("rows", timeout=20)
+        app.stop()
+        running.result(20)
+    assert (result.status, result.message) == ("error", "the result is too large for the hub")
+
+
+@pytest.mark.parametrize("spool", [None, "spool"])
+def test_a_task_that_the_hub_hands_out_again_is_not_run_again(hub, serve, tmp_path, spool):
+    runs = []
+    app = ProviderApp("wire", spool=spool and tmp_path / spool)
+
+    @app.action
+    def count() -> dict:
+        runs.append(1)
+        return {"run": len(runs)}
+
+    serve(app)
+    for _ in range(3):
+        assert hub.put("count", id="twice").result(20).data == {"run": 1}
+    assert len(set(hub.submissions)) == 1
+
+
+def test_a_provider_whose_spool_is_in_use_does_not_start(hub, serve, tmp_path):
+    first = ProviderApp("wire", spool=tmp_path / "spool")
+    serve(first)
+    hub.call("nothing", timeout=20)
+    second = ProviderApp("wire", spool=tmp_path / "spool")
+    with pytest.raises(ConfigurationError, match="is in use"):
+        second.run(hub_url=hub.address, auth_token=hub.token)

@@ -41,6 +41,8 @@ class Running:
             "longest_timeout": 1.0,
         }
         self.ended_at = None
+        # What makes the worker's journal, if it is not the one in memory.
+        self.make_journal = lambda: None
 
     def until(self, seconds: float, **settings):
         """Run, have it stopped after `seconds`, and return itself."""
@@ -50,7 +52,13 @@ class Running:
 
     async def _work(self, seconds, settings):
         dispatcher = self.app.dispatcher(self.loop)
-        worker = Worker(dispatcher, self.hub, self.app.life_hooks(), WorkerSettings(**settings))
+        worker = Worker(
+            dispatcher,
+            self.hub,
+            self.app.life_hooks(),
+            WorkerSettings(**settings),
+            self.make_journal(),
+        )
         self.loop.call_at(BEGIN + seconds, worker.stop)
         try:
             await worker.run()

@@ -73,7 +73,7 @@ def run_tasks(
 
 def _line(result: Submission) -> str:
     end = summary(result.status, result.message, result.data)
-    return f"{result.id:8}  {result.action:16}  {result.status:8}  {end}"
+    return f"{result.id:10}  {result.action:16}  {result.status:8}  {end}"
 
 
 def _task(line: bytes) -> Arguments:

@@ -75,6 +75,8 @@ class LocalHub:
         self.token = secrets.token_urlsafe(16) if token is None else token
         self._hold = hold
         self._backlog = Backlog(capacity)
+        # No provider may take a task of this hub for one of an earlier hub's.
+        self._name = secrets.token_hex(3)
         self._ids = itertools.count(1)
         self._paused_until = 0.0
         self._held = threading.BoundedSemaphore(_HELD_POLLS)
@@ -99,12 +101,12 @@ class LocalHub:
             payload: A mapping that becomes JSON, or bytes that are sent as they are.
             account: The same.
             provider: Who is to run it; anybody, if not given.
-            id: The task's id; numbered, if not given.
+            id: The task's id; a new one, if not given. A provider runs no id twice.
 
         Raises:
             BacklogFull: Too many tasks are without a result.
         """
-        number = f"task-{next(self._ids)}" if id is None else id
+        number = f"{self._name}-{next(self._ids)}" if id is None else id
         task = Task(number, action, encode(payload), b"" if account is None else encode(account))
         ticket = Ticket(task, provider)
         self._backlog.put(ticket)

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from arbprov.hub import Pause
+from arbprov.messages import decode_result
 from arbprov.task import Task, TaskResult
 
 
@@ -34,6 +35,7 @@ class ScriptedHub:
     afterwards: Any = None
     polled_at: list[float] = attrs.field(factory=list)
     submitted: list[tuple[float, TaskResult]] = attrs.field(factory=list)
+    messages: list[bytes] = attrs.field(factory=list)
     polling: int = 0
     most_polling: int = 0
     closed: bool = False
@@ -49,7 +51,9 @@ class ScriptedHub:
         finally:
             self.polling -= 1
 
-    async def submit(self, result: TaskResult) -> None:
+    async def submit(self, message: bytes) -> None:
+        result = decode_result(message)
+        self.messages.append(message)
         self.submitted.append((asyncio.get_running_loop().time(), result))
         await self._answer(self.submits.popleft() if self.submits else None)
         self.on_submit(result)

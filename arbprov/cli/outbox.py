@@ -1,0 +1,89 @@
+"""``arbprov outbox``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arbprov.cli.texts import as_json
+from arbprov.messages import decode_result
+
+if TYPE_CHECKING:
+    from arbprov.spoolfile import Entry
+
+__all__ = ["outbox"]
+
+_STATES = ("started", "pending", "dead")
+_COLUMNS = ("state", "id", "action", "bytes", "at", "reason")
+
+
+@click.command()
+@click.argument(
+    "path",
+    required=False,
+    envvar="ARBPROV_SPOOL",
+    type=click.Path(path_type=Path),
+    metavar="[PATH]",
+)
+@click.option("--json", "machine", is_flag=True, help="Print JSON, with the refused results.")
+@click.option(
+    "--drop", "ids", multiple=True, metavar="ID", help="Remove a dead result; may be repeated."
+)
+def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
+    """List what the spool at PATH, or at ARBPROV_SPOOL, holds; its provider may be running.
+
+    A task is "started" while it runs, "pending" while its result waits for the hub, and "dead" if
+    the hub refuses its result for good.
+    """
+    from arbprov.spoolfile import drop_letters, read_spool
+
+    if path is None:
+        raise click.UsageError("which spool? Give its PATH, or set ARBPROV_SPOOL")
+    path = path.expanduser().absolute()
+    if ids:
+        click.echo(f"{drop_letters(path, ids)} dropped", err=True)
+        return
+    found = [_described(entry) for entry in read_spool(path)]
+    if machine:
+        click.echo(as_json(found))
+        return
+    for row in _table(found):
+        click.echo(row)
+    states = Counter(row["state"] for row in found)
+    click.echo(", ".join(f"{states[state]} {state}" for state in _STATES), err=True)
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    at = datetime.fromtimestamp(entry.at, timezone.utc).isoformat(timespec="seconds")
+    row = {
+        "state": entry.state,
+        "id": entry.id,
+        "action": entry.action,
+        "bytes": entry.size,
+        "at": at,
+        "reason": entry.reason,
+    }
+    if entry.message is None:
+        return row
+    refused = decode_result(entry.message)
+    return row | {"action": refused.action, "result": refused.envelope}
+
+
+def _table(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield rows of aligned columns, with their names above."""
+    rows = [_COLUMNS, *([_cell(row[name]) for name in _COLUMNS] for row in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows if found else ():
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _cell(value: Any) -> str:
+    """Return what may come from outside so that it can't break a table or a terminal."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else repr(text)[1:-1]
