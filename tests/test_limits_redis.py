@@ -637,6 +637,21 @@ def test_until_lost_data_are_put_together_again_each_process_keeps_to_its_share(
     assert peers[0].admitted(20) == 3
 
 
+def test_data_that_are_lost_just_before_all_have_settled_are_put_together_again_first(client):
+    peers = [Peer(client) for _ in range(2)]
+    peers[0].store.upkeep()
+    assert [peer.admitted(3) for peer in peers] == [3, 3]
+    peers[0].cable.cut = True
+    peers[0].admitted(1)
+    peers[0].cable.cut = False
+    peers[0].clock.advance(0.5)
+    peers[0].store.upkeep()
+    client.flushall()
+    peers[0].clock.advance(1.5)
+    # Of the 7 that were left, as far as it knows, half; one was before.
+    assert peers[0].admitted(20) == 2
+
+
 def test_data_that_are_lost_take_no_closed_gate_with_them(client, peer):
     peer.store.close_gate(charge(TEN), 30.0, 1.0)
     client.flushall()

@@ -209,6 +209,7 @@ class FallbackStore:
         try:
             self._store.upkeep()
         except DataLostError as lost:
+            self._unsettle()  # the other processes have yet to notice
             self._store.generation = lost.generation
             with self._lock:
                 self._store.merge(self._own.debts())
