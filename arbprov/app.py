@@ -220,6 +220,7 @@ class ProviderApp(Scaffold):
             timeout=timeout or self.config.execution_timeout,
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
             blocking=action is None or not action.is_async,
+            pickled=action.pickled() if action and action.isolation == "process" else None,
         )
 
     def _limits_of(self, action: Action | None, blueprint: Blueprint | None) -> list[RateLimit]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from arbprov.backoff import Backoff
 from arbprov.errors import HubError
 from arbprov.hub import Hub, ResultRefused
+from arbprov.printable import quoted
 from arbprov.task import TaskResult
 
 __all__ = ["Outbox"]
@@ -51,7 +52,8 @@ class Outbox:
         try:
             await self._hub.submit(result)
         except ResultRefused as error:
-            logger.error("the hub refuses the result of task %r for good: %s", result.id, error)
+            task = quoted(result.id)
+            logger.error("the hub refuses the result of task %s for good: %s", task, error)
             self._on_refused(result, error)
         except HubError as error:
             self._on_trouble(error)

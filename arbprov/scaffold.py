@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from arbprov._types import Handler, HandlerT, Hook, HookT
 from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
@@ -12,7 +12,9 @@ from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
 from arbprov.limits import Key, Rule, Scope, declare
 
-__all__ = ["Scaffold"]
+__all__ = ["Isolation", "Scaffold"]
+
+Isolation = Literal["thread", "process"]
 
 
 class Scaffold:
@@ -35,6 +37,7 @@ class Scaffold:
         payload_schema: Any = None,
         account_schema: Any = None,
         timeout: float | None = None,
+        isolation: Isolation = "thread",
         forbid_extra: bool = False,
     ) -> Callable[[HandlerT], HandlerT]: ...
 
@@ -46,6 +49,7 @@ class Scaffold:
         payload_schema: Any = None,
         account_schema: Any = None,
         timeout: float | None = None,
+        isolation: Isolation = "thread",
         forbid_extra: bool = False,
     ) -> Any:
         """Register a function as an action.
@@ -60,6 +64,8 @@ class Scaffold:
             payload_schema: A class, or a dict of types; it stands for the annotations.
             account_schema: The same for the account.
             timeout: Seconds that the handler may run; the app's `execution_timeout`, if not given.
+            isolation: Where a plain function runs: on a ``"thread"``, or in a ``"process"`` that is
+                killed at the deadline, and whose crash costs nothing but its task.
             forbid_extra: Whether a field that nobody asked for is an error.
 
         Raises:
@@ -73,6 +79,7 @@ class Scaffold:
                 name=None if handler is name else name,
                 description=description,
                 timeout=timeout,
+                isolation=isolation,
                 payload_schema=payload_schema,
                 account_schema=account_schema,
                 forbid_extra=forbid_extra,
@@ -184,6 +191,7 @@ class Scaffold:
         name: Any,
         description: str | None,
         timeout: float | None,
+        isolation: Isolation,
         **binding: Any,
     ) -> HandlerT:
         self._check_setup(handler)
@@ -193,6 +201,7 @@ class Scaffold:
             binding=compile_binding(handler, **binding),
             description=first_line(handler) if description is None else description,
             timeout=timeout,
+            isolation=isolation,
         )
         self._actions.add(action)
         return handler

@@ -22,11 +22,13 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.executors import Executor, ThreadPool
+from arbprov.hangs import Hangs
 from arbprov.hooks import Hooks
 from arbprov.hub import Hub, Pause
 from arbprov.instrumentation.logs import log_failure
 from arbprov.outbox import Outbox
 from arbprov.polling import PollGate
+from arbprov.printable import one_line, quoted
 from arbprov.task import Task, TaskResult
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -40,6 +42,8 @@ _TROUBLE = (0.5, 10.0)
 _REFUSED_FOR = 60.0
 # Of the drain, for what comes after the last task: shutdown hooks, closing.
 _CLOSING = 0.5
+# What calls end with that are cancelled, or killed, at their deadlines.
+_ENDED_BY_US = (asyncio.CancelledError, TaskTimeoutError)
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +81,7 @@ class Worker:
         self._executor = Executor(dispatcher, self._threads)
         self._gate = PollGate(settings.concurrency, Backoff(*_IDLE))
         self._outbox = Outbox(hub, self._refused, self._trouble)
+        self._hangs = Hangs(settings.concurrency, self._fail)
         self._contact = _Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
@@ -99,6 +104,14 @@ class Worker:
             await self._close()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def unready(self) -> str:
+        """Why it would run no task now, in a few words; an empty text if it would.
+
+        Whether the hub is there is not looked at.
+        """
+        return "stopping" if self._stopping.done() else self._hangs.reason
 
     def stop(self) -> None:
         """Stop polling, finish what is in flight, and let `run` return."""
@@ -131,7 +144,7 @@ class Worker:
         self._report(pending)
 
     def _report(self, unfinished: set[asyncio.Task[None]]) -> None:
-        lost = sorted(self._outbox.undelivered)
+        lost = sorted(map(one_line, self._outbox.undelivered))
         if lost or unfinished:
             self._fail(
                 ProviderError(
@@ -144,7 +157,7 @@ class Worker:
         try:
             await _run_hooks(self._hooks.on_shutdown)
         finally:
-            self._threads.close()
+            self._executor.close()
             await self._hub.close()
 
     def _watch(self, task: asyncio.Task[Any]) -> None:
@@ -195,6 +208,7 @@ class Worker:
             _log(call)
             await self._outbox.deliver(call)
             return
+        await self._executor.make_ready(call)
         future = self._executor.start(call)
         result = await self._outcome(call, future)
         _log(result)
@@ -202,7 +216,8 @@ class Worker:
         if not future.done():
             # A handler that outlives its deadline keeps its slot, or they would pile up.
             either: list[asyncio.Future[Any]] = [future, self._stopping]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            with self._hangs.counted(call):
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
         await asyncio.wait([future], timeout=call.route.timeout)
@@ -312,14 +327,15 @@ def _ended(future: asyncio.Future[TaskResult]) -> TaskResult | BaseException:
 
 
 def _log(result: TaskResult) -> None:
-    logger.info("task %r of action %r: %s", result.id, result.action, result.status.value)
+    task, action = quoted(result.id), quoted(result.action)
+    logger.info("task %s of action %s: %s", task, action, result.status.value)
 
 
 def _log_late(call: Call, future: asyncio.Future[TaskResult]) -> None:
-    if not future.cancelled() and not isinstance(call.error, asyncio.CancelledError):
+    if not future.cancelled() and not isinstance(call.error, _ENDED_BY_US):
         logger.warning(
-            "task %r of action %r ended after its timeout of %g s; that result is dropped",
-            call.task.id,
+            "task %s of action %r ended after its timeout of %g s; that result is dropped",
+            quoted(call.task.id),
             call.task.action,
             call.route.timeout,
         )

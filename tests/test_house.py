@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context problems quantities task timezones",
+    2: "context printable problems quantities task timezones",
     3: "actions backoff binding codec foreign_models hooks limits redaction responses "
     "schemas structuring",
     4: "dispatcher hub",
-    5: "clock executors grpc_hub instrumentation outbox polling stopping worker",
+    5: "clock executors forking grpc_hub handler_process hangs instrumentation outbox polling "
+    "processes stopping worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold",
     8: "__init__ __main__ cli",
