@@ -13,6 +13,7 @@ from arbprov.clock import SystemClock
 from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
+from arbprov.forking import ForkGuard, refuse_in_handler_process
 from arbprov.hooks import Hooks, TaskHooks
 from arbprov.limits import Limiter, MemoryStore, RateLimit, Rule
 from arbprov.scaffold import Scaffold
@@ -85,6 +86,7 @@ class ProviderApp(Scaffold):
         self._limits = shared_limits(rate_limit, "app", f"app {self.name!r}")
         self._blueprints: dict[str, Blueprint] = {}
         self._stop = StopSwitch()
+        self._home = ForkGuard(f"{self!r} runs")
 
     @property
     def name(self) -> str:
@@ -127,7 +129,9 @@ class ProviderApp(Scaffold):
 
         Raises:
             ConfigurationError: The app can't start as it is.
+            ProviderError: The app runs in the process that this one was forked from.
         """
+        self._home.check()
         return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
 
     def run(self, *, hub_url: str | None = None, auth_token: str | None = None) -> None:
@@ -143,8 +147,11 @@ class ProviderApp(Scaffold):
             ConfigurationError: The app can't start as it is.
             HubConnectionError: The hub was not reached within `start_timeout`.
             AuthenticationError: The hub refuses the token.
-            ProviderError: `drain_timeout` was too short to finish everything.
+            ProviderError: `drain_timeout` was too short to finish everything; handlers that can't
+                be ended have left no slot; or this process was forked from one that has run an app.
         """
+        refuse_in_handler_process()
+        self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
         from arbprov.runner import run_provider
 
@@ -155,10 +162,18 @@ class ProviderApp(Scaffold):
                 "or give ProviderApp an auth_token="
             )
         dispatcher = attrs.evolve(self.dispatcher(SystemClock()), secrets=[config.auth_token])
-        run_provider(config, dispatcher, self.life_hooks(), self._stop)
+        with self._home.kept():
+            run_provider(config, dispatcher, self.life_hooks(), self._stop)
 
     def stop(self) -> None:
-        """Do what SIGTERM does; any thread may call it, before or during `run`."""
+        """Do what SIGTERM does; any thread may call it, before or during `run`.
+
+        Raises:
+            ProviderError: The app runs in the process that this one was forked from, or that it
+                runs a handler for.
+        """
+        refuse_in_handler_process()
+        self._home.check()
         self._stop.turn()
 
     def dispatcher(self, clock: Clock) -> Dispatcher:

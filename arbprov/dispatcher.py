@@ -36,6 +36,7 @@ from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Resolve", "Route"]
 
+_PACKAGE = __file__.removesuffix("dispatcher.py")
 # Seconds for the hooks that see a timeout; the result waits for them no longer.
 HOOKS_GRACE = 1.0
 
@@ -324,7 +325,7 @@ async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any
 def _own_part(error: BaseException) -> TracebackType | None:
     """Return an error's traceback from the author's code on."""
     part = error.__traceback__
-    while part is not None and part.tb_frame.f_code.co_filename == __file__:
+    while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         part = part.tb_next
     return part
 

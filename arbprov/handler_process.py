@@ -26,14 +26,11 @@ from arbprov.context import TaskContext
 from arbprov.limits import Decision
 from arbprov.task import ProviderResponse
 
-__all__ = ["CONTEXT", "ContextData", "Failure", "Levels", "Order", "serve"]
+__all__ = ["ContextData", "Failure", "Order", "serve"]
 
-# Stands for the task's context among the arguments of a handler.
-CONTEXT = "arbprov.TaskContext"
 _LOOK_EVERY = 1.0
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
-Levels = Mapping[str, int]
 Send = Callable[[str, Any], None]
 
 
@@ -51,11 +48,21 @@ class ContextData:
 
 @attrs.frozen
 class Order:
-    """One call of a handler; the parameters in `contexts` take the context."""
+    """One call of a handler.
+
+    Args:
+        action: Whose handler.
+        args: Its positional arguments.
+        kwargs: Its other arguments.
+        levels: The levels of the provider's loggers, by their names.
+        contexts: Which of its arguments are the task's context.
+        context: What that is made of.
+    """
 
     action: str
     args: list[Any]
     kwargs: dict[str, Any]
+    levels: Mapping[str, int]
     contexts: Sequence[str | int] = ()
     context: ContextData | None = None
 
@@ -95,20 +102,20 @@ class _Limits(Decision):
         self._pass_on()
 
 
-def serve(link: Connection, handlers: Mapping[str, bytes], levels: Levels) -> None:
+def serve(link: Connection, handlers: Mapping[str, bytes]) -> None:
     """Run handlers, one after the other, until the provider closes its end of `link`.
 
     Args:
         link: Brings orders, and takes what comes of them.
         handlers: Each action's handler, pickled.
-        levels: The levels that the provider's loggers have, by their names.
     """
     _stand_alone()
     callables = {action: pickle.loads(handler) for action, handler in handlers.items()}  # noqa: S301
     server = _Server(link, callables)
     with contextlib.suppress(EOFError, OSError):
         server.send("ready", None)
-        _forward_logs(server.send, levels)
+        # What the provider's module has set up would log everything a second time.
+        logging.getLogger().handlers[:] = [_Forwarder(server.send)]  # type: ignore[arg-type]
         while True:
             server.follow(link.recv_bytes())
 
@@ -120,6 +127,7 @@ class _Server:
         # A handler's threads may send too: what they log.
         self._lock = threading.RLock()
         self._serving: Order | None = None
+        self._levels: Mapping[str, int] = {}
 
     def send(self, kind: str, value: Any) -> None:
         message = pickle.dumps((kind, value))
@@ -142,6 +150,7 @@ class _Server:
     def _answer(self, pickled: bytes) -> Any:
         order: Order = pickle.loads(pickled)  # noqa: S301 - of the process that has started this one
         self._serving = order
+        self._set_levels(order.levels)
         args, kwargs = list(order.args), dict(order.kwargs)
         if order.context is not None:
             ctx = self._context(order, order.context)
@@ -150,6 +159,12 @@ class _Server:
                 target[place] = ctx
         value = self._handlers[order.action](*args, **kwargs)
         return _sendable(_awaited(value) if inspect.isawaitable(value) else value)
+
+    def _set_levels(self, levels: Mapping[str, int]) -> None:
+        if levels != self._levels:
+            self._levels = levels
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
     def _context(self, order: Order, data: ContextData) -> TaskContext:
         clock = SystemClock()
@@ -258,13 +273,7 @@ def _end_with(provider: int) -> None:
 
 
 class _Forwarder(QueueHandler):
+    """Has the provider's own handlers log what is logged here."""
+
     def enqueue(self, record: logging.LogRecord) -> None:
         self.queue("log", record)  # type: ignore[operator]
-
-
-def _forward_logs(send: Send, levels: Levels) -> None:
-    """Have the provider's own handlers log what is logged here."""
-    # Those that the provider's module has set up would log it a second time.
-    logging.getLogger().handlers[:] = [_Forwarder(send)]  # type: ignore[arg-type]
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
 from typing import Any
@@ -31,6 +32,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 _LOOK_EVERY = 1.0
 # A process that has closed its end of the pipe is about to end.
 _END_WITHIN = 2.0
+_GLANCE_EVERY = 0.01
 # Of a stop, for those that have nothing to do.
 _GOODBYE = 0.3
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -47,9 +49,8 @@ class HandlerProcess:
 
     def __init__(self, name: str, handlers: Mapping[str, bytes]) -> None:
         self._link, self._other_end = _SPAWN.Pipe()
-        levels = {name: logging.getLogger(name).level for name in _LOGGERS}
         self._process = _SPAWN.Process(
-            target=serve, args=(self._other_end, dict(handlers), levels), name=name
+            target=serve, args=(self._other_end, dict(handlers)), name=name
         )
         self._ended = False
         self.is_started = False
@@ -116,8 +117,10 @@ class HandlerProcess:
 
     def wait(self, seconds: float) -> None:
         """Wait for its end, but no longer than some seconds."""
-        if self._process.pid is not None:
-            self._process.join(seconds)
+        # Not `join`: to that, a process that has closed its files has ended, and it waits for ever.
+        until = time.monotonic() + seconds
+        while self._process.exitcode is None and time.monotonic() < until:
+            time.sleep(_GLANCE_EVERY)
 
     def _send(self, order: bytes) -> None:
         try:
@@ -232,7 +235,8 @@ class _Elsewhere(Exception):
 
 
 def _order(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    order = Order(call.task.action, list(args), dict(kwargs))
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    order = Order(call.task.action, list(args), dict(kwargs), levels)
     places: list[tuple[str | int, Any]] = [*enumerate(order.args), *order.kwargs.items()]
     if contexts := [place for place, value in places if value is call.ctx]:
         for place in contexts:
