@@ -45,7 +45,7 @@ class Hangs:
             f"{action!r} ({len(times)}, for up to {max(times):.0f} s)"
             for action, times in sorted(longest.items())
         )
-        return f"all {self._slots} slots are lost to handlers that outlived their time: {hanging}"
+        return f"no slot is left of {self._slots}: handlers have outlived their time: {hanging}"
 
     @contextmanager
     def counted(self, call: Call) -> Iterator[None]:
