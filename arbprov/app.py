@@ -13,7 +13,7 @@ from arbprov.clock import SystemClock
 from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
-from arbprov.forking import ForkGuard, refuse_in_handler_process
+from arbprov.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
 from arbprov.hooks import Hooks, TaskHooks
 from arbprov.limits import Limiter, MemoryStore, RateLimit, Rule
 from arbprov.scaffold import Scaffold
@@ -86,7 +86,7 @@ class ProviderApp(Scaffold):
         self._limits = shared_limits(rate_limit, "app", f"app {self.name!r}")
         self._blueprints: dict[str, Blueprint] = {}
         self._stop = StopSwitch()
-        self._home = ForkGuard(f"{self!r} runs")
+        self._home = ForkGuard(repr(self))
 
     @property
     def name(self) -> str:
@@ -153,7 +153,8 @@ class ProviderApp(Scaffold):
         refuse_in_handler_process()
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
-        from arbprov.runner import run_provider
+        with without_fork_handlers():
+            from arbprov.runner import run_provider
 
         config = self.config.changed(hub_url=hub_url, auth_token=auth_token)
         if not config.auth_token:

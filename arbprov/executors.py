@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,6 +12,7 @@ from typing import Any
 
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import HandlerProcessError
+from arbprov.forking import end_fork
 from arbprov.instrumentation.watchdog import Watchdog
 from arbprov.processes import HandlerProcess, ProcessPool, StandIn
 from arbprov.task import TaskResult
@@ -40,6 +42,7 @@ class ThreadPool:
         # Only the loop's thread touches these two.
         self._threads = 0
         self._idle = 0
+        self._process = os.getpid()
 
     def run(self, work: Work) -> asyncio.Future[Any]:
         """Run `work` on a thread and return the future of what it returns."""
@@ -66,6 +69,8 @@ class ThreadPool:
             future, work = item
             # Each call in a context of its own, as a task on the loop has.
             outcome = contextvars.Context().run(_attempt, work)
+            if os.getpid() != self._process:
+                end_fork()
             try:
                 self._loop.call_soon_threadsafe(self._settle, future, outcome)
             except RuntimeError:

@@ -23,6 +23,7 @@ import attrs
 from arbprov.clock import SystemClock
 from arbprov.codec import plain
 from arbprov.context import TaskContext
+from arbprov.forking import ForkGuard, end_fork
 from arbprov.limits import Decision
 from arbprov.task import ProviderResponse
 
@@ -127,9 +128,12 @@ class _Server:
         # A handler's threads may send too: what they log.
         self._lock = threading.RLock()
         self._serving: Order | None = None
+        self._home = ForkGuard("the handler")
+        self._home.keep()
         self._levels: Mapping[str, int] = {}
 
     def send(self, kind: str, value: Any) -> None:
+        self._home.check()
         message = pickle.dumps((kind, value))
         with self._lock:
             self._link.send_bytes(message)
@@ -140,6 +144,8 @@ class _Server:
             answer = ("answer", self._answer(pickled))
         except BaseException as error:
             answer = ("failure", Failure.of(error))
+        if not self._home.is_here:
+            end_fork()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -246,7 +252,7 @@ def _stand_alone() -> None:
     # Not SIG_IGN, which programs that a handler runs would inherit.
     for number in _STOPS:
         signal.signal(number, _do_nothing)
-    os.register_at_fork(after_in_child=_obey_again)
+    os.register_at_fork(after_in_child=_be_a_fork)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     faulthandler.enable()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -256,10 +262,12 @@ def _do_nothing(*_: object) -> None:
     pass
 
 
-def _obey_again() -> None:
+def _be_a_fork() -> None:
     """Let what a handler forks end by the signals that such processes are ended with."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The way to the provider is not theirs.
+    logging.getLogger().handlers[:] = [logging.StreamHandler()]
 
 
 def _end_with(provider: int) -> None:
