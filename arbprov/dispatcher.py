@@ -30,7 +30,7 @@ from arbprov.errors import (
 from arbprov.hooks import TaskHooks
 from arbprov.limits import Decision, Limiter, LimitStack
 from arbprov.problems import Misfit
-from arbprov.redaction import redact, secrets_of
+from arbprov.redaction import redact, secrets_in, secrets_of
 from arbprov.responses import error_response
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
@@ -308,7 +308,9 @@ class Dispatcher:
         return redact(text, [secret for call in calls for secret in self._secrets(call)])
 
     def _secrets(self, call: Call) -> list[str]:
-        return [*secrets_of(call.ctx.account), *self.secrets]
+        account = call.ctx.account
+        # One that could not be read may be quoted as it came.
+        return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
 
 
 def _as_raised(error: BaseException) -> BaseException:

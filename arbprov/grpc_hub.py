@@ -12,6 +12,8 @@ import grpc.aio
 from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.hub import Pause, ResultRefused
+from arbprov.printable import one_line
+from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task, TaskResult
 
 __all__ = ["GrpcHub"]
@@ -88,8 +90,8 @@ class GrpcHub:
             await self._submit_result(self._message(result), timeout=self._submit_timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSED_FOR_GOOD:
-                raise ResultRefused(_describe(error)) from None
-            raise self._hub_error(error) from None
+                raise ResultRefused(self._describe(error, result.task)) from None
+            raise self._hub_error(error, result.task) from None
 
     async def close(self) -> None:
         """Close the channel."""
@@ -109,17 +111,21 @@ class GrpcHub:
             account=task.account.decode(errors="replace"),
         )
 
-    def _hub_error(self, error: grpc.aio.AioRpcError) -> Exception:
+    def _hub_error(self, error: grpc.aio.AioRpcError, task: Task | None = None) -> Exception:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationError(
                 f"the hub at {self._url} refuses the token of provider {self._provider!r}: "
-                f"{error.details()}; is PROVIDER_AUTH_TOKEN right?"
+                f"{self._details(error, task)}; is PROVIDER_AUTH_TOKEN right?"
             )
-        return HubConnectionError(f"the hub at {self._url}: {_describe(error)}")
+        return HubConnectionError(f"the hub at {self._url}: {self._describe(error, task)}")
 
+    def _describe(self, error: grpc.aio.AioRpcError, task: Task | None) -> str:
+        return f"{error.code().name}, {self._details(error, task)}"
 
-def _describe(error: grpc.aio.AioRpcError) -> str:
-    return f"{error.code().name}, {error.details()}"
+    def _details(self, error: grpc.aio.AioRpcError, task: Task | None) -> str:
+        """Return what the hub says of an error; it may quote what it was sent, in any form."""
+        secrets = [self._auth_token, *(secrets_in(task.account) if task else ())]
+        return one_line(redact(str(error.details()), secrets))
 
 
 def _pause(payload: bytes) -> Pause | None:

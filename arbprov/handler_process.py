@@ -42,8 +42,8 @@ class ContextData:
     id: str
     remaining: float
     logger: str
-    payload: Mapping[str, Any]
-    account: Mapping[str, Any]
+    payload: Mapping[str, Any] = attrs.field(repr=False)
+    account: Mapping[str, Any] = attrs.field(repr=False)
     headroom: Sequence[Any]
 
 
@@ -61,8 +61,8 @@ class Order:
     """
 
     action: str
-    args: list[Any]
-    kwargs: dict[str, Any]
+    args: list[Any] = attrs.field(repr=False)
+    kwargs: dict[str, Any] = attrs.field(repr=False)
     levels: Mapping[str, int]
     contexts: Sequence[str | int] = ()
     context: ContextData | None = None
@@ -72,10 +72,10 @@ class Order:
 class Failure:
     """What a handler raised: pickled, if that can be done, and as text in any case."""
 
-    pickled: bytes | None
+    pickled: bytes | None = attrs.field(repr=False)
     type: str
-    text: str
-    traceback: str
+    text: str = attrs.field(repr=False)
+    traceback: str = attrs.field(repr=False)
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arbprov import ProviderApp, ProviderError, executors, forking
+from arbprov import ProviderError, executors, forking
 from arbprov.localhub import LocalHub
 
 PATIENCE = 20.0
