@@ -20,6 +20,7 @@ __all__ = ["redact", "secrets_in", "secrets_of"]
 _REDACTED = "[redacted]"
 # Shorter values are words and numbers of every text; to take those out would only garble it.
 _SHORTEST = 4
+_SAME_EVERYWHERE = re.compile("[A-Za-z0-9]+")
 # What else may stand for a character: a form has + for a blank, and tracebacks set lines in.
 _MORE = {" ": r"|\+", "\n": r"|\n[ |]+"}
 
@@ -53,7 +54,8 @@ def secrets_in(account: bytes) -> Iterator[str]:
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with ``[redacted]`` in the place of each secret, and as valid Unicode."""
-    forms = {form for secret in secrets for form in _forms(secret)}
+    # What is surely not there needs no pattern, and almost always that is all of them.
+    forms = {form for secret in secrets for form in _forms(secret) if _anchor(form) in text}
     # The longest first, since one secret may hold another.
     patterns = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
     if patterns:
@@ -69,6 +71,11 @@ def _forms(secret: str) -> Iterator[str]:
             yield decoded.decode(errors="backslashreplace")
     with contextlib.suppress(ValueError):
         yield str(uuid.UUID(secret))
+
+
+def _anchor(secret: str) -> str:
+    """Return the longest part of a secret that is the same in all that may stand for it."""
+    return max(_SAME_EVERYWHERE.findall(secret), key=len, default="")
 
 
 def _pattern(secret: str) -> str:

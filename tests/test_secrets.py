@@ -393,11 +393,7 @@ def test_a_provider_tells_no_secret_on_stderr(tmp_path):
         token = ["--auth-token-file", "token"]
         (tmp_path / "it.py").write_text("from arbprov import ProviderApp\napp = ProviderApp()\n")
         ended = subprocess.run(
-            [
-                sys.executable,
-                *["-m", "arbprov", "run", "it", "--auth-token-file", "token", "--hub-url"],
-                url,
-            ],
+            [sys.executable, "-m", "arbprov", "run", "it", "--hub-url", url, *token],
             cwd=tmp_path,
             capture_output=True,
             text=True,
