@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -219,6 +220,16 @@ def test_a_process_that_has_ended_while_idle_is_replaced(call):
     assert call("pid").data["pid"] != pid
 
 
+def test_a_process_that_ends_before_it_gets_a_task_is_an_error(call, monkeypatch):
+    pid = call("pid").data["pid"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not is_alive(pid))
+    with monkeypatch.context() as unnoticed:
+        unnoticed.setattr(processes.HandlerProcess, "is_alive", True)
+        assert "was killed by SIGKILL" in call("pid").message
+    call("pid")
+
+
 def test_a_handler_is_killed_at_its_deadline_with_all_that_it_has_started(call, tmp_path):
     path = tmp_path / "pids"
     result = call("hang", {"path": str(path)})
@@ -375,6 +386,12 @@ def test_what_a_handler_logs_is_logged_only_if_the_provider_would(call, caplog):
     caplog.set_level(logging.ERROR)
     call("log")
     assert caplog.text == ""
+
+
+def test_what_the_provider_would_not_log_is_not_logged(call, caplog):
+    caplog.set_level(logging.CRITICAL, "elsewhere")
+    call("log")
+    assert "hello too" not in caplog.text
 
 
 def test_arguments_that_can_not_be_sent_are_an_error(call):
@@ -586,3 +603,36 @@ def test_a_process_kills_itself_with_all_that_it_has_started_once_its_parent_is_
     monkeypatch.setattr(os, "killpg", lambda *what: killed.append(what))
     child._end_with(7)
     assert killed == [(0, signal.SIGKILL)]
+
+
+def test_a_fork_that_comes_back_from_its_handler_ends_and_answers_nothing(monkeypatch):
+    sent, ended = [], []
+    link = types.SimpleNamespace(send_bytes=sent.append)
+    server = child._Server(link, {})
+    monkeypatch.setattr(server._home, "_process", -1)
+
+    def end():
+        ended.append(True)
+        raise SystemExit
+
+    monkeypatch.setattr(child, "end_fork", end)
+    with pytest.raises(SystemExit):
+        server.follow(b"")
+    assert (sent, ended) == ([], [True])
+
+
+@pytest.fixture
+def as_they_were():
+    """Leave signals and log handlers as they are now."""
+    signals = {number: signal.getsignal(number) for number in child._STOPS}
+    handlers = list(logging.getLogger().handlers)
+    yield
+    for number, handler in signals.items():
+        signal.signal(number, handler)
+    logging.getLogger().handlers[:] = handlers
+
+
+def test_a_fork_of_a_process_obeys_and_logs_to_stderr(as_they_were):
+    child._be_a_fork()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert [type(one) for one in logging.getLogger().handlers] == [logging.StreamHandler]
