@@ -86,6 +86,7 @@ def start(tmp_path):
             "PROVIDER_AUTH_TOKEN": hub.token,
             "HUB_GRPC_URL": hub.address,
             "PYTHONPATH": str(SUPPORT),
+            "PYTHONUNBUFFERED": "",
         }
         process = subprocess.Popen(
             [sys.executable, *command],
