@@ -252,8 +252,9 @@ def _stand_alone() -> None:
     # Not SIG_IGN, which programs that a handler runs would inherit.
     for number in _STOPS:
         signal.signal(number, _do_nothing)
-    os.register_at_fork(after_in_child=_be_a_fork)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    # Blocked meanwhile, or a fork could miss what it is sent before it obeys again.
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_be_a_fork)
+    _unblock()
     faulthandler.enable()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
@@ -262,12 +263,21 @@ def _do_nothing(*_: object) -> None:
     pass
 
 
+def _block() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+
 def _be_a_fork() -> None:
     """Let what a handler forks end by the signals that such processes are ended with."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # The way to the provider is not theirs.
     logging.getLogger().handlers[:] = [logging.StreamHandler()]
+    _unblock()
 
 
 def _end_with(provider: int) -> None:

@@ -76,7 +76,7 @@ def test_a_fork_that_goes_on_as_the_provider_ends(call, provider, action):
 
 def test_a_fork_in_a_process_logs_by_itself(call, provider):
     assert call("log_in_a_fork") == {"raised": "returned None"}
-    while "hello from a fork" not in (line := provider[1].stderr.readline()):
+    while (line := provider[1].stderr.readline()) != "hello from a fork\n":
         assert line
 
 

@@ -324,7 +324,7 @@ def test_a_handler_finishes_though_its_process_is_told_to_end(call, shared_hub, 
 
 
 def test_what_a_handler_forks_can_be_told_to_end(call):
-    assert call("use_a_pool").data == {"sum": 3}
+    assert call("end_a_fork").data == {"exit_code": -signal.SIGTERM}
 
 
 def wait_for_line(process, text):

@@ -56,6 +56,13 @@ def assert_clean(*texts):
             assert trace not in str(text), text
 
 
+def leaves(data):
+    if isinstance(data, str):
+        return [data]
+    items = [*data, *data.values()] if isinstance(data, dict) else data
+    return [leaf for item in items if not isinstance(item, bool) for leaf in leaves(item)]
+
+
 # An app whose handlers and hooks do everything wrong.
 
 
@@ -129,7 +136,8 @@ def make_app():
     @app.action
     async def fail(ctx: TaskContext, way: str):
         app.seen.append(repr(ctx))
-        text = f"{json.dumps(ctx.account)} {ctx.account} {TOKEN}"
+        plain = " ".join(f"{value} <{value.strip()}>" for value in leaves(ctx.account))
+        text = f"{json.dumps(ctx.account)} {ctx.account} {TOKEN} {plain}"
         if way == "slow":
             await asyncio.sleep(60)
         return WAYS[way](text)
@@ -278,7 +286,7 @@ def test_nothing_of_any_account_can_be_seen(logged, caplog, account, ascii_only)
 
 
 def test_a_secret_of_backslashes_is_looked_for_in_no_time():
-    text = "\\" * 20_000 + "y"
+    text = "x" + "\\" * 20_000 + "y"
     assert redact(text, ["\\" * 50 + "x", '\\"' * 50]) == text
 
 

@@ -69,15 +69,17 @@ class Watched:
         self.ready.set()
         await self.ended.wait()
 
-    def start(self, action, payload=b"{}"):
-        """Begin a call and return what waits for its end, and for the loop to be idle after it."""
-        task = Task("t1", action, payload, b'{"key": "hunter22"}')
+    def start(self, *actions, payload=b"{}"):
+        """Begin calls at once, and return what waits for the end of all."""
 
-        async def run():
-            call = self.dispatcher.prepare(task)
+        def begin(action):
+            call = self.dispatcher.prepare(Task("t1", action, payload, b'{"key": "hunter22"}'))
             inner = asyncio.create_task(self.dispatcher.perform(call, lambda awaitable: awaitable))
             self.watchdog.watch(inner, call)
-            await inner
+            return inner
+
+        async def run():
+            await asyncio.gather(*[begin(action) for action in actions])
 
         future = asyncio.run_coroutine_threadsafe(run(), self.loop)
         return lambda: future.result(PATIENCE)
@@ -101,8 +103,8 @@ def watched():
 
 
 def blocked(watched, action, *waits, payload=b"{}"):
-    """Run an action whose blocks last some seconds each."""
-    wait = watched.start(action, payload)
+    """Run actions whose blocks last some seconds each."""
+    wait = watched.start(*action.split(), payload=payload)
     for seconds in waits:
         assert watched.blocking.blocks.acquire(timeout=PATIENCE)
         watched.pass_by(seconds)
@@ -137,6 +139,11 @@ def test_it_is_named_once_for_each_time(watched, caplog):
 
 def test_less_than_a_second_is_fine(watched, caplog):
     blocked(watched, "block", 0.9, 0.9, payload=b'{"times": 2}')
+    assert caplog.messages == []
+
+
+def test_handlers_that_block_for_over_a_second_only_together_are_fine(watched, caplog):
+    blocked(watched, "block block", 0.7, 0.7)
     assert caplog.messages == []
 
 

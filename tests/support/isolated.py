@@ -81,10 +81,10 @@ def close_everything() -> dict:
 @app.action(isolation="process", timeout=1)
 def hang(path: str) -> dict:
     """Hang, and start a program that hangs too."""
-    with subprocess.Popen(["sleep", "20"]) as program:
+    with subprocess.Popen(["sleep", "60"]) as program:
         with open(path, "w") as file:
             file.write(f"{os.getpid()} {program.pid}")
-        time.sleep(20)
+        time.sleep(60)
     return {}
 
 
@@ -168,9 +168,12 @@ def say(word: str) -> dict:
 
 
 @process
-def use_a_pool() -> dict:
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return {"sum": sum(pool.map(abs, [-1, -2]))}
+def end_a_fork() -> dict:
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    fork.terminate()
+    fork.join(5)
+    return {"exit_code": fork.exitcode}
 
 
 @process
