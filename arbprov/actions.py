@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Iterator
 
 import attrs
@@ -16,13 +17,15 @@ from arbprov.quantities import is_quantity
 __all__ = ["Action", "ActionRegistry", "attach_limit", "attached_limits", "first_line"]
 
 _LIMITS = "__arbprov_rate_limits__"
+_ISOLATIONS = ("thread", "process")
 
 
 @attrs.frozen
 class Action:
     """One action: what a task calls it, and how it is done.
 
-    `timeout` is in seconds; None stands for the app's `execution_timeout`.
+    `timeout` is in seconds; None stands for the app's `execution_timeout`. `isolation` is where
+    a plain function runs: on a ``thread``, or in a ``process`` that can be killed.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Action:
     binding: Binding = attrs.field(repr=False)
     description: str = ""
     timeout: float | None = attrs.field(default=None)
+    isolation: str = attrs.field(default="thread")
 
     @timeout.validator
     def _check_timeout(self, attribute: object, timeout: float | None) -> None:
@@ -38,6 +42,34 @@ class Action:
                 f"{describe_handler(self.handler)}: timeout={timeout!r} is not a number of "
                 f"seconds above 0"
             )
+
+    @isolation.validator
+    def _check_isolation(self, attribute: object, isolation: str) -> None:
+        if isolation not in _ISOLATIONS:
+            raise ConfigurationError(
+                f"{describe_handler(self.handler)}: isolation={isolation!r} is none; "
+                f'it is "thread" or "process"'
+            )
+        if isolation == "process" and self.is_async:
+            raise ConfigurationError(
+                f"{describe_handler(self.handler)}: an async def handler runs on the event loop; "
+                f'make it a plain def for isolation="process", or leave isolation out'
+            )
+
+    def pickled(self) -> bytes:
+        """Return the handler as the process that it runs in gets it: by its name.
+
+        Raises:
+            ConfigurationError: It can't be found by a name.
+        """
+        try:
+            return pickle.dumps(self.handler)
+        except Exception as error:
+            raise ConfigurationError(
+                f"{describe_handler(self.handler)}: another process can't import it, as "
+                f'isolation="process" needs ({error}); define it at the top of a module, and leave '
+                f"its name to it"
+            ) from None
 
     @property
     def is_async(self) -> bool:

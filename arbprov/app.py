@@ -15,6 +15,7 @@ from arbprov.clock import SystemClock
 from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
+from arbprov.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
 from arbprov.hooks import Hooks, TaskHooks
 from arbprov.limits import (
     AnyLimit,
@@ -112,6 +113,7 @@ class ProviderApp(Scaffold):
         self._stop = StopSwitch()
         self._live: Dispatcher | None = None
         self._store_client = None if is_url else rate_limit_store
+        self._home = ForkGuard(repr(self))
 
     @property
     def name(self) -> str:
@@ -159,7 +161,9 @@ class ProviderApp(Scaffold):
 
         Raises:
             ConfigurationError: The app can't start as it is.
+            ProviderError: The app runs in the process that this one was forked from.
         """
+        self._home.check()
         return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
 
     def run(self, *, hub_url: str | None = None, auth_token: str | None = None) -> None:
@@ -175,10 +179,14 @@ class ProviderApp(Scaffold):
             ConfigurationError: The app can't start as it is.
             HubConnectionError: The hub was not reached within `start_timeout`.
             AuthenticationError: The hub refuses the token.
-            ProviderError: `drain_timeout` was too short to finish everything.
+            ProviderError: `drain_timeout` was too short to finish everything; handlers that can't
+                be ended have left no slot; or this process was forked from one that has run an app.
         """
+        refuse_in_handler_process()
+        self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
-        from arbprov.runner import run_provider
+        with without_fork_handlers():
+            from arbprov.runner import run_provider
 
         config = self.config.changed(hub_url=hub_url, auth_token=auth_token)
         if not config.auth_token:
@@ -187,10 +195,18 @@ class ProviderApp(Scaffold):
                 "or give ProviderApp an auth_token="
             )
         dispatcher = attrs.evolve(self._live_dispatcher(), secrets=[config.auth_token])
-        run_provider(config, dispatcher, self.life_hooks(), self._stop)
+        with self._home.kept():
+            run_provider(config, dispatcher, self.life_hooks(), self._stop)
 
     def stop(self) -> None:
-        """Do what SIGTERM does; any thread may call it, before or during `run`."""
+        """Do what SIGTERM does; any thread may call it, before or during `run`.
+
+        Raises:
+            ProviderError: The app runs in the process that this one was forked from, or that it
+                runs a handler for.
+        """
+        refuse_in_handler_process()
+        self._home.check()
         self._stop.turn()
 
     def dispatcher(self, clock: Clock, stores: OpenStore | None = None) -> Dispatcher:
@@ -262,6 +278,7 @@ class ProviderApp(Scaffold):
             timeout=timeout or self.config.execution_timeout,
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
             blocking=action is None or not action.is_async,
+            pickled=action.pickled() if action and action.isolation == "process" else None,
         )
 
     def _limits_of(self, action: Action | None, blueprint: Blueprint | None) -> list[RateLimit]:

@@ -32,12 +32,13 @@ from arbprov.errors import (
 from arbprov.hooks import TaskHooks
 from arbprov.limits import Decision, Limiter, LimitsOverview, LimitStack
 from arbprov.problems import Misfit
-from arbprov.redaction import redact, secrets_of
+from arbprov.redaction import redact, secrets_in, secrets_of
 from arbprov.responses import error_response
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Resolve", "Route"]
 
+_PACKAGE = __file__.removesuffix("dispatcher.py")
 # Seconds for the hooks that see a timeout; the result waits for them no longer.
 HOOKS_GRACE = 1.0
 
@@ -61,6 +62,8 @@ class Route:
     logger: logging.Logger = attrs.field(repr=False)
     # Whether the call may block, and so belongs on a thread.
     blocking: bool = True
+    # The handler as another process gets it, if it runs in one.
+    pickled: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.define(eq=False)
@@ -73,10 +76,12 @@ class Call:
     args: list[Any] = attrs.field(factory=list, repr=False)
     kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
     # What ended it, or will: then no handler runs, only the hooks that see results.
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=False)
     tears_down: bool = True
     # What a thread waits for on the loop, if it does: to be cancelled when time is up.
-    awaiting: Any = None
+    awaiting: Any = attrs.field(default=None, repr=False)
+    # What stands for the handler, if that runs in another process; it can be cancelled too.
+    stand_in: Any = attrs.field(default=None, repr=False)
     # What the API behind the handler has told it.
     throttled: RateLimited | None = None
 
@@ -232,7 +237,8 @@ class Dispatcher:
             if answer is not None:
                 return answer
         assert call.route.action is not None  # `prepare` has found it
-        return await _run(resolve, call.route.action.handler, *call.args, **call.kwargs)
+        handler = call.stand_in or call.route.action.handler
+        return await _run(resolve, handler, *call.args, **call.kwargs)
 
     async def _mended(self, call: Call, error: BaseException, resolve: Resolve) -> TaskResult:
         handler = call.route.hooks.errorhandler(error)
@@ -276,6 +282,9 @@ class Dispatcher:
         """Return the result as it goes to the hub, with its envelope written."""
         if isinstance(outcome, BaseException):
             outcome = self._error_result(call, outcome)
+        elif outcome.status is Status.ERROR:
+            # What handlers and hooks tell of an error is often what an API has told them.
+            outcome = self._without_secrets(call, outcome)
         return attrs.evolve(outcome, body=dump(self._envelope(outcome)))
 
     def _envelope(self, result: TaskResult) -> dict[str, Any]:
@@ -309,6 +318,11 @@ class Dispatcher:
             return self._error_result(call, misfit)
         return TaskResult(call.task, response.status, redact(response.message, secrets), data)
 
+    def _without_secrets(self, call: Call, result: TaskResult) -> TaskResult:
+        secrets = self._secrets(call)
+        message = redact(result.message, secrets)
+        return attrs.evolve(result, message=message, data=_redacted(result.data, secrets))
+
     def failure_of(self, call: Call) -> str:
         """Return what a log should say of a call that failed by its own code, else nothing."""
         error = call.error
@@ -319,10 +333,16 @@ class Dispatcher:
         else:
             lines = traceback.format_exception(type(error), error, _own_part(error))
             text = "".join(lines).rstrip()
-        return redact(text, self._secrets(call))
+        return self.redacted(text, call)
+
+    def redacted(self, text: str, *calls: Call) -> str:
+        """Return a text without the secrets of the app and of some calls."""
+        return redact(text, [secret for call in calls for secret in self._secrets(call)])
 
     def _secrets(self, call: Call) -> list[str]:
-        return [*secrets_of(call.ctx.account), *self.secrets]
+        account = call.ctx.account
+        # One that could not be read may be quoted as it came.
+        return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
 
 
 def _as_raised(error: BaseException) -> BaseException:
@@ -339,7 +359,7 @@ async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any
 def _own_part(error: BaseException) -> TracebackType | None:
     """Return an error's traceback from the author's code on."""
     part = error.__traceback__
-    while part is not None and part.tb_frame.f_code.co_filename == __file__:
+    while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         part = part.tb_next
     return part
 
@@ -356,7 +376,7 @@ def _redacted(data: Any, secrets: Sequence[str]) -> Any:
     if isinstance(data, str):
         return redact(data, secrets)
     if isinstance(data, dict):
-        return {name: _redacted(item, secrets) for name, item in data.items()}
+        return {redact(k, secrets): _redacted(item, secrets) for k, item in data.items()}
     if isinstance(data, list):
         return [_redacted(item, secrets) for item in data]
     return data

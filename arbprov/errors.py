@@ -6,7 +6,8 @@ ProviderError
 │  ├ ActionNotFoundError
 │  ├ InvalidPayloadError        also for an account that does not fit
 │  ├ RateLimited
-│  └ TaskTimeoutError
+│  ├ TaskTimeoutError
+│  └ HandlerProcessError     with isolation="process" only
 └ HubError
    ├ HubConnectionError         also a builtin ConnectionError
    └ AuthenticationError
@@ -23,6 +24,7 @@ __all__ = [
     "ActionNotFoundError",
     "AuthenticationError",
     "ConfigurationError",
+    "HandlerProcessError",
     "HubConnectionError",
     "HubError",
     "InvalidPayloadError",
@@ -104,6 +106,10 @@ class TaskTimeoutError(TaskError):
     def __init__(self, timeout: float) -> None:
         super().__init__(f"The action ran longer than its timeout of {timeout:g} s")
         self.timeout = timeout
+
+
+class HandlerProcessError(TaskError):
+    """The process that a handler runs in did not start, ended, or could not be given the task."""
 
 
 class HubError(ProviderError):

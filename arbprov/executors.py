@@ -1,20 +1,28 @@
-"""Where calls run: coroutines on the event loop, plain functions on daemon threads."""
+"""Where calls run: on the event loop, on daemon threads, or in processes that can be killed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from arbprov.dispatcher import Call, Dispatcher, Resolve
+from arbprov.errors import HandlerProcessError
+from arbprov.forking import end_fork
+from arbprov.instrumentation.watchdog import Watchdog
+from arbprov.processes import HandlerProcess, ProcessPool, StandIn
 from arbprov.task import TaskResult
 
 __all__ = ["Executor", "ThreadPool"]
 
 Work = Callable[[], Any]
+
+# What a process imports before its first task may take longer than any task.
+_START_WITHIN = 60.0
 
 
 class ThreadPool:
@@ -34,6 +42,7 @@ class ThreadPool:
         # Only the loop's thread touches these two.
         self._threads = 0
         self._idle = 0
+        self._process = os.getpid()
 
     def run(self, work: Work) -> asyncio.Future[Any]:
         """Run `work` on a thread and return the future of what it returns."""
@@ -60,6 +69,8 @@ class ThreadPool:
             future, work = item
             # Each call in a context of its own, as a task on the loop has.
             outcome = contextvars.Context().run(_attempt, work)
+            if os.getpid() != self._process:
+                end_fork()
             try:
                 self._loop.call_soon_threadsafe(self._settle, future, outcome)
             except RuntimeError:
@@ -92,21 +103,66 @@ class Executor:
         self._dispatcher = dispatcher
         self._threads = threads
         self._loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(dispatcher)
+        pickled = {
+            r.action.name: r.pickled for r in dispatcher.routes.values() if r.action and r.pickled
+        }
+        self._processes = ProcessPool(pickled) if pickled else None
+
+    async def make_ready(self, call: Call) -> None:
+        """Have a process wait for a call that needs one; its time begins when that is there."""
+        if self._processes is None or call.route.pickled is None or call.error is not None:
+            return
+        process = self._processes.take()
+        try:
+            await self._started(process)
+        except HandlerProcessError as error:
+            self._processes.give_back(process)
+            call.error = error
+            return
+        call.stand_in = StandIn(process, call)
+        call.ctx.deadline = self._dispatcher.clock.monotonic() + call.route.timeout
+
+    async def _started(self, process: HandlerProcess) -> None:
+        if process.is_started:
+            return
+        started = self._threads.run(process.start)
+        await asyncio.wait([started], timeout=_START_WITHIN)
+        if not started.done():
+            process.kill()
+        await started
 
     def start(self, call: Call) -> asyncio.Future[TaskResult]:
         """Begin a call and return the future of its result; to cancel that is to give up on it."""
         if not call.route.blocking:
-            return self._loop.create_task(self._dispatcher.perform(call, _on_loop))
-        return self._threads.run(
+            task = self._loop.create_task(self._dispatcher.perform(call, _on_loop))
+            self._watchdog.watch(task, call)
+            return task
+        future = self._threads.run(
             lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
         )
+        if call.stand_in is not None:
+            future.add_done_callback(lambda _: self._give_back(call))
+        return future
 
     def abandon(self, call: Call, future: asyncio.Future[TaskResult]) -> None:
-        """Ask a call to end that nobody waits for any more; a plain function can't be forced."""
+        """End a call that nobody waits for any more; on a thread, it can only be asked to."""
         if not call.route.blocking:
             future.cancel()
-        elif call.awaiting is not None:
-            call.awaiting.cancel()
+        for waited_for in (call.awaiting, call.stand_in):
+            if waited_for is not None:
+                waited_for.cancel()
+
+    def close(self) -> None:
+        """End what calls ran in: the threads that have nothing to do, and all processes."""
+        self._threads.close()
+        self._watchdog.close()
+        if self._processes is not None:
+            self._processes.close()
+
+    def _give_back(self, call: Call) -> None:
+        assert self._processes is not None
+        self._processes.give_back(call.stand_in.process)
 
     def _from_thread(self, call: Call) -> Resolve:
         async def resolve(awaitable: Awaitable[Any], /) -> Any:

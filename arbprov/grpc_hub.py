@@ -14,7 +14,8 @@ from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.hub import Pause, ResultRefused, ResultTooLarge
 from arbprov.messages import with_token
-from arbprov.redaction import redact
+from arbprov.printable import one_line
+from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task
 
 __all__ = ["GrpcHub"]
@@ -97,29 +98,33 @@ class GrpcHub:
         try:
             await self._submit_result(request, timeout=self._submit_timeout)
         except grpc.aio.AioRpcError as error:
-            # It may be kept with the result, so it must not hold what the hub repeats of the token.
-            reason = redact(_describe(error), [self._auth_token])
+            account = hub_pb2.TaskResult.FromString(message).account.encode()
+            reason = self._describe(error, account)
             if _is_too_large(error, len(message)):
                 raise ResultTooLarge(reason) from None
             if error.code() in _REFUSED_FOR_GOOD:
                 raise ResultRefused(reason) from None
-            raise self._hub_error(error) from None
+            raise self._hub_error(error, account) from None
 
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
 
-    def _hub_error(self, error: grpc.aio.AioRpcError) -> Exception:
+    def _hub_error(self, error: grpc.aio.AioRpcError, account: bytes = b"") -> Exception:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationError(
                 f"the hub at {self._url} refuses the token of provider {self._provider!r}: "
-                f"{error.details()}; is PROVIDER_AUTH_TOKEN right?"
+                f"{self._details(error, account)}; is PROVIDER_AUTH_TOKEN right?"
             )
-        return HubConnectionError(f"the hub at {self._url}: {_describe(error)}")
+        return HubConnectionError(f"the hub at {self._url}: {self._describe(error, account)}")
 
+    def _describe(self, error: grpc.aio.AioRpcError, account: bytes) -> str:
+        return f"{error.code().name}, {self._details(error, account)}"
 
-def _describe(error: grpc.aio.AioRpcError) -> str:
-    return f"{error.code().name}, {error.details()}"
+    def _details(self, error: grpc.aio.AioRpcError, account: bytes) -> str:
+        """Return what the hub says of an error; it may quote what it was sent, in any form."""
+        secrets = [self._auth_token, *secrets_in(account)]
+        return one_line(redact(str(error.details()), secrets))
 
 
 def _is_too_large(error: grpc.aio.AioRpcError, size: int) -> bool:

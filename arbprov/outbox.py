@@ -10,13 +10,12 @@ from typing import Any
 import attrs
 
 from arbprov.backoff import Backoff
-from arbprov.codec import load_object
 from arbprov.errors import HubError, TaskError
 from arbprov.hub import Hub, ResultRefused, ResultTooLarge
 from arbprov.journal import Journal
 from arbprov.messages import decode_result, encode_result
-from arbprov.problems import Misfit
-from arbprov.redaction import redact, secrets_of
+from arbprov.printable import quoted
+from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task, TaskResult
 
 __all__ = ["Outbox", "OutboxEvents"]
@@ -129,7 +128,7 @@ class Outbox:
         if known is None:
             parcel.task = task
             return True
-        logger.info("task %r has been run before; its result is sent again", task.id)
+        logger.info("task %s has been run before; its result is sent again", quoted(task.id))
         self._send(task.id, known)
         return False
 
@@ -242,8 +241,8 @@ class Outbox:
     async def _refused(self, id: str, parcel: _Parcel, error: ResultRefused) -> None:
         result = decode_result(parcel.message)
         # The hub may repeat what it was sent.
-        reason = redact(str(error), _secrets(result.task))
-        logger.error("the hub refuses the result of task %r for good: %s", id, reason)
+        reason = redact(str(error), secrets_in(result.task.account))
+        logger.error("the hub refuses the result of task %s for good: %s", quoted(id), reason)
         self._journal.refused(id, parcel.message, reason)
         self._events.refused(result, error)
         if isinstance(error, ResultTooLarge):
@@ -281,13 +280,6 @@ class Outbox:
 
 _INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
 _TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
-
-
-def _secrets(task: Task) -> list[str]:
-    try:
-        return list(secrets_of(load_object(task.account)))
-    except Misfit:
-        return []
 
 
 def _light(task: Task) -> Task:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
+import functools
 import json
+import re
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote, quote_plus
 
-__all__ = ["redact", "secrets_of"]
+from arbprov.codec import load_object
+from arbprov.problems import Misfit
+
+__all__ = ["redact", "secrets_in", "secrets_of"]
 
 _REDACTED = "[redacted]"
 # Shorter values are words and numbers of every text; to take those out would only garble it.
 _SHORTEST = 4
+_SAME_EVERYWHERE = re.compile("[A-Za-z0-9]+")
+# What else may stand for a character: a form has + for a blank, and tracebacks set lines in.
+_MORE = {" ": r"|\+", "\n": r"|\n[ |]+"}
 
 
 def secrets_of(account: Any) -> Iterator[str]:
-    """Yield every value of an account that could give it away, as text."""
+    """Yield every value of an account that could give it away, as text, and every odd key."""
     if isinstance(account, dict):
-        for item in account.values():
+        for key, item in account.items():
+            # Others are the names of fields, without which no problem could be told.
+            if not key.isidentifier():
+                yield from secrets_of(key)
             yield from secrets_of(item)
     elif isinstance(account, list):
         for item in account:
@@ -30,28 +44,60 @@ def secrets_of(account: Any) -> Iterator[str]:
         yield text
 
 
+def secrets_in(account: bytes) -> Iterator[str]:
+    """Yield the secrets of an account as it came: all of it, if it can't be read."""
+    try:
+        yield from secrets_of(load_object(account))
+    except Misfit:
+        yield account.decode(errors="backslashreplace")
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with ``[redacted]`` in the place of each secret, and as valid Unicode."""
-    forms = {form for secret in secrets for form in _forms(secret)}
+    # What is surely not there needs no pattern, and almost always that is all of them.
+    forms = {form for secret in secrets for form in _forms(secret) if _anchor(form) in text}
     # The longest first, since one secret may hold another.
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, _REDACTED)
+    patterns = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
+    if patterns:
+        text = re.sub("|".join(patterns), _REDACTED, text)
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def _forms(secret: str) -> Iterable[str]:
-    """Return a secret as it is, and as a repr, as JSON and as a URL would have it."""
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret, and what it becomes by being typed as bytes or as a UUID."""
+    yield secret.strip() or secret
+    with contextlib.suppress(binascii.Error, ValueError):
+        if len(decoded := base64.b64decode(secret, validate=True)) >= _SHORTEST:
+            yield decoded.decode(errors="backslashreplace")
+    with contextlib.suppress(ValueError):
+        yield str(uuid.UUID(secret))
+
+
+def _anchor(secret: str) -> str:
+    """Return the longest part of a secret that is the same in all that may stand for it."""
+    return max(_SAME_EVERYWHERE.findall(secret), key=len, default="")
+
+
+def _pattern(secret: str) -> str:
+    """Return what finds a secret as it is, and as a repr, JSON, a URL, or these of each other."""
     if secret.isascii() and secret.isalnum():
-        return (secret,)
-    in_url = secret.encode(errors="replace")
-    return (
-        secret,
-        repr(secret)[1:-1],
-        # A repr escapes the apostrophe only if there are quotation marks too.
-        repr(secret + "'\"")[1:-4],
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        quote(in_url),
-        quote(in_url, safe=""),
-        quote_plus(in_url),
-    )
+        return secret
+    # Several in a row would have many ways to be found, and take for ever to be not.
+    return "".join(map(_character, re.sub(r"\\+", r"\\", secret)))
+
+
+@functools.lru_cache(maxsize=1_000)
+def _character(character: str) -> str:
+    if character == "\\":
+        return r"(?:\\{1,99}|(?:%5[Cc]){1,99})"
+    if character.isascii() and character.isalnum():
+        return character
+    in_bytes = character.encode(errors="replace")
+    escapes = {json.dumps(character)[1:-1], ascii(character)[1:-1], repr(in_bytes)[2:-1]}
+    forms = [
+        re.escape(escape).replace(r"\\", r"\\{1,33}") for escape in escapes if escape[0] == "\\"
+    ]
+    forms.append(r"\\{,33}" + re.escape(character))
+    # Upper case, as `quote` writes it, or lower.
+    forms.append("(?i:" + "".join(f"%{byte:02X}" for byte in in_bytes) + ")")
+    return f"(?:{'|'.join(forms)}{_MORE.get(character, '')})"

@@ -14,6 +14,7 @@ from types import FrameType
 from arbprov.config import Config
 from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
+from arbprov.forking import ForkGuard, loop_kept_from_forks
 from arbprov.grpc_hub import GrpcHub
 from arbprov.hooks import Hooks
 from arbprov.instrumentation.logs import ensure_handler
@@ -25,6 +26,8 @@ __all__ = ["run_provider"]
 
 logger = logging.getLogger("arbprov")
 
+# It has threads of its own from its first use on, and they never end.
+_grpc = ForkGuard("gRPC, of an app,")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # What still runs when the loop closes is cancelled, and then waited for no longer than this.
 _LAST_WAIT = 0.5
@@ -34,9 +37,11 @@ def run_provider(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: Sto
     """Work until `stop` is turned or a signal comes; see `ProviderApp.run` for what it raises."""
     ensure_handler()
     _refuse_running_loop()
+    _grpc.keep()
     loop = asyncio.new_event_loop()
     try:
-        loop.run_until_complete(_work(config, dispatcher, hooks, stop))
+        with loop_kept_from_forks(loop):
+            loop.run_until_complete(_work(config, dispatcher, hooks, stop))
     finally:
         _close(loop)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from arbprov._types import Handler, HandlerT, Hook, HookT
 from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
@@ -14,7 +14,9 @@ from arbprov.hooks import Hooks
 from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, Scope, declare
 from arbprov.monitors import RateLimitMonitor
 
-__all__ = ["Scaffold"]
+__all__ = ["Isolation", "Scaffold"]
+
+Isolation = Literal["thread", "process"]
 
 
 class Scaffold:
@@ -39,6 +41,7 @@ class Scaffold:
         payload_schema: Any = None,
         account_schema: Any = None,
         timeout: float | None = None,
+        isolation: Isolation = "thread",
         forbid_extra: bool = False,
         rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Callable[[HandlerT], HandlerT]: ...
@@ -51,6 +54,7 @@ class Scaffold:
         payload_schema: Any = None,
         account_schema: Any = None,
         timeout: float | None = None,
+        isolation: Isolation = "thread",
         forbid_extra: bool = False,
         rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Any:
@@ -66,6 +70,8 @@ class Scaffold:
             payload_schema: A class, or a dict of types; it stands for the annotations.
             account_schema: The same for the account.
             timeout: Seconds that the handler may run; the app's `execution_timeout`, if not given.
+            isolation: Where a plain function runs: on a ``"thread"``, or in a ``"process"`` that is
+                killed at the deadline, and whose crash costs nothing but its task.
             forbid_extra: Whether a field that nobody asked for is an error.
             rate_limit_monitor: A limit as code, as with ``@app.rate_limit(monitor)``.
 
@@ -82,6 +88,7 @@ class Scaffold:
                 name=None if handler is name else name,
                 description=description,
                 timeout=timeout,
+                isolation=isolation,
                 payload_schema=payload_schema,
                 account_schema=account_schema,
                 forbid_extra=forbid_extra,
@@ -218,6 +225,7 @@ class Scaffold:
         name: Any,
         description: str | None,
         timeout: float | None,
+        isolation: Isolation,
         **binding: Any,
     ) -> HandlerT:
         self._check_setup(handler)
@@ -228,6 +236,7 @@ class Scaffold:
             binding=compile_binding(handler, **binding),
             description=first_line(handler) if description is None else description,
             timeout=timeout,
+            isolation=isolation,
         )
         self._actions.add(action)
         return handler

@@ -23,12 +23,14 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.executors import Executor, ThreadPool
+from arbprov.hangs import Hangs
 from arbprov.hooks import Hooks
 from arbprov.hub import Hub, Pause
 from arbprov.instrumentation.logs import log_failure
 from arbprov.journal import Journal, MemoryJournal
 from arbprov.outbox import Outbox, OutboxEvents
 from arbprov.polling import PollGate
+from arbprov.printable import one_line, quoted
 from arbprov.task import Task, TaskResult
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -42,6 +44,8 @@ _TROUBLE = (0.5, 10.0)
 _REFUSED_FOR = 60.0
 # Of the drain, for what comes after the last task: shutdown hooks, closing.
 _CLOSING = 0.5
+# What calls end with that are cancelled, or killed, at their deadlines.
+_ENDED_BY_US = (asyncio.CancelledError, TaskTimeoutError)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +99,7 @@ class Worker:
                 spawn=self._in_background,
             ),
         )
+        self._hangs = Hangs(settings.concurrency, self._fail)
         self._contact = _Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
@@ -120,6 +125,14 @@ class Worker:
             await self._close()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def unready(self) -> str:
+        """Why it would run no task now, in a few words; an empty text if it would.
+
+        Whether the hub is there is not looked at.
+        """
+        return "stopping" if self._stopping.done() else self._hangs.reason
 
     def stop(self) -> None:
         """Stop polling, finish what is in flight, and let `run` return."""
@@ -170,7 +183,7 @@ class Worker:
             self._fail(
                 ProviderError(
                     f"stopped after {self._settings.drain_timeout:g} s with {len(unfinished)} "
-                    f"tasks unfinished; results that the hub never took: {lost}"
+                    f"tasks unfinished; results that the hub never took: {[*map(one_line, lost)]}"
                 )
             )
 
@@ -178,7 +191,7 @@ class Worker:
         try:
             await _run_hooks(self._hooks.on_shutdown)
         finally:
-            self._threads.close()
+            self._executor.close()
             await self._outbox.close()
             await self._hub.close()
 
@@ -225,7 +238,8 @@ class Worker:
             self._gate.pause(answer.seconds)
             return None
         if answer is not None and self._outbox.has(answer.id):
-            logger.info("task %r came again while it is here; its result will do", answer.id)
+            task = quoted(answer.id)
+            logger.info("task %s came again while it is here; its result will do", task)
             answer = None
         if answer is None:
             self._gate.nothing(held)
@@ -243,6 +257,7 @@ class Worker:
             _log(call)
             await self._outbox.put(call)
             return
+        await self._executor.make_ready(call)
         future = self._executor.start(call)
         result = await self._outcome(call, future)
         await self._admission.settle(call)
@@ -251,7 +266,8 @@ class Worker:
         if not future.done():
             # A handler that outlives its deadline keeps its slot, or they would pile up.
             either: list[asyncio.Future[Any]] = [future, self._stopping]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            with self._hangs.counted(call):
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
         await asyncio.wait([future], timeout=call.route.timeout)
@@ -362,14 +378,15 @@ def _ended(future: asyncio.Future[TaskResult]) -> TaskResult | BaseException:
 
 
 def _log(result: TaskResult) -> None:
-    logger.info("task %r of action %r: %s", result.id, result.action, result.status.value)
+    task, action = quoted(result.id), quoted(result.action)
+    logger.info("task %s of action %s: %s", task, action, result.status.value)
 
 
 def _log_late(call: Call, future: asyncio.Future[TaskResult]) -> None:
-    if not future.cancelled() and not isinstance(call.error, asyncio.CancelledError):
+    if not future.cancelled() and not isinstance(call.error, _ENDED_BY_US):
         logger.warning(
-            "task %r of action %r ended after its timeout of %g s; that result is dropped",
-            call.task.id,
+            "task %s of action %r ended after its timeout of %g s; that result is dropped",
+            quoted(call.task.id),
             call.task.action,
             call.route.timeout,
         )

@@ -136,7 +136,7 @@ def test_invoke_shows_where_a_handler_has_failed(start):
     process = start("invoke", "typed", "fail")
     output, errors = process.communicate(timeout=20)
     assert json.loads(output)["type"] == "ZeroDivisionError"
-    assert "in fail\n    return 1 / 0" in errors
+    assert "in fail\n      return 1 / 0" in errors
     assert "dispatcher.py" not in errors
 
 

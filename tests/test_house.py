@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context problems quantities task timezones",
+    2: "context printable problems quantities task timezones",
     3: "actions backoff binding codec foreign_models hooks limits messages redaction responses "
     "schemas structuring",
     4: "dispatcher hub journal",
-    5: "admission clock executors grpc_hub instrumentation monitors outbox polling spool spoolfile "
-    "stopping worker",
+    5: "admission clock executors forking grpc_hub handler_process hangs instrumentation monitors "
+    "outbox polling processes spool spoolfile stopping worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold",
     8: "__init__ __main__ cli",

@@ -50,6 +50,7 @@ def test_the_errors_are_a_tree():
         arbprov.InvalidPayloadError: arbprov.TaskError,
         arbprov.RateLimited: arbprov.TaskError,
         arbprov.TaskTimeoutError: arbprov.TaskError,
+        arbprov.HandlerProcessError: arbprov.TaskError,
         arbprov.HubError: arbprov.ProviderError,
         arbprov.HubConnectionError: arbprov.HubError,
         arbprov.AuthenticationError: arbprov.HubError,

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from arbprov.cli.texts import as_json
+from arbprov.printable import one_line
 
 __all__ = ["end", "json_option"]
 
@@ -20,6 +21,6 @@ def end(envelope: dict[str, Any], whole: bool) -> None:
     status, message = envelope["status"], envelope["message"]
     click.echo(as_json(envelope if whole else envelope["data"]["response"]))
     if not whole and status != "success":
-        click.echo(f"{status}: {message}", err=True)
+        click.echo(f"{status}: {one_line(message, 10_000)}", err=True)
     if status in ("error", "limit"):
         click.get_current_context().exit(1)

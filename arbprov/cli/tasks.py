@@ -12,6 +12,7 @@ import click
 from arbprov.cli.texts import summary
 from arbprov.codec import load_object
 from arbprov.errors import ProviderError
+from arbprov.printable import one_line
 from arbprov.problems import Misfit
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run_tasks(
 
 def _line(result: Submission) -> str:
     end = summary(result.status, result.message, result.data)
-    return f"{result.id:10}  {result.action:16}  {result.status:8}  {end}"
+    return f"{one_line(result.id):10}  {one_line(result.action):16}  {result.status:8}  {end}"
 
 
 def _task(line: bytes) -> Arguments:

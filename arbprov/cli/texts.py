@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from arbprov.codec import load_object
+from arbprov.printable import one_line
 from arbprov.problems import Misfit
 
 __all__ = ["account_option", "as_json", "names", "payload_argument", "summary"]
+
+_LONGEST_LINE = 10_000
 
 
 def json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def names(found: Iterable[str]) -> str:
 def summary(status: str, message: str, data: Any) -> str:
     """Return one line on how a task ended."""
     if status == "success":
-        return json.dumps(data, ensure_ascii=False)
+        return one_line(json.dumps(data, ensure_ascii=False), _LONGEST_LINE)
     if status == "limit" and isinstance(data, dict) and "wait_time" in data:
-        return f"{message}: {data.get('limit')}, wait {data['wait_time']:.3g} s"
-    return message
+        message = f"{message}: {data.get('limit')}, wait {data['wait_time']:.3g} s"
+    return one_line(message, _LONGEST_LINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from arbprov.dispatcher import Call, Dispatcher
+from arbprov.printable import indented, quoted
 
 __all__ = ["ensure_handler", "log_failure"]
 
@@ -14,7 +15,8 @@ logger = logging.getLogger("arbprov")
 def log_failure(dispatcher: Dispatcher, call: Call) -> None:
     """Log what went wrong in a call by its own code, with the traceback, if anything did."""
     if failure := dispatcher.failure_of(call):
-        logger.error("task %r of action %r failed\n%s", call.task.id, call.task.action, failure)
+        task = quoted(call.task.id)
+        logger.error("task %s of action %r failed\n%s", task, call.task.action, indented(failure))
 
 
 def ensure_handler(level: int = logging.INFO) -> None:

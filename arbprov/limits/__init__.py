@@ -3,7 +3,7 @@
 from arbprov.limits.bucket import TokenBucket
 from arbprov.limits.calendar import Calendar
 from arbprov.limits.compiler import OpenStore
-from arbprov.limits.decision import Decision, Headroom
+from arbprov.limits.decision import Decision, Headroom, check_report
 from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, Scope, declare
 from arbprov.limits.keys import Key, LimitedCall
 from arbprov.limits.limiter import Limiter
@@ -42,6 +42,7 @@ __all__ = [
     "Store",
     "StoreOpener",
     "TokenBucket",
+    "check_report",
     "declare",
     "parse_limits",
 ]

@@ -12,7 +12,7 @@ from arbprov.limits.stack import BoundLimit
 from arbprov.limits.store import Charge, Receipt
 from arbprov.quantities import is_quantity
 
-__all__ = ["Decision", "Headroom", "headroom_of"]
+__all__ = ["Decision", "Headroom", "check_report", "headroom_of"]
 
 
 @attrs.frozen
@@ -81,10 +81,7 @@ class Decision:
         Raises:
             ValueError: The call has no such limit, or a number makes no sense.
         """
-        if type(used) not in (int, float) or not used >= 0:
-            raise ValueError(f"used={used!r} is not a share, such as 0.93")
-        if not is_quantity(reset_in):
-            raise ValueError(f"reset_in={reset_in!r} is not a number of seconds above 0")
+        check_report(self.names, name, used, reset_in)
         for charge in self._called(name):
             charge.limit.bound.store.report(charge, _share(used, charge.meter.size), reset_in)
 
@@ -120,7 +117,7 @@ class Decision:
         """
         self._closed = True
         metered = [one for one in self.charges if one.group]
-        named = [one for one in metered if name is not None and one.limit.is_called(name)]
+        named = [one for one in metered if name is not None and name in one.limit.names]
         keyed = [one for one in metered if one.key]
         for charge in named or keyed or metered:
             charge.limit.bound.store.close_gate([charge], retry_after, lease)
@@ -131,18 +128,29 @@ class Decision:
             if receipt.probing and not self._closed:
                 receipt.store.reopen_gate(receipt.charges)
 
+    @property
+    def names(self) -> list[str]:
+        """What the call's limits are called, for `report`."""
+        return [name for one in self.charges if one.group for name in one.limit.names]
+
     def _called(self, name: str) -> list[Charge]:
-        metered = [one for one in self.charges if one.group]
         # The first meter of a limit has its quota.
-        found = [one for one in _firsts(metered) if one.limit.is_called(name)]
-        if not found:
-            known = dict.fromkeys(
-                repr(one.limit.bound.terms.name or str(one.limit)) for one in metered
-            )
-            raise ValueError(
-                f"this call has no limit {name!r}; it has {', '.join(known) or 'none'}"
-            )
-        return found
+        return [one for one in _firsts(self.charges) if one.group and name in one.limit.names]
+
+
+def check_report(names: Sequence[str], name: str, used: float, reset_in: float) -> None:
+    """Refuse what no limit can be told; see `Decision.report`.
+
+    Raises:
+        ValueError: There is no such limit, or a number makes no sense.
+    """
+    if type(used) not in (int, float) or not used >= 0:
+        raise ValueError(f"used={used!r} is not a share, such as 0.93")
+    if not is_quantity(reset_in):
+        raise ValueError(f"reset_in={reset_in!r} is not a number of seconds above 0")
+    if name not in names:
+        known = ", ".join(map(repr, dict.fromkeys(names)))
+        raise ValueError(f"this call has no limit {name!r}; it has {known or 'none'}")
 
 
 def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:

@@ -39,9 +39,11 @@ class Use:
     def __str__(self) -> str:
         return self.bound.limit if self.rule is None else str(self.rule)
 
-    def is_called(self, name: str) -> bool:
-        """Tell whether an author means this limit by `name`."""
-        return name in (self.bound.terms.name, self.bound.limit, str(self))
+    @property
+    def names(self) -> list[str]:
+        """What an author may call it: its `name`, or its text."""
+        names = [self.bound.terms.name, self.bound.limit, str(self)]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
 
 @attrs.frozen(eq=False, kw_only=True)

@@ -1,0 +1,235 @@
+"""A provider whose handlers run in processes of their own, for the tests of that."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import attrs
+
+from arbprov import ProviderApp, ProviderResponse, RateLimited, TaskContext
+
+app = ProviderApp("isolated", execution_timeout=10, concurrency=4, drain_timeout=10)
+process = app.action(isolation="process")
+
+
+def local_class():
+    @attrs.frozen
+    class Local:
+        name: str
+
+    return Local
+
+
+Local = local_class()
+
+
+class OddlyMadeError(Exception):
+    def __init__(self, code, body):
+        super().__init__(f"{code}: {body}")
+        self.code = code
+
+
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+@process
+def pid() -> dict:
+    return {"pid": os.getpid(), "parent": os.getppid()}
+
+
+@process
+def segfault() -> dict:
+    return {"never": ctypes.string_at(0)}
+
+
+@process
+def leave(code: int) -> dict:
+    os._exit(code)
+
+
+@process
+def kill_itself(number: int) -> dict:
+    os.kill(os.getpid(), number)
+    return {}
+
+
+@process
+def leave_a_fork_behind() -> dict:
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+    os._exit(5)
+
+
+@process
+def close_everything() -> dict:
+    os.closerange(3, 4096)
+    time.sleep(20)
+    return {}
+
+
+@app.action(isolation="process", timeout=1)
+def hang(path: str) -> dict:
+    """Hang, and start a program that hangs too."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        with open(path, "w") as file:
+            file.write(f"{os.getpid()} {program.pid}")
+        time.sleep(60)
+    return {}
+
+
+@process
+def wait_for(path: str) -> dict:
+    """Tell that it runs, and wait until it is told to go on."""
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    while os.path.exists(path):
+        time.sleep(0.01)
+    return {"pid": os.getpid()}
+
+
+@process
+def context(ctx: TaskContext, /, also: TaskContext, account: dict) -> dict:
+    assert ctx is also
+    return {
+        "id": ctx.id,
+        "action": ctx.action,
+        "remaining": ctx.remaining,
+        "payload": ctx.payload,
+        "account": ctx.account,
+        "cancelled": ctx.cancelled,
+        "logger": ctx.logger.name,
+    }
+
+
+@process
+@app.rate_limit("2/hour")
+def refund(ctx: TaskContext, keep: bool = False) -> dict:
+    headroom = ctx.limits.headroom[0]
+    if not keep:
+        ctx.limits.refund()
+    return {"limit": str(headroom.limit), "remaining": headroom.remaining}
+
+
+@process
+@app.rate_limit("10/hour", name="vendor")
+def report(ctx: TaskContext, name: str = "vendor") -> dict:
+    ctx.limits.report(name, used=0.5, reset_in=60)
+    return {"remaining": ctx.limits.headroom[0].remaining}
+
+
+_late: list[str] = []
+_threads: list[threading.Thread] = []
+_go_on = threading.Event()
+
+
+@process
+@app.rate_limit("5/hour")
+def refund_late(ctx: TaskContext) -> dict:
+    def try_it():
+        _go_on.wait(10)
+        try:
+            ctx.limits.refund()
+        except RuntimeError as error:
+            _late.append(str(error))
+
+    _threads.append(threading.Thread(target=try_it))
+    _threads[0].start()
+    return {}
+
+
+@process
+def late_errors() -> dict:
+    _go_on.set()
+    _threads[0].join()
+    return {"errors": _late}
+
+
+@process
+def log(ctx: TaskContext) -> dict:
+    ctx.logger.info("hello from %s", "afar", extra={"city": "Paris"})
+    ctx.logger.debug("not so loud")
+    logging.getLogger("elsewhere").warning("hello too")
+    return {}
+
+
+@process
+def read_stdin() -> dict:
+    return {"read": sys.stdin.read()}
+
+
+@process
+def say(word: str) -> dict:
+    print(word)  # noqa: T201
+    return {}
+
+
+@process
+def end_a_fork() -> dict:
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    fork.terminate()
+    fork.join(5)
+    return {"exit_code": fork.exitcode}
+
+
+@process
+def fail(how: str) -> dict:
+    class LocalError(Exception):
+        pass
+
+    raise {
+        "key": KeyError("nothing"),
+        "odd": OddlyMadeError(5, "odd"),
+        "local": LocalError("only here"),
+        "exit": SystemExit(3),
+        "unspeakable": UnspeakableError(),
+        "limited": RateLimited(30, "theirs"),
+        "stop": StopIteration("no more"),
+        "unicode": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"),
+    }[how]
+
+
+@app.errorhandler(OddlyMadeError)
+def mend(error: OddlyMadeError) -> ProviderResponse:
+    return ProviderResponse("warning", message=f"mended {error.code}")
+
+
+async def later():
+    await asyncio.sleep(0)
+    return {"late": True}
+
+
+@process
+def answer(how: str):
+    if how == "awaitable":
+        return later()
+    return {
+        "response": ProviderResponse("warning", message="half", data={"rows": [Local("a")]}),
+        "set": {"a": {1, 2}},
+        "generator": (number for number in [1]),
+    }[how]
+
+
+@process
+def local(thing: Local) -> dict:
+    return {"thing": thing.name}
+
+
+@app.action
+def in_a_thread() -> dict:
+    return {"pid": os.getpid()}
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,45 @@
+"""Texts of others in a log and on a terminal: one line each, printable, and not too long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arbprov.printable import indented, one_line, quoted
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("as it is, ünd 5 €", "as it is, ünd 5 €"),
+        ("two\nlines\r", r"two\nlines\r"),
+        ("a line\u2028of Unicode", r"a line\u2028of Unicode"),
+        ("red \x1b[31m", r"red \x1b[31m"),
+        ("red in one byte \x9b31m", r"red in one byte \x9b31m"),
+        ("back\u202ewards", r"back\u202ewards"),
+        ("half a \ud800 pair", r"half a \ud800 pair"),
+        ("\0", r"\x00"),
+    ],
+)
+def test_what_is_not_printable_is_escaped(text, line):
+    assert one_line(text) == line
+
+
+@given(st.text(max_size=300) | st.text(alphabet="\n\r\x1b\u2028\u202e\x85a", max_size=300))
+def test_a_line_is_printable_whatever_it_was(text):
+    assert one_line(text).isprintable()
+    assert quoted(text).isprintable()
+
+
+def test_what_is_too_long_is_cut():
+    assert one_line("x" * 1_000_000) == "x" * 200 + "... (1,000,000 characters)"
+    assert quoted("x" * 1_000_000) == repr("x" * 200 + "... (1,000,000 characters)")
+
+
+def test_a_quoted_text_is_told_from_what_is_around_it():
+    assert quoted("it's \n'x'") == repr("it's \n'x'")
+
+
+def test_lines_are_set_in():
+    assert indented("Traceback\n  File\n\n\tat\x1b") == "  Traceback\n    File\n\n      at\\x1b"
