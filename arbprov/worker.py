@@ -102,6 +102,7 @@ class Worker:
         self._hangs = Hangs(settings.concurrency, self._fail)
         self._contact = _Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
+        self._troubles = 0
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
         most_waiting = settings.concurrency // 2
@@ -220,17 +221,22 @@ class Worker:
         slot = asyncio.current_task()
         assert slot is not None
         self._polling.add(slot)
-        began = self._loop.time()
+        began, troubles = self._loop.time(), self._troubles
         try:
             answer = await self._hub.fetch()
         except HubError as error:
-            self._gate.pause(self._contact.limited(self._trouble_pause.next(), self._loop.time()))
+            # Polls that were out together fail together, and that is one trouble.
+            self._gate.pause(0.0 if self._troubles > troubles else self._next_pause())
             self._trouble(error)
             return None
         finally:
             self._polling.discard(slot)
         self._reached()
         return self._sort(answer, self._loop.time() - began)
+
+    def _next_pause(self) -> float:
+        self._troubles += 1
+        return self._contact.limited(self._trouble_pause.next(), self._loop.time())
 
     def _sort(self, answer: Task | Pause | None, held: float) -> Task | None:
         if isinstance(answer, Pause):
