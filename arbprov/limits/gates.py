@@ -21,6 +21,10 @@ class _Gate:
     lease: float
     probing_until: float = -math.inf
 
+    @property
+    def forgotten_at(self) -> float:
+        return self.closed_until + _REMEMBERED
+
 
 class Gates:
     """Closed buckets; times are in seconds and never go back."""
@@ -33,7 +37,7 @@ class Gates:
 
     def wait_time(self, bucket: Bucket, now: float) -> float:
         """Return the seconds until the gate lets a call through; 0 if it does now."""
-        gate = self._gates.get(bucket)
+        gate = self._gate(bucket, now)
         if gate is None:
             return 0.0
         opens = max(gate.closed_until, gate.probing_until)
@@ -41,13 +45,15 @@ class Gates:
 
     def close(self, bucket: Bucket, now: float, seconds: float, lease: float) -> None:
         """Close a gate until ``now + seconds``, or leave it closed if it is for longer."""
-        gate = self._gates.setdefault(bucket, _Gate(-math.inf, lease))
+        gate = self._gate(bucket, now)
+        if gate is None:
+            gate = self._gates[bucket] = _Gate(-math.inf, lease)
         gate.closed_until = max(gate.closed_until, now + seconds)
         gate.lease = lease
 
     def enter(self, bucket: Bucket, now: float) -> bool:
         """Go through an open gate; return whether that is a probe, which the others wait for."""
-        gate = self._gates.get(bucket)
+        gate = self._gate(bucket, now)
         if gate is None:
             return False
         gate.probing_until = now + gate.lease
@@ -61,4 +67,8 @@ class Gates:
 
     def forget(self, now: float) -> None:
         """Drop the gates that have been open for long."""
-        self._gates = {b: g for b, g in self._gates.items() if g.closed_until + _REMEMBERED > now}
+        self._gates = {b: g for b, g in self._gates.items() if g.forgotten_at > now}
+
+    def _gate(self, bucket: Bucket, now: float) -> _Gate | None:
+        gate = self._gates.get(bucket)
+        return None if gate is None or gate.forgotten_at <= now else gate
