@@ -12,7 +12,7 @@ from arbprov.limits.stack import BoundLimit
 from arbprov.limits.store import Charge, Receipt
 from arbprov.quantities import is_quantity
 
-__all__ = ["Decision", "Headroom", "headroom_of"]
+__all__ = ["Decision", "Headroom", "headroom_of", "quotas_of"]
 
 
 @attrs.frozen
@@ -133,8 +133,7 @@ class Decision:
 
     def _called(self, name: str) -> list[Charge]:
         metered = [one for one in self.charges if one.group]
-        # The first meter of a limit has its quota.
-        found = [one for one in _firsts(metered) if one.limit.is_called(name)]
+        found = [one for one in quotas_of(metered) if one.limit.is_called(name)]
         if not found:
             known = dict.fromkeys(
                 repr(one.limit.bound.terms.name or str(one.limit)) for one in metered
@@ -154,7 +153,8 @@ def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:
         yield Headroom(str(use), None if use.rule is None else remaining, wait)
 
 
-def _firsts(charges: Iterable[Charge]) -> list[Charge]:
+def quotas_of(charges: Iterable[Charge]) -> list[Charge]:
+    """Return the first charge of each limit: that is the one of its quota."""
     return [next(meters) for _, meters in groupby(charges, key=lambda one: one.limit)]
 
 
