@@ -209,8 +209,8 @@ class Worker:
             # A handler that outlives its deadline keeps its slot, or they would pile up.
             either: list[asyncio.Future[Any]] = [future, self._stopping]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            # What the API has told a handler is true, however late it is told.
-            await self._admission.settle(call)
+        # What the API has told a handler is true, however late it was told.
+        await self._admission.settle(call)
 
     async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
         await asyncio.wait([future], timeout=call.route.timeout)
