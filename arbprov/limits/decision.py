@@ -12,7 +12,7 @@ from arbprov.limits.stack import BoundLimit
 from arbprov.limits.store import Charge, Receipt
 from arbprov.quantities import is_quantity
 
-__all__ = ["Decision", "Headroom", "check_report", "headroom_of"]
+__all__ = ["Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]
 
 
 @attrs.frozen
@@ -134,8 +134,7 @@ class Decision:
         return [name for one in self.charges if one.group for name in one.limit.names]
 
     def _called(self, name: str) -> list[Charge]:
-        # The first meter of a limit has its quota.
-        return [one for one in _firsts(self.charges) if one.group and name in one.limit.names]
+        return [one for one in quotas_of(self.charges) if one.group and name in one.limit.names]
 
 
 def check_report(names: Sequence[str], name: str, used: float, reset_in: float) -> None:
@@ -162,7 +161,8 @@ def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:
         yield Headroom(str(use), None if use.rule is None else remaining, wait)
 
 
-def _firsts(charges: Iterable[Charge]) -> list[Charge]:
+def quotas_of(charges: Iterable[Charge]) -> list[Charge]:
+    """Return the first charge of each limit: that is the one of its quota."""
     return [next(meters) for _, meters in groupby(charges, key=lambda one: one.limit)]
 
 

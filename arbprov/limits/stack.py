@@ -109,8 +109,8 @@ class FixedLimit(BoundLimit):
 
     @property
     def identity(self) -> object:
-        """The group of its buckets."""
-        return self.parts[0][0]
+        """The group of its buckets, and where they are."""
+        return self.parts[0][0], self.store
 
     def charges(self, call: LimitedCall) -> list[Charge]:
         """Return the charge of each meter."""
@@ -221,7 +221,7 @@ class LimitStack:
 def _distinct(charges: Iterable[Charge]) -> list[Charge]:
     largest: dict[Any, Charge] = {}
     for charge in charges:
-        identity = charge.bucket if charge.group else charge
+        identity = (charge.bucket, charge.limit.bound.store) if charge.group else charge
         known = largest.setdefault(identity, charge)
         if charge.cost > known.cost:
             largest[identity] = charge
