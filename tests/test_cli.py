@@ -586,6 +586,7 @@ def test_most_commands_load_no_grpc(folder):
         ("warning", "half", {"rows": 1}, "half"),
         ("error", "a: b", {"error": "a: b"}, "a: b"),
         ("limit", "Over", {"wait_time": 59.97, "limit": "2/m"}, "Over: 2/m, wait 60 s"),
+        ("limit", "Over", {"wait_time": 30.0, "limit": None}, "Over: wait 30 s"),
         ("limit", "Over", [], "Over"),
     ],
 )

@@ -134,6 +134,23 @@ def test_without_limits_there_is_no_gate():
     assert statuses(client, {"throttled": 30}, {}) == ["limit", "success"]
 
 
+def test_an_action_with_a_limit_of_its_own_closes_no_gate_of_the_others():
+    app = ProviderApp(rate_limit="100/hour")
+
+    @app.action
+    @app.rate_limit("50/hour")
+    def throttled():
+        raise RateLimited(30)
+
+    app.action("work")(lambda: None)
+    client = app.test_client()
+    client.call("throttled")
+    assert [client.call(name).status.value for name in ("work", "throttled")] == [
+        "success",
+        "limit",
+    ]
+
+
 def test_all_actions_that_share_the_limit_are_refused_at_its_gate():
     app = throttled(("100/hour", {"name": "vendor"}))
     app.action("other")(app.rate_limit("100/hour", name="vendor")(lambda: None))

@@ -111,15 +111,16 @@ class Decision:
 
         Args:
             retry_after: In seconds.
-            name: The limit that is meant; if it is None, or none of the call's, those with a key,
-                or all if none has one.
+            name: The limit that is meant; if it is None, or none of the call's, those with a key;
+                if none has one, those that the action does not share with all others.
             lease: How long others then wait for the first call through, in seconds.
         """
         self._closed = True
         metered = [one for one in self.charges if one.group]
         named = [one for one in metered if name is not None and name in one.limit.names]
         keyed = [one for one in metered if one.key]
-        for charge in named or keyed or metered:
+        own = [one for one in metered if one.limit.bound.is_own]
+        for charge in named or keyed or own or metered:
             charge.limit.bound.store.close_gate([charge], retry_after, lease)
 
     def reopen_gates(self) -> None:

@@ -73,6 +73,11 @@ class BoundLimit(ABC):
         return 1 if callable(self.terms.cost) else self.terms.cost
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is more special than a limit of all the app's or the blueprint's actions."""
+        return self.terms.name is not None or self.terms.scope == "action"
+
+    @property
     @abstractmethod
     def identity(self) -> object:
         """What two limits have in common that are charged but once."""
