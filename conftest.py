@@ -12,8 +12,8 @@ pytest_plugins = ["pytester"]
 
 # The same examples each time, so that a change is what makes a test fail; the search for new ones
 # is `HYPOTHESIS_PROFILE=nightly`. No deadlines: a machine may be slow.
-settings.register_profile("fixed", deadline=None, derandomize=True)
-settings.register_profile("nightly", deadline=None, max_examples=2_000)
+settings.register_profile("fixed", deadline=None, derandomize=True, stateful_step_count=100)
+settings.register_profile("nightly", deadline=None, max_examples=2_000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 _documents = Sybil(

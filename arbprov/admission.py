@@ -107,7 +107,7 @@ class Admission:
         began, patience = self._loop.time(), _patience(decision)
         if not self._lines.is_first(ticket):
             await self._until_stopped_or(turn.wait(), patience)
-            if not turn.is_set():
+            if self._stopping.done() or not turn.is_set():
                 return decision
             decision = await self._decide(call)
         while not decision.allowed and decision.may_wait(self._loop.time() - began):

@@ -193,9 +193,10 @@ class Dispatcher:
     def settle(self, call: Call) -> None:
         """Close the gates of a call whose handler was told to wait, else open what it held."""
         limits: Decision = call.ctx.limits
-        if call.throttled is not None:
+        throttled, call.throttled = call.throttled, None
+        if throttled is not None:
             lease = call.route.timeout + HOOKS_GRACE
-            limits.close_gates(call.throttled.retry_after, call.throttled.limit, lease)
+            limits.close_gates(throttled.retry_after, throttled.limit, lease)
         limits.reopen_gates()
 
     def overview(self) -> LimitsOverview:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 from arbprov._types import Clock
 from arbprov.clock import SystemClock
 from arbprov.limits import Charge, MemoryStore, MinDelay, Rule, Store, TokenBucket
-from arbprov.limits.monitor import MONITOR_GROUP
 from arbprov.limits.stack import parts_of
 
 __all__ = ["AdvancedRateLimitMonitor", "RateLimitMonitor", "TimeBasedRateLimitMonitor"]
@@ -74,18 +74,25 @@ class _MeteredMonitor(RateLimitMonitor):
     All who go by the machine's time share that; each virtual clock begins anew, so that tests do.
     """
 
+    _numbers = itertools.count(1)
+
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
+        self.group = f"monitor {next(self._numbers)}"
         self._clock = SystemClock()
         self._stores: WeakKeyDictionary[Clock, MemoryStore] = WeakKeyDictionary()
-        self._parts = parts_of(MONITOR_GROUP, rule, self._clock)
+        self._parts = parts_of(self.group, rule, self._clock)
 
     def store(self, clock: Clock) -> Store:
         """Return the store of all who go by the same clock."""
         with self.deciding:
             # All system clocks are equal, and the one that is the key lives as long as this.
             key = self._clock if clock == self._clock else clock
-            return self._stores.setdefault(key, MemoryStore(clock))
+            if key not in self._stores:
+                # A store that kept its clock alive would be here for ever.
+                own = key is self._clock
+                self._stores[key] = MemoryStore(key if own else proxy(key))
+            return self._stores[key]
 
     def check_rate_limits(self) -> Mapping[str, Any] | None:
         """Return what refuses a call now, or None; count nothing."""

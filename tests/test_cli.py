@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from arbprov.cli import main
 from arbprov.cli.dev import _Provider
+from arbprov.cli.limits import _values
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.texts import summary
 from arbprov.messages import encode_result
@@ -585,6 +586,7 @@ def test_most_commands_load_no_grpc(folder):
         ("warning", "half", {"rows": 1}, "half"),
         ("error", "a: b", {"error": "a: b"}, "a: b"),
         ("limit", "Over", {"wait_time": 59.97, "limit": "2/m"}, "Over: 2/m, wait 60 s"),
+        ("limit", "Over", {"wait_time": 30.0, "limit": None}, "Over: wait 30 s"),
         ("limit", "Over", [], "Over"),
     ],
 )
@@ -691,3 +693,137 @@ def test_outbox_without_a_spool_is_wrong_usage(arbprov):
 def test_outbox_of_a_spool_that_is_not_there_is_a_bad_configuration(arbprov):
     result = arbprov("outbox", "nowhere")
     assert (result.exit_code, result.stderr[:25]) == (78, "Error: there is no spool ")
+
+
+# limits
+
+LIMITED = """
+from arbprov import Blueprint, ProviderApp, RateLimitMonitor
+
+class Closed(RateLimitMonitor):
+    def check_rate_limits(self):
+        return {"rate_limited": True, "wait_time": 90}
+
+app = ProviderApp("limited", rate_limit="50/second")
+
+@app.action
+@app.rate_limit("1000/hour", key="account.api_key")
+@app.rate_limit("5/second", key=("account.id", "payload.region"), shadow=True)
+def campaigns() -> dict:
+    return {}
+
+@app.action(rate_limit_monitor=Closed())
+@app.rate_limit(lambda call: "5/second", name="vendor")
+def other() -> dict:
+    return {}
+
+free = ProviderApp("free")
+"""
+
+
+@pytest.fixture
+def limits(arbprov, folder):
+    """Return what shows the limits of a provider."""
+    (folder / "other.py").write_text(LIMITED)
+    return lambda *options, target="other:app": arbprov("limits", target, *options)
+
+
+def test_limits_lists_what_is_left_of_each(limits):
+    result = limits()
+    assert result.stdout.splitlines() == [
+        "ACTION     LIMIT              SCOPE             KEY                            LEFT  WAIT",
+        "campaigns  50/second          app               -                              50",
+        "campaigns  5/second (shadow)  action:campaigns  account.id and payload.region  -",
+        "campaigns  1000/hour          action:campaigns  account.api_key                -",
+        "other      50/second          app               -                              50",
+        "other      other.<lambda>     name:vendor       -                              -",
+        "other      Closed             action:other      -                              -     90 s",
+    ]
+
+
+def test_limits_says_which_keys_it_needs(limits):
+    assert limits("--action", "campaigns").stderr == (
+        "for what is left by 'account.api_key' and 'account.id and payload.region', say whose, "
+        "with --key\n"
+    )
+
+
+def test_limits_shows_the_headroom_of_a_key(limits):
+    result = limits("--json", "--key", "account.id=1", "--key", "payload.region=eu")
+    left = {one["limit"]: one["remaining"] for one in json.loads(result.stdout)}
+    assert (left["5/second"], left["1000/hour"]) == (5, None)
+
+
+def test_limits_reads_a_secret_key_from_a_file(limits, folder):
+    (folder / "key.txt").write_text("sample-key\n")
+    result = limits("--json", "--key", "account.api_key=@key.txt")
+    left = {one["limit"]: one["remaining"] for one in json.loads(result.stdout)}
+    assert left["1000/hour"] == 1000
+
+
+def test_limits_as_json_says_all_there_is_to_one(limits):
+    assert json.loads(limits("--json", "--action", "other").stdout)[-1] == {
+        "action": "other",
+        "limit": "Closed",
+        "scope": "action:other",
+        "key": "",
+        "shadow": False,
+        "remaining": None,
+        "wait_time": 90.0,
+    }
+
+
+def test_limits_of_one_action_are_its_own(limits):
+    lines = limits("--action", "other").stdout.splitlines()
+    assert {line.split()[0] for line in lines} == {"ACTION", "other"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("42", 42),
+        ('"42"', "42"),
+        ("4.5", 4.5),
+        ("true", True),
+        ("eu", "eu"),
+        ("a=b", "a=b"),
+        ("null", "null"),
+        ("[1]", "[1]"),
+        ("", ""),
+    ],
+)
+def test_a_key_is_read_as_json_if_it_is_a_number_or_a_text(typed, value):
+    assert _values(None, None, (f"account.id={typed}",)) == {"account.id": value}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--action", "play"], "there is no action 'play'; there is 'campaigns' and 'other'"),
+        (["--key", "account.id"], "'account.id' is no PATH=VALUE, such as account.id=42"),
+        (["--key", "account.id=@no"], "no can't be read: No such file or directory"),
+        (
+            ["--action", "campaigns", "--key", "account.name=x"],
+            "no limit is counted by 'account.name', but by 'account.api_key', 'account.id' and",
+        ),
+        (
+            ["--action", "other", "--key", "account.id=x"],
+            "no limit is counted by 'account.id', but by nothing",
+        ),
+    ],
+    ids=str,
+)
+def test_limits_says_what_was_typed_wrong(limits, options, message):
+    result = limits(*options)
+    assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True)
+
+
+def test_limits_of_no_actions_are_none(limits):
+    assert limits("--json", target="other:free").stdout == "[]\n"
+
+
+def test_there_is_no_action_where_there_is_none(limits):
+    assert (
+        "there is no action 'x'; there is none"
+        in limits("--action", "x", target="other:free").stderr
+    )

@@ -302,3 +302,59 @@ def test_an_earlier_charge_of_a_window_leaves_the_later_one():
     window.add(600.0, 1)
     window.refund(0.0, 1)
     assert [window.wait_time(601.0, cost) for cost in (1, 2)] == [0, pytest.approx(3599, abs=4)]
+
+
+@pytest.mark.parametrize("now", [0.0, 3e-5, 0.1, 12_345.678, 1e6])
+@pytest.mark.parametrize("size", [3, 7, 10])
+def test_a_full_bucket_is_given_out_at_once_whatever_time_it_is(now, size):
+    bucket = Gauge(TokenBucket(requests_per_minute=1, burst_size=size), VirtualClock())
+    waits = []
+    for _ in range(size):
+        waits.append(bucket.wait_time(now, 1))
+        bucket.add(now, 1)
+    assert waits == [0.0] * size
+
+
+def reported(*charges, used, reset_in, now=30.0):
+    """Return a window of ten a minute with charges at these times, and then a report."""
+    window = Gauge(Limit(10, 60), VirtualClock())
+    for at in charges:
+        window.add(at, 1)
+    window.report(now, used, reset_in)
+    return window
+
+
+def test_reported_usage_counts_until_its_reset_though_calls_of_one_s_own_are_past_by_then():
+    window = reported(*range(5), used=9, reset_in=50)
+    assert [window.remaining(at) for at in (30.0, 65.0, 79.9, 80.1)] == [1, 1, 1, 10]
+
+
+def test_reported_usage_does_not_shorten_what_counts_longer():
+    window = reported(*[20.0] * 5, used=9, reset_in=10)
+    assert [window.remaining(at) for at in (30.0, 40.1, 79.9, 80.1)] == [1, 5, 5, 10]
+
+
+def test_calls_of_one_s_own_beyond_what_is_reported_still_leave_in_time():
+    window = reported(0.0, 1.0, 2.0, 3.0, used=2, reset_in=50)
+    assert [window.remaining(at) for at in (30.0, 60.1, 61.1, 63.1, 80.1)] == [6, 7, 8, 8, 10]
+
+
+def test_a_part_of_calls_at_one_time_may_be_held_until_the_reset():
+    window = reported(*[0.0] * 4, used=3, reset_in=50)
+    assert [window.remaining(at) for at in (30.0, 60.1, 80.1)] == [6, 7, 10]
+
+
+def test_usage_that_is_reported_again_counts_once():
+    window = reported(0.0, used=9, reset_in=50)
+    window.report(30.0, 9, 50)
+    assert window.remaining(30.0) == 1
+
+
+def test_a_charge_of_yesterday_that_is_taken_back_leaves_today_s():
+    clock = VirtualClock()
+    quota = Gauge(Calendar("2/day"), clock)
+    quota.add(clock.monotonic(), 1)
+    clock.advance(86_400)
+    quota.add(clock.monotonic(), 1)
+    quota.refund(0.0, 1)
+    assert quota.remaining(clock.monotonic()) == 1

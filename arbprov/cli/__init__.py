@@ -11,6 +11,7 @@ from arbprov.cli.dev import dev
 from arbprov.cli.exits import ExitingGroup
 from arbprov.cli.hub import hub
 from arbprov.cli.invoke import invoke
+from arbprov.cli.limits import limits
 from arbprov.cli.outbox import outbox
 from arbprov.cli.run import run
 
@@ -30,5 +31,5 @@ def main() -> None:
     """Run, try and inspect arbprov providers."""
 
 
-for command in (run, dev, hub, call, invoke, actions, outbox):
+for command in (run, dev, hub, call, invoke, actions, limits, outbox):
     main.add_command(command)

@@ -64,5 +64,6 @@ def summary(status: str, message: str, data: Any) -> str:
     if status == "success":
         return one_line(json.dumps(data, ensure_ascii=False), _LONGEST_LINE)
     if status == "limit" and isinstance(data, dict) and "wait_time" in data:
-        message = f"{message}: {data.get('limit')}, wait {data['wait_time']:.3g} s"
+        limit = f"{data['limit']}, " if data.get("limit") else ""
+        message = f"{message}: {limit}wait {data['wait_time']:.3g} s"
     return one_line(message, _LONGEST_LINE)

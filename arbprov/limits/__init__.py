@@ -11,7 +11,7 @@ from arbprov.limits.memory import MemoryStore
 from arbprov.limits.meter import Meter, Rule
 from arbprov.limits.observing import LimitCounts
 from arbprov.limits.opening import StoreOpener
-from arbprov.limits.overview import LimitsOverview
+from arbprov.limits.overview import LimitsOverview, LimitState
 from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.spacing import MinDelay
 from arbprov.limits.stack import LimitStack
@@ -28,6 +28,7 @@ __all__ = [
     "Limit",
     "LimitCounts",
     "LimitStack",
+    "LimitState",
     "LimitedCall",
     "Limiter",
     "LimitsOverview",

@@ -21,7 +21,8 @@ from arbprov.quantities import is_count, is_quantity, written
 
 __all__ = ["Bucket", "TokenBucket"]
 
-# What floats may be off by is no missing token.
+# Of a token: what floats may be off by is no missing one. Since charges are added up all the same,
+# a bucket is early by so much at most, however many there are.
 _ROUNDING = 1e-6
 
 
@@ -90,7 +91,8 @@ class Bucket:
         """Return the seconds until there are `cost` tokens, and how many whole ones there are."""
         full_at = max(state[0], now)
         ready = full_at - (self.size - cost) * self.interval
-        return until(now, ready) if ready > now else 0.0, self._left(full_at - now)
+        is_ready = ready - now <= self.interval * _ROUNDING
+        return 0.0 if is_ready else until(now, ready), self._left(full_at - now)
 
     def add(self, state: State, now: float, cost: int) -> None:
         """Take `cost` tokens."""

@@ -9,7 +9,7 @@ from arbprov._types import Clock
 from arbprov.limits.declaration import RateLimit, describe_limit
 from arbprov.limits.keys import BoundKey, Key, describe_key
 from arbprov.limits.meter import Rule
-from arbprov.limits.monitor import MONITOR_GROUP, MeteredMonitor, Monitor
+from arbprov.limits.monitor import MeteredMonitor, Monitor
 from arbprov.limits.observing import Tally
 from arbprov.limits.stack import (
     BoundLimit,
@@ -60,7 +60,7 @@ class LimitCompiler:
         group = f"{owner}|{self._key_name(terms.key)}" + ("|shadow" if terms.shadow else "")
         common = self._common(terms, limit, owner, group)
         if isinstance(limit, MeteredMonitor):
-            return self._fixed(limit.rule, MONITOR_GROUP, limit.store(self._clock), common)
+            return self._fixed(limit.rule, limit.group, limit.store(self._clock), common)
         if isinstance(limit, Monitor):
             return MonitorLimit(monitor=limit, store=None, **common)
         store = self._known(self._open_store(terms))

@@ -134,15 +134,34 @@ function window.refund(charge, state, charged_at, cost)
   return state
 end
 
+-- Removes up to `most` from the last entries before `place`.
+function window.take(state, place, most)
+  local lacking = most
+  while place > 1 and lacking > 0 do
+    local taken = math.min(lacking, get(state, place - 1))
+    lacking = lacking - taken
+    state = set(state, place - 1, get(state, place - 1) - taken)
+    place = place - 2
+    if get(state, place + 1) == 0 then
+      state = splice(state, place, place + 2, '')
+    end
+  end
+  return set(state, 0, get(state, 0) - (most - lacking))
+end
+
 function window.report(charge, state, now, used, reset_in)
   local amount, period = charge.first, charge.second
   state = window.expire(state, now)
-  local missing = math.min(used, amount) - get(state, 0)
+  local moment = math.ceil((now + math.min(reset_in, period)) * STEPS / period) * period / STEPS
+  local place, missing = size(state), math.min(used, amount)
+  while place > 1 and get(state, place - 2) >= moment do
+    place = place - 2
+    missing = missing - get(state, place + 1)
+  end
   if missing <= 0 then
     return state
   end
-  local step = math.ceil((now + math.min(reset_in, period)) * STEPS / period)
-  return window.insert(state, step * period / STEPS, missing)
+  return window.insert(window.take(state, place, missing), moment, missing)
 end
 
 function window.merge(charge, state, now, seconds, cost)
@@ -163,7 +182,8 @@ function bucket.look(charge, state, now, cost)
   local full_at = math.max(get(state, 0), now)
   local ready = full_at - (capacity - cost) * interval
   local lacking = math.ceil((full_at - now) / interval - ROUNDING)
-  return ready > now and wait_until(now, ready) or 0, math.max(0, capacity - lacking), state
+  local is_ready = ready - now <= interval * ROUNDING
+  return is_ready and 0 or wait_until(now, ready), math.max(0, capacity - lacking), state
 end
 
 function bucket.add(charge, state, now, cost)
@@ -350,7 +370,7 @@ end
 
 function operations.close_gate(charges, now)
   for _, charge in ipairs(charges) do
-    local gate = redis.call('GET', charge.gate_key) or pack(-INFINITY, SECOND, -INFINITY)
+    local gate = load_gate(charge, now) or pack(-INFINITY, SECOND, -INFINITY)
     save_gate(charge, pack(math.max(get(gate, 0), now + FIRST), SECOND, get(gate, 2)), now)
   end
   return { 'ok', text(now) }

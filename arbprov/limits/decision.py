@@ -12,7 +12,7 @@ from arbprov.limits.stack import BoundLimit
 from arbprov.limits.store import Charge, Receipt
 from arbprov.quantities import is_quantity
 
-__all__ = ["Decision", "Headroom", "check_report", "headroom_of"]
+__all__ = ["Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]
 
 
 @attrs.frozen
@@ -111,15 +111,16 @@ class Decision:
 
         Args:
             retry_after: In seconds.
-            name: The limit that is meant; if it is None, or none of the call's, those with a key,
-                or all if none has one.
+            name: The limit that is meant; if it is None, or none of the call's, those with a key;
+                if none has one, those that the action does not share with all others.
             lease: How long others then wait for the first call through, in seconds.
         """
         self._closed = True
         metered = [one for one in self.charges if one.group]
         named = [one for one in metered if name is not None and name in one.limit.names]
         keyed = [one for one in metered if one.key]
-        for charge in named or keyed or metered:
+        own = [one for one in metered if one.limit.bound.is_own]
+        for charge in named or keyed or own or metered:
             charge.limit.bound.store.close_gate([charge], retry_after, lease)
 
     def reopen_gates(self) -> None:
@@ -134,8 +135,7 @@ class Decision:
         return [name for one in self.charges if one.group for name in one.limit.names]
 
     def _called(self, name: str) -> list[Charge]:
-        # The first meter of a limit has its quota.
-        return [one for one in _firsts(self.charges) if one.group and name in one.limit.names]
+        return [one for one in quotas_of(self.charges) if one.group and name in one.limit.names]
 
 
 def check_report(names: Sequence[str], name: str, used: float, reset_in: float) -> None:
@@ -162,7 +162,8 @@ def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:
         yield Headroom(str(use), None if use.rule is None else remaining, wait)
 
 
-def _firsts(charges: Iterable[Charge]) -> list[Charge]:
+def quotas_of(charges: Iterable[Charge]) -> list[Charge]:
+    """Return the first charge of each limit: that is the one of its quota."""
     return [next(meters) for _, meters in groupby(charges, key=lambda one: one.limit)]
 
 

@@ -294,11 +294,11 @@ class FallbackStore:
         return [attrs.evolve(one, cost=c) for one, c in zip(charges, costs, strict=True)]
 
     def _known_of(self, charge: Charge) -> list[Debt]:
-        """Return what may be used of a bucket: for so many seconds yet, so much of it."""
-        own = sorted(self._own.debts_of(charge))
-        levels = zip(own, itertools.accumulate(cost for _, cost in own), strict=True)
+        """Return what may be used of a bucket: for so many seconds yet, at least so much."""
+        own = sorted(self._own.debts_of(charge), reverse=True)
+        levels = itertools.accumulate(cost for _, cost in own)
         told = self._told.of(charge, self._clock.monotonic())
-        return [*((seconds, used) for (seconds, _), used in levels), *told]
+        return [*((seconds, level) for (seconds, _), level in zip(own, levels, strict=True)), *told]
 
 
 def _repeat(outage: _Outage, for_all: Sequence[Charge], charges: Sequence[Charge]) -> None:

@@ -21,8 +21,9 @@ class _Gate:
     lease: float
     probing_until: float = -math.inf
 
-    def counts(self, now: float) -> bool:
-        return self.closed_until + _REMEMBERED > now
+    @property
+    def forgotten_at(self) -> float:
+        return self.closed_until + _REMEMBERED
 
 
 class Gates:
@@ -36,7 +37,7 @@ class Gates:
 
     def wait_time(self, bucket: Bucket, now: float) -> float:
         """Return the seconds until the gate lets a call through; 0 if it does now."""
-        gate = self._known(bucket, now)
+        gate = self._gate(bucket, now)
         if gate is None:
             return 0.0
         opens = max(gate.closed_until, gate.probing_until)
@@ -44,7 +45,9 @@ class Gates:
 
     def close(self, bucket: Bucket, now: float, seconds: float, lease: float) -> None:
         """Close a gate until ``now + seconds``, or leave it closed if it is for longer."""
-        gate = self._gates.setdefault(bucket, _Gate(-math.inf, lease))
+        gate = self._gate(bucket, now)
+        if gate is None:
+            gate = self._gates[bucket] = _Gate(-math.inf, lease)
         gate.closed_until = max(gate.closed_until, now + seconds)
         gate.lease = lease
 
@@ -58,7 +61,7 @@ class Gates:
 
     def enter(self, bucket: Bucket, now: float) -> bool:
         """Go through an open gate; return whether that is a probe, which the others wait for."""
-        gate = self._known(bucket, now)
+        gate = self._gate(bucket, now)
         if gate is None:
             return False
         gate.probing_until = now + gate.lease
@@ -72,8 +75,8 @@ class Gates:
 
     def forget(self, now: float) -> None:
         """Drop the gates that have been open for long."""
-        self._gates = {bucket: gate for bucket, gate in self._gates.items() if gate.counts(now)}
+        self._gates = {b: g for b, g in self._gates.items() if g.forgotten_at > now}
 
-    def _known(self, bucket: Bucket, now: float) -> _Gate | None:
+    def _gate(self, bucket: Bucket, now: float) -> _Gate | None:
         gate = self._gates.get(bucket)
-        return gate if gate is not None and gate.counts(now) else None
+        return None if gate is None or gate.forgotten_at <= now else gate

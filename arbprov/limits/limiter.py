@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from arbprov._types import Clock
 from arbprov.limits.charging import charge_call, look
 from arbprov.limits.compiler import LimitCompiler, OpenStore
-from arbprov.limits.decision import Decision
+from arbprov.limits.decision import Decision, quotas_of
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
 from arbprov.limits.memory import MemoryStore
@@ -74,14 +75,14 @@ class Limiter:
         """
         waited = () if waited_for is None else waited_for.refusing
         allowed = decision.allowed
-        for charge in decision.charges:
-            bound = charge.limit.bound
-            if charge.wait_time:
-                bound.tally.denied(gated=charge.gated, fallback=charge.fallback)
+        for bound, meters in groupby(decision.charges, key=lambda one: one.limit.bound):
+            charges = list(meters)
+            fallback = any(one.fallback for one in charges)
+            if any(one.wait_time for one in charges):
+                bound.tally.denied(gated=any(one.gated for one in charges), fallback=fallback)
             elif allowed:
-                bound.tally.allowed(waited=bound in waited, fallback=charge.fallback)
-                if bound.terms.warn_at and charge.group:
-                    _warn(charge)
+                bound.tally.allowed(waited=bound in waited, fallback=fallback)
+                _warn(charges)
 
     def counts(self) -> list[LimitCounts]:
         """Return what each limit has decided since the start."""
@@ -93,7 +94,14 @@ class Limiter:
         return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _warn(charge: Charge) -> None:
+def _warn(charges: Iterable[Charge]) -> None:
+    """Warn of a limit's quotas; not of a pace, which is there to be kept to."""
+    for charge in quotas_of(charges):
+        if charge.group and charge.limit.bound.terms.warn_at:
+            _warn_of(charge)
+
+
+def _warn_of(charge: Charge) -> None:
     bound, size = charge.limit.bound, charge.meter.size
     used = size - charge.remaining
     level = crossed(bound.terms.warn_at, size, used, charge.cost)

@@ -12,10 +12,8 @@ from arbprov.errors import ConfigurationError
 from arbprov.limits.meter import Rule
 from arbprov.limits.store import Store
 
-__all__ = ["MONITOR_GROUP", "MeteredMonitor", "Monitor", "wait_of"]
+__all__ = ["MeteredMonitor", "Monitor", "wait_of"]
 
-# Of the only buckets that the store of such a monitor has.
-MONITOR_GROUP = "monitor"
 # A monitor that counts in whole seconds says 0 in the last one.
 _SHORTEST_WAIT = 0.001
 
@@ -45,6 +43,11 @@ class MeteredMonitor(Protocol):
     @property
     def rule(self) -> Rule:
         """The limit."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What its buckets are called, and those of no other monitor."""
         ...
 
     def store(self, clock: Clock) -> Store:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import attrs
 
 from arbprov.limits.charging import look
 from arbprov.limits.decision import Headroom, headroom_of
@@ -13,7 +15,26 @@ from arbprov.limits.monitor import wait_of
 from arbprov.limits.observing import LimitCounts
 from arbprov.limits.stack import BoundLimit, FixedLimit, LimitStack, MonitorLimit
 
-__all__ = ["LimitsOverview"]
+__all__ = ["LimitState", "LimitsOverview"]
+
+
+@attrs.frozen
+class LimitState:
+    """One limit of an action.
+
+    Args:
+        limit: The limit, as in ``"5/second"``.
+        scope: Whose it is: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
+        key: What it is counted by; empty if all calls share it.
+        shadow: Whether it only counts.
+        headroom: What is left of it; None if that needs a key, or a call.
+    """
+
+    limit: str
+    scope: str
+    key: str
+    shadow: bool
+    headroom: Headroom | None
 
 
 class LimitsOverview:
@@ -35,41 +56,72 @@ class LimitsOverview:
 
         Args:
             action: The action's name.
-            key: The value of the key: of ``"account.id"`` an id, of a tuple of paths a tuple; a
-                dict by path, where limits have several keys.
+            key: The value of the key: of ``"account.id"`` an id, of a tuple of paths a tuple; or
+                a dict of values by path, where limits have several keys.
 
         Raises:
             LookupError: There is no such action.
             ValueError: A limit is counted by a key that was not given.
         """
-        if action not in self._stacks:
-            raise LookupError(f"there is no action {action!r}; there is {', '.join(self._stacks)}")
-        found: list[Headroom] = []
-        for bound in self._stacks[action].bounds:
-            found += _left_of(bound, key)
+        found = []
+        for bound in self._bounds(action):
+            if not isinstance(bound, (FixedLimit, MonitorLimit)):
+                continue
+            value = _value(bound, key)
+            if value is None and bound.terms.key is not None:
+                raise ValueError(
+                    f"{bound.limit} is counted by {describe_key(bound.terms.key)}; "
+                    f"say whose headroom it is, with key="
+                )
+            found.append(_left_of(bound, value))
         return found
+
+    def states(self, action: str, keys: Mapping[str, Any]) -> Iterator[LimitState]:
+        """Yield each limit of an action, with its headroom as far as that can be known.
+
+        Args:
+            action: The action's name.
+            keys: Values of keys, by path.
+
+        Raises:
+            LookupError: There is no such action.
+        """
+        for bound in self._bounds(action):
+            terms, value = bound.terms, _value(bound, keys)
+            unknown = value is None and terms.key is not None
+            readable = isinstance(bound, (FixedLimit, MonitorLimit)) and not unknown
+            yield LimitState(
+                bound.limit,
+                bound.owner,
+                "" if terms.key is None else describe_key(terms.key),
+                terms.shadow,
+                _left_of(bound, value) if readable else None,
+            )
 
     def counts(self) -> list[LimitCounts]:
         """Return what each limit has allowed and denied since the start."""
         return self._limiter.counts()
 
+    def _bounds(self, action: str) -> tuple[BoundLimit, ...]:
+        if action not in self._stacks:
+            raise LookupError(f"there is no action {action!r}; there is {', '.join(self._stacks)}")
+        return self._stacks[action].bounds
 
-def _left_of(bound: BoundLimit, key: Any) -> list[Headroom]:
+
+def _left_of(bound: BoundLimit, value: Any) -> Headroom:
     if isinstance(bound, MonitorLimit):
-        return [Headroom(bound.limit, None, wait_of(bound.monitor))]
-    if not isinstance(bound, FixedLimit):
-        return []
-    charges = bound.charges_of(bound.key.hash_of(_value(bound, key)))
+        return Headroom(bound.limit, None, wait_of(bound.monitor))
+    assert isinstance(bound, FixedLimit)
+    charges = bound.charges_of(bound.key.hash_of(value))
     look(charges)
-    return list(headroom_of(charges))
+    return next(headroom_of(charges))
 
 
 def _value(bound: BoundLimit, key: Any) -> Any:
+    """Return the value of a limit's key, or None if it was not given."""
     written = bound.terms.key
-    value = key.get(describe_key(written)) if isinstance(key, Mapping) else key
-    if written is not None and value is None:
-        raise ValueError(
-            f"{bound.limit} is counted by {describe_key(written)}; "
-            f"say whose headroom it is, with key="
-        )
-    return value
+    if not isinstance(key, Mapping):
+        return key
+    if not isinstance(written, tuple):
+        return key.get(describe_key(written))
+    return tuple(key[path] for path in written) if key.keys() >= {*written} else None

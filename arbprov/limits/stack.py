@@ -73,6 +73,11 @@ class BoundLimit(ABC):
         return 1 if callable(self.terms.cost) else self.terms.cost
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is more special than a limit of all the app's or the blueprint's actions."""
+        return self.terms.name is not None or self.terms.scope == "action"
+
+    @property
     @abstractmethod
     def identity(self) -> object:
         """What two limits have in common that are charged but once."""
@@ -109,8 +114,8 @@ class FixedLimit(BoundLimit):
 
     @property
     def identity(self) -> object:
-        """The group of its buckets."""
-        return self.parts[0][0]
+        """The group of its buckets, and where they are."""
+        return self.parts[0][0], self.store
 
     def charges(self, call: LimitedCall) -> list[Charge]:
         """Return the charge of each meter."""
@@ -221,7 +226,7 @@ class LimitStack:
 def _distinct(charges: Iterable[Charge]) -> list[Charge]:
     largest: dict[Any, Charge] = {}
     for charge in charges:
-        identity = charge.bucket if charge.group else charge
+        identity = (charge.bucket, charge.limit.bound.store) if charge.group else charge
         known = largest.setdefault(identity, charge)
         if charge.cost > known.cost:
             largest[identity] = charge

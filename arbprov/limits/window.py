@@ -81,11 +81,8 @@ class RollingWindow:
     def report(self, state: State, now: float, used: int, reset_in: float) -> None:
         """Have at least `used` count until the reset, but no longer than a period."""
         self._expire(state, now)
-        missing = min(used, self.amount) - int(state[0])
-        if missing > 0:
-            step = math.ceil((now + min(reset_in, self.period)) * _STEPS / self.period)
-            self._insert(state, step * self.period / _STEPS, missing)
-            state[0] += missing
+        step = math.ceil((now + min(reset_in, self.period)) * _STEPS / self.period)
+        self._hold(state, step * self.period / _STEPS, min(used, self.amount))
 
     def is_idle(self, state: State, now: float) -> bool:
         """Tell whether nothing counts any more."""
@@ -110,6 +107,28 @@ class RollingWindow:
             state[at - 1] += cost
         else:
             state[at:at] = array("d", (end, cost))
+
+    def _hold(self, state: State, end: float, used: int) -> None:
+        """Have at least `used` count until `end`."""
+        at = len(state)
+        while at > 1 and state[at - 2] >= end:
+            at -= 2
+            used -= int(state[at + 1])
+        if used > 0:
+            state[0] += used - self._take(state, at, used)
+            self._insert(state, end, used)
+
+    def _take(self, state: State, at: int, most: int) -> int:
+        """Remove up to `most` from the last entries before `at`, and return how much it was."""
+        lacking = most
+        while at > 1 and lacking > 0:
+            taken = min(lacking, int(state[at - 1]))
+            lacking -= taken
+            state[at - 1] -= taken
+            at -= 2
+            if not state[at + 1]:
+                del state[at : at + 2]
+        return most - lacking
 
     def _end(self, now: float) -> float:
         """Return when a charge leaves the window."""

@@ -1,0 +1,295 @@
+"""What holds for every store, in any order of calls: a machine that tries to break it."""
+
+from __future__ import annotations
+
+import attrs
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from arbprov import Calendar, Limit, MinDelay, TokenBucket
+from arbprov.limits import declare
+
+from .ledgers import GateLedger, ledger_of, noise
+from .stores import Call
+
+PERIODS = (0.3, 1.0, 7.0, 60.0, 3600.0, 86_400.0)
+periods = st.sampled_from(PERIODS)
+KEYS = (None, "account.id", "payload.region", ("account.id", "payload.region"))
+LEASE = 2.0
+
+
+@st.composite
+def rolling(draw):
+    amount = draw(st.integers(1, 8))
+    burst = draw(st.none() | st.integers(1, amount))
+    return Limit(amount, draw(periods), burst)
+
+
+rules = st.one_of(
+    rolling(),
+    rolling(),
+    st.builds(
+        TokenBucket,
+        requests_per_minute=st.sampled_from([1.0, 7.0, 60.0, 600.0]),
+        burst_size=st.integers(1, 8),
+    ),
+    st.builds(MinDelay, periods),
+    st.builds(
+        Calendar, st.sampled_from(["3/day", "8/day"]), st.sampled_from(["UTC", "Asia/Tokyo"])
+    ),
+)
+
+
+@attrs.frozen(eq=False)
+class Declared:
+    """A limit, and the ledger of each of its keys."""
+
+    rule: object
+    key: object
+    costs: bool
+    ledgers: dict = attrs.field(factory=dict)
+    gates: dict = attrs.field(factory=dict)
+
+    def declaration(self, name):
+        cost = self.cost if self.costs else 1
+        return declare(self.rule, key=self.key, name=name, cost=cost)
+
+    def cost(self, call):
+        return min(call.payload["cost"], self.rule.capacity) if self.costs else 1
+
+    def bucket(self, call):
+        paths = (self.key,) if isinstance(self.key, str) else self.key or ()
+        values = {"account.id": call.account["id"], "payload.region": call.payload["region"]}
+        return tuple(values[path] for path in paths)
+
+    def ledger(self, call):
+        return self.ledgers.setdefault(self.bucket(call), ledger_of(self.rule))
+
+    def gate(self, call):
+        return self.gates.setdefault(self.bucket(call), GateLedger())
+
+
+declared = st.builds(Declared, rules, st.sampled_from(KEYS), st.booleans())
+
+
+@attrs.define(eq=False)
+class Held:
+    """A call that was admitted, by the store and by its twin."""
+
+    call: Call
+    limits: list
+    entries: list
+    decision: object
+    twin: object
+
+
+seconds = st.sampled_from([0.5, 1.0, 30.0, 4000.0])
+calls = st.builds(
+    lambda account, region, cost: Call({"region": region, "cost": cost}, {"id": account}),
+    st.sampled_from("ab"),
+    st.sampled_from(["eu", "us"]),
+    st.integers(1, 8),
+)
+gaps = st.sampled_from([0.0, 0.0, 1e-4, 0.01, 0.1, 0.3, 0.999, 1.0, 1.0005, 1.2])
+
+
+class LimitsMachine(RuleBasedStateMachine):
+    """Calls a limiter in any way; ledgers say what it has to decide.
+
+    A twin has its limits in another order, and sees only the calls that were admitted: no call
+    that was denied, none that was only looked at, and none that was taken back at once.
+    """
+
+    steps = 0
+    decisions = 0
+
+    def __init__(self, make_bench):
+        super().__init__()
+        self.bench = make_bench()
+        self.limiter, self.twin = self.bench.limiter(), self.bench.limiter()
+        self.held = []
+
+    def teardown(self):
+        self.bench.close()
+
+    @initialize(limits=st.lists(declared, min_size=1, max_size=4), data=st.data())
+    def declare(self, limits, data):
+        self.limits = limits
+        part = data.draw(st.lists(st.sampled_from(limits), min_size=1, unique=True), "part")
+        self.groups = [limits, part]
+        self.stacks = [self._compiled(self.limiter, group) for group in self.groups]
+        self.twins = [self._compiled(self.twin, group[::-1]) for group in self.groups]
+
+    def _compiled(self, limiter, group):
+        names = [f"limit {self.limits.index(one)}" for one in group]
+        declarations = [one.declaration(name) for one, name in zip(group, names, strict=True)]
+        return limiter.compile(declarations, action="work")
+
+    # The rules.
+
+    @rule(gap=gaps, period=periods)
+    def let_time_pass(self, gap, period):
+        self._count()
+        self.bench.advance(gap * period)
+
+    @rule(call=calls, which=st.sampled_from([0, 1]))
+    def acquire(self, call, which):
+        self._count()
+        self._acquire(call, which)
+
+    @rule(call=calls, which=st.sampled_from([0, 1]))
+    def wait_it_out(self, call, which):
+        self._count()
+        refused = self._acquire(call, which)
+        if refused is not None:
+            self._check_not_late(call, which, refused)
+            self.bench.advance(refused.wait_time)
+            assert self._acquire(call, which) is None, "after exactly its wait, a call is admitted"
+
+    @rule(call=calls, which=st.sampled_from([0, 1]))
+    def look(self, call, which):
+        self._count()
+        looks = []
+        for cost in range(1, 9):
+            asked = attrs.evolve(call, payload=call.payload | {"cost": cost})
+            looks.append(self.limiter.peek(self.stacks[which], asked))
+            self._check(asked, which, looks[-1])
+        waits = [one.wait_time for one in looks]
+        assert waits == sorted(waits), "a wait does not fall as the cost rises"
+
+    @rule(call=calls, which=st.sampled_from([0, 1]))
+    def acquire_and_refund(self, call, which):
+        self._count()
+        # A bucket does not know any more what was charged last: it gives back less, later.
+        self.held = []
+        gates = [one.gate(call) for one in self.groups[which]]
+        if any(gate.exists for gate in gates):
+            return
+        decision = self.limiter.acquire(self.stacks[which], call)
+        self._check(call, which, decision)
+        before = self.limiter.peek(self.stacks[which], call)
+        decision.refund()
+        decision.refund()
+        if decision.allowed:
+            after = self.limiter.peek(self.stacks[which], call)
+            assert after.allowed
+            assert before.wait_time >= after.wait_time
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def refund(self, data):
+        self._count()
+        held = data.draw(st.sampled_from(self.held), "refunded")
+        self.held.remove(held)
+        held.decision.refund()
+        held.twin.refund()
+        for limit, entry in zip(held.limits, held.entries, strict=True):
+            limit.ledger(held.call).refund(entry)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), most=st.integers(1, 8), reset_in=st.sampled_from([0.05, 0.5, 0.99, 3]))
+    def report(self, data, most, reset_in):
+        self._count()
+        held = data.draw(st.sampled_from(self.held), "reporting")
+        limit = data.draw(st.sampled_from(held.limits), "reported")
+        used = min(most, _amount(limit.rule))
+        usage = {"used": used / _amount(limit.rule), "reset_in": reset_in * _period(limit.rule)}
+        for decision in (held.decision, held.twin):
+            decision.report(f"limit {self.limits.index(limit)}", **usage)
+        limit.ledger(held.call).report(self.bench.now(), used, usage["reset_in"])
+        # Whether the report knows of the calls before it, nobody can tell.
+        self.held = []
+        which = 0 if held.limits is self.limits else 1
+        self._check(held.call, which, self.limiter.peek(self.stacks[which], held.call))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), closings=st.lists(seconds, min_size=1, max_size=2))
+    def close_gates(self, data, closings):
+        self._count()
+        held = data.draw(st.sampled_from(self.held), "throttled")
+        keyed = [one for one in held.limits if one.key] or held.limits
+        for retry_after in closings:
+            held.decision.close_gates(retry_after, None, LEASE)
+            held.twin.close_gates(retry_after, None, LEASE)
+            for limit in keyed:
+                limit.gate(held.call).close(self.bench.now(), retry_after, LEASE)
+
+    @precondition(lambda self: any(one.decision.is_probing for one in self.held))
+    @rule(data=st.data())
+    def end_well(self, data):
+        self._count()
+        probes = [one for one in self.held if one.decision.is_probing]
+        held = data.draw(st.sampled_from(probes), "probe")
+        self.held.remove(held)
+        held.decision.reopen_gates()
+        held.twin.reopen_gates()
+        if not held.decision._closed:
+            for limit in held.limits:
+                limit.gate(held.call).reopen(self.bench.now())
+
+    # What has to be so.
+
+    def _count(self):
+        LimitsMachine.steps += 1
+
+    def _acquire(self, call, which):
+        """Ask, check the answer, have the twin agree; return the decision if it is a refusal."""
+        decision = self.limiter.acquire(self.stacks[which], call)
+        self._check(call, which, decision)
+        if not decision.allowed:
+            return decision
+        twin = self._twin(call, which)
+        now, limits = self.bench.now(), self.groups[which]
+        entries = [one.ledger(call).charge(now, one.cost(call)) for one in limits]
+        probing = [one.gate(call).enter(now) for one in limits]
+        assert decision.is_probing == twin.is_probing == any(probing)
+        left = sorted((str(one.limit), one.remaining) for one in decision.headroom)
+        assert left == sorted((str(one.limit), one.remaining) for one in twin.headroom)
+        self.held.append(Held(call, limits, entries, decision, twin))
+        return None
+
+    def _twin(self, call, which):
+        decision = self.twin.acquire(self.twins[which], call)
+        if not decision.allowed and decision.wait_time <= noise(self.bench.now()):
+            # What was taken back leaves the last digit of a float behind.
+            self.bench.advance(decision.wait_time)
+            decision = self.twin.acquire(self.twins[which], call)
+        assert decision.allowed, "what was denied, looked at or taken back has changed a decision"
+        return decision
+
+    def _check(self, call, which, decision):
+        LimitsMachine.decisions += 1
+        for one, told in zip(self.groups[which], decision.headroom, strict=True):
+            self._check_limit(one, call, told, charged=bool(decision.receipts))
+        waits = [told.wait_time for told in decision.headroom]
+        assert decision.wait_time == max(waits)
+        assert decision.allowed == (max(waits) == 0)
+
+    def _check_limit(self, one, call, told, *, charged):
+        now, ledger, cost = self.bench.now(), one.ledger(call), one.cost(call)
+        closed = one.gate(call).opens_in(now)
+        if told.wait_time == 0:
+            assert not ledger.must_refuse(now, cost), "more is admitted than the limit"
+        assert told.wait_time >= closed - noise(now), "a gate lets calls through too early"
+        if told.wait_time > closed + noise(now):
+            assert not ledger.must_admit(now, cost), "a call that fits is refused"
+        left = told.remaining + cost * charged
+        assert left == 0 or not ledger.must_refuse(now, left), "less is left than was told"
+        if left < one.rule.capacity:
+            assert not ledger.must_admit(now, left + 1), "more is left than was told"
+
+    def _check_not_late(self, call, which, refused):
+        now, limits = self.bench.now(), self.groups[which]
+        for one, told in zip(limits, refused.headroom, strict=True):
+            gate = one.gate(call).opens_in(now)
+            if told.wait_time > gate + noise(now):
+                assert not one.ledger(call).is_late(now, told.wait_time, one.cost(call))
+
+
+def _amount(rule):
+    """Return what a share of a limit is a share of."""
+    return rule.amount if isinstance(rule, Limit) else rule.capacity
+
+
+def _period(rule):
+    return rule.period if isinstance(rule, Limit) else 60.0

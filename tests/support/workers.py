@@ -1,0 +1,59 @@
+"""A worker whose tasks come at given times, in an event loop whose time jumps."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+
+from arbprov.messages import decode_result
+from arbprov.task import Task
+from arbprov.worker import Worker, WorkerSettings
+
+from .loops import BEGIN, JumpingLoop, run_jumping
+
+
+@attrs.define
+class TimedHub:
+    """Hands out each task at its time, and notes when which result came."""
+
+    tasks: list
+    results: list = attrs.field(factory=list)
+
+    async def fetch(self):
+        loop = asyncio.get_running_loop()
+        if not self.tasks:
+            await asyncio.sleep(0.5)
+            return None
+        at, task = self.tasks.pop(0)
+        await asyncio.sleep(max(0.0, BEGIN + at - loop.time()))
+        return task
+
+    async def submit(self, message):
+        result = decode_result(message)
+        at = asyncio.get_running_loop().time() - BEGIN
+        self.results.append((round(at, 3), result.id, result.status.value))
+
+    async def close(self):
+        pass
+
+
+def task(at, id, action="work", **payload):
+    """Return when a task comes, and the task."""
+    body = "{" + ", ".join(f'"{name}": {value!r}' for name, value in payload.items()) + "}"
+    return at, Task(id, action, body.replace("'", '"').encode())
+
+
+def work_off(app, *tasks, until=100.0, **settings):
+    """Run an app on tasks until it is stopped; return when which result came, and how, in order."""
+    loop, hub = JumpingLoop(), TimedHub(list(tasks))
+    given = {"concurrency": 8, "drain_timeout": 25.0, "start_timeout": 30.0, "longest_timeout": 1.0}
+
+    async def main():
+        settled = WorkerSettings(**(given | settings))
+        worker = Worker(app.dispatcher(loop), hub, app.life_hooks(), settled)
+        loop.call_at(BEGIN + until, worker.stop)
+        await worker.run()
+
+    run_jumping(main(), loop)
+    return sorted(hub.results)

@@ -1,0 +1,455 @@
+"""What an API says after all: gates that its refusals close, usage that it reports."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+import pytest
+from support.workers import task, work_off
+
+from arbprov import Limit, ProviderApp, RateLimited, TaskContext, TokenBucket
+from arbprov.limits import Charge, Limiter, MemoryStore, declare, parse_limits
+from arbprov.testing import VirtualClock
+
+
+def throttled(*limits, **raised):
+    """Return an app whose ``work`` is throttled by its API when the payload says so."""
+    app = ProviderApp()
+
+    def work(throttled: float = 0, key: str = "a"):
+        if throttled:
+            raise RateLimited(throttled, **raised)
+        return {}
+
+    app.action(work)
+    for limit, options in limits:
+        app.rate_limit(limit, **options)(work)
+    return app
+
+
+def by_key(call):
+    return call.payload.get("key", "a")
+
+
+BY_KEY = ("100/hour", {"key": by_key})
+FOR_ALL = ("1000/day", {})
+
+
+def statuses(client, *payloads):
+    return [client.call("work", payload).status.value for payload in payloads]
+
+
+def test_a_throttled_handler_s_task_ends_with_the_wait():
+    result = throttled(BY_KEY).test_client().call("work", {"throttled": 30})
+    assert (result.status, result.wait_time) == ("limit", 30)
+
+
+def test_a_throttled_handler_closes_the_gate_for_the_time_that_it_was_told():
+    client = throttled(BY_KEY).test_client()
+    client.call("work", {"throttled": 30})
+    client.clock.advance(29.9)
+    early = client.call("work")
+    client.clock.advance(0.1)
+    assert (early.status, client.call("work").status) == ("limit", "success")
+
+
+def test_a_refusal_at_a_gate_says_when_it_opens():
+    client = throttled(BY_KEY).test_client()
+    client.call("work", {"throttled": 30})
+    client.clock.advance(10)
+    assert client.call("work").wait_time == 20
+
+
+def test_a_refusal_at_a_gate_takes_nothing():
+    client = throttled(BY_KEY).test_client()
+    statuses(client, {"throttled": 30}, {}, {}, {})
+    assert client.limits.headroom("work", "a")[0].remaining == 99
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_handlers_of_both_kinds_close_gates(kind):
+    app = ProviderApp()
+
+    async def waits():
+        raise RateLimited(30)
+
+    def plain():
+        raise RateLimited(30)
+
+    app.action("work")(app.rate_limit("100/hour")(waits if kind == "async" else plain))
+    client = app.test_client()
+    waits = [client.call("work").wait_time for _ in range(2)]
+    client.clock.advance(30)
+    assert waits == [30, 30]
+
+
+def test_a_gate_closes_though_an_errorhandler_answers():
+    app = throttled(BY_KEY)
+    app.errorhandler(RateLimited)(lambda error: {"sorry": True})
+    client = app.test_client()
+    client.call("work", {"throttled": 30})
+    assert client.limits.headroom("work", "a")[0].wait_time == 30
+
+
+def test_a_gate_closes_though_the_limit_was_refunded():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("100/hour")
+    def work(ctx: TaskContext):
+        ctx.limits.refund()
+        raise RateLimited(30)
+
+    client = app.test_client()
+    assert statuses(client, {}, {}) == ["limit", "limit"]
+    assert client.limits.headroom("work")[0].remaining == 100
+
+
+def test_a_gate_is_closed_for_its_key_only():
+    client = throttled(BY_KEY, FOR_ALL).test_client()
+    assert statuses(client, {"throttled": 30}, {"key": "b"}, {}) == ["limit", "success", "limit"]
+
+
+def test_without_any_key_the_gate_is_closed_for_all():
+    client = throttled(FOR_ALL).test_client()
+    assert statuses(client, {"throttled": 30}, {"key": "b"}) == ["limit", "limit"]
+
+
+@pytest.mark.parametrize("name", ["1000/day", "vendor"])
+def test_a_limit_that_is_named_has_its_gate_closed(name):
+    app = throttled(BY_KEY, ("1000/day", {"name": "vendor"}), limit=name)
+    client = app.test_client()
+    assert statuses(client, {"throttled": 30}, {"key": "b"}) == ["limit", "limit"]
+
+
+def test_a_name_that_no_limit_has_closes_the_gates_of_the_keys():
+    client = throttled(BY_KEY, FOR_ALL, limit="no such").test_client()
+    assert statuses(client, {"throttled": 30}, {"key": "b"}, {}) == ["limit", "success", "limit"]
+
+
+def test_without_limits_there_is_no_gate():
+    client = throttled().test_client()
+    assert statuses(client, {"throttled": 30}, {}) == ["limit", "success"]
+
+
+def test_an_action_with_a_limit_of_its_own_closes_no_gate_of_the_others():
+    app = ProviderApp(rate_limit="100/hour")
+
+    @app.action
+    @app.rate_limit("50/hour")
+    def throttled():
+        raise RateLimited(30)
+
+    app.action("work")(lambda: None)
+    client = app.test_client()
+    client.call("throttled")
+    assert [client.call(name).status.value for name in ("work", "throttled")] == [
+        "success",
+        "limit",
+    ]
+
+
+def test_all_actions_that_share_the_limit_are_refused_at_its_gate():
+    app = throttled(("100/hour", {"name": "vendor"}))
+    app.action("other")(app.rate_limit("100/hour", name="vendor")(lambda: None))
+    client = app.test_client()
+    client.call("work", {"throttled": 30})
+    assert client.call("other").status == "limit"
+
+
+def test_a_refusal_at_a_gate_is_counted_as_such():
+    client = throttled(BY_KEY).test_client()
+    statuses(client, {}, {"throttled": 30}, {}, {})
+    (counts,) = client.limits.counts()
+    assert (counts.allowed, counts.denied, counts.gated) == (2, 2, 2)
+
+
+def test_a_retry_that_is_no_time_is_the_handler_s_error():
+    for nonsense in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="retry_after is a number of seconds above 0"):
+            RateLimited(nonsense)
+
+
+# In the store.
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def store(clock):
+    return MemoryStore(clock)
+
+
+def charge(key="a"):
+    (rule,) = parse_limits("100/hour")
+    (meter,) = rule.meters(VirtualClock())
+    return Charge("100/hour", key.encode(), meter, 1)
+
+
+def wait_time(store, key="a"):
+    asked = charge(key)
+    store.peek([asked])
+    return asked.wait_time
+
+
+@pytest.mark.parametrize(("first", "second"), [(30, 10), (10, 30)], ids=str)
+def test_a_gate_only_ever_stays_closed_longer(store, first, second):
+    for seconds in (first, second):
+        store.close_gate([charge()], seconds, 2)
+    assert wait_time(store) == 30
+
+
+def test_after_a_gate_reopens_one_call_goes_first(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(30)
+    first, second = store.acquire([charge()]), store.acquire([charge()])
+    assert (first.probing, second) == (True, None)
+
+
+def test_when_the_first_one_has_ended_well_all_others_go(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(30)
+    first = store.acquire([charge()])
+    store.reopen_gate(first.charges)
+    assert [store.acquire([charge()]).probing for _ in range(3)] == [False] * 3
+
+
+def test_when_the_first_one_is_throttled_again_the_gate_closes_again(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(30)
+    first = store.acquire([charge()])
+    store.close_gate([charge()], 50, 2)
+    store.reopen_gate(first.charges)
+    assert wait_time(store) == 50
+
+
+def test_a_first_one_that_is_lost_is_waited_for_no_longer_than_its_lease(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(30)
+    store.acquire([charge()])
+    waits = [wait_time(store)]
+    clock.advance(2)
+    assert (waits, store.acquire([charge()]).probing) == ([2], True)
+
+
+def test_looking_sends_no_call_first(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(30)
+    assert [wait_time(store) for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_call_that_another_limit_refuses_is_not_the_first_one(store, clock):
+    store.close_gate([charge("a")], 30, 2)
+    store.close_gate([charge("b")], 60, 2)
+    clock.advance(30)
+    assert store.acquire([charge("a"), charge("b")]) is None
+    assert store.acquire([charge("a")]).probing
+
+
+def test_a_gate_that_nobody_tried_for_an_hour_is_forgotten(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(30 + 3600)
+    assert not store.acquire([charge()]).probing
+
+
+def test_a_gate_that_is_closed_after_it_was_forgotten_is_closed(store, clock):
+    store.close_gate([charge()], 30, 2)
+    clock.advance(3700)
+    store.close_gate([charge()], 10, 2)
+    assert wait_time(store) == 10
+
+
+def test_forgotten_gates_take_no_room(store, clock):
+    for number in range(100):
+        store.close_gate([charge(str(number))], 30, 2)
+    clock.advance(3700)
+    store.acquire([charge()])
+    assert not store._gates
+
+
+# In a worker.
+
+
+def probed(first):
+    """Return an app whose API throttles at first, and again if `first` says so."""
+    app, calls = ProviderApp(execution_timeout=5), []
+
+    @app.action
+    @app.rate_limit("100/hour", max_wait=60)
+    async def work(who: str = "") -> dict:
+        calls.append((asyncio.get_running_loop().time() - 1000, who))
+        if len(calls) == 1 or (first == "throttled again" and len(calls) == 2):
+            raise RateLimited(10)
+        if len(calls) == 2:
+            await asyncio.sleep(3)
+            if first == "fails":
+                raise ValueError(first)
+        return {}
+
+    tasks = [task(0, "throttled", who="throttled")]
+    tasks += [task(1, f"t{number}", who=f"t{number}") for number in range(3)]
+    work_off(app, *tasks, concurrency=32)
+    return calls
+
+
+@pytest.mark.parametrize("first", ["succeeds", "fails"])
+def test_others_wait_for_the_first_one_through_a_gate(first):
+    times = [at for at, _ in probed(first)]
+    assert times == [0, 10, pytest.approx(13, abs=1), pytest.approx(13, abs=1)]
+
+
+def test_others_wait_again_if_the_first_one_is_throttled_again():
+    times = [at for at, _ in probed("throttled again")]
+    assert times == [0, 10, 20, pytest.approx(20, abs=1)]
+
+
+def test_what_a_handler_is_told_after_its_timeout_closes_the_gate(serve, hub):
+    app = ProviderApp(execution_timeout=0.05)
+    over = []
+
+    @app.action
+    @app.rate_limit("100/hour")
+    def work(ctx: TaskContext, late: bool = False):
+        while late and not ctx.cancelled:
+            time.sleep(0.001)
+        over.append(late)
+        if late:
+            raise RateLimited(3000)
+
+    serve(app)
+    assert hub.call("work", {"late": True}).status == "error"
+    deadline = time.monotonic() + 20
+    while app.limits.headroom("work")[0].wait_time < 1000:
+        assert time.monotonic() < deadline
+
+
+# Usage that an API reports.
+
+
+def reporting(limit="100/minute", **options):
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit(limit, **options)
+    def work(ctx: TaskContext, used: float = 0, reset_in: float = 40, name: str = "vendor"):
+        if used:
+            ctx.limits.report(name, used=used, reset_in=reset_in)
+
+    return app.test_client()
+
+
+def remaining(client, key=None):
+    return client.limits.headroom("work", key)[0].remaining
+
+
+def test_reported_usage_counts():
+    client = reporting(name="vendor")
+    client.call("work", {"used": 0.93})
+    assert remaining(client) == 7
+
+
+def test_a_limit_may_be_reported_by_its_text():
+    client = reporting()
+    client.call("work", {"used": 0.93, "name": "100/minute"})
+    assert remaining(client) == 7
+
+
+def test_reported_usage_counts_until_its_reset():
+    client = reporting(name="vendor")
+    client.call("work", {"used": 1.0, "reset_in": 40})
+    client.clock.advance(39.9)
+    before = client.call("work").status
+    client.clock.advance(0.2)
+    assert (before, client.call("work").status) == ("limit", "success")
+
+
+def test_usage_that_is_reported_twice_counts_once():
+    client = reporting(name="vendor")
+    client.call("work", {"used": 0.5})
+    client.call("work", {"used": 0.51})
+    assert remaining(client) == 49
+
+
+def test_usage_below_what_is_counted_already_changes_nothing():
+    client = reporting(name="vendor")
+    statuses(client, *[{}] * 60, {"used": 0.1})
+    assert remaining(client) == 39
+
+
+def test_calls_after_a_report_count_on_top():
+    client = reporting(name="vendor")
+    statuses(client, {"used": 0.5}, {}, {})
+    assert remaining(client) == 48
+
+
+@pytest.mark.parametrize(("used", "left"), [(0.931, 6), (0.999, 0), (1.0, 0), (7.5, 0), (0.29, 71)])
+def test_a_share_is_rounded_to_the_safe_side(used, left):
+    client = reporting(name="vendor")
+    client.call("work", {"used": used})
+    assert remaining(client) == left
+
+
+def test_usage_is_reported_for_a_key():
+    client = reporting(key="account.id", name="vendor")
+    client.call("work", {"used": 1.0}, account={"id": 1})
+    assert [remaining(client, key) for key in (1, 2)] == [0, 100]
+
+
+def test_usage_is_of_the_limit_and_not_of_its_burst():
+    client = reporting(Limit(100, 60, 10), name="vendor")
+    client.call("work", {"used": 0.5})
+    assert remaining(client) == 9
+
+
+def test_a_bucket_takes_reports_too():
+    client = reporting(TokenBucket(requests_per_minute=60, burst_size=10), name="vendor")
+    client.call("work", {"used": 0.5})
+    assert remaining(client) == 5
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ({"name": "no such"}, "this call has no limit 'no such'; it has 'vendor'"),
+        ({"used": -0.1}, "used=-0.1 is not a share, such as 0.93"),
+        ({"used": 1e400}, None),
+        ({"reset_in": 0}, "reset_in=0.0 is not a number of seconds above 0"),
+        ({"reset_in": -5}, "reset_in=-5.0 is not a number of seconds above 0"),
+    ],
+    ids=str,
+)
+def test_a_report_that_makes_no_sense_is_an_error(report, message):
+    limiter = Limiter(VirtualClock())
+    stack = limiter.compile([declare("100/minute", name="vendor")], action="work")
+    decision = limiter.acquire(stack, None)
+    arguments = {"name": "vendor", "used": 0.5, "reset_in": 40.0} | report
+    arguments["reset_in"] = float(arguments["reset_in"])
+    if message is None:
+        decision.report(**arguments)
+        assert limiter.peek(stack, None).wait_time > 0
+        return
+    with pytest.raises(ValueError, match=message):
+        decision.report(**arguments)
+
+
+@pytest.mark.parametrize("used", ["0.5", None, True, math.nan], ids=repr)
+def test_a_share_is_a_number(used):
+    limiter = Limiter(VirtualClock())
+    stack = limiter.compile([declare("100/minute")], action="work")
+    with pytest.raises(ValueError, match="is not a share"):
+        limiter.acquire(stack, None).report("100/minute", used=used, reset_in=1)
+
+
+def test_a_call_without_limits_has_nothing_to_report():
+    app = ProviderApp()
+
+    @app.action
+    def work(ctx: TaskContext):
+        ctx.limits.report("vendor", used=0.5, reset_in=5)
+
+    assert app.test_client().call("work").message == "this call has no limit 'vendor'; it has none"
