@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary, proxy
+from typing import Any, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary, ref
 
 from arbprov._types import Clock
 from arbprov.clock import SystemClock
@@ -89,9 +89,9 @@ class _MeteredMonitor(RateLimitMonitor):
             # All system clocks are equal, and the one that is the key lives as long as this.
             key = self._clock if clock == self._clock else clock
             if key not in self._stores:
-                # A store that kept its clock alive would be here for ever.
-                own = key is self._clock
-                self._stores[key] = MemoryStore(key if own else proxy(key))
+                # All that a store asks a clock for is the monotonic time.
+                borrowed = cast(Clock, _Borrowed(key))
+                self._stores[key] = MemoryStore(key if key is self._clock else borrowed)
             return self._stores[key]
 
     def check_rate_limits(self) -> Mapping[str, Any] | None:
@@ -112,6 +112,18 @@ class _MeteredMonitor(RateLimitMonitor):
 
     def _charges(self) -> list[Charge]:
         return [Charge(group, b"", meter, 1) for group, meter in self._parts]
+
+
+class _Borrowed:
+    """A clock that its store does not keep alive: they would keep each other for ever."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = ref(clock)
+
+    def monotonic(self) -> float:
+        clock = self._clock()
+        assert clock is not None  # who asks the store goes by that clock
+        return clock.monotonic()
 
 
 class TimeBasedRateLimitMonitor(_MeteredMonitor):

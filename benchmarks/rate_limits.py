@@ -42,7 +42,7 @@ Limits = list[tuple[int, int]]
 Decide = Callable[[str], Any]
 
 
-@attrs.frozen
+@attrs.define
 class Call:
     """What arbprov's limits see of a task."""
 
@@ -52,11 +52,20 @@ class Call:
 
 
 def arbprov_limiter(limits: Limits) -> Decide:
-    """The whole decision: the key read and hashed, the charges made, all or nothing."""
+    """The whole decision over a task: its key read and hashed, all or nothing."""
     limiter = Limiter(SystemClock())
     text = "; ".join(f"{amount}/{period}s" for amount, period in limits)
     stack = limiter.compile([declare(text, key="account.id")], action="work")
-    return lambda key: limiter.acquire(stack, Call({"id": key}))
+    calls: dict[str, Call] = {}
+
+    def decide(key: str) -> Any:
+        call = calls.get(key)
+        if call is None:
+            calls.clear()
+            call = calls[key] = Call({"id": key})
+        return limiter.acquire(stack, call)
+
+    return decide
 
 
 def arbprov_store(limits: Limits) -> Decide:
@@ -124,7 +133,9 @@ def pyrate(limits: Limits) -> Decide:
 
     clock = MonotonicClock()
     # A bucket refuses rates that do not loosen as their periods grow, so the shortest comes first.
-    rates = [Rate(amount, 1000 * period) for amount, period in sorted(limits, key=lambda l: l[1])]
+    rates = [
+        Rate(amount, 1000 * period) for amount, period in sorted(limits, key=lambda limit: limit[1])
+    ]
 
     class Buckets(BucketFactory):
         def __init__(self) -> None:
@@ -158,6 +169,7 @@ def bare(key: str) -> None:
 
 
 def seconds_per_call(decide: Decide, keys: Iterable[str], calls: int) -> float:
+    """Return the mean seconds of a decision."""
     gc.collect()
     began = time.perf_counter()
     for key in keys:
@@ -165,9 +177,9 @@ def seconds_per_call(decide: Decide, keys: Iterable[str], calls: int) -> float:
     return (time.perf_counter() - began) / calls
 
 
-def hot(limits: Limits) -> Callable[[Decide], float]:
-    """Return what measures calls by one key."""
-    return lambda decide: seconds_per_call(decide, ["account-1"] * CALLS, CALLS)
+def hot(decide: Decide) -> float:
+    """Measure calls by one key."""
+    return seconds_per_call(decide, ["account-1"] * CALLS, CALLS)
 
 
 def cold(decide: Decide) -> float:
@@ -189,9 +201,9 @@ def measured(limits: Limits, measure: Callable[[Decide], float], rounds: int) ->
 
 
 SCENARIOS = {
-    "one hot key, all admitted": (ADMITS_ALL, hot(ADMITS_ALL), ROUNDS),
-    "one hot key, nearly all refused": (REFUSES, hot(REFUSES), ROUNDS),
-    "two stacked limits, all admitted": (STACKED, hot(STACKED), ROUNDS),
+    "one hot key, all admitted": (ADMITS_ALL, hot, ROUNDS),
+    "one hot key, nearly all refused": (REFUSES, hot, ROUNDS),
+    "two stacked limits, all admitted": (STACKED, hot, ROUNDS),
     f"{KEYS:,} keys, once each": (ONE_PER_KEY, cold, 3),
 }
 
@@ -223,6 +235,7 @@ def _resident() -> float:
 
 
 def show_memory() -> None:
+    """Print what a key costs each contender, in a process of its own."""
     print(f"\nbytes for each of {KEYS:,} keys          allocated by Python   growth of the process")
     for name in CONTENDERS:
         command = [sys.executable, __file__, "--memory", name]
@@ -232,6 +245,7 @@ def show_memory() -> None:
 
 
 def show(scenario: str, times: dict[str, float]) -> None:
+    """Print one scenario's figures."""
     bare_call = times["a bare function call"]
     print(f"\n{scenario:<36}        time    bare calls")
     for name, seconds in times.items():
@@ -239,6 +253,7 @@ def show(scenario: str, times: dict[str, float]) -> None:
 
 
 def main() -> None:
+    """Measure everything."""
     versions = [f"{name} {version(name)}" for name in ("limits", "throttled-py", "pyrate-limiter")]
     print(f"Python {platform.python_version()}, {', '.join(versions)}; medians of rounds")
     for scenario, (limits, measure, rounds) in SCENARIOS.items():

@@ -337,6 +337,13 @@ def test_a_function_may_return_a_tuple():
     ]
 
 
+def test_a_key_is_read_once_for_all_limits_that_count_by_it():
+    read = []
+    client = limited("5/hour; 9/day", "20/week", key=lambda call: read.append(1) or "a")
+    client.call("work")
+    assert read == [1]
+
+
 def test_two_functions_of_one_name_count_apart():
     app = ProviderApp()
 

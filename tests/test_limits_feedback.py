@@ -269,7 +269,7 @@ def test_forgotten_gates_take_no_room(store, clock):
         store.close_gate([charge(str(number))], 30, 2)
     clock.advance(3700)
     store.acquire([charge()])
-    assert not store._gates
+    assert store._gates.known == {}
 
 
 # In a worker.

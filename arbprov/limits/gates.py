@@ -30,10 +30,8 @@ class Gates:
     """Closed buckets; times are in seconds and never go back."""
 
     def __init__(self) -> None:
-        self._gates: dict[Bucket, _Gate] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._gates)
+        # Whether there are any is asked for each decision, so it is asked of the dict itself.
+        self.known: dict[Bucket, _Gate] = {}
 
     def wait_time(self, bucket: Bucket, now: float) -> float:
         """Return the seconds until the gate lets a call through; 0 if it does now."""
@@ -47,7 +45,7 @@ class Gates:
         """Close a gate until ``now + seconds``, or leave it closed if it is for longer."""
         gate = self._gate(bucket, now)
         if gate is None:
-            gate = self._gates[bucket] = _Gate(-math.inf, lease)
+            gate = self.known[bucket] = _Gate(-math.inf, lease)
         gate.closed_until = max(gate.closed_until, now + seconds)
         gate.lease = lease
 
@@ -69,14 +67,14 @@ class Gates:
 
     def reopen(self, bucket: Bucket, now: float) -> None:
         """Let everybody through again, unless it was closed anew in the meantime."""
-        gate = self._gates.get(bucket)
+        gate = self.known.get(bucket)
         if gate is not None and gate.closed_until <= now:
-            del self._gates[bucket]
+            del self.known[bucket]
 
     def forget(self, now: float) -> None:
         """Drop the gates that have been open for long."""
-        self._gates = {b: g for b, g in self._gates.items() if g.forgotten_at > now}
+        self.known = {b: g for b, g in self.known.items() if g.forgotten_at > now}
 
     def _gate(self, bucket: Bucket, now: float) -> _Gate | None:
-        gate = self._gates.get(bucket)
+        gate = self.known.get(bucket)
         return None if gate is None or gate.forgotten_at <= now else gate

@@ -47,7 +47,11 @@ class Limiter:
             InvalidPayloadError: A limit's key is missing in the call.
             ProviderError: A limit that is a function of the call returned no limit.
         """
-        return charge_call(stack, stack.charges(call))
+        charges = stack.charges(call)
+        if stack.only_store is None:
+            return charge_call(stack, charges)
+        receipt = stack.only_store.acquire(charges)
+        return Decision(charges, () if receipt is None else (receipt,))
 
     def peek(
         self, stack: LimitStack, call: LimitedCall, ahead: Mapping[Bucket, int] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -47,7 +48,7 @@ class MemoryStore:
     blocks = False
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._lock = threading.Lock()
         self._tables: dict[str, _Table] = {}
         self._gates = Gates()
@@ -60,30 +61,39 @@ class MemoryStore:
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Charge all or none; see `Store.acquire`."""
-        with self._lock:
+        lock = self._lock
+        # What `with` does, in half the time: a decision takes little more than that.
+        lock.acquire()
+        try:
             now = self._now()
-            if len(charges) == 1 and not self._gates:
-                return self._acquire_one(charges, now)
-            states = [self._look(charge, now) for charge in charges]
-            for charge in charges:
-                if charge.wait_time and not charge.shadow:
-                    return None
-            return self._charge(charges, states, now)
+            if len(charges) == 1 and not self._gates.known:
+                return self._acquire_one(charges, charges[0], now)
+            return self._acquire_all(charges, now)
+        finally:
+            lock.release()
 
-    def _acquire_one(self, charges: Sequence[Charge], now: float) -> Receipt | None:
+    def _acquire_all(self, charges: Sequence[Charge], now: float) -> Receipt | None:
+        states = [self._look(charge, now) for charge in charges]
+        for charge in charges:
+            if charge.wait_time and not charge.shadow:
+                return None
+        return self._charge(charges, states, now)
+
+    def _acquire_one(self, charges: Sequence[Charge], charge: Charge, now: float) -> Receipt | None:
         """Do the same for the most common call, without the lists."""
-        charge = charges[0]
         meter, cost = charge.meter, charge.cost
         table = self._tables.get(charge.group)
         known = None if table is None else table.states.get(charge.key)
         state = meter.fresh() if known is None else known
-        charge.wait_time, charge.remaining = meter.look(state, now, cost)
-        if charge.wait_time:
+        wait, left = meter.look(state, now, cost)
+        charge.wait_time = wait
+        if wait:
+            charge.remaining = left
             return Receipt(self, (), now, False) if charge.shadow else None
         meter.add(state, now, cost)
         if known is None:
             self._keep(charge, state)
-        charge.remaining -= cost
+        charge.remaining = left - cost
         return Receipt(self, charges, now, False)
 
     def peek(self, charges: Sequence[Charge], ahead: Mapping[Bucket, int] | None = None) -> None:
@@ -174,9 +184,9 @@ class MemoryStore:
 
     def _now(self) -> float:
         """Return the time, and forget what is idle if it is time for that."""
-        now = self._clock.monotonic()
+        now = self._monotonic()
         # Before any bucket is looked up, so that none is forgotten in the middle of a decision.
-        if now >= self._sweeps_at or self._size >= self._sweeps_beyond:
+        if now >= self._sweeps_at:
             self._sweep(now)
         return now
 
@@ -191,11 +201,12 @@ class MemoryStore:
     def _look(self, charge: Charge, now: float, ahead: int = 0) -> State:
         """Tell a charge how it stands, and return the state that it would change."""
         state = self._state(charge)
-        charge.wait_time, charge.remaining = charge.meter.look(state, now, charge.cost + ahead)
-        if self._gates:
-            wait = self._gates.wait_time(charge.bucket, now)
-            charge.gated = wait > charge.wait_time
-            charge.wait_time = max(wait, charge.wait_time)
+        wait, charge.remaining = charge.meter.look(state, now, charge.cost + ahead)
+        if self._gates.known:
+            closed = self._gates.wait_time(charge.bucket, now)
+            charge.gated = closed > wait
+            wait = max(closed, wait)
+        charge.wait_time = wait
         return state
 
     def _charge(self, charges: Sequence[Charge], states: Sequence[State], now: float) -> Receipt:
@@ -206,7 +217,7 @@ class MemoryStore:
             self._add(charge, state, now)
             charge.remaining -= charge.cost
             charged.append(charge)
-            if self._gates and self._gates.enter(charge.bucket, now):
+            if self._gates.known and self._gates.enter(charge.bucket, now):
                 probing = True
         return Receipt(self, charged, now, probing)
 
@@ -217,11 +228,13 @@ class MemoryStore:
     def _keep(self, charge: Charge, state: State) -> None:
         table = self._tables.get(charge.group)
         if table is None:
-            table = self._tables[charge.group] = _Table(charge.meter, self._clock.monotonic())
+            table = self._tables[charge.group] = _Table(charge.meter, self._monotonic())
             self._sweeps_at = min(self._sweeps_at, table.sweeps_at)
         if charge.key not in table.states:
             table.states[charge.key] = state
             self._size += 1
+            if self._size >= self._sweeps_beyond:
+                self._sweeps_at = -math.inf
 
     def _sweep(self, now: float) -> None:
         crowded = self._size >= self._sweeps_beyond

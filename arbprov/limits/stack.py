@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ import attrs
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError, ProviderError
 from arbprov.limits.declaration import RateLimit, check_cost, rules_of
-from arbprov.limits.keys import BoundKey, LimitedCall
+from arbprov.limits.keys import BoundKey, Key, LimitedCall
 from arbprov.limits.meter import Meter, Rule
 from arbprov.limits.monitor import Monitor
 from arbprov.limits.observing import Tally
@@ -83,11 +83,14 @@ class BoundLimit(ABC):
         """What two limits have in common that are charged but once."""
 
     @abstractmethod
-    def charges(self, call: LimitedCall) -> list[Charge]:
+    def charges(self, call: LimitedCall, key: bytes) -> list[Charge]:
         """Return what a call would be charged, without asking the store.
 
+        Args:
+            call: The call.
+            key: The hash of its key.
+
         Raises:
-            InvalidPayloadError: The call has no such key.
             ProviderError: A function of the call returned no limit, or no cost.
         """
 
@@ -117,9 +120,9 @@ class FixedLimit(BoundLimit):
         """The group of its buckets, and where they are."""
         return self.parts[0][0], self.store
 
-    def charges(self, call: LimitedCall) -> list[Charge]:
+    def charges(self, call: LimitedCall, key: bytes) -> list[Charge]:
         """Return the charge of each meter."""
-        return self.charges_of(self.key(call))
+        return self.charges_of(key)
 
     def charges_of(self, key: bytes) -> list[Charge]:
         """Return the charges by a key's hash."""
@@ -140,14 +143,13 @@ class FunctionLimit(BoundLimit):
         """The limit itself: its buckets are not known before the call."""
         return self
 
-    def charges(self, call: LimitedCall) -> list[Charge]:
+    def charges(self, call: LimitedCall, key: bytes) -> list[Charge]:
         """Return the charges of all limits that the function returns for a call."""
         try:
             rules = self._rules(call)
             cost = self._cost(call, rules)
         except ConfigurationError as error:
             raise ProviderError(f"the rate limit {self.limit}: {error}") from None
-        key = self.key(call)
         uses = [(Use(self, rule), parts_of(self.group, rule, self.clock)) for rule in rules]
         return [
             Charge(group, key, meter, cost, self.terms.shadow, use)
@@ -182,7 +184,7 @@ class MonitorLimit(BoundLimit):
         """The monitor."""
         return id(self.monitor)
 
-    def charges(self, call: LimitedCall) -> list[Charge]:
+    def charges(self, call: LimitedCall, key: bytes) -> list[Charge]:
         """Return what stands for the monitor's own counting."""
         return [Charge("", b"", _UNUSED, 1, self.terms.shadow, Use(self, None))]
 
@@ -202,25 +204,54 @@ class LimitStack:
     monitors: tuple[Monitor, ...] = ()
     # Worked out here, since each call asks for it.
     blocks: bool = attrs.field(init=False)
-    _is_fixed: bool = attrs.field(init=False)
+    only_store: Store | None = attrs.field(init=False)
+    """The store that has all of the limits, if one has."""
+    charges: Callable[[LimitedCall], list[Charge]] = attrs.field(init=False)
+    """Returns what a call would be charged; each bucket but once, at its largest cost."""
 
     @blocks.default
     def _any_blocks(self) -> bool:
         return bool(self.monitors) or any(store.blocks for store in self.stores)
 
-    @_is_fixed.default
-    def _all_fixed(self) -> bool:
-        return not any(isinstance(bound, FunctionLimit) for bound in self.bounds)
+    @only_store.default
+    def _store_of_all(self) -> Store | None:
+        return self.stores[0] if len(self.stores) == 1 and not self.monitors else None
+
+    @charges.default
+    def _reader_of_charges(self) -> Callable[[LimitedCall], list[Charge]]:
+        first, *others = self.bounds or (None,)
+        if isinstance(first, FixedLimit) and not others and len(first.parts) == 1:
+            return _reader_of_charge(first)
+        if any(isinstance(bound, FunctionLimit) for bound in self.bounds):
+            charges = _reader_of_all(self.bounds)
+            return lambda call: _distinct(charges(call))
+        return _reader_of_all(self.bounds)
 
     def __bool__(self) -> bool:
         return bool(self.bounds)
 
-    def charges(self, call: LimitedCall) -> list[Charge]:
-        """Return what a call would be charged; each bucket but once, at its largest cost."""
-        if len(self.bounds) == 1:
-            return self.bounds[0].charges(call)
-        charges = [one for bound in self.bounds for one in bound.charges(call)]
-        return charges if self._is_fixed else _distinct(charges)
+
+def _reader_of_charge(bound: FixedLimit) -> Callable[[LimitedCall], list[Charge]]:
+    """Return what makes the charge of the most common stack: one limit with one meter."""
+    ((group, meter),) = bound.parts
+    cost, shadow, use, read = bound.cost, bound.terms.shadow, bound._use, bound.key.read
+    return lambda call: [Charge(group, read(call), meter, cost, shadow, use)]
+
+
+def _reader_of_all(bounds: Sequence[BoundLimit]) -> Callable[[LimitedCall], list[Charge]]:
+    """Return what makes the charges of limits, and reads each key of a call but once."""
+    keys: list[Key] = []
+    for bound in bounds:
+        if bound.terms.key not in keys:
+            keys.append(bound.terms.key)
+    reads = [next(b.key.read for b in bounds if b.terms.key == key) for key in keys]
+    readable = [(bound, keys.index(bound.terms.key)) for bound in bounds]
+
+    def charges(call: LimitedCall) -> list[Charge]:
+        hashes = [read(call) for read in reads]
+        return [one for bound, at in readable for one in bound.charges(call, hashes[at])]
+
+    return charges
 
 
 def _distinct(charges: Iterable[Charge]) -> list[Charge]:

@@ -29,6 +29,17 @@ class RollingWindow:
     amount: int
     period: float
     kind: str = attrs.field(default="window", init=False)
+    # How far away the last end is while it is surely that of a charge made now as well.
+    _least_ahead: float = attrs.field(init=False, repr=False, eq=False)
+    _most_ahead: float = attrs.field(init=False, repr=False, eq=False)
+
+    @_least_ahead.default
+    def _surely_ahead(self) -> float:
+        return self.period * (1 + 0.01 / _STEPS)
+
+    @_most_ahead.default
+    def _surely_in_step(self) -> float:
+        return self.period * (1 + 0.99 / _STEPS)
 
     @property
     def size(self) -> int:
@@ -55,16 +66,18 @@ class RollingWindow:
 
     def add(self, state: State, now: float, cost: int) -> None:
         """Charge `cost`."""
-        end = self._end(now)
+        state[0] += cost
         last = state[-2] if len(state) > 1 else 0.0
-        if last == end:
+        # Most calls of a busy key: the same step as the call before, and nothing to work out.
+        if self._least_ahead < last - now < self._most_ahead:
             state[-1] += cost
-        elif last < end:
+            return
+        end = self._end(now)
+        if last < end:
             state.append(end)
             state.append(cost)
         else:
             self._insert(state, end, cost)
-        state[0] += cost
 
     def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Take back a charge; one that has left the window already is none any more."""
@@ -147,7 +160,9 @@ class RollingWindow:
             del state[1:at]
 
     def _wait(self, state: State, now: float, cost: int) -> float:
-        later = max(0, math.ceil((cost - self.amount) / self.amount))
+        if cost <= self.amount:
+            return self._wait_for_room(state, now, cost)
+        later = math.ceil((cost - self.amount) / self.amount)
         return self._wait_for_room(state, now, cost - later * self.amount) + later * self.period
 
     def _wait_for_room(self, state: State, now: float, cost: int) -> float:
