@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 from cattrs import Converter
 
+from arbprov.endpoint import parse_hub_url
 from arbprov.errors import ConfigurationError
 from arbprov.quantities import is_quantity
 from arbprov.structuring import make_converter
@@ -31,6 +32,10 @@ def _known_timezone(config: object, attribute: attrs.Attribute[str], value: str)
     find_timezone(value)
 
 
+def _hub_url(config: object, attribute: attrs.Attribute[str], value: str) -> None:
+    parse_hub_url(value)
+
+
 def _setting(variable: str, default: Any, help: str, validator: Any, **options: Any) -> Any:
     metadata = {"variable": variable, "help": help}
     return attrs.field(default=default, validator=validator, metadata=metadata, **options)
@@ -45,7 +50,7 @@ class Config:
         "PROVIDER_AUTH_TOKEN", "", "the hub's token; needed to run", None, repr=False
     )
     hub_url: str = _setting(
-        "HUB_GRPC_URL", "hub-grpc:50051", "the hub, as host:port or unix:path", None
+        "HUB_GRPC_URL", "hub-grpc:50051", "the hub, as host:port or unix:path", _hub_url
     )
     execution_timeout: float = _setting(
         "TASK_EXECUTION_TIMEOUT", 1.0, "how long a handler may run", _positive

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from arbprov._proto import hub_pb2
+from arbprov.endpoint import parse_hub_url
 from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.hub import Pause, ResultRefused
 from arbprov.task import Task, TaskResult
@@ -58,10 +59,8 @@ class GrpcHub:
         self._auth_token = auth_token
         self._poll_timeout = poll_timeout
         self._submit_timeout = submit_timeout
-        self._channel = grpc.aio.insecure_channel(url, options=_OPTIONS)
-        self._get_task = self._channel.unary_unary(
-            "/Hub/GetTask", response_deserializer=hub_pb2.Task.FromString
-        )
+        self._channel = grpc.aio.insecure_channel(parse_hub_url(url).target, options=_OPTIONS)
+        self._get_task = self._channel.unary_unary("/Hub/GetTask")
         self._submit_result = self._channel.unary_unary(
             "/Hub/SubmitTaskResult",
             request_serializer=hub_pb2.TaskResult.SerializeToString,
@@ -73,11 +72,12 @@ class GrpcHub:
     async def fetch(self) -> Task | Pause | None:
         """Return what the hub has for us; see `Hub.fetch`."""
         try:
-            task = await self._get_task(self._poll, timeout=self._poll_timeout)
+            answer = await self._get_task(self._poll, timeout=self._poll_timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() in _NOTHING_NOW:
                 return None
             raise self._hub_error(error) from None
+        task = self._read(answer)
         if task.id:
             return Task(task.id, task.action, task.payload, task.account)
         return _pause(task.payload) if task.action == "rate_limited" else None
@@ -94,6 +94,16 @@ class GrpcHub:
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
+
+    def _read(self, answer: bytes) -> hub_pb2.Task:
+        # Not by gRPC, which only logs what it can't read.
+        try:
+            return hub_pb2.Task.FromString(answer)
+        except Exception as error:
+            raise HubConnectionError(
+                f"the hub at {self._url} has sent what is no task ({error}); "
+                f"if it was one, it is lost"
+            ) from None
 
     def _message(self, result: TaskResult) -> hub_pb2.TaskResult:
         task = result.task

@@ -14,6 +14,7 @@ from arbprov.errors import AuthenticationError, HubConnectionError
 from arbprov.grpc_hub import GrpcHub
 from arbprov.hub import Pause, ResultRefused
 from arbprov.task import Status, Task, TaskResult
+from arbprov.testing import FaultyHub, faults
 
 
 class Server(grpc.GenericRpcHandler):
@@ -98,6 +99,12 @@ def test_a_poll_shows_name_and_token(asked, server):
 def test_a_task_with_an_id_is_a_task(asked, server):
     server.answer = hub_pb2.Task(id="7", action="forecast", payload=b'{"a":1}', account=b"{}")
     assert asked("fetch") == Task("7", "forecast", b'{"a":1}', b"{}")
+
+
+def test_an_answer_that_is_no_task_is_a_connection_error(asked):
+    hub = FaultyHub(faults.garbled())
+    with hub, pytest.raises(HubConnectionError, match="has sent what is no task"):
+        asked("fetch", to=hub.url)
 
 
 def test_a_task_without_an_id_is_nothing(asked, server):
