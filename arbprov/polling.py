@@ -66,6 +66,11 @@ class PollGate:
         self._allowed = 1
         self._pause(seconds)
 
+    @property
+    def is_pausing(self) -> bool:
+        """Whether nobody may poll for some time."""
+        return self._timer is not None
+
     def close(self) -> None:
         """Let nobody poll any more."""
         self.closed = True

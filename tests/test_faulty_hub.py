@@ -107,6 +107,20 @@ def test_a_hanging_call_is_never_answered(start):
     assert code_of(client.poll, timeout=0.2) == "DEADLINE_EXCEEDED"
 
 
+def test_a_call_that_is_over_holds_nobody(start):
+    over = threading.Event()
+
+    def play(exchange):
+        exchange.pause(None)
+        exchange.pause(None)
+        over.set()
+        return b""
+
+    _, client = start(Fault("patient", "poll", play))
+    code_of(client.poll, timeout=0.1)
+    assert over.wait(10)
+
+
 def test_a_hub_that_hangs_can_be_stopped_at_once():
     with FaultyHub(faults.hang()) as hub:
         client = Client(hub)

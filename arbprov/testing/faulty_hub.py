@@ -98,6 +98,7 @@ class FaultyHub(LocalHub):
         self._handed_out: deque[str] = deque(maxlen=capacity)
         self._again: deque[bytes] = deque()
         self._retired: list[grpc.Server] = []
+        self._going = threading.Lock()
         self._pauses: set[threading.Event] = set()
         self._stopped = False
         self.proxy = TcpProxy("")
@@ -184,10 +185,12 @@ class FaultyHub(LocalHub):
 
     def go_away(self) -> None:
         """Tell every connection to end once its calls have; new ones reach a fresh server."""
-        assert self._server is not None, "the hub has not started"
-        self._retired.append(self._server)
-        self._server, self.proxy.target = self._listen("127.0.0.1:0")
-        self._retired[-1].stop(_LAST_CALLS)
+        with self._going:
+            assert self._server is not None, "the hub has not started"
+            retired = self._server
+            self._server, self.proxy.target = self._listen("127.0.0.1:0")
+            self._retired.append(retired)
+        retired.stop(_LAST_CALLS)
 
     # The wire.
 
