@@ -20,7 +20,9 @@ class Client:
 
     def __init__(self, hub):
         self._token = hub.token
-        self._channel = grpc.insecure_channel(hub.address)
+        # A connection of its own, or all clients would share one.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self._channel = grpc.insecure_channel(hub.address, options=options)
 
     def poll(self, timeout=10.0):
         method = self._channel.unary_unary(
@@ -194,9 +196,40 @@ def test_a_task_is_lost_when_the_hub_dies_during_a_poll(start):
 def test_a_result_is_kept_or_lost_when_the_hub_dies_during_it(start, kept):
     hub, client = start(faults.die_during_submit(kept=kept))
     assert code_of(client.submit) == "UNAVAILABLE"
-    assert len(hub.submissions) == kept
-    client.submit()
+    hub.wait_until(lambda hub: len(hub.submissions) == kept)
+    another = Client(hub)
+    another.submit()
+    another.close()
     assert len(hub.submissions) == kept + 1
+
+
+def test_a_poll_that_was_cut_takes_no_later_task_with_it():
+    with FaultyHub(faults.die_during_submit(), hold=10.0) as hub:
+        client, another = Client(hub), Client(hub)
+        polling = another._channel.unary_unary("/Hub/GetTask").future(
+            hub_pb2.ProviderRequest(auth_token=hub.token).SerializeToString()
+        )
+        hub.wait_until(lambda hub: hub.polls)
+        code_of(client.submit)
+        hub.wait_until(lambda hub: hub.submissions)
+        hub.put("forecast", id="t2")
+        third = Client(hub)
+        assert third.poll().id == "t2"
+        assert polling.exception().code() is grpc.StatusCode.UNAVAILABLE
+        for one in (client, another, third):
+            one.close()
+
+
+def test_a_task_for_a_poll_that_was_cut_goes_to_the_next(start):
+    def play(exchange):
+        hub.proxy.cut()
+        return exchange.answer()
+
+    hub, client = start(Fault("cut", "poll", play))
+    hub._again.append(hub_pb2.Task(id="t1").SerializeToString())
+    assert code_of(client.poll) == "UNAVAILABLE"
+    hub.wait_until(lambda hub: hub._again)
+    assert hub.handed_out == []
 
 
 def test_a_hub_may_take_small_messages_only(start):
@@ -309,8 +342,8 @@ def test_a_provider_gets_through_a_script(app):
         faults.unavailable(2),
         faults.goaway(),
         faults.garbled(),
-        faults.die_during_submit(),
         faults.die_during_submit(kept=False),
+        faults.die_during_submit(),
     ]
     with FaultyHub(*script) as hub, serving(app, hub):
         assert [hub.call("echo", {"value": value}).data["value"] for value in range(3)] == [0, 1, 2]

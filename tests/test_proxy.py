@@ -204,8 +204,10 @@ def test_a_server_that_is_away_is_a_reset():
         away = address_of(free)
     with TcpProxy(away) as proxy:
         host, port = proxy.address.split(":")
-        connection = socket.create_connection((host, int(port)), 10)
-        with connection, pytest.raises(ConnectionResetError):
+        with (
+            pytest.raises(ConnectionResetError),
+            socket.create_connection((host, int(port)), 10) as connection,
+        ):
             connection.recv(1)
 
 

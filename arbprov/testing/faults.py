@@ -61,8 +61,8 @@ class Exchange(Protocol):
         """Wait, without end for None; no longer than the caller does and the hub lives."""
         ...
 
-    def die(self) -> NoReturn:
-        """Reset the connection instead of an answer."""
+    def die(self, *, keep: bool = False) -> NoReturn:
+        """Reset all connections instead of an answer; keep the result nevertheless."""
         ...
 
     def go_away(self) -> None:
@@ -188,8 +188,6 @@ def die_during_submit(*, kept: bool = True) -> Fault:
     """
 
     def play(exchange: Exchange) -> bytes:
-        if kept:
-            exchange.answer()
-        return exchange.die()
+        return exchange.die(keep=kept)
 
     return Fault("die_during_submit", "submit", play)

@@ -265,6 +265,9 @@ class _Exchange:
             message = self.method.request_deserializer(self.request)
             answer = self.method.response_serializer(self.method.unary_unary(message, self.context))
         if self.kind == "poll" and (task := hub_pb2.Task.FromString(answer)).id:
+            if self.hub.proxy.has_reset(self.context.peer().partition(":")[2]):
+                self.hub._again.append(answer)
+                return b""
             self.hub._handed_out.append(task.id)
         return answer
 
@@ -285,8 +288,12 @@ class _Exchange:
         if self.context.add_callback(over.set):
             self.hub._sit_out(over, seconds)
 
-    def die(self) -> NoReturn:
+    def die(self, *, keep: bool = False) -> NoReturn:
         self.hub.proxy.cut()
+        if keep:
+            # Only now: who waits for the result may put in a task, and no poll that was cut may
+            # take that with it.
+            self.answer()
         self.fail("UNAVAILABLE", "the hub has died")
 
     def go_away(self) -> None:

@@ -46,6 +46,8 @@ class TcpProxy:
         self._failure: OSError | None = None
         self._resets = False
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+        # Where connections that were reset came from, as the target saw it.
+        self._reset_from: set[str] = set()
 
     # What passes.
 
@@ -69,6 +71,10 @@ class TcpProxy:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def has_reset(self, peer: str) -> bool:
+        """Return whether a connection is reset that the target knows as one from `peer`."""
+        return peer in self._reset_from
 
     # Its life.
 
@@ -117,8 +123,7 @@ class TcpProxy:
             self._failure = error
             self._ready.set()
             return
-        host, port = server.sockets[0].getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = _joined(*server.sockets[0].getsockname()[:2])
         self._ready.set()
         await self._stopping.wait()
         server.close()
@@ -142,6 +147,7 @@ class TcpProxy:
     async def _cut(self) -> None:
         connections = list(self._connections)
         for connection in connections:
+            self._reset_from.update(map(_own_address, self._connections[connection][1:]))
             connection.cancel()
         if connections:
             await asyncio.wait(connections)
@@ -165,6 +171,7 @@ class TcpProxy:
         await self._passing.wait()
         upstream, to_upstream = await asyncio.open_connection(*_host_and_port(self.target))
         writers.append(to_upstream)
+        self._reset_from.discard(_own_address(to_upstream))
         await self._carry((reader, to_upstream), (upstream, writers[0]))
         for writer in writers:
             writer.close()
@@ -190,6 +197,14 @@ class TcpProxy:
             await writer.drain()
         # The end of a connection is held back as its bytes are.
         await self._passing.wait()
+
+
+def _own_address(writer: asyncio.StreamWriter) -> str:
+    return _joined(*writer.get_extra_info("sockname")[:2])
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reset(writers: list[asyncio.StreamWriter]) -> None:
