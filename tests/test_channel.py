@@ -167,7 +167,7 @@ def test_a_hub_that_answers_late_is_never_pinged_too_often(start):
             assert await provider.fetch() is None
 
     with WatchingProxy(hub.address) as proxy:
-        run(main, proxy.address, poll_timeout=2.4, keepalive=Keepalive(1.1, 0.5))
+        run(main, proxy.address, keepalive=Keepalive(1.1, 0.5))
     (connection,) = proxy.seen
     assert connection.pings >= 3
     assert connection.most_strikes <= 2

@@ -26,7 +26,8 @@ import grpc
 from typing_extensions import Self
 
 from arbprov._proto import hub_pb2
-from arbprov.localhub import LocalHub
+from arbprov.codec import Data
+from arbprov.localhub import LocalHub, Submission
 from arbprov.testing.faults import Fault, Kind
 from arbprov.testing.proxy import TcpProxy
 
@@ -109,6 +110,15 @@ class FaultyHub(LocalHub):
         with self._changed:
             for step in steps:
                 self._script[step.on].extend([step] * step.times)
+
+    def call(
+        self, action: str, payload: Data = None, *, timeout: float = 60.0, **options: Any
+    ) -> Submission:
+        """Put a task in and return its result; see `LocalHub.call`.
+
+        A provider may need its time to get through the script, such as a keepalive's 40 s.
+        """
+        return super().call(action, payload, timeout=timeout, **options)
 
     # What has happened.
 
