@@ -224,7 +224,9 @@ class Worker:
         try:
             answer = await self._hub.fetch()
         except HubError as error:
-            self._gate.pause(self._contact.limited(self._trouble_pause.next(), self._loop.time()))
+            # Polls that fail together are one failure: their pause is the first one's.
+            pause = 0.0 if self._gate.is_pausing else self._trouble_pause.next()
+            self._gate.pause(self._contact.limited(pause, self._loop.time()))
             self._trouble(error)
             return None
         finally:
@@ -304,6 +306,8 @@ class Worker:
         if self._contact.lost():
             logger.warning("lost the hub, trying again until it is back: %s", error)
             self._in_background(_run_hooks(self._hooks.on_disconnect, error))
+        elif self._contact.failed_first():
+            logger.warning("the hub is not reached yet, trying on: %s", error)
         verdict = self._contact.verdict(error, self._loop.time())
         if verdict is not None:
             self._fail(verdict)
@@ -325,6 +329,7 @@ class _Contact:
         self._gives_up_at = began + start_timeout
         self._start_timeout = start_timeout
         self._ever = False
+        self._failed = False
         self._now = False
         self._refused_since: float | None = None
 
@@ -339,6 +344,11 @@ class _Contact:
         """Note an error; return whether the hub was there before."""
         was_there, self._now = self._now, False
         return was_there
+
+    def failed_first(self) -> bool:
+        """Note an error; return whether it is the first one of a hub that was never there."""
+        first, self._failed = not (self._failed or self._ever), True
+        return first
 
     def limited(self, pause: float, now: float) -> float:
         """Return a pause that does not reach beyond the start's budget."""
