@@ -9,7 +9,7 @@ import time
 import pytest
 from support.workers import task, work_off
 
-from arbprov import Limit, ProviderApp, RateLimited, TaskContext, TokenBucket
+from arbprov import Calendar, Limit, ProviderApp, RateLimited, TaskContext, TokenBucket
 from arbprov.limits import Charge, Limiter, MemoryStore, declare, parse_limits
 from arbprov.testing import VirtualClock
 
@@ -393,6 +393,13 @@ def test_a_bucket_takes_reports_too():
     client = reporting(TokenBucket(requests_per_minute=60, burst_size=10), name="vendor")
     client.call("work", {"used": 0.5})
     assert remaining(client) == 5
+
+
+def test_a_calendar_takes_reports_too():
+    client = reporting(Calendar("10/day"), name="vendor")
+    client.call("work", {"used": 0.5})
+    client.call("work", {"used": 0.2})
+    assert remaining(client) == 4
 
 
 @pytest.mark.parametrize(

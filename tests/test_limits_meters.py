@@ -358,3 +358,73 @@ def test_a_charge_of_yesterday_that_is_taken_back_leaves_today_s():
     quota.add(clock.monotonic(), 1)
     quota.refund(0.0, 1)
     assert quota.remaining(clock.monotonic()) == 1
+
+
+# What another store has to know.
+
+
+def only_meter(rule, clock=None):
+    (meter,) = rule.meters(clock or VirtualClock())
+    return meter
+
+
+def test_a_window_s_debts_are_its_entries():
+    meter = only_meter(Limit(10, 60))
+    state = meter.fresh()
+    for at, cost in ((0.0, 1), (0.0, 2), (30.0, 3)):
+        meter.add(state, at, cost)
+    assert meter.debts(state, 40.0) == [(20.0, 3), (50.0, 3)]
+
+
+def test_what_is_past_is_no_debt():
+    meter = only_meter(Limit(10, 60))
+    state = meter.fresh()
+    meter.add(state, 0.0, 1)
+    assert meter.debts(state, 60.0) == []
+
+
+def test_a_bucket_s_debt_is_what_has_to_come_back():
+    meter = only_meter(TokenBucket(requests_per_minute=60, burst_size=10))
+    state = meter.fresh()
+    meter.add(state, 0.0, 4)
+    assert (meter.debts(state, 0.5), meter.debts(state, 4.0)) == ([(3.5, 4)], [])
+
+
+def test_a_quota_s_debt_is_what_was_used_until_midnight():
+    clock = VirtualClock()
+    meter = only_meter(Calendar("10/day"), clock)
+    state = meter.fresh()
+    meter.add(state, 0.0, 4)
+    assert (meter.debts(state, 60.0), meter.debts(state, 86_400.0)) == ([(86_340.0, 4)], [])
+
+
+SHARES = {
+    "a window": (Limit(10, 60), 3, [3, 60.0]),
+    "a small window": (Limit(2, 60), 5, [1, 60.0]),
+    "a bucket": (TokenBucket(requests_per_minute=60, burst_size=10), 3, [3, 3.0]),
+    "a small bucket": (TokenBucket(requests_per_minute=60, burst_size=2), 5, [1, 5.0]),
+}
+
+
+@pytest.mark.parametrize(("rule", "peers", "figures"), SHARES.values(), ids=SHARES)
+def test_one_of_several_peers_has_its_share(rule, peers, figures):
+    clock = VirtualClock()
+    assert [*only_meter(rule, clock).share(peers).figures(clock.now())] == figures
+
+
+def test_one_of_several_peers_has_its_share_of_a_quota():
+    clock = VirtualClock()
+    share = only_meter(Calendar("10/day"), clock).share(3)
+    assert share.figures(clock.now()) == (3, clock.now().timestamp() + 86_400)
+
+
+@every_rule
+def test_a_share_is_a_meter_of_the_same_kind(rule):
+    for meter in rule.meters(VirtualClock()):
+        assert (meter.share(2).kind, meter.share(1)) == (meter.kind, meter)
+
+
+def test_a_quota_s_figures_have_the_midnight_of_its_time_zone():
+    clock = VirtualClock()
+    meter = only_meter(Calendar("10/day", tz="Europe/Madrid"), clock)
+    assert meter.figures(clock.now()) == (10, clock.now().timestamp() + 23 * 3600)
