@@ -255,6 +255,37 @@ def test_forgotten_gates_take_no_room(store, clock):
     assert store._gates.known == {}
 
 
+def decisions(clock):
+    """Return what decides over calls that share a limit."""
+    limiter = Limiter(clock)
+    stack = limiter.compile([declare("100/hour")], action="work")
+    return lambda: limiter.acquire(stack, None)
+
+
+def first_through_a_gate(clock):
+    decide = decisions(clock)
+    decide().close_gates(30, None, 2)
+    clock.advance(30)
+    return decide, decide()
+
+
+def test_a_call_that_was_throttled_opens_no_gate_however_late_it_is_settled(clock):
+    decide, first = first_through_a_gate(clock)
+    first.close_gates(1, None, 2)
+    clock.advance(5)
+    first.reopen_gates()
+    assert decide().is_probing
+
+
+def test_a_call_opens_a_gate_once(clock):
+    decide, first = first_through_a_gate(clock)
+    first.reopen_gates()
+    decide().close_gates(1, None, 2)
+    clock.advance(1)
+    first.reopen_gates()
+    assert decide().is_probing
+
+
 # In a worker.
 
 
