@@ -159,21 +159,29 @@ class GrpcHub:
     async def _ask(self, method: str, message: Callable[[], bytes], timeout: float) -> bytes:
         """Return the hub's answer; asks again if it can be had at once."""
         was_well = self._well
+        try:
+            return await self._persist(method, message, timeout, was_well)
+        except grpc.aio.AioRpcError as error:
+            self._note(error.code() in _NOTHING)
+            raise
+
+    async def _persist(
+        self, method: str, message: Callable[[], bytes], timeout: float, was_well: bool
+    ) -> bytes:
         for pause in _AT_ONCE:
-            token = self._token.current
+            token, channel = self._token.current, self._channel
             try:
                 return await self._try(method, message, timeout)
             except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.CANCELLED:
+                    # By a server that stops; it may go on to do so on this connection.
+                    self._leave(channel)
                 if not await self._is_mended(error.code(), token, pause if was_well else 0.0):
                     raise
         return await self._try(method, message, timeout)
 
     async def _try(self, method: str, message: Callable[[], bytes], timeout: float) -> bytes:
-        try:
-            answer = await self._channel.call(method, message(), timeout)
-        except grpc.aio.AioRpcError as error:
-            self._note(error.code() in _NOTHING)
-            raise
+        answer = await self._channel.call(method, message(), timeout)
         self._note(True)
         return answer
 
@@ -219,14 +227,18 @@ class GrpcHub:
         if waited < self._poll_timeout * _WHOLE:
             return
         is_connected = channel.is_connected
-        if channel is self._channel:
-            # The hub may allow no more pings on a connection on which it has sent nothing.
-            self._channel = self._new_channel()
-            self._retiring[channel] = self._loop.create_task(self._retire(channel))
+        # The hub may allow no more pings on a connection on which it has sent nothing.
+        self._leave(channel)
         if not is_connected:
             raise HubConnectionError(
                 f"the hub at {self._url}: nobody has answered within {waited:.3g} s"
             )
+
+    def _leave(self, channel: HubChannel) -> None:
+        """Use another channel from now on, unless that was done already."""
+        if channel is self._channel:
+            self._channel = self._new_channel()
+            self._retiring[channel] = self._loop.create_task(self._retire(channel))
 
     async def _retire(self, channel: HubChannel) -> None:
         await channel.retire()

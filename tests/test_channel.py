@@ -273,9 +273,12 @@ def troubles(app, caplog):
 def test_a_goaway_costs_nothing(start, app, caplog):
     hub = start(hold=0.05)
     with serving(app, hub):
-        for step in [faults.goaway(), faults.goaway(on="submit")] * 5:
+        for step in [faults.goaway(), faults.goaway(on="submit")] * 3:
             hub.play(step)
             worked_through(hub, 10)
+            # No hub is restarted again before it has begun.
+            polled = len(hub.polls)
+            hub.wait_until(lambda hub, polled=polled: len(hub.polls) >= polled + 6)
     hub.assert_nothing_lost()
     assert troubles(app, caplog) == []
 

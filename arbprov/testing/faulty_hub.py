@@ -35,8 +35,8 @@ __all__ = ["FaultyHub", "Received"]
 
 _KINDS: dict[str, Kind] = {"/Hub/GetTask": "poll", "/Hub/SubmitTaskResult": "submit"}
 _MESSAGES: dict[Kind, Any] = {"poll": hub_pb2.ProviderRequest, "submit": hub_pb2.TaskResult}
-# What a server that goes away gives its calls to end.
-_LAST_CALLS = 60.0
+# What a server that goes away gives its calls to end, beside the time that polls are held.
+_LAST_CALLS = 1.0
 
 
 @attrs.define
@@ -194,13 +194,16 @@ class FaultyHub(LocalHub):
         self.proxy.stop()
 
     def go_away(self) -> None:
-        """Tell every connection to end once its calls have; new ones reach a fresh server."""
+        """Tell every connection to end; new ones reach a fresh server.
+
+        Calls have a second longer than polls are held to end.
+        """
         with self._going:
             assert self._server is not None, "the hub has not started"
             retired = self._server
             self._server, self.proxy.target = self._listen("127.0.0.1:0")
             self._retired.append(retired)
-        retired.stop(_LAST_CALLS)
+        retired.stop(self._hold + _LAST_CALLS)
 
     # The wire.
 
