@@ -29,6 +29,7 @@ from arbprov.monitors import RateLimitMonitor
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
 from arbprov.testing import TestClient, VirtualClock
+from arbprov.tokens import Token, TokenSource
 
 __all__ = ["ProviderApp"]
 
@@ -48,8 +49,17 @@ class ProviderApp(Scaffold):
 
     Args:
         name: The provider's name (``PROVIDER_NAME``).
-        auth_token: The hub's token (``PROVIDER_AUTH_TOKEN`` or ``PROVIDER_AUTH_TOKEN_FILE``).
-        hub_url: The hub, as ``host:port`` or ``unix:path`` (``HUB_GRPC_URL``).
+        auth_token: The hub's token (``PROVIDER_AUTH_TOKEN`` or ``PROVIDER_AUTH_TOKEN_FILE``), or a
+            plain function that returns it; it is called, and the file is read, at the start of
+            `run` and when the hub refuses the last one.
+        hub_url: The hub, as ``host:port``, ``grpcs://host:port`` or ``unix:path``
+            (``HUB_GRPC_URL``).
+        hub_tls: Whether to speak TLS to the hub (``HUB_GRPC_TLS``); the next four turn it on too.
+        hub_tls_ca: The file of the CA that signs the hub's certificate (``HUB_GRPC_TLS_CA``).
+        hub_tls_cert: The file of the provider's certificate (``HUB_GRPC_TLS_CERT``).
+        hub_tls_key: The file of its private key (``HUB_GRPC_TLS_KEY``).
+        hub_tls_server_name: The host name in the hub's certificate, if it is not that of the URL
+            (``HUB_GRPC_TLS_SERVER_NAME``).
         execution_timeout: How long a handler may run (``TASK_EXECUTION_TIMEOUT``, 1).
         timezone: Of the envelope's local time (``PROVIDER_TIMEZONE``, UTC).
         concurrency: Tasks in flight at once (``ARBPROV_CONCURRENCY``, 32).
@@ -57,6 +67,8 @@ class ProviderApp(Scaffold):
         start_timeout: How long the hub may stay away at the start (``ARBPROV_START_TIMEOUT``, 30).
         poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
         submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
+        max_message_size: Bytes of the largest task that is taken (``ARBPROV_MAX_MESSAGE_SIZE``,
+            64 MiB).
         spool: A file that keeps tasks and results over a restart (``ARBPROV_SPOOL``).
         rate_limit: A limit that all actions share.
         rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
@@ -71,8 +83,13 @@ class ProviderApp(Scaffold):
         self,
         name: str | None = None,
         *,
-        auth_token: str | None = None,
+        auth_token: TokenSource | None = None,
         hub_url: str | None = None,
+        hub_tls: bool | None = None,
+        hub_tls_ca: str | None = None,
+        hub_tls_cert: str | None = None,
+        hub_tls_key: str | None = None,
+        hub_tls_server_name: str | None = None,
         execution_timeout: float | None = None,
         timezone: str | None = None,
         concurrency: int | None = None,
@@ -80,6 +97,7 @@ class ProviderApp(Scaffold):
         start_timeout: float | None = None,
         poll_timeout: float | None = None,
         submit_timeout: float | None = None,
+        max_message_size: int | None = None,
         spool: str | os.PathLike[str] | None = None,
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
@@ -92,6 +110,11 @@ class ProviderApp(Scaffold):
                 "name": name,
                 "auth_token": auth_token,
                 "hub_url": hub_url,
+                "hub_tls": hub_tls,
+                "hub_tls_ca": hub_tls_ca,
+                "hub_tls_cert": hub_tls_cert,
+                "hub_tls_key": hub_tls_key,
+                "hub_tls_server_name": hub_tls_server_name,
                 "execution_timeout": execution_timeout,
                 "timezone": timezone,
                 "concurrency": concurrency,
@@ -99,6 +122,7 @@ class ProviderApp(Scaffold):
                 "start_timeout": start_timeout,
                 "poll_timeout": poll_timeout,
                 "submit_timeout": submit_timeout,
+                "max_message_size": max_message_size,
                 "spool": None if spool is None else os.fspath(spool),
                 "rate_limit_store": rate_limit_store if is_url else None,
             }
@@ -166,7 +190,7 @@ class ProviderApp(Scaffold):
         self._home.check()
         return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
 
-    def run(self, *, hub_url: str | None = None, auth_token: str | None = None) -> None:
+    def run(self, *, hub_url: str | None = None, auth_token: TokenSource | None = None) -> None:
         """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
 
         A second signal ends the process at once. Off the main thread, it takes no signals.
@@ -194,9 +218,11 @@ class ProviderApp(Scaffold):
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
                 "or give ProviderApp an auth_token="
             )
-        dispatcher = attrs.evolve(self._live_dispatcher(), secrets=[config.auth_token])
+        token = Token(config.auth_token)
+        token.read()
+        dispatcher = attrs.evolve(self._live_dispatcher(), secrets=token)
         with self._home.kept():
-            run_provider(config, dispatcher, self.life_hooks(), self._stop)
+            run_provider(config, token, dispatcher, self.life_hooks(), self._stop)
 
     def stop(self) -> None:
         """Do what SIGTERM does; any thread may call it, before or during `run`.
@@ -235,7 +261,7 @@ class ProviderApp(Scaffold):
             clock=clock,
             timezone=self.config.tzinfo,
             timezone_name=self.config.timezone,
-            secrets=[self.config.auth_token] if self.config.auth_token else [],
+            secrets=[text] if isinstance(text := self.config.auth_token, str) and text else [],
         )
 
     def life_hooks(self) -> Hooks:

@@ -5,30 +5,44 @@ cattrs turns the environment's texts into values, attrs checks them.
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
-from pathlib import Path
 from typing import Any
 
 import attrs
 from cattrs import Converter
 
+from arbprov.endpoint import parse_hub_url
 from arbprov.errors import ConfigurationError
 from arbprov.quantities import is_quantity
 from arbprov.structuring import make_converter
 from arbprov.timezones import find_timezone
+from arbprov.tls import Tls, load_tls
+from arbprov.tokens import TokenFile
 
 __all__ = ["Config", "load_config"]
 
 
-def _positive(config: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _positive(config: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not is_quantity(value):
         raise ValueError("is not a number above 0")
 
 
 def _known_timezone(config: object, attribute: attrs.Attribute[str], value: str) -> None:
     find_timezone(value)
+
+
+def _message_size(config: object, attribute: attrs.Attribute[int], value: int) -> None:
+    _positive(config, attribute, value)
+    # gRPC counts in 32 bits.
+    if value >= 2**31:
+        raise ValueError("is more than 2147483647")
+
+
+def _hub_url(config: object, attribute: attrs.Attribute[str], value: str) -> None:
+    parse_hub_url(value)
 
 
 def _setting(variable: str, default: Any, help: str, validator: Any, **options: Any) -> Any:
@@ -41,11 +55,25 @@ class Config:
     """A provider's settings; times are in seconds."""
 
     name: str = _setting("PROVIDER_NAME", "provider", "the provider's name", None)
-    auth_token: str = _setting(
+    auth_token: str | Callable[[], str] = _setting(  # noqa: RUF009 - a field, as all of these
         "PROVIDER_AUTH_TOKEN", "", "the hub's token; needed to run", None, repr=False
     )
     hub_url: str = _setting(
-        "HUB_GRPC_URL", "hub-grpc:50051", "the hub, as host:port or unix:path", None
+        "HUB_GRPC_URL",
+        "hub-grpc:50051",
+        "the hub, as host:port, grpcs://host:port or unix:path",
+        _hub_url,
+    )
+    hub_tls: bool = _setting("HUB_GRPC_TLS", False, "whether to speak TLS to the hub", None)
+    hub_tls_ca: str = _setting(
+        "HUB_GRPC_TLS_CA", "", "the file of the CA that signs the hub's certificate", None
+    )
+    hub_tls_cert: str = _setting(
+        "HUB_GRPC_TLS_CERT", "", "the file of the provider's certificate, for mutual TLS", None
+    )
+    hub_tls_key: str = _setting("HUB_GRPC_TLS_KEY", "", "the file of its private key", None)
+    hub_tls_server_name: str = _setting(
+        "HUB_GRPC_TLS_SERVER_NAME", "", "the host name in the hub's certificate", None
     )
     execution_timeout: float = _setting(
         "TASK_EXECUTION_TIMEOUT", 1.0, "how long a handler may run", _positive
@@ -66,6 +94,12 @@ class Config:
     submit_timeout: float = _setting(
         "ARBPROV_SUBMIT_TIMEOUT", 30.0, "how long one try to send a result may take", _positive
     )
+    max_message_size: int = _setting(
+        "ARBPROV_MAX_MESSAGE_SIZE",
+        64 * 1024 * 1024,
+        "bytes of the largest task that is taken",
+        _message_size,
+    )
     spool: str = _setting(
         "ARBPROV_SPOOL", "", "a file that keeps tasks and results over a restart", None
     )
@@ -77,6 +111,26 @@ class Config:
     def tzinfo(self) -> tzinfo:
         """The time zone itself."""
         return find_timezone(self.timezone)
+
+    def tls(self) -> Tls | None:
+        """Return what TLS to the hub needs; None if there is none.
+
+        Raises:
+            ConfigurationError: A file can't be used.
+        """
+        asked = parse_hub_url(self.hub_url).tls
+        if asked is False or not (asked or self._asks_for_tls()):
+            return None
+        return load_tls(
+            ca=self.hub_tls_ca,
+            certificate=self.hub_tls_cert,
+            key=self.hub_tls_key,
+            server_name=self.hub_tls_server_name,
+        )
+
+    def _asks_for_tls(self) -> list[str]:
+        """Return the settings that ask for TLS, beside the URL."""
+        return [field.name for field in attrs.fields(Config) if _is_tls(field, self)]
 
     def changed(self, **arguments: Any) -> Config:
         """Return these settings with some changed; None leaves one as it is.
@@ -90,8 +144,16 @@ class Config:
 
 
 attrs.resolve_types(Config)
-_KINDS = {str: "text", int: "whole number", float: "number"}
+_KINDS: dict[Any, str] = {
+    str: "is no text",
+    int: "is no whole number",
+    float: "is no number",
+    bool: "is neither true nor false",
+}
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
+_TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
 _FROM_TEXT = Converter()
+_FROM_TEXT.register_structure_hook(bool, lambda text, _: _TRUTHS[text.strip().lower()])
 _FROM_ARGUMENTS = make_converter()
 
 
@@ -106,7 +168,23 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str] | None 
         origin, value = _find(field, arguments, os.environ if environ is None else environ)
         if origin:
             values[field.name] = _checked(field, origin, value)
-    return Config(**values)
+    config = Config(**values)
+    _refuse_contradiction(config)
+    return config
+
+
+def _refuse_contradiction(config: Config) -> None:
+    asking = config._asks_for_tls()
+    if asking and parse_hub_url(config.hub_url).tls is False:
+        variable = attrs.fields_dict(Config)[asking[0]].metadata["variable"]
+        raise ConfigurationError(
+            f"HUB_GRPC_URL (hub_url=) {config.hub_url!r} says that there is no TLS, and "
+            f"{variable} ({asking[0]}=) asks for it; mend one of them"
+        )
+
+
+def _is_tls(field: attrs.Attribute[Any], config: Config) -> bool:
+    return field.name.startswith("hub_tls") and bool(getattr(config, field.name))
 
 
 def _find(
@@ -119,31 +197,33 @@ def _find(
     if variable in environ:
         return variable, environ[variable]
     if not field.repr and (path := environ.get(f"{variable}_FILE")) is not None:
-        return f"{variable}_FILE", _read_secret(f"{variable}_FILE", path)
+        return f"{variable}_FILE", TokenFile(f"{variable}_FILE", path)
     return "", None
-
-
-def _read_secret(variable: str, path: str) -> str:
-    if not path.strip():
-        raise ConfigurationError(f"{variable} is blank; set it to a path, or remove it")
-    try:
-        return Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{variable}: {path} can't be read: {error}") from None
 
 
 def _checked(field: attrs.Attribute[Any], origin: str, value: Any) -> Any:
     shown = f" {value!r}" if field.repr else ""
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{origin} is blank; set it, or remove it for the default")
-    assert field.type is not None
+    if not field.repr and callable(value):
+        return _checked_source(origin, value)
+    kind: Any = field.type if field.repr else str
     converter = _FROM_TEXT if origin.isupper() else _FROM_ARGUMENTS
     try:
-        converted = converter.structure(value, field.type)
+        converted = converter.structure(value, kind)
     except Exception:
-        kind = _KINDS[field.type]
-        raise ConfigurationError(f"{origin}{shown} is no {kind}") from None
+        raise ConfigurationError(f"{origin}{shown} {_KINDS[kind]}") from None
     return _validated(field, f"{origin}{shown}", converted)
+
+
+def _checked_source(origin: str, source: Any) -> Any:
+    if inspect.iscoroutinefunction(source):
+        raise ConfigurationError(
+            f"{origin} is an async function; give it a plain one, which is called on a thread"
+        )
+    if isinstance(source, TokenFile):
+        source()  # a file that is missing now is told now, though it is read again later
+    return source
 
 
 def _validated(field: attrs.Attribute[Any], given: str, value: Any) -> Any:

@@ -11,7 +11,7 @@ import datetime as dt
 import inspect
 import logging
 import traceback
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -113,7 +113,7 @@ class Dispatcher:
     clock: Clock
     timezone: dt.tzinfo
     timezone_name: str
-    secrets: Sequence[str] = attrs.field(default=(), repr=False)
+    secrets: Iterable[str] = attrs.field(default=(), repr=False)
 
     # Before the call.
 

@@ -72,6 +72,11 @@ class PollGate:
         self._blocked = blocked
         self._wake()
 
+    @property
+    def is_pausing(self) -> bool:
+        """Whether nobody may poll for some time."""
+        return self._timer is not None
+
     def close(self) -> None:
         """Let nobody poll any more."""
         self.closed = True

@@ -7,7 +7,6 @@ Define `provider_app` in a ``conftest.py``, as a fixture that returns your app, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from arbprov.app import ProviderApp
     from arbprov.localhub import LocalHub
     from arbprov.testing import TestClient
-
-_STOP_WITHIN = 30.0
 
 
 @pytest.fixture
@@ -43,12 +40,7 @@ def provider_client(provider_app: ProviderApp) -> Iterator[TestClient]:
 def provider_hub(provider_app: ProviderApp) -> Iterator[LocalHub]:
     """Yield a bundled hub, over real gRPC, that the app works for in a thread."""
     from arbprov.localhub import LocalHub
+    from arbprov.testing import serving
 
-    with LocalHub(hold=0.1) as hub, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(provider_app.run, hub_url=hub.address, auth_token=hub.token)
-        try:
-            yield hub
-        finally:
-            provider_app.stop()
-            # What ended it is the test's to know.
-            running.result(_STOP_WITHIN)
+    with LocalHub(hold=0.1) as hub, serving(provider_app, hub):
+        yield hub

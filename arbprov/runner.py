@@ -20,6 +20,7 @@ from arbprov.hooks import Hooks
 from arbprov.instrumentation.logs import ensure_handler
 from arbprov.journal import Journal, MemoryJournal
 from arbprov.stopping import StopSwitch
+from arbprov.tokens import Token
 from arbprov.worker import Worker, WorkerSettings
 
 __all__ = ["run_provider"]
@@ -33,7 +34,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LAST_WAIT = 0.5
 
 
-def run_provider(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch) -> None:
+def run_provider(
+    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch
+) -> None:
     """Work until `stop` is turned or a signal comes; see `ProviderApp.run` for what it raises."""
     ensure_handler()
     _refuse_running_loop()
@@ -41,7 +44,7 @@ def run_provider(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: Sto
     loop = asyncio.new_event_loop()
     try:
         with loop_kept_from_forks(loop):
-            loop.run_until_complete(_work(config, dispatcher, hooks, stop))
+            loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
     finally:
         _close(loop)
 
@@ -55,23 +58,28 @@ def _refuse_running_loop() -> None:
         )
 
 
-async def _work(config: Config, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch) -> None:
+async def _work(
+    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch
+) -> None:
     loop = asyncio.get_running_loop()
     journal = _journal(config)
-    worker = Worker(dispatcher, _hub(config), hooks, _settings(config, dispatcher), journal)
+    hub = _hub(config, token)
+    worker = Worker(dispatcher, hub, hooks, _settings(config, dispatcher), journal)
     logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
     with stop.heard_by(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(stop.turn):
         await worker.run()
     logger.info("provider %r has stopped", config.name)
 
 
-def _hub(config: Config) -> GrpcHub:
+def _hub(config: Config, token: Token) -> GrpcHub:
     return GrpcHub(
         config.hub_url,
         provider=config.name,
-        auth_token=config.auth_token,
+        token=token,
         poll_timeout=config.poll_timeout,
         submit_timeout=config.submit_timeout,
+        tls=config.tls(),
+        max_message_size=config.max_message_size,
     )
 
 

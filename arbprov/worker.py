@@ -102,7 +102,6 @@ class Worker:
         self._hangs = Hangs(settings.concurrency, self._fail)
         self._contact = _Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
-        self._troubles = 0
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
         most_waiting = settings.concurrency // 2
@@ -223,22 +222,19 @@ class Worker:
         slot = asyncio.current_task()
         assert slot is not None
         self._polling.add(slot)
-        began, troubles = self._loop.time(), self._troubles
+        began = self._loop.time()
         try:
             answer = await self._hub.fetch()
         except HubError as error:
-            # Polls that were out together fail together, and that is one trouble.
-            self._gate.pause(0.0 if self._troubles > troubles else self._next_pause())
+            # Polls that fail together are one failure: their pause is the first one's.
+            pause = 0.0 if self._gate.is_pausing else self._trouble_pause.next()
+            self._gate.pause(self._contact.limited(pause, self._loop.time()))
             self._trouble(error)
             return None
         finally:
             self._polling.discard(slot)
         self._reached()
         return self._sort(answer, self._loop.time() - began)
-
-    def _next_pause(self) -> float:
-        self._troubles += 1
-        return self._contact.limited(self._trouble_pause.next(), self._loop.time())
 
     def _sort(self, answer: Task | Pause | None, held: float) -> Task | None:
         if isinstance(answer, Pause):
@@ -312,6 +308,8 @@ class Worker:
         if self._contact.lost():
             logger.warning("lost the hub, trying again until it is back: %s", error)
             self._in_background(_run_hooks(self._hooks.on_disconnect, error))
+        elif self._contact.failed_first():
+            logger.warning("the hub is not reached yet, trying on: %s", error)
         verdict = self._contact.verdict(error, self._loop.time())
         if verdict is not None:
             self._fail(verdict)
@@ -333,6 +331,7 @@ class _Contact:
         self._gives_up_at = began + start_timeout
         self._start_timeout = start_timeout
         self._ever = False
+        self._failed = False
         self._now = False
         self._refused_since: float | None = None
 
@@ -347,6 +346,11 @@ class _Contact:
         """Note an error; return whether the hub was there before."""
         was_there, self._now = self._now, False
         return was_there
+
+    def failed_first(self) -> bool:
+        """Note an error; return whether it is the first one of a hub that was never there."""
+        first, self._failed = not (self._failed or self._ever), True
+        return first
 
     def limited(self, pause: float, now: float) -> float:
         """Return a pause that does not reach beyond the start's budget."""

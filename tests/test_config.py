@@ -12,6 +12,11 @@ SETTINGS = {
     "name": ("PROVIDER_NAME", "weather", "weather", "provider"),
     "auth_token": ("PROVIDER_AUTH_TOKEN", "sample-token", "sample-token", ""),
     "hub_url": ("HUB_GRPC_URL", "hub:1", "hub:1", "hub-grpc:50051"),
+    "hub_tls": ("HUB_GRPC_TLS", "true", True, False),
+    "hub_tls_ca": ("HUB_GRPC_TLS_CA", "ca.pem", "ca.pem", ""),
+    "hub_tls_cert": ("HUB_GRPC_TLS_CERT", "cert.pem", "cert.pem", ""),
+    "hub_tls_key": ("HUB_GRPC_TLS_KEY", "key.pem", "key.pem", ""),
+    "hub_tls_server_name": ("HUB_GRPC_TLS_SERVER_NAME", "hub", "hub", ""),
     "execution_timeout": ("TASK_EXECUTION_TIMEOUT", "2.5", 2.5, 1.0),
     "timezone": ("PROVIDER_TIMEZONE", "Europe/Madrid", "Europe/Madrid", "UTC"),
     "concurrency": ("ARBPROV_CONCURRENCY", "7", 7, 32),
@@ -19,12 +24,13 @@ SETTINGS = {
     "start_timeout": ("ARBPROV_START_TIMEOUT", "2.5", 2.5, 30.0),
     "poll_timeout": ("ARBPROV_POLL_TIMEOUT", "2.5", 2.5, 60.0),
     "submit_timeout": ("ARBPROV_SUBMIT_TIMEOUT", "2.5", 2.5, 30.0),
+    "max_message_size": ("ARBPROV_MAX_MESSAGE_SIZE", "7", 7, 67108864),
     "spool": ("ARBPROV_SPOOL", "/var/spool.db", "/var/spool.db", ""),
     "rate_limit_store": ("ARBPROV_RATE_LIMIT_STORE", "redis://x", "redis://x", ""),
 }
 SECRETS = {"auth_token", "rate_limit_store"}
 ROWS = [(name, *row) for name, row in SETTINGS.items()]
-NUMBERS = [(name, row[0]) for name, row in SETTINGS.items() if not isinstance(row[3], str)]
+NUMBERS = [(name, row[0]) for name, row in SETTINGS.items() if type(row[3]) in {int, float}]
 TEXTS = [(name, row[0]) for name, row in SETTINGS.items() if isinstance(row[3], str)]
 every_setting = pytest.mark.parametrize(
     ("name", "variable", "text", "value", "default"), ROWS, ids=SETTINGS
@@ -65,7 +71,8 @@ def test_a_variable_goes_before_the_default(name, variable, text, value, default
 
 @every_setting
 def test_an_argument_goes_before_the_variable(name, variable, text, value, default):
-    config = load_config({name: value}, {variable: "1"})
+    another = {"hub_url": "hub:2", "hub_tls": "false"}.get(name, "1")
+    config = load_config({name: value}, {variable: another})
     assert getattr(config, name) == value
 
 
@@ -123,7 +130,34 @@ def secret_file(tmp_path):
 
 def test_a_secret_may_be_in_a_file(secret_file):
     config = load_config({}, {"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)})
-    assert config.auth_token == "sample-token"
+    assert config.auth_token() == "sample-token"
+
+
+def test_the_file_of_a_secret_is_read_again_each_time(secret_file):
+    config = load_config({}, {"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)})
+    secret_file.write_text("rotated")
+    assert config.auth_token() == "rotated"
+
+
+def test_a_secret_may_come_from_a_function():
+    assert load_config({"auth_token": lambda: "sample-token"}, {}).auth_token() == "sample-token"
+
+
+def test_a_function_is_not_called_before_it_is_needed():
+    load_config({"auth_token": lambda: 1 // 0}, {})
+
+
+def test_a_secret_from_an_async_function_is_refused():
+    async def token():
+        return "sample-token"
+
+    assert complaint({"auth_token": token}) == (
+        "auth_token= is an async function; give it a plain one, which is called on a thread"
+    )
+
+
+def test_what_is_no_secret_comes_from_no_function():
+    assert complaint({"name": lambda: "weather"}).endswith(" is no text")
 
 
 def test_the_variable_goes_before_the_file(secret_file):
@@ -164,7 +198,7 @@ def test_a_file_that_is_no_text_is_named(secret_file):
 def test_a_blank_file_is_an_error_that_names_the_variable(secret_file, content):
     secret_file.write_text(content)
     message = complaint(environ={"PROVIDER_AUTH_TOKEN_FILE": str(secret_file)})
-    assert message == "PROVIDER_AUTH_TOKEN_FILE is blank; set it, or remove it for the default"
+    assert message == f"PROVIDER_AUTH_TOKEN_FILE: there is no token in {secret_file}"
 
 
 @pytest.mark.parametrize("path", ["", " "], ids=repr)
@@ -258,6 +292,78 @@ def test_utc_needs_no_database(monkeypatch):
 @pytest.mark.parametrize("value", [5, b"sample-token", ["sample-token"]], ids=repr)
 def test_a_token_that_is_none_is_not_shown(value):
     assert complaint({"auth_token": value}) == "auth_token= is no text"
+
+
+@pytest.mark.parametrize("text", ["true", "True", "YES", " on ", "1"])
+def test_these_are_true(text):
+    assert load_config({}, {"HUB_GRPC_TLS": text}).hub_tls is True
+
+
+@pytest.mark.parametrize("text", ["false", "No", "off", "0"])
+def test_these_are_false(text):
+    assert load_config({}, {"HUB_GRPC_TLS": text}).hub_tls is False
+
+
+def test_a_text_that_is_neither_true_nor_false_is_named():
+    message = complaint(environ={"HUB_GRPC_TLS": "maybe"})
+    assert message == "HUB_GRPC_TLS 'maybe' is neither true nor false"
+
+
+@pytest.mark.parametrize("value", [1, "true"])
+def test_an_argument_that_is_neither_true_nor_false_is_named(value):
+    assert complaint({"hub_tls": value}) == f"hub_tls= {value!r} is neither true nor false"
+
+
+def test_a_message_size_that_grpc_can_not_count_is_refused():
+    message = complaint(environ={"ARBPROV_MAX_MESSAGE_SIZE": "2147483648"})
+    assert message == "ARBPROV_MAX_MESSAGE_SIZE '2147483648' is more than 2147483647"
+
+
+# The hub's URL, and whether it means TLS.
+
+
+@pytest.mark.parametrize("origin", ["hub_url=", "HUB_GRPC_URL"])
+def test_a_url_that_is_no_hub_s_is_named(origin):
+    given = {origin.strip("="): "http://hub:1"}
+    message = complaint(given) if origin == "hub_url=" else complaint(environ=given)
+    assert message == (
+        f"{origin} 'http://hub:1' has the scheme http://, which is none of a hub's; "
+        "write host:port, grpc://host:port, grpcs://host:port for TLS, or unix:path"
+    )
+
+
+@pytest.mark.parametrize("url", ["hub:1", "grpc://hub:1", "unix:/hub.sock"])
+def test_a_hub_is_asked_in_plaintext_by_default(url):
+    assert load_config({"hub_url": url}, {}).tls() is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"hub_url": "grpcs://hub:1"}, {"hub_tls": True}, {"hub_tls_server_name": "hub"}],
+    ids=repr,
+)
+def test_tls_is_asked_for_by_the_url_or_a_setting(arguments):
+    assert load_config(arguments, {}).tls() is not None
+
+
+@pytest.mark.parametrize("url", ["grpc://hub:1", "unix:/hub.sock"])
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name.startswith("hub_tls")])
+def test_a_url_without_tls_and_a_setting_with_it_are_refused_together(url, name):
+    variable, _, value, _ = SETTINGS[name]
+    assert complaint({"hub_url": url, name: value}) == (
+        f"HUB_GRPC_URL (hub_url=) {url!r} says that there is no TLS, and "
+        f"{variable} ({name}=) asks for it; mend one of them"
+    )
+
+
+def test_a_url_of_one_run_that_says_plaintext_goes_before_the_settings():
+    config = load_config({"hub_tls_server_name": "hub"}, {})
+    assert config.changed(hub_url="grpc://127.0.0.1:1").tls() is None
+
+
+def test_a_url_of_one_run_that_says_nothing_leaves_tls_as_it_is():
+    config = load_config({"hub_tls_server_name": "hub"}, {})
+    assert config.changed(hub_url="hub:2").tls() is not None
 
 
 # What is shown.

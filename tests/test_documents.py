@@ -54,7 +54,10 @@ def test_the_table_of_settings_is_complete_and_right():
 
 def setting(field):
     default = field.default
-    shown = f"{default:g}" if isinstance(default, (int, float)) else default
+    if isinstance(default, bool):
+        shown = str(default).lower()
+    else:
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
     return field.metadata["variable"], shown, field.metadata["help"]
 
 

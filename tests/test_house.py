@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context printable problems quantities task timezones",
+    2: "context endpoint printable problems quantities task timezones",
     3: "actions backoff binding codec foreign_models hooks limits messages redaction responses "
     "schemas structuring",
     4: "dispatcher hub journal",
-    5: "admission clock executors forking grpc_hub handler_process hangs instrumentation monitors "
-    "outbox polling processes spool spoolfile stopping worker",
+    5: "admission clock executors forking grpc_channel grpc_hub handler_process hangs "
+    "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
+    "tokens worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold",
     8: "__init__ __main__ cli",
@@ -137,7 +138,16 @@ def test_no_module_is_in_a_circle():
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("grpc", {"grpc_hub", "localhub.server", "localhub.client"}),
+        (
+            "grpc",
+            {
+                "grpc_channel",
+                "grpc_hub",
+                "localhub.server",
+                "localhub.client",
+                "testing.faulty_hub",
+            },
+        ),
         ("google", {"_proto.hub_pb2"}),
         ("click", {name for name in SOURCES if name.startswith("cli")}),
         ("pytest", {"pytest_plugin"}),

@@ -722,6 +722,11 @@ def test_what_threads_were_refused_was_charged_nowhere(store, impatient):
     assert [one.remaining for one in charges] == [477, 0]
 
 
+def test_what_others_have_admitted_is_recorded_whether_it_fits_or_not(store):
+    store.record([charge("a"), charge("a"), charge("b")])
+    assert [acquire(store, charge(key)) for key in "abc"] == [[3600], [3600], [0]]
+
+
 # Taking a charge back, and looking without charging.
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from support.workers import task, work_off
 
-from arbprov import Limit, ProviderApp, RateLimited, TaskContext, TokenBucket
+from arbprov import Calendar, Limit, ProviderApp, RateLimited, TaskContext, TokenBucket
 from arbprov.limits import Charge, Limiter, MemoryStore, declare, parse_limits
 from arbprov.testing import VirtualClock
 
@@ -272,6 +272,37 @@ def test_forgotten_gates_take_no_room(store, clock):
     assert store._gates.known == {}
 
 
+def decisions(clock):
+    """Return what decides over calls that share a limit."""
+    limiter = Limiter(clock)
+    stack = limiter.compile([declare("100/hour")], action="work")
+    return lambda: limiter.acquire(stack, None)
+
+
+def first_through_a_gate(clock):
+    decide = decisions(clock)
+    decide().close_gates(30, None, 2)
+    clock.advance(30)
+    return decide, decide()
+
+
+def test_a_call_that_was_throttled_opens_no_gate_however_late_it_is_settled(clock):
+    decide, first = first_through_a_gate(clock)
+    first.close_gates(1, None, 2)
+    clock.advance(5)
+    first.reopen_gates()
+    assert decide().is_probing
+
+
+def test_a_call_opens_a_gate_once(clock):
+    decide, first = first_through_a_gate(clock)
+    first.reopen_gates()
+    decide().close_gates(1, None, 2)
+    clock.advance(1)
+    first.reopen_gates()
+    assert decide().is_probing
+
+
 # In a worker.
 
 
@@ -410,6 +441,13 @@ def test_a_bucket_takes_reports_too():
     client = reporting(TokenBucket(requests_per_minute=60, burst_size=10), name="vendor")
     client.call("work", {"used": 0.5})
     assert remaining(client) == 5
+
+
+def test_a_calendar_takes_reports_too():
+    client = reporting(Calendar("10/day"), name="vendor")
+    client.call("work", {"used": 0.5})
+    client.call("work", {"used": 0.2})
+    assert remaining(client) == 4
 
 
 @pytest.mark.parametrize(

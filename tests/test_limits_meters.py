@@ -358,3 +358,47 @@ def test_a_charge_of_yesterday_that_is_taken_back_leaves_today_s():
     quota.add(clock.monotonic(), 1)
     quota.refund(0.0, 1)
     assert quota.remaining(clock.monotonic()) == 1
+
+
+# What another store has to know.
+
+
+def only_meter(rule, clock=None):
+    (meter,) = rule.meters(clock or VirtualClock())
+    return meter
+
+
+def test_a_window_s_debts_are_its_entries():
+    meter = only_meter(Limit(10, 60))
+    state = meter.fresh()
+    for at, cost in ((0.0, 1), (0.0, 2), (30.0, 3)):
+        meter.add(state, at, cost)
+    assert meter.debts(state, 40.0) == [(20.0, 3), (50.0, 3)]
+
+
+def test_what_is_past_is_no_debt():
+    meter = only_meter(Limit(10, 60))
+    state = meter.fresh()
+    meter.add(state, 0.0, 1)
+    assert meter.debts(state, 60.0) == []
+
+
+def test_a_bucket_s_debt_is_what_has_to_come_back():
+    meter = only_meter(TokenBucket(requests_per_minute=60, burst_size=10))
+    state = meter.fresh()
+    meter.add(state, 0.0, 4)
+    assert (meter.debts(state, 0.5), meter.debts(state, 4.0)) == ([(3.5, 4)], [])
+
+
+def test_a_quota_s_debt_is_what_was_used_until_midnight():
+    clock = VirtualClock()
+    meter = only_meter(Calendar("10/day"), clock)
+    state = meter.fresh()
+    meter.add(state, 0.0, 4)
+    assert (meter.debts(state, 60.0), meter.debts(state, 86_400.0)) == ([(86_340.0, 4)], [])
+
+
+def test_a_quota_s_figures_have_the_midnight_of_its_time_zone():
+    clock = VirtualClock()
+    meter = only_meter(Calendar("10/day", tz="Europe/Madrid"), clock)
+    assert meter.figures(clock.now()) == (10, clock.now().timestamp() + 23 * 3600, 86_400)

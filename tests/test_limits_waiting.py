@@ -9,7 +9,7 @@ import pytest
 from support.loops import BEGIN
 from support.workers import task, work_off
 
-from arbprov import ProviderApp, RateLimitMonitor, TaskContext
+from arbprov import ProviderApp, RateLimited, RateLimitMonitor, TaskContext
 from arbprov.admission import Admission
 from arbprov.executors import ThreadPool
 from arbprov.limits.lines import Lines, Ticket
@@ -359,6 +359,33 @@ def test_a_question_that_fails_after_its_call_was_cancelled_is_over():
         return (await waiting.admit()).status
 
     assert run_waiting(app, test) == "error"
+
+
+def test_a_gate_is_closed_though_nobody_waits_for_that_any_more():
+    app = also_limited(patient("1/hour"), RateLimitMonitor())
+    closing, go = threading.Event(), threading.Event()
+
+    async def test(waiting):
+        call = await waiting.admit()
+        (store,) = call.route.limits.stores
+        close = store.close_gate
+
+        def slowly(*arguments):
+            closing.set()
+            assert go.wait(20)
+            close(*arguments)
+
+        store.close_gate = slowly
+        call.throttled = RateLimited(7200)
+        settling = waiting.loop.create_task(waiting.admission.settle(call))
+        await asyncio.to_thread(closing.wait, 20)
+        settling.cancel()
+        await asyncio.wait([settling])
+        go.set()
+        while max(one.wait_time for one in waiting.dispatcher.overview().headroom("work")) < 7200:
+            await asyncio.sleep(0)
+
+    run_waiting(app, test)
 
 
 def test_a_monitor_is_asked_on_a_thread():

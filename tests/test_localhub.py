@@ -350,3 +350,25 @@ def test_a_call_that_waits_is_told_when_the_hub_stops():
         hub.stop()
         with pytest.raises(HubConnectionError, match="the hub has stopped"):
             waiting.result(20)
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("http://127.0.0.1:1", "has the scheme http://"),
+        ("127.0.0.1", "has no port"),
+        ("grpcs://127.0.0.1:1", "asks for TLS, which a bundled hub does not speak"),
+    ],
+)
+def test_an_address_where_no_bundled_hub_can_be_is_told(address, complaint):
+    with pytest.raises(ConfigurationError, match=f"the hub's address '{address}' {complaint}"):
+        LocalHubClient(address, "token")
+
+
+def test_a_hub_s_url_is_an_address_too(hub):
+    with pytest.raises(TimeoutError):
+        LocalHubClient(hub.url, hub.token).call("nothing", timeout=0.01)
+
+
+def test_the_url_of_a_hub_on_a_socket_is_its_address(tmp_path):
+    assert LocalHub(f"unix:{tmp_path}/hub.sock").url == f"unix:{tmp_path}/hub.sock"

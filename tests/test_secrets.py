@@ -43,6 +43,7 @@ from arbprov.localhub import LocalHub
 from arbprov.messages import encode_result
 from arbprov.redaction import redact
 from arbprov.task import Status, Task, TaskResult
+from arbprov.tokens import Token
 from arbprov.worker import Worker, WorkerSettings
 
 TOKEN = "token-0f-the-hub"
@@ -385,7 +386,9 @@ RESULT = TaskResult(
 )
 def test_a_hub_that_quotes_a_secret_is_not_quoted(code, method, arguments):
     async def ask(url):
-        hub = GrpcHub(url, provider="p", auth_token=TOKEN, poll_timeout=20, submit_timeout=20)
+        token = Token(TOKEN)
+        token.read()
+        hub = GrpcHub(url, provider="p", token=token, poll_timeout=20, submit_timeout=20)
         try:
             await getattr(hub, method)(*arguments)
         finally:

@@ -200,6 +200,24 @@ def test_a_hub_that_is_there_in_time_is_worked_for(app):
     assert Running(app, polls=polls).until(20).statuses == ["success"]
 
 
+def test_polls_that_fail_together_are_one_failure(app):
+    script = [*tasks(20), *(Held(1.0, away()) for _ in range(4))]
+    running = Running(app, polls=script, afterwards=Held(50)).until(20)
+    # All four were out; the next one comes within the first pause of a trouble.
+    assert running.polled_at[24] - running.polled_at[23] <= 1.0 + 0.5
+
+
+def test_a_hub_that_is_not_reached_yet_is_told_of_once(caplog):
+    Running(polls=[away(), away(), None, away(), None]).until(60)
+    told = [message for message in caplog.messages if "not reached yet" in message]
+    assert told == ["the hub is not reached yet, trying on: away"]
+
+
+def test_a_hub_that_was_there_is_lost_rather_than_not_reached_yet(caplog):
+    Running(polls=[None, away(), None]).until(60)
+    assert "not reached yet" not in caplog.text
+
+
 def test_a_token_that_is_refused_at_first_ends_the_worker_at_once():
     running = Running(polls=[AuthenticationError("no")])
     with pytest.raises(AuthenticationError):

@@ -76,7 +76,7 @@ def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
     with tempfile.NamedTemporaryFile("w") as token:
         token.write(hub.token)
         token.flush()
-        command = [sys.executable, "-m", "arbprov", "run", target, "--hub-url", hub.address]
+        command = [sys.executable, "-m", "arbprov", "run", target, "--hub-url", hub.url]
         yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
 
 

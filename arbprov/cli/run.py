@@ -9,6 +9,7 @@ import click
 
 from arbprov.app import ProviderApp
 from arbprov.cli.targets import app_argument
+from arbprov.tokens import TokenFile
 
 __all__ = ["run"]
 
@@ -31,5 +32,6 @@ def run(app: ProviderApp, hub_url: str | None, auth_token_file: Path | None, qui
     """
     if quiet:
         logging.getLogger("arbprov").setLevel(logging.WARNING)
-    token = auth_token_file.read_text().strip() if auth_token_file else None
+    # As a file rather than a text, so that a rotated token is found.
+    token = TokenFile("--auth-token-file", str(auth_token_file)) if auth_token_file else None
     app.run(hub_url=hub_url, auth_token=token)

@@ -33,7 +33,7 @@ class Decision:
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
-    _closed: bool = attrs.field(default=False, init=False)
+    _settled: bool = attrs.field(default=False, init=False)
 
     @property
     def headroom(self) -> tuple[Headroom, ...]:
@@ -115,7 +115,7 @@ class Decision:
                 if none has one, those that the action does not share with all others.
             lease: How long others then wait for the first call through, in seconds.
         """
-        self._closed = True
+        self._settled = True
         metered = [one for one in self.charges if one.group]
         named = [one for one in metered if name is not None and name in one.limit.names]
         keyed = [one for one in metered if one.key]
@@ -125,8 +125,11 @@ class Decision:
 
     def reopen_gates(self) -> None:
         """Let others through the gates that this call went first through, if it has ended well."""
+        if self._settled:
+            return
+        self._settled = True
         for receipt in self.receipts:
-            if receipt.probing and not self._closed:
+            if receipt.probing:
                 receipt.store.reopen_gate(receipt.charges)
 
     @property

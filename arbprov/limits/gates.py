@@ -53,7 +53,7 @@ class Gates:
         """Return the gates that are closed: each bucket, the seconds yet, and the lease."""
         return [
             (bucket, gate.closed_until - now, gate.lease)
-            for bucket, gate in self._gates.items()
+            for bucket, gate in self.known.items()
             if gate.closed_until > now
         ]
 

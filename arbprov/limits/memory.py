@@ -109,7 +109,9 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             for charge in charges:
-                self._add(charge, self._state(charge), now)
+                state = self._state(charge)
+                charge.meter.add(state, now, charge.cost)
+                self._keep(charge, state)
             return Receipt(self, charges, now, False)
 
     def expect(self, charge: Charge, levels: Iterable[Debt]) -> None:
@@ -200,7 +202,10 @@ class MemoryStore:
 
     def _look(self, charge: Charge, now: float, ahead: int = 0) -> State:
         """Tell a charge how it stands, and return the state that it would change."""
-        state = self._state(charge)
+        table = self._tables.get(charge.group)
+        state = None if table is None else table.states.get(charge.key)
+        if state is None:
+            state = charge.meter.fresh()
         wait, charge.remaining = charge.meter.look(state, now, charge.cost + ahead)
         if self._gates.known:
             closed = self._gates.wait_time(charge.bucket, now)
@@ -214,16 +219,13 @@ class MemoryStore:
         for charge, state in zip(charges, states, strict=True):
             if charge.wait_time:
                 continue  # a shadow limit's
-            self._add(charge, state, now)
+            charge.meter.add(state, now, charge.cost)
+            self._keep(charge, state)
             charge.remaining -= charge.cost
             charged.append(charge)
             if self._gates.known and self._gates.enter(charge.bucket, now):
                 probing = True
         return Receipt(self, charged, now, probing)
-
-    def _add(self, charge: Charge, state: State, now: float) -> None:
-        charge.meter.add(state, now, charge.cost)
-        self._keep(charge, state)
 
     def _keep(self, charge: Charge, state: State) -> None:
         table = self._tables.get(charge.group)

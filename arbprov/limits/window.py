@@ -59,21 +59,20 @@ class RollingWindow:
         """Return the seconds until `cost` would be admitted, 0 if it is now, and what is left."""
         if len(state) > 1 and state[1] <= now:
             self._expire(state, now)
-        left = self.amount - int(state[0])
+        left = self.amount - state[0]
         if cost <= left:
-            return 0.0, left
-        return self._wait(state, now, cost), max(0, left)
+            return 0.0, int(left)
+        return self._wait(state, now, cost), max(0, int(left))
 
     def add(self, state: State, now: float, cost: int) -> None:
         """Charge `cost`."""
-        state[0] += cost
-        last = state[-2] if len(state) > 1 else 0.0
+        state[0] = state[0] + cost
         # Most calls of a busy key: the same step as the call before, and nothing to work out.
-        if self._least_ahead < last - now < self._most_ahead:
-            state[-1] += cost
+        if len(state) > 1 and self._least_ahead < state[-2] - now < self._most_ahead:
+            state[-1] = state[-1] + cost
             return
         end = self._end(now)
-        if last < end:
+        if len(state) == 1 or state[-2] < end:
             state.append(end)
             state.append(cost)
         else:

@@ -8,7 +8,13 @@ from typing import Any
 
 import grpc
 
-from arbprov.errors import AuthenticationError, HubConnectionError, HubError
+from arbprov.endpoint import parse_hub_url
+from arbprov.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    HubConnectionError,
+    HubError,
+)
 from arbprov.localhub.backlog import Submission
 
 __all__ = ["LocalHubClient"]
@@ -23,10 +29,21 @@ class LocalHubClient:
     Args:
         address: Where the hub listens.
         token: The hub's token.
+
+    Raises:
+        ConfigurationError: No bundled hub can be there.
     """
 
     def __init__(self, address: str, token: str) -> None:
-        self._address = address
+        try:
+            endpoint = parse_hub_url(address)
+        except ValueError as error:
+            raise ConfigurationError(f"the hub's address {address!r} {error}") from None
+        if endpoint.tls:
+            raise ConfigurationError(
+                f"the hub's address {address!r} asks for TLS, which a bundled hub does not speak"
+            )
+        self._address = endpoint.target
         self._token = token
 
     def call(

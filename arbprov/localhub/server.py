@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import grpc
+from typing_extensions import Self
 
 from arbprov._proto import hub_pb2
 from arbprov.codec import Data, encode
@@ -25,7 +26,7 @@ from arbprov.task import Task
 __all__ = ["LocalHub"]
 
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
-_OPTIONS = [
+_OPTIONS: list[tuple[str, int]] = [
     # Without this, two hubs on one port would share its providers between them.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", -1),
@@ -82,6 +83,7 @@ class LocalHub:
         self._held = threading.BoundedSemaphore(_HELD_POLLS)
         self._calls = threading.BoundedSemaphore(_WAITING_CALLS)
         self._server: grpc.Server | None = None
+        self._options = list(_OPTIONS)
 
     # For who puts tasks in.
 
@@ -130,21 +132,31 @@ class LocalHub:
 
     # Its life.
 
-    def start(self) -> LocalHub:
+    @property
+    def url(self) -> str:
+        """The hub's address as a provider's `hub_url`, which says that there is no encryption."""
+        return self.address if self.address.startswith("unix:") else f"grpc://{self.address}"
+
+    def start(self) -> Self:
         """Listen, and return the hub itself; from here on, `address` has the real port."""
+        self._server, self.address = self._listen(self.address)
+        return self
+
+    def _listen(self, address: str) -> tuple[grpc.Server, str]:
+        """Return a server that runs, and where it listens."""
         threads = futures.ThreadPoolExecutor(_THREADS, "arbprov-hub")
-        self._server = grpc.server(threads, handlers=[self._handlers()], options=_OPTIONS)
+        server = grpc.server(threads, handlers=[self._handlers()], options=self._options)
         try:
-            port = self._server.add_insecure_port(self.address)
+            port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigurationError(
-                f"the hub can't listen on {self.address}; if another one does, give this one "
+                f"the hub can't listen on {address}; if another one does, give this one "
                 f"another address, such as 127.0.0.1:0 for any free port"
             ) from error
-        if not self.address.startswith("unix:"):
-            self.address = f"{self.address.rpartition(':')[0]}:{port}"
-        self._server.start()
-        return self
+        server.start()
+        if address.startswith("unix:"):
+            return server, address
+        return server, f"{address.rpartition(':')[0]}:{port}"
 
     def stop(self) -> None:
         """Answer the polls that are held, and end."""
@@ -152,7 +164,7 @@ class LocalHub:
         if self._server is not None:
             self._server.stop(_GRACE).wait()
 
-    def __enter__(self) -> LocalHub:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

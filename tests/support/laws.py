@@ -90,7 +90,9 @@ calls = st.builds(
     st.sampled_from(["eu", "us"]),
     st.integers(1, 8),
 )
-gaps = st.sampled_from([0.0, 0.0, 1e-4, 0.01, 0.1, 0.3, 0.999, 1.0, 1.0005, 1.2])
+gaps = st.sampled_from(
+    [0.0, 0.0, 1e-4, 0.0009, 0.0016, 0.003, 0.01, 0.1, 0.3, 0.999, 1.0, 1.0005, 1.2]
+)
 
 
 class LimitsMachine(RuleBasedStateMachine):
@@ -207,6 +209,7 @@ class LimitsMachine(RuleBasedStateMachine):
     def close_gates(self, data, closings):
         self._count()
         held = data.draw(st.sampled_from(self.held), "throttled")
+        held.throttled = True
         keyed = [one for one in held.limits if one.key] or held.limits
         for retry_after in closings:
             held.decision.close_gates(retry_after, None, LEASE)
@@ -223,7 +226,7 @@ class LimitsMachine(RuleBasedStateMachine):
         self.held.remove(held)
         held.decision.reopen_gates()
         held.twin.reopen_gates()
-        if not held.decision._closed:
+        if not held.throttled:
             for limit in held.limits:
                 limit.gate(held.call).reopen(self.bench.now())
 

@@ -1,0 +1,316 @@
+"""A hub over real gRPC that fails as a script says.
+
+>>> from arbprov import ProviderApp
+>>> from arbprov.testing import FaultyHub, faults, serving
+>>> app = ProviderApp("weather")
+>>> @app.action
+... def forecast(city: str) -> dict:
+...     return {"city": city}
+>>> with FaultyHub(faults.unavailable(2), faults.slow(0.1)) as hub, serving(app, hub):
+...     hub.call("forecast", {"city": "Paris"}).data
+{'city': 'Paris'}
+>>> [poll.fault for poll in hub.polls[:2]]
+['unavailable', 'unavailable']
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import attrs
+import grpc
+from typing_extensions import Self
+
+from arbprov._proto import hub_pb2
+from arbprov.codec import Data
+from arbprov.localhub import LocalHub, Submission
+from arbprov.testing.faults import Fault, Kind
+from arbprov.testing.proxy import TcpProxy
+
+__all__ = ["FaultyHub", "Received"]
+
+_KINDS: dict[str, Kind] = {"/Hub/GetTask": "poll", "/Hub/SubmitTaskResult": "submit"}
+_MESSAGES: dict[Kind, Any] = {"poll": hub_pb2.ProviderRequest, "submit": hub_pb2.TaskResult}
+# What a server that goes away gives its calls to end, beside the time that polls are held.
+_LAST_CALLS = 1.0
+
+
+@attrs.define
+class Received:
+    """A call as it came.
+
+    Attributes:
+        kind: ``"poll"`` or ``"submit"``.
+        at: When, by `time.monotonic`.
+        raw: The message, byte for byte.
+        fault: The name of the step that it has played, else nothing.
+    """
+
+    kind: Kind
+    at: float
+    raw: bytes = attrs.field(repr=False)
+    fault: str = ""
+
+    @property
+    def message(self) -> Any:
+        """The message as protobuf has it, with the fields of ``hub.proto``."""
+        return _MESSAGES[self.kind].FromString(self.raw)
+
+
+class FaultyHub(LocalHub):
+    """A bundled hub that plays a script of faults; after the last step it is well.
+
+    Polls play the steps about polls, and results those about results, each in their order. All
+    that `LocalHub` offers is there too: `put`, `call`, `token`, `submissions`.
+
+    Args:
+        *script: Steps of `arbprov.testing.faults`.
+        token: What a provider has to show; a random one, if not given.
+        hold: Seconds that a poll is held while there is nothing to do.
+        capacity: How many tasks may be without a result, and how many calls are remembered.
+        max_message_size: Bytes of the largest message that the hub takes; no limit, if not given.
+        options: More options of the gRPC server, as ``{"grpc.max_connection_age_ms": 500}``.
+
+    Attributes:
+        proxy: What the hub stands behind: stalls as a frozen hub does, resets as a dead one.
+    """
+
+    def __init__(
+        self,
+        *script: Fault,
+        token: str | None = None,
+        hold: float = 0.1,
+        capacity: int = 10_000,
+        max_message_size: int = -1,
+        options: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__(token=token, hold=hold, capacity=capacity)
+        received = {"grpc.max_receive_message_length": max_message_size}
+        self._options = [*(dict(self._options) | received | (options or {})).items()]
+        self._changed = threading.Condition()
+        self._script: dict[Kind, deque[Fault]] = {"poll": deque(), "submit": deque()}
+        self._received: dict[Kind, deque[Received]] = {
+            kind: deque(maxlen=capacity) for kind in self._script
+        }
+        self._handed_out: deque[str] = deque(maxlen=capacity)
+        self._again: deque[bytes] = deque()
+        self._retired: list[grpc.Server] = []
+        self._going = threading.Lock()
+        self._pauses: set[threading.Event] = set()
+        self._stopped = False
+        self.proxy = TcpProxy("")
+        self.play(*script)
+
+    def play(self, *steps: Fault) -> None:
+        """Add steps to the script."""
+        with self._changed:
+            for step in steps:
+                self._script[step.on].extend([step] * step.times)
+
+    def call(
+        self, action: str, payload: Data = None, *, timeout: float = 60.0, **options: Any
+    ) -> Submission:
+        """Put a task in and return its result; see `LocalHub.call`.
+
+        A provider may need its time to get through the script, such as a keepalive's 40 s.
+        """
+        return super().call(action, payload, timeout=timeout, **options)
+
+    # What has happened.
+
+    @property
+    def polls(self) -> list[Received]:
+        """The polls that came, as far back as `capacity` reaches."""
+        return list(self._received["poll"])
+
+    @property
+    def submits(self) -> list[Received]:
+        """The results that came, refused and repeated ones too."""
+        return list(self._received["submit"])
+
+    @property
+    def handed_out(self) -> list[str]:
+        """The ids of the tasks that were handed out, repeated ones too."""
+        return list(self._handed_out)
+
+    @property
+    def script_left(self) -> list[Fault]:
+        """The steps that nobody has played yet."""
+        return [step for steps in self._script.values() for step in steps]
+
+    def wait_until(self, condition: Callable[[Self], object], timeout: float = 10.0) -> None:
+        """Wait until `condition` of the hub is true; it is asked anew whenever something happens.
+
+        Raises:
+            TimeoutError: It did not come true in time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: condition(self), timeout):
+                raise TimeoutError(
+                    f"not true within {timeout:g} s; {len(self.polls)} polls and "
+                    f"{len(self.submits)} results came, and of the script is left: "
+                    f"{[step.name for step in self.script_left]}"
+                )
+
+    def assert_nothing_lost(self) -> None:
+        """Check that each task handed out has its result, and that repeated ones were the same.
+
+        Raises:
+            AssertionError: Tasks have no result, or one has two different ones.
+        """
+        lost = set(self.handed_out) - {submission.id for submission in self.submissions}
+        if lost:
+            raise AssertionError(f"tasks were handed out and have no result: {sorted(lost)}")
+        first: dict[str, bytes] = {}
+        for submit in self.submits:
+            message = submit.message
+            # A token may have been rotated meanwhile.
+            message.auth_token = ""
+            raw = message.SerializeToString(deterministic=True)
+            if first.setdefault(message.id, raw) != raw:
+                raise AssertionError(f"task {message.id!r} was sent with two different results")
+
+    # Its life.
+
+    def start(self) -> Self:
+        """Listen, and return the hub itself; from here on, `address` is the proxy's."""
+        self._server, self.proxy.target = self._listen(self.address)
+        self.address = self.proxy.start().address
+        return self
+
+    def stop(self) -> None:
+        """Answer the calls that are held, and end."""
+        with self._changed:
+            self._stopped = True
+            for over in self._pauses:
+                over.set()
+        super().stop()
+        for server in self._retired:
+            server.stop(None).wait()
+        self.proxy.stop()
+
+    def go_away(self) -> None:
+        """Tell every connection to end; new ones reach a fresh server.
+
+        Calls have a second longer than polls are held to end.
+        """
+        with self._going:
+            assert self._server is not None, "the hub has not started"
+            retired = self._server
+            self._server, self.proxy.target = self._listen("127.0.0.1:0")
+            self._retired.append(retired)
+        retired.stop(self._hold + _LAST_CALLS)
+
+    # The wire.
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        return _Scripted(super()._handlers(), self)
+
+    def _respond(self, exchange: _Exchange) -> bytes:
+        with self._changed:
+            steps = self._script[exchange.kind]
+            step = steps.popleft() if steps else _WELL
+            received = Received(exchange.kind, time.monotonic(), exchange.request, step.name)
+            exchange.step, exchange.received = step, received
+            self._received[exchange.kind].append(received)
+            self._changed.notify_all()
+        try:
+            return step.play(exchange)
+        finally:
+            self._wake_up()
+
+    def _sit_out(self, over: threading.Event, seconds: float | None) -> None:
+        with self._changed:
+            self._pauses.add(over)
+            if self._stopped:
+                over.set()
+        over.wait(seconds)
+        with self._changed:
+            self._pauses.discard(over)
+
+    def _wake_up(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+_WELL = Fault("", "poll", lambda exchange: exchange.answer())
+
+
+class _Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """The methods of a hub, with a script before the two that providers call."""
+
+    def __init__(self, methods: grpc.GenericRpcHandler, hub: FaultyHub) -> None:
+        self._methods = methods
+        self._hub = hub
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        method = self._methods.service(details)
+        kind = _KINDS.get(details.method)
+        if kind is None:
+            return method
+
+        def respond(request: bytes, context: grpc.ServicerContext) -> bytes:
+            return self._hub._respond(_Exchange(self._hub, kind, request, method, context))
+
+        return grpc.unary_unary_rpc_method_handler(respond)
+
+
+@attrs.define(eq=False)
+class _Exchange:
+    """One call; see `arbprov.testing.faults.Exchange`."""
+
+    hub: FaultyHub
+    kind: Kind
+    request: bytes
+    method: Any
+    context: grpc.ServicerContext
+    step: Fault = attrs.field(init=False)
+    received: Received = attrs.field(init=False)
+
+    def answer(self) -> bytes:
+        if self.kind == "poll" and self.hub._again:
+            answer = self.hub._again.popleft()
+        else:
+            message = self.method.request_deserializer(self.request)
+            answer = self.method.response_serializer(self.method.unary_unary(message, self.context))
+        if self.kind == "poll" and (task := hub_pb2.Task.FromString(answer)).id:
+            if self.hub.proxy.has_reset(self.context.peer().partition(":")[2]):
+                self.hub._again.append(answer)
+                return b""
+            self.hub._handed_out.append(task.id)
+        return answer
+
+    def hand_out(self) -> bytes | None:
+        answer = self.answer()
+        if hub_pb2.Task.FromString(answer).id:
+            return answer
+        self.received.fault = ""
+        self.hub._script[self.kind].appendleft(self.step)
+        return None
+
+    def fail(self, code: str, details: str) -> NoReturn:
+        self.context.abort(grpc.StatusCode[code], details)
+        raise AssertionError("an aborted call goes on")
+
+    def pause(self, seconds: float | None) -> None:
+        over = threading.Event()
+        if self.context.add_callback(over.set):
+            self.hub._sit_out(over, seconds)
+
+    def die(self, *, keep: bool = False) -> NoReturn:
+        self.hub.proxy.cut()
+        if keep:
+            # Only now: who waits for the result may put in a task, and no poll that was cut may
+            # take that with it.
+            self.answer()
+        self.fail("UNAVAILABLE", "the hub has died")
+
+    def go_away(self) -> None:
+        self.hub.go_away()
+
+    def repeat(self, task: bytes) -> None:
+        self.hub._again.append(task)

@@ -1,0 +1,245 @@
+"""The TCP proxy: what passes, what stalls, what is reset."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import pytest
+
+from arbprov.testing import TcpProxy
+
+
+def address_of(listening):
+    return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+class Echo:
+    """Sends back what it gets, on as many connections as come."""
+
+    def __init__(self):
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.address = address_of(self.listening)
+        self.accepted = []
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listening.accept()
+                self.accepted.append(connection)
+                self.threads.append(threading.Thread(target=self._echo, args=(connection,)))
+                self.threads[-1].start()
+
+    def _echo(self, connection):
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(1 << 16):
+                connection.sendall(data)
+
+    def close(self):
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+        for connection in self.accepted:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def echo():
+    echo = Echo()
+    yield echo
+    echo.close()
+
+
+@pytest.fixture
+def proxy(echo):
+    with TcpProxy(echo.address) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def connect(proxy):
+    with contextlib.ExitStack() as stack:
+
+        def connect(timeout=10.0):
+            host, port = proxy.address.split(":")
+            return stack.enter_context(socket.create_connection((host, int(port)), timeout))
+
+        yield connect
+
+
+def exchanged(connection, data=b"hello"):
+    connection.sendall(data)
+    received = b""
+    while len(received) < len(data):
+        received += connection.recv(1 << 16)
+    return received
+
+
+def test_bytes_pass_both_ways(connect):
+    assert exchanged(connect()) == b"hello"
+
+
+def test_many_bytes_pass_as_they_are(connect):
+    data = bytes(range(256)) * 4000
+    connection = connect()
+    sender = threading.Thread(target=connection.sendall, args=(data,))
+    sender.start()
+    received = b""
+    while len(received) < len(data):
+        received += connection.recv(1 << 16)
+    sender.join()
+    assert received == data
+
+
+def test_the_end_of_one_side_is_the_end_of_the_other(connect, echo):
+    connection = connect()
+    exchanged(connection)
+    echo.accepted[0].shutdown(socket.SHUT_RDWR)
+    assert connection.recv(1) == b""
+
+
+def test_nothing_passes_a_proxy_that_stalls(connect, proxy):
+    connection = connect(timeout=0.1)
+    exchanged(connection)
+    proxy.stall()
+    connection.sendall(b"hello")
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+
+
+def test_a_new_connection_is_stalled_too(connect, proxy):
+    proxy.stall()
+    connection = connect(timeout=0.1)
+    connection.sendall(b"hello")
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+
+
+def test_the_end_of_a_connection_is_held_back_too(connect, proxy, echo):
+    connection = connect(timeout=0.1)
+    exchanged(connection)
+    proxy.stall()
+    echo.accepted[0].shutdown(socket.SHUT_RDWR)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    proxy.let_pass()
+    connection.settimeout(10)
+    assert connection.recv(1) == b""
+
+
+def test_what_was_held_back_passes_later(connect, proxy):
+    connection = connect()
+    proxy.stall()
+    connection.sendall(b"hello")
+    proxy.let_pass()
+    assert connection.recv(5) == b"hello"
+
+
+def test_a_reset_reaches_who_is_connected(connect, proxy):
+    connection = connect()
+    exchanged(connection)
+    proxy.reset()
+    with pytest.raises(ConnectionResetError):
+        connection.recv(1)
+
+
+def test_a_reset_reaches_who_is_stalled(connect, proxy):
+    connection = connect()
+    exchanged(connection)
+    proxy.stall()
+    proxy.reset()
+    with pytest.raises(ConnectionResetError):
+        connection.recv(1)
+
+
+def test_new_connections_are_reset_until_they_may_pass(connect, proxy):
+    proxy.reset()
+    with pytest.raises(ConnectionResetError):
+        connect().recv(1)
+    proxy.let_pass()
+    assert exchanged(connect()) == b"hello"
+
+
+def test_a_cut_is_for_those_who_are_connected(connect, proxy):
+    first = connect()
+    exchanged(first)
+    proxy.cut()
+    with pytest.raises(ConnectionResetError):
+        first.recv(1)
+    assert exchanged(connect()) == b"hello"
+
+
+def test_a_cut_of_nothing_is_fine(proxy):
+    proxy.cut()
+
+
+def test_connections_are_counted(connect, proxy):
+    exchanged(connect())
+    exchanged(connect())
+    assert proxy.connections == 2
+    proxy.cut()
+    assert proxy.connections == 0
+
+
+def test_a_reset_by_the_server_is_passed_on(connect, echo):
+    connection = connect()
+    exchanged(connection)
+    echo.accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    # The thread that reads from it holds it open.
+    echo.accepted[0].shutdown(socket.SHUT_RD)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        while True:
+            connection.sendall(b"hello")
+            if not connection.recv(1 << 16):
+                raise ConnectionResetError
+
+
+def test_a_server_that_is_away_is_a_reset():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        away = address_of(free)
+    with TcpProxy(away) as proxy:
+        host, port = proxy.address.split(":")
+        with (
+            pytest.raises(ConnectionResetError),
+            socket.create_connection((host, int(port)), 10) as connection,
+        ):
+            connection.recv(1)
+
+
+def test_new_connections_go_to_a_new_target(connect, proxy, echo):
+    another = Echo()
+    proxy.target = another.address
+    exchanged(connect())
+    assert (len(another.accepted), len(echo.accepted)) == (1, 0)
+    another.close()
+
+
+def test_who_is_connected_is_reset_when_the_proxy_stops(echo):
+    with TcpProxy(echo.address) as proxy:
+        host, port = proxy.address.split(":")
+        connection = socket.create_connection((host, int(port)), 10)
+        exchanged(connection)
+    with connection, pytest.raises(ConnectionResetError):
+        connection.recv(1)
+
+
+def test_a_proxy_may_be_stopped_twice(echo):
+    proxy = TcpProxy(echo.address).start()
+    proxy.stop()
+    proxy.stop()
+
+
+def test_a_taken_address_is_an_error(echo):
+    with pytest.raises(OSError):
+        TcpProxy("127.0.0.1:1", echo.address).start()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_proxy_listens_on_ipv6(echo):
+    with TcpProxy(echo.address, "[::1]:0") as proxy:
+        assert proxy.address.startswith("[::1]:")
