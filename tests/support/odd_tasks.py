@@ -51,7 +51,7 @@ def make_app() -> ProviderApp:
         return {"fields": len(account.key)}
 
     @app.action
-    @app.rate_limit("2/minute", key="payload.of")
+    @app.rate_limit("1/minute", key="payload.of")
     async def scarce(payload: dict) -> dict:
         return {}
 
@@ -143,13 +143,51 @@ _IDS = st.one_of(
     st.integers(min_value=3).map(lambda number: f"t{number}"),
     st.text(max_size=10),
 )
-_WHOLE = st.builds(
-    lambda **fields: hub_pb2.Task(**fields).SerializeToString(),
-    id=_IDS,
-    action=st.one_of(st.sampled_from(_ACTIONS), _TEXTS),
-    payload=_JSON,
-    account=_ACCOUNT,
+
+
+def _tasks(actions: Any, payloads: Any, accounts: Any) -> Any:
+    return st.builds(
+        lambda **fields: hub_pb2.Task(**fields).SerializeToString(),
+        id=_IDS,
+        action=actions,
+        payload=payloads,
+        account=accounts,
+    )
+
+
+def _objects(**fields: Any) -> Any:
+    return st.fixed_dictionaries({"city": _TEXTS}, optional=fields).map(
+        lambda data: json.dumps(data).encode()
+    )
+
+
+# Tasks that mostly fit, each with something else here and there.
+_FITTING = st.one_of(
+    _tasks(
+        st.just("typed"),
+        _objects(
+            days=st.integers(),
+            share=st.none() | st.floats(),
+            tags=st.lists(_TEXTS, max_size=3),
+            day=st.sampled_from(["2026-03-20", "2026-13-20", ""]),
+            id=st.uuids().map(str),
+            amount=st.decimals().map(str) | st.integers(),
+            raw=st.sampled_from(["AAEC", "", "A", "?"]),
+            by=st.dictionaries(_TEXTS, st.lists(st.integers(), max_size=2), max_size=2),
+            kind=st.sampled_from(["one", 2, "two"]),
+            more=_TREES,
+        ),
+        _ACCOUNT,
+    ),
+    _tasks(st.just("scarce"), _objects(of=st.sampled_from(["a", "b", 1, None])), _ACCOUNT),
+    _tasks(st.just("slow"), _objects(seconds=st.floats(0, 3) | st.integers(0, 3)), _ACCOUNT),
+    _tasks(
+        st.sampled_from(["telling", "strict"]),
+        st.just(b"{}"),
+        _objects(key=_SECRETS, number=st.integers(), of=_ACCOUNTS),
+    ),
 )
+_WHOLE = _tasks(st.sampled_from(_ACTIONS) | _TEXTS, _JSON, _ACCOUNT)
 
 
 def _damaged(whole: bytes, at: int, other: bytes, cut: int) -> bytes:
@@ -159,8 +197,10 @@ def _damaged(whole: bytes, at: int, other: bytes, cut: int) -> bytes:
 
 # A poll's answer: mostly a task, sometimes what was one, sometimes anything.
 ANSWERS = st.one_of(
+    _FITTING,
     _WHOLE,
-    _WHOLE,
-    st.builds(_damaged, _WHOLE, st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4)),
+    st.builds(
+        _damaged, _FITTING | _WHOLE, st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4)
+    ),
     st.binary(max_size=60),
 )
