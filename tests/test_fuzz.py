@@ -55,16 +55,16 @@ def test_whatever_a_handler_does_its_task_has_one_result(acts):
     act(acts)
 
 
+@pytest.mark.long
 @pytest.mark.fuzz
-@pytest.mark.slow
 @MANY
 @given(ANSWER_LISTS)
 def test_fifty_thousand_answers_of_a_hub(answers):
     take(answers)
 
 
+@pytest.mark.long
 @pytest.mark.fuzz
-@pytest.mark.slow
 @MANY
 @given(ACT_LISTS)
 def test_fifty_thousand_ends_of_handlers_of_each_kind(acts):

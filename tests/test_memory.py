@@ -10,10 +10,7 @@ from support.processes import Process
 
 from arbprov.localhub import LocalHub
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 PROVIDER = """
 from arbprov import ProviderApp
@@ -47,6 +44,7 @@ def start(tmp_path):
         provider.kill()
 
 
+@pytest.mark.slow
 def test_a_task_of_100_mb_is_refused_without_being_held(start):
     with LocalHub(hold=0.05) as hub:
         provider = start(hub)
@@ -78,6 +76,7 @@ def soak(hub, first, last):
         ticket.result(60)
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.parametrize("environ", [{}, {"ARBPROV_SPOOL": "spool"}], ids=["memory", "spool"])
 def test_two_hundred_thousand_tasks_leave_no_memory_behind(start, environ):

@@ -175,14 +175,6 @@ def test_a_hub_that_was_reached_is_tried_for_ever():
     assert len(running.polled_at) > 501
 
 
-@pytest.mark.parametrize("attempt", range(10))
-def test_polls_that_fail_together_are_one_trouble_with_one_pause(app, attempt):
-    # Three tasks let four polls out at once.
-    polls = [*tasks(3), *[Held(1.0, away())] * 4]
-    polled_at = Running(app, polls=polls).until(10).polled_at
-    assert 1.0 <= next(at for at in polled_at if at > 0.5) <= 1.5
-
-
 def test_the_pauses_in_trouble_are_at_most_ten_seconds():
     running = Running(polls=[None], afterwards=away()).until(600)
     assert 5 < max(running.pauses) <= 10.0
