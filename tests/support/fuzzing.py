@@ -6,14 +6,15 @@ import asyncio
 import collections
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from google.protobuf.message import DecodeError
 
 from arbprov import ProviderApp
 from arbprov._proto import hub_pb2
-from arbprov.errors import HubConnectionError
-from arbprov.task import Task
+from arbprov.grpc_hub import GrpcHub
+from arbprov.tokens import Token
 from arbprov.worker import Worker, WorkerSettings
 from support.loops import JumpingLoop, run_jumping
 
@@ -33,44 +34,50 @@ _ENVELOPE = {"status", "message", "data"}
 _DATA = {"provider", "action", "timezone", "now", "now_utc", "response"}
 
 
-class Wire:
-    """A hub that has some answers for polls, and takes every result."""
+class Wire(GrpcHub):
+    """A connection to a hub that answers polls as told, and takes every result; without gRPC."""
 
-    def __init__(self, answers: list[bytes]) -> None:
+    def __init__(self, answers: list[bytes], on_empty: Callable[[], object]) -> None:
+        token = Token("sample-token")
+        token.read()
         self.answers = collections.deque(answers)
         self.messages: list[bytes] = []
-        self.on_empty = lambda: None
+        self._on_empty = on_empty
+        super().__init__(
+            "localhost:1", provider="fuzz", token=token, poll_timeout=60.0, submit_timeout=30.0
+        )
 
-    async def fetch(self) -> Task | None:
-        await asyncio.sleep(0)
-        if not self.answers:
-            self.on_empty()
-            return None
-        try:
-            task = hub_pb2.Task.FromString(self.answers.popleft())
-        except DecodeError as error:
-            raise HubConnectionError(str(error)) from None
-        return Task(task.id, task.action, task.payload, task.account) if task.id else None
+    def _new_channel(self) -> Any:
+        return self
 
-    async def submit(self, message: bytes) -> None:
+    # As a channel.
+
+    async def call(self, method: str, request: bytes, timeout: float) -> bytes:
         await asyncio.sleep(0)
-        self.messages.append(message)
+        if method == "/Hub/SubmitTaskResult":
+            self.messages.append(request)
+        elif self.answers:
+            return self.answers.popleft()
+        else:
+            self._on_empty()
+        return b""
 
     async def close(self) -> None:
-        pass
+        """There is nothing to close."""
 
 
 def run_worker(app: ProviderApp, answers: list[bytes]) -> list[bytes]:
     """Have a worker take the answers of polls; return the results that it has sent."""
-    wire, loop = Wire(answers), JumpingLoop()
+    loop = JumpingLoop()
 
-    async def work() -> None:
+    async def work() -> list[bytes]:
+        wire = Wire(answers, lambda: worker.stop())
         worker = Worker(app.dispatcher(loop), wire, app.life_hooks(), _SETTINGS)
-        wire.on_empty = worker.stop
         await worker.run()
+        return wire.messages
 
-    run_jumping(work(), loop)
-    return wire.messages
+    messages: list[bytes] = run_jumping(work(), loop)
+    return messages
 
 
 def check(answers: list[bytes], messages: list[bytes]) -> None:

@@ -195,6 +195,13 @@ def _damaged(whole: bytes, at: int, other: bytes, cut: int) -> bytes:
     return whole[:at] + other + whole[at + cut :]
 
 
+_PAUSES = st.builds(
+    lambda hint: hub_pb2.Task(
+        action="rate_limited", payload=json.dumps({"wait_time": hint}).encode()
+    ).SerializeToString(),
+    st.floats(max_value=1e6) | _TREES,
+)
+
 # A poll's answer: mostly a task, sometimes what was one, sometimes anything.
 ANSWERS = st.one_of(
     _FITTING,
@@ -202,5 +209,6 @@ ANSWERS = st.one_of(
     st.builds(
         _damaged, _FITTING | _WHOLE, st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4)
     ),
+    _PAUSES,
     st.binary(max_size=60),
 )
