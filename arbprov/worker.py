@@ -156,6 +156,8 @@ class Worker:
     async def _drain(self, slots: set[asyncio.Task[None]]) -> None:
         patience = max(0.0, self._settings.drain_timeout - _CLOSING)
         ends = self._loop.time() + patience
+        # Hooks and connections take their time too, and the process has to end.
+        last = ends + _CLOSING / 2
         self._outbox.hurry()
         # A poll that the hub holds may bring a task yet, which needs time to run.
         reserve = min(patience / 2, self._settings.longest_timeout + 1.0)
@@ -169,9 +171,9 @@ class Worker:
         await self._outbox.interrupt()
         # A hub that was given up takes nothing, and what is in a spool needs no more tries.
         if self._outbox.lost or not isinstance(self._failure, HubError):
-            await self._outbox.empty(ends + _CLOSING - self._loop.time())
+            await self._outbox.empty(last - self._loop.time())
         await self._outbox.close()
-        await _wait(set(self._background), ends + _CLOSING - self._loop.time())
+        await _wait(set(self._background), last - self._loop.time())
         self._report(pending)
 
     def _report(self, unfinished: set[asyncio.Task[None]]) -> None:

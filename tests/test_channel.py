@@ -108,7 +108,7 @@ def test_a_frozen_hub_is_found_within_45_seconds(start):
         return await until_it_is_lost(provider, hub.proxy)
 
     seconds = run(main, hub.url, poll_timeout=60.0)
-    print(f"found after {seconds:.1f} s")  # noqa: T201
+    print(f"found after {seconds:.1f} s")
     assert 30 < seconds < 45
 
 
@@ -389,7 +389,7 @@ def test_a_hub_that_was_away_for_long_is_found_again_within_ten_seconds(start):
                 return time.monotonic() - began
 
     seconds = run(main, hub.url)
-    print(f"found after {seconds:.1f} s")  # noqa: T201
+    print(f"found after {seconds:.1f} s")
     assert seconds <= 10.2
 
 

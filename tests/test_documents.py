@@ -61,10 +61,24 @@ def setting(field):
     return field.metadata["variable"], shown, field.metadata["help"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/promises.md"]
+)
 def test_a_link_leads_somewhere(name):
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_each_promise_names_tests_that_exist():
+    lines = (ROOT / "docs/promises.md").read_text().splitlines()
+    promises = [line for line in lines if line.startswith("| ") and "held by" not in line]
+    assert len(promises) > 30
+    for promise in promises:
+        held_by = re.findall(r"\(\.\./(tests/\w+\.py)\)`::(\w+)`", promise)
+        assert held_by, promise
+        for file, name in held_by:
+            assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{name} is not in {file}"
 
 
 def test_the_floors_of_the_contributors_page_are_those_of_the_tests():

@@ -132,6 +132,31 @@ def test_the_end_of_a_connection_is_held_back_too(connect, proxy, echo):
     assert connection.recv(1) == b""
 
 
+def test_nothing_passes_a_half_open_connection_ever_again(connect, proxy):
+    connection = connect(timeout=0.1)
+    exchanged(connection)
+    proxy.half_open()
+    connection.sendall(b"hello")
+    proxy.let_pass()
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+
+
+def test_a_new_connection_is_welcome_beside_half_open_ones(connect, proxy):
+    exchanged(connect())
+    proxy.half_open()
+    assert exchanged(connect()) == b"hello"
+
+
+def test_half_open_connections_can_be_reset(connect, proxy):
+    connection = connect()
+    exchanged(connection)
+    proxy.half_open()
+    proxy.cut()
+    with pytest.raises(ConnectionResetError):
+        connection.recv(1)
+
+
 def test_what_was_held_back_passes_later(connect, proxy):
     connection = connect()
     proxy.stall()

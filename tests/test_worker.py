@@ -417,7 +417,8 @@ def test_a_stop_ends_within_its_time_though_a_result_can_not_be_sent(app):
     running = Running(app, polls=tasks(1), submits=[away()] * 500)
     with pytest.raises(ProviderError, match=r"results that the hub never took: \['t0'\]"):
         running.until(1)
-    assert running.ended_at <= 26
+    # The process has to end too.
+    assert running.ended_at <= 25.75
 
 
 def test_a_stop_ends_at_once_when_there_is_nothing_to_do():

@@ -59,6 +59,14 @@ class TcpProxy:
         """Hold everything back, in both directions; nobody is told, as by a frozen machine."""
         self._do(self._hold_back)
 
+    def half_open(self) -> None:
+        """Let nothing pass any more on the connections that are there, and tell nobody.
+
+        New ones are as welcome as before: it is as if the server had been away, and had forgotten
+        the old ones.
+        """
+        self._do(self._half_open)
+
     def reset(self) -> None:
         """Reset every connection, and each new one too, until `let_pass`."""
         self._do(self._reset)
@@ -139,6 +147,12 @@ class TcpProxy:
     async def _hold_back(self) -> None:
         self._passing.clear()
 
+    async def _half_open(self) -> None:
+        # Those that are there wait for this one for ever.
+        self._passing.clear()
+        self._passing = asyncio.Event()
+        self._passing.set()
+
     async def _reset(self) -> None:
         self._resets = True
         self._passing.set()
@@ -168,35 +182,42 @@ class TcpProxy:
     ) -> None:
         if self._resets:
             raise ConnectionResetError
-        await self._passing.wait()
+        passing = self._passing
+        await passing.wait()
         upstream, to_upstream = await asyncio.open_connection(*_host_and_port(self.target))
         writers.append(to_upstream)
         self._reset_from.discard(_own_address(to_upstream))
-        await self._carry((reader, to_upstream), (upstream, writers[0]))
+        await _carry(passing, (reader, to_upstream), (upstream, writers[0]))
         for writer in writers:
             writer.close()
         for writer in writers:
             await writer.wait_closed()
 
-    async def _carry(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        """Carry bytes both ways until one of them ends."""
-        pumps = [asyncio.ensure_future(self._pump(*way)) for way in ways]
-        try:
-            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-        for pump in done:
-            pump.result()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(_CHUNK):
-            await self._passing.wait()
-            writer.write(data)
-            await writer.drain()
-        # The end of a connection is held back as its bytes are.
-        await self._passing.wait()
+async def _carry(
+    passing: asyncio.Event, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+) -> None:
+    """Carry bytes both ways, while they may pass, until one of them ends."""
+    pumps = [asyncio.ensure_future(_pump(passing, *way)) for way in ways]
+    try:
+        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+    for pump in done:
+        pump.result()
+
+
+async def _pump(
+    passing: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    while data := await reader.read(_CHUNK):
+        await passing.wait()
+        writer.write(data)
+        await writer.drain()
+    # The end of a connection is held back as its bytes are.
+    await passing.wait()
 
 
 def _own_address(writer: asyncio.StreamWriter) -> str:

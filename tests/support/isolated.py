@@ -170,7 +170,7 @@ def read_stdin() -> dict:
 
 @process
 def say(word: str) -> dict:
-    print(word)  # noqa: T201
+    print(word)
     return {}
 
 

@@ -1,0 +1,139 @@
+"""Hubs and providers in processes of their own, to be killed, frozen and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from support.records import Tail
+
+_TESTS = Path(__file__).parent.parent
+# Nothing that a test waits for takes this long, however slow the machine.
+PATIENCE = 60.0
+
+
+def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
+    """Wait for what another process does; there is no event for that."""
+    ends = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < ends, f"it did not happen within {timeout:g} s"
+        threading.Event().wait(0.005)
+
+
+class Process:
+    """A Python process, whose standard error is read all the while."""
+
+    def __init__(self, arguments: list[str], folder: Path, **environ: str) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(_TESTS)} | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self.popen.stderr as stderr:
+            self._lines.extend(stderr)
+
+    @property
+    def log(self) -> str:
+        """What it has logged by now."""
+        return "".join(self._lines)
+
+    def says(self, words: str) -> bool:
+        """Return whether it has logged some words by now."""
+        return any(words in line for line in self._lines)
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def ended(self, timeout: float = PATIENCE) -> int:
+        """Wait for its end, and return its exit code."""
+        code = self.popen.wait(timeout)
+        self._reader.join(timeout)
+        self.popen.stdout.close()
+        return code
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.ended()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send a signal, wait for the end, and return how many seconds that took."""
+        began = time.monotonic()
+        self.send(number)
+        self.ended()
+        return time.monotonic() - began
+
+
+class HubProcess:
+    """A durable hub that can be killed and started again."""
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1:0", **orders: Any) -> None:
+        self._folder = folder
+        self._orders = {"log": "log", "address": address} | orders
+        self._results = Tail(folder / "log", b'"result"')
+        self._handed = Tail(folder / "log", b'"handed"')
+        self._starts = 0
+        self.start()
+
+    def start(self) -> None:
+        self._starts += 1
+        orders = json.dumps(self._orders | {"seed": self._starts})
+        self._process = Process(["-m", "support.durable_hub", orders], self._folder)
+        self.port = int(self._process.popen.stdout.readline())
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def freeze(self) -> None:
+        self._process.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send(signal.SIGCONT)
+
+    @property
+    def address(self) -> str:
+        """Where it listens now."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def results(self) -> int:
+        """How many results it has taken, repeated ones too."""
+        return self._results.count
+
+    @property
+    def handed(self) -> int:
+        """How many tasks it has handed out."""
+        return self._handed.count
+
+    def __enter__(self) -> HubProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+def start_provider(folder: Path, hub_url: str, **environ: str) -> Process:
+    """Start the provider that keeps records."""
+    environ = {"HUB_GRPC_URL": hub_url, "PROVIDER_AUTH_TOKEN": "sample-token"} | environ
+    return Process(["-m", "support.chaos_provider"], folder, **environ)

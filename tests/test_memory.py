@@ -1,0 +1,92 @@
+"""What a provider's process holds: of a task that is too large, and after very many small ones."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from support.memory import MEBIBYTE, forget_peak, peak, resident
+from support.processes import Process
+
+from arbprov.localhub import LocalHub
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+PROVIDER = """
+from arbprov import ProviderApp
+
+app = ProviderApp("memory")
+
+@app.action
+def plain(number: int) -> dict:
+    return {"number": number}
+
+@app.action
+async def asynchronous(number: int) -> dict:
+    return {"number": number}
+
+app.run()
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return what starts the provider in a process of its own."""
+    started = []
+
+    def start(hub, **environ):
+        environ |= {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token}
+        started.append(Process(["-c", PROVIDER], tmp_path, **environ))
+        return started[-1]
+
+    yield start
+    for provider in started:
+        provider.kill()
+
+
+@pytest.mark.slow
+def test_a_task_of_100_mb_is_refused_without_being_held(start):
+    with LocalHub(hold=0.05) as hub:
+        provider = start(hub)
+        pid = provider.popen.pid
+        for number in range(200):
+            hub.call("plain", {"number": number}, timeout=30)
+        idle = resident(pid)
+        forget_peak(pid)
+        lost = hub.put("plain", b'{"filler": "%s"}' % (b"x" * 100 * 1000 * 1000))
+        answer = hub.call("plain", {"number": 1}, timeout=60)
+        highest = peak(pid)
+    print(f"idle {idle:.1f} MiB, peak {highest:.1f} MiB, {highest - idle:.1f} MiB above")
+    assert answer.data == {"number": 1}
+    assert not [one for one in hub.submissions if one.id == lost.id]
+    assert provider.says("larger than max")
+    assert highest - idle < 100 * 1000 * 1000 / MEBIBYTE
+
+
+def soak(hub, first, last):
+    """Have the tasks done from one number to another."""
+    tickets = []
+    for number in range(first, last):
+        tickets.append(hub.put(("plain", "asynchronous")[number % 2], {"number": number}))
+        if len(tickets) >= 1000:
+            tickets = [one for one in tickets if not one.done]
+            if tickets:
+                tickets.pop(0).result(60)
+    for ticket in tickets:
+        ticket.result(60)
+
+
+@pytest.mark.long
+@pytest.mark.soak
+@pytest.mark.parametrize("environ", [{}, {"ARBPROV_SPOOL": "spool"}], ids=["memory", "spool"])
+def test_two_hundred_thousand_tasks_leave_no_memory_behind(start, environ):
+    with LocalHub(hold=0.05) as hub:
+        pid = start(hub, **environ).popen.pid
+        soak(hub, 0, 20_000)
+        before = resident(pid)
+        for tenth in range(1, 10):
+            soak(hub, tenth * 20_000, (tenth + 1) * 20_000)
+            print(f"{(tenth + 1) * 20_000} tasks: {resident(pid) - before:+.1f} MiB")
+        after = resident(pid)
+    print(f"after 20,000 tasks {before:.1f} MiB, after 200,000 {after:.1f} MiB")
+    assert after - before < 5 * 1000 * 1000 / MEBIBYTE
