@@ -352,6 +352,17 @@ def test_a_provider_gets_through_a_script(app):
         hub.assert_nothing_lost()
 
 
+def test_a_provider_runs_a_task_that_comes_twice_once():
+    ran = []
+    app = ProviderApp("weather")
+    app.action("forecast")(lambda: ran.append(1))
+    with FaultyHub(faults.duplicate()) as hub, serving(app, hub):
+        assert hub.call("forecast").status == "success"
+        hub.wait_until(lambda hub: hub.handed_out == hub.handed_out[:1] * 2)
+        hub.assert_nothing_lost()
+    assert ran == [1]
+
+
 def test_a_refused_token_ends_what_serves(app):
     hub = FaultyHub(faults.unauthenticated())
     with hub, pytest.raises(AuthenticationError), serving(app, hub) as running:

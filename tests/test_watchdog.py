@@ -232,5 +232,6 @@ def test_a_worker_names_who_blocks_its_loop(hub, serve, caplog):
         return {}
 
     serve(app)
-    assert hub.call("block", timeout=PATIENCE).status == "success"
-    assert "action 'block' (task 'task-1') has kept the event loop" in caplog.text
+    result = hub.call("block", timeout=PATIENCE)
+    assert result.status == "success"
+    assert f"action 'block' (task '{result.id}') has kept the event loop" in caplog.text

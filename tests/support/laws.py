@@ -81,6 +81,7 @@ class Held:
     entries: list
     decision: object
     twin: object
+    throttled: bool = False
 
 
 seconds = st.sampled_from([0.5, 1.0, 30.0, 4000.0])
