@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 import grpc.aio
 
 from arbprov._proto import hub_pb2
 from arbprov.backoff import Backoff
+from arbprov.codec import load_object
 from arbprov.endpoint import parse_hub_url
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
 from arbprov.executors import ThreadPool
@@ -22,6 +21,7 @@ from arbprov.grpc_channel import HubChannel, Keepalive
 from arbprov.hub import Pause, ResultRefused, ResultTooLarge
 from arbprov.messages import with_token
 from arbprov.printable import one_line
+from arbprov.problems import Misfit
 from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task
 from arbprov.tls import Tls
@@ -321,8 +321,7 @@ def _is_too_large(error: grpc.aio.AioRpcError, size: int) -> bool:
 def _pause(payload: bytes) -> Pause | None:
     """Return the pause of a `rate_limited` hint; one that can't be read is no hint."""
     try:
-        hint: Any = json.loads(payload)
-        seconds = float(hint["wait_time"])
-    except (ValueError, TypeError, KeyError):
+        seconds = float(load_object(payload)["wait_time"])
+    except (Misfit, ValueError, OverflowError, TypeError, KeyError):
         return None
     return Pause(seconds) if 0 < seconds < math.inf else None

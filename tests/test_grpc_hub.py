@@ -151,7 +151,10 @@ def test_a_rate_limited_hint_is_a_pause(asked, server):
         b'{"wait_time": -1}',
         b'{"wait_time": NaN}',
         b'{"wait_time": Infinity}',
+        b'{"wait_time": 1%s}' % (b"0" * 400),
+        b"[" * 100_000,
     ],
+    ids=lambda payload: payload[:20].decode(),
 )
 def test_a_hint_that_can_not_be_read_is_nothing(asked, server, payload):
     server.answer = hub_pb2.Task(action="rate_limited", payload=payload)

@@ -195,12 +195,12 @@ def _damaged(whole: bytes, at: int, other: bytes, cut: int) -> bytes:
     return whole[:at] + other + whole[at + cut :]
 
 
+_HINTS = st.floats(max_value=1e6) | st.sampled_from([2**1100, True, "3"]) | _TREES
 _PAUSES = st.builds(
-    lambda hint: hub_pb2.Task(
-        action="rate_limited", payload=json.dumps({"wait_time": hint}).encode()
-    ).SerializeToString(),
-    st.floats(max_value=1e6) | _TREES,
+    lambda payload: hub_pb2.Task(action="rate_limited", payload=payload).SerializeToString(),
+    _HINTS.map(lambda hint: json.dumps({"wait_time": hint}).encode()) | st.sampled_from(_ODD_JSON),
 )
+
 
 # A poll's answer: mostly a task, sometimes what was one, sometimes anything.
 ANSWERS = st.one_of(
