@@ -224,8 +224,8 @@ def test_in_tests_too_a_longer_wait_is_refused_at_once():
 
 
 def test_who_waits_at_a_stop_is_refused_at_once():
-    results = work_off(patient("1/10s"), *at_once(3), until=4.0)
-    assert results == [(0, "t0", "success"), (4, "t1", "limit"), (4, "t2", "limit")]
+    results = work_off(patient("1/10s"), *at_once(3), until=4.25)
+    assert results == [(0, "t0", "success"), (4.25, "t1", "limit"), (4.25, "t2", "limit")]
 
 
 class Waiting:
