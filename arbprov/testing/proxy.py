@@ -182,31 +182,28 @@ class TcpProxy:
     ) -> None:
         if self._resets:
             raise ConnectionResetError
-        passing = self._passing
-        await passing.wait()
+        await self._passing.wait()
         upstream, to_upstream = await asyncio.open_connection(*_host_and_port(self.target))
         writers.append(to_upstream)
         self._reset_from.discard(_own_address(to_upstream))
-        await _carry(passing, (reader, to_upstream), (upstream, writers[0]))
+        await self._carry((reader, to_upstream), (upstream, writers[0]))
         for writer in writers:
             writer.close()
         for writer in writers:
             await writer.wait_closed()
 
-
-async def _carry(
-    passing: asyncio.Event, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-) -> None:
-    """Carry bytes both ways, while they may pass, until one of them ends."""
-    pumps = [asyncio.ensure_future(_pump(passing, *way)) for way in ways]
-    try:
-        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-    for pump in done:
-        pump.result()
+    async def _carry(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Carry bytes both ways, while they may pass, until one of them ends."""
+        passing = self._passing
+        pumps = [asyncio.ensure_future(_pump(passing, *way)) for way in ways]
+        try:
+            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+        for pump in done:
+            pump.result()
 
 
 async def _pump(
