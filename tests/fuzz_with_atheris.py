@@ -25,7 +25,7 @@ TARGETS = {
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(__doc__)
-    logging.disable()
+    logging.getLogger("arbprov").setLevel(logging.CRITICAL)
     target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target.hypothesis.fuzz_one_input)
     atheris.Fuzz()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fuzzing import check, check_result, run_worker
+from support.fuzzing import Listener, check, check_result, run_worker
 from support.odd_results import ACTS, act_task, make_actor
 from support.odd_tasks import ANSWERS, make_app
 
@@ -21,14 +23,32 @@ ACT_LISTS = st.lists(ACTS, min_size=AT_ONCE, max_size=AT_ONCE)
 APP = make_app()
 
 
+LISTENER = Listener()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _log():
+    """Have the whole log read, and keep it from whoever would store all of it."""
+    logger = logging.getLogger("arbprov")
+    logger.addHandler(LISTENER)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    yield
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+    logger.removeHandler(LISTENER)
+
+
 def take(answers):
     check(answers, run_worker(APP, answers))
+    assert LISTENER.told == []
 
 
 def act(acts):
     answers = [act_task(number) for number in range(len(acts))]
     check(answers, run_worker(make_actor(acts), answers))
     act_plainly(acts)
+    assert LISTENER.told == []
 
 
 def act_plainly(acts):
