@@ -195,7 +195,12 @@ def _damaged(whole: bytes, at: int, other: bytes, cut: int) -> bytes:
     return whole[:at] + other + whole[at + cut :]
 
 
-_HINTS = st.floats(max_value=1e6) | st.sampled_from([2**1100, True, "3"]) | _TREES
+# No number is so large that the virtual clock, a double, would stand still after it.
+_HINTS = st.one_of(
+    st.floats(max_value=1e6),
+    st.sampled_from([2**1100, True, "3"]),
+    _TREES.filter(lambda hint: not isinstance(hint, (int, float))),
+)
 _PAUSES = st.builds(
     lambda payload: hub_pb2.Task(action="rate_limited", payload=payload).SerializeToString(),
     _HINTS.map(lambda hint: json.dumps({"wait_time": hint}).encode()) | st.sampled_from(_ODD_JSON),
