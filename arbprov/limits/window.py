@@ -17,6 +17,8 @@ from arbprov.limits.meter import Debt, State
 __all__ = ["RollingWindow", "until"]
 
 _STEPS = 1000
+# Of a state: the sum, and two numbers for each entry.
+_MOST = 1 + 2 * (_STEPS + 1)
 
 
 @attrs.frozen
@@ -75,6 +77,10 @@ class RollingWindow:
         if len(state) == 1 or state[-2] < end:
             state.append(end)
             state.append(cost)
+            if len(state) > _MOST:
+                # Floats had one step too many: the oldest two leave as one.
+                state[4] += state[2]
+                del state[1:3]
         else:
             self._insert(state, end, cost)
 
