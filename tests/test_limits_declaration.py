@@ -282,6 +282,18 @@ def test_what_a_store_has_charged_is_given_back_if_the_next_one_refuses_after_al
     assert left(limiter.peek(stack, None)) == {"9/day": 9, "9/hour": 9}
 
 
+def test_a_gate_in_one_of_two_stores_opens_after_the_first_one_through_it():
+    limiter, stack = two_stores("9/day", "9/hour")
+    clock = limiter._compiler._clock
+    limiter.acquire(stack, None).close_gates(30, "9/hour", 2)
+    clock.advance(30)
+    first = limiter.acquire(stack, None)
+    waits = [limiter.peek(stack, None).wait_time]
+    first.reopen_gates()
+    waits.append(limiter.peek(stack, None).wait_time)
+    assert (first.is_probing, waits) == (True, [2, 0])
+
+
 def test_a_stack_that_blocks_says_so():
     _, stack = two_stores("9/day", "9/hour")
     assert stack.blocks

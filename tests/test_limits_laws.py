@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from support.gauges import Gauge
@@ -140,6 +140,7 @@ def test_no_order_of_threads_breaks_a_limit(make_bench, impatient):
     start=st.sampled_from([0.0, 0.1, 12_345.678, 1e9]),
     reports=st.lists(st.floats(0.001, 1.0), max_size=3),
 )
+@example(amount=1002, period=0.3, pace=1.0, start=0.0, reports=[])
 def test_the_entries_of_a_key_are_bounded(amount, period, pace, start, reports):
     window = Gauge(Limit(amount, period))
     now, most, reported = start, 0, 0
@@ -147,8 +148,8 @@ def test_the_entries_of_a_key_are_bounded(amount, period, pace, start, reports):
         now += pace * period / min(amount, 1000)
         if window.wait_time(now, 1) == 0:
             window.add(now, 1)
-        if reports and turn % 900 == 899:
-            window.report(now, amount // 2, reports.pop() * period)
+        if reported < len(reports) and turn % 900 == 899:
+            window.report(now, amount // 2, reports[reported] * period)
             reported += 1
         ((_, state),) = window.meters
         most = max(most, (len(state) - 1) // 2 - reported)

@@ -900,3 +900,52 @@ def test_a_throttled_handler_closes_the_gate_for_other_processes(server, client,
     assert run_tasks(hub, 1) == ["limit"]
     (left,) = app.limits.headroom("work")
     assert left.wait_time == pytest.approx(60, abs=2)
+
+
+# Threads that meet, and what is bounded.
+
+
+def test_two_threads_that_lose_the_store_at_once_lose_it_once(peer, caplog):
+    peer.store._lose(StoreError("one"))
+    peer.store._lose(StoreError("another"))
+    assert len(caplog.records) == 1
+
+
+def test_one_thread_at_a_time_looks_whether_the_store_is_back(peer):
+    with peer.store._coming_back:
+        assert not peer.store._come_back()
+
+
+def test_a_thread_that_comes_after_another_has_brought_the_store_back_has_nothing_to_do(peer):
+    assert peer.store._come_back()
+
+
+def test_data_that_are_lost_without_an_outage_are_restored(client, peer):
+    peer.admitted(3)
+    client.flushall()
+    assert peer.store._come_back()
+    assert peer.remaining() == 7
+
+
+def test_a_store_that_can_not_be_brought_back_without_an_outage_is_left_alone(peer):
+    peer.cable.cut = True
+    assert not peer.store._come_back()
+
+
+def test_an_outage_that_is_over_before_it_is_noted_is_none(peer, monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(peer.store, "_is_away", lambda: next(answers))
+    assert peer.admitted(1) == 1
+
+
+def test_what_the_store_has_told_of_idle_keys_is_forgotten(client, peer):
+    for number in range(1025):
+        peer.store._told.learn(charge(TEN, str(number))[0], 1, peer.clock.monotonic())
+        peer.clock.advance(1)
+    assert len(peer.store._told._used) < 100
+
+
+def test_the_ends_of_quotas_are_bounded(store):
+    for number in range(1, 1028):
+        store._renew(charge(Calendar(f"{number}/day")), 0.0)
+    assert len(store._quotas) < 10

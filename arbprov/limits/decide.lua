@@ -115,7 +115,12 @@ function window.look(charge, state, now, cost)
 end
 
 function window.add(charge, state, now, cost)
-  return window.insert(state, window.ending(charge, now), cost)
+  state = window.insert(state, window.ending(charge, now), cost)
+  if size(state) > 1 + 2 * (STEPS + 1) then
+    -- Floats had one step too many: the oldest two leave as one.
+    state = splice(set(state, 4, get(state, 4) + get(state, 2)), 1, 3, '')
+  end
+  return state
 end
 
 function window.refund(charge, state, charged_at, cost)

@@ -17,6 +17,8 @@ from arbprov.limits.meter import Debt, State
 __all__ = ["RollingWindow", "until"]
 
 _STEPS = 1000
+# Of a state: the sum, and two numbers for each entry.
+_MOST = 1 + 2 * (_STEPS + 1)
 
 
 @attrs.frozen
@@ -31,15 +33,10 @@ class RollingWindow:
     kind: str = attrs.field(default="window", init=False)
     # How far away the last end is while it is surely that of a charge made now as well.
     _least_ahead: float = attrs.field(init=False, repr=False, eq=False)
-    _most_ahead: float = attrs.field(init=False, repr=False, eq=False)
 
     @_least_ahead.default
     def _surely_ahead(self) -> float:
         return self.period * (1 + 0.01 / _STEPS)
-
-    @_most_ahead.default
-    def _surely_in_step(self) -> float:
-        return self.period * (1 + 0.99 / _STEPS)
 
     @property
     def size(self) -> int:
@@ -68,13 +65,17 @@ class RollingWindow:
         """Charge `cost`."""
         state[0] = state[0] + cost
         # Most calls of a busy key: the same step as the call before, and nothing to work out.
-        if len(state) > 1 and self._least_ahead < state[-2] - now < self._most_ahead:
+        if len(state) > 1 and state[-2] - now > self._least_ahead:
             state[-1] = state[-1] + cost
             return
         end = self._end(now)
         if len(state) == 1 or state[-2] < end:
             state.append(end)
             state.append(cost)
+            if len(state) > _MOST:
+                # Floats had one step too many: the oldest two leave as one.
+                state[4] += state[2]
+                del state[1:3]
         else:
             self._insert(state, end, cost)
 

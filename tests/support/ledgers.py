@@ -151,7 +151,7 @@ class PacedLedger:
 
 
 # The wall clock counts in microseconds.
-_TICK = 2e-6
+TICK = 2e-6
 
 
 @attrs.define
@@ -188,12 +188,12 @@ class QuotaLedger:
         return self.used(now, _possibly) + cost <= self.amount
 
     def is_late(self, now, wait, cost):
-        early = now + wait - 2 * _TICK
+        early = now + wait - 2 * TICK
         return early > now and self.used(early, _possibly) + cost <= self.amount
 
     def _days(self, now):
         """Return the days that it may be, as closely as that can be told."""
-        return {self._day(now - _TICK), self._day(now + _TICK)}
+        return {self._day(now - TICK), self._day(now + TICK)}
 
     def _day(self, now):
         return (self.began + timedelta(seconds=now)).astimezone(self.zone).date()
