@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import grpc
 import pytest
 from support.memory import MEBIBYTE, forget_peak, peak, resident
 from support.processes import Process
@@ -44,8 +45,13 @@ def start(tmp_path):
         provider.kill()
 
 
+LARGE = 100 * 1000 * 1000
+# Older ones look at the size of a message when all of it has come: grpc/grpc, issue 43012.
+GRPC_LOOKS_FIRST = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84)
+
+
 @pytest.mark.slow
-def test_a_task_of_100_mb_is_refused_without_being_held(start):
+def test_a_task_of_100_mb_is_refused_without_being_held_or_by_an_older_grpc_held_once(start):
     with LocalHub(hold=0.05) as hub:
         provider = start(hub)
         pid = provider.popen.pid
@@ -53,14 +59,14 @@ def test_a_task_of_100_mb_is_refused_without_being_held(start):
             hub.call("plain", {"number": number}, timeout=30)
         idle = resident(pid)
         forget_peak(pid)
-        lost = hub.put("plain", b'{"filler": "%s"}' % (b"x" * 100 * 1000 * 1000))
+        lost = hub.put("plain", b'{"filler": "%s"}' % (b"x" * LARGE))
         answer = hub.call("plain", {"number": 1}, timeout=60)
         highest = peak(pid)
     print(f"idle {idle:.1f} MiB, peak {highest:.1f} MiB, {highest - idle:.1f} MiB above")
     assert answer.data == {"number": 1}
     assert not [one for one in hub.submissions if one.id == lost.id]
     assert provider.says("larger than max")
-    assert highest - idle < 100 * 1000 * 1000 / MEBIBYTE
+    assert (highest - idle) * MEBIBYTE < (LARGE if GRPC_LOOKS_FIRST else 1.1 * LARGE)
 
 
 def soak(hub, first, last):
