@@ -15,7 +15,7 @@ import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
-from arbprov.limits.meter import Debt, State
+from arbprov.limits.meter import Debt, Meter, State
 from arbprov.limits.window import until
 from arbprov.quantities import is_count, is_quantity, written
 
@@ -68,7 +68,7 @@ def _check(fits: bool, name: str, expected: str, rule: Any) -> None:
 
 
 @attrs.frozen
-class Bucket:
+class Bucket(Meter):
     """`size` tokens, and one more each `interval`; see `arbprov.limits.meter.Meter`.
 
     This is ATM's GCRA: a state is when the bucket would be full again, and the last charge's time.

@@ -10,7 +10,7 @@ import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
-from arbprov.limits.meter import Debt, State
+from arbprov.limits.meter import Debt, Meter, State
 from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.window import until
 from arbprov.timezones import find_timezone
@@ -76,7 +76,7 @@ class Calendar:
 
 
 @attrs.frozen
-class Quota:
+class Quota(Meter):
     """`amount` until midnight in `zone`; see `arbprov.limits.meter.Meter`.
 
     A state is what was used, and when that began and ends. The end is read from the wall clock

@@ -53,6 +53,14 @@ class Meter(Protocol):
         """Charge `cost`."""
         ...
 
+    def take(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Charge `cost` if it is admitted now; return what `look` does, and what is left then."""
+        wait, left = self.look(state, now, cost)
+        if wait:
+            return wait, left
+        self.add(state, now, cost)
+        return 0.0, left - cost
+
     def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Take back what `add` has charged at that time, as if it had never been."""
         ...

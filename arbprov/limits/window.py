@@ -64,7 +64,6 @@ class RollingWindow:
     def add(self, state: State, now: float, cost: int) -> None:
         """Charge `cost`."""
         state[0] = state[0] + cost
-        # Most calls of a busy key: the same step as the call before, and nothing to work out.
         if len(state) > 1 and state[-2] - now > self._least_ahead:
             state[-1] = state[-1] + cost
             return
@@ -78,6 +77,21 @@ class RollingWindow:
                 del state[1:3]
         else:
             self._insert(state, end, cost)
+
+    def take(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Charge `cost` if it is admitted now; return what `look` does, and what is left then."""
+        if len(state) > 1 and state[1] <= now:
+            self._expire(state, now)
+        used = state[0] + cost
+        if used > self.amount:
+            return self._wait(state, now, cost), max(0, int(self.amount - state[0]))
+        # Most calls of a busy key: the same step as the call before, and nothing to work out.
+        if len(state) > 1 and state[-2] - now > self._least_ahead:
+            state[0] = used
+            state[-1] = state[-1] + cost
+        else:
+            self.add(state, now, cost)
+        return 0.0, int(self.amount - used)
 
     def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Take back a charge; one that has left the window already is none any more."""
