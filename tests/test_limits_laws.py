@@ -22,7 +22,8 @@ from arbprov.limits import declare
 
 @pytest.fixture(scope="module", params=BENCHES.values(), ids=BENCHES)
 def make_bench(request):
-    return request.param
+    with request.param() as make_bench:
+        yield make_bench
 
 
 def test_no_order_of_calls_breaks_a_law(make_bench):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 import sys
@@ -19,6 +18,7 @@ from support.hammering import (
     start_hammering,
 )
 from support.redis_servers import RedisServer
+from support.stores import ClockedRedisStore, RedisBench
 
 from arbprov import (
     Calendar,
@@ -73,42 +73,6 @@ def acquire(store, *charges):
 
 
 # The same decisions as in memory.
-
-
-class ClockedRedisStore(RedisStore):
-    """A store whose server goes by a clock of the test's, and forgets nothing by itself."""
-
-    def __init__(self, client, clock):
-        super().__init__(client, "clocked")
-        self._script = self._script.replace(
-            "redis.call('TIME')", "cjson.decode(redis.call('GET', 'time'))"
-        ).replace("'PX', text(", "'EX', 3600 + 0 * (")
-        self._clock = clock
-
-    def _evaluate(self, keys, arguments):
-        now = self._clock.monotonic()
-        self._client.set("time", json.dumps([int(now), round((now % 1) * 1e6)]))
-        reply = self._client.eval(self._script, len(keys), *keys, *arguments)
-        return list(reply)
-
-
-class EpochClock(VirtualClock):
-    """A clock whose two times are one, and whole microseconds, as a server's are."""
-
-    BEGIN = dt.datetime(2026, 3, 28, 22, tzinfo=dt.timezone.utc)
-
-    def __init__(self):
-        super().__init__(self.BEGIN)
-
-    def monotonic(self):
-        micros = round(super().monotonic() * 1e6)
-        seconds, rest = divmod(micros, 1_000_000)
-        # As the server adds them up.
-        return (self.BEGIN.timestamp() + seconds) + rest / 1e6
-
-    def now(self):
-        return dt.datetime.fromtimestamp(self.monotonic(), dt.timezone.utc)
-
 
 RULES = [
     Limit(5, 60),
@@ -183,11 +147,10 @@ def clocked(client):
     """Return what makes a memory and a Redis store on one clock, with nothing in them."""
 
     def make():
-        client.flushall()
-        clock = EpochClock()
+        bench = RedisBench(client)
         # Quotas look at the clock themselves.
-        stores = (MemoryStore(clock), ClockedRedisStore(client, clock))
-        return clock, [Trace(store, clock) for store in stores]
+        stores = (MemoryStore(bench.clock), bench.store())
+        return bench, [Trace(store, bench.clock) for store in stores]
 
     return make
 
@@ -198,15 +161,25 @@ def test_memory_and_redis_give_the_same_trace_on_one_clock(clocked):
     @given(STEPS)
     @settings(max_examples=300, phases=[Phase.generate])
     def same_traces(steps):
-        clock, traces = clocked()
+        bench, traces = clocked()
         for operation, gap, uses in steps:
-            clock.advance(gap)
+            bench.advance(gap)
             one, other = [trace.step(operation, uses) for trace in traces]
             assert one == other
             seen.add(operation)
 
     same_traces()
     assert len(seen) == 6
+
+
+def test_the_entries_of_a_key_are_bounded_on_the_server_too(client):
+    store = ClockedRedisStore(client, "tests")
+    # Around this time, floats would make 1,002 steps of a period.
+    for micros in range(58_745_400 - 1004 * 300, 58_745_400 + 1, 150):
+        client.set("time", json.dumps(divmod(micros, 1_000_000)))
+        acquire(store, *charge(Limit(10_000, 0.3)))
+    (key,) = client.keys("*used:*")
+    assert client.strlen(key) == 8 * (1 + 2 * 1001)
 
 
 # Several processes.
