@@ -204,8 +204,10 @@ class _Compiler:
         names = self.fields
 
         def source(ctx: TaskContext, values: dict[str, Any]) -> None:
-            known = {n: ctx.payload[n] for n in names if n in ctx.payload}
-            filled = structure(known if takes_all else ctx.payload)
+            payload = ctx.payload
+            if takes_all:
+                payload = {n: payload[n] for n in names if n in payload}
+            filled = structure(payload)
             for name in names:
                 values[name] = getattr(filled, name)
 
@@ -223,7 +225,7 @@ class _Compiler:
                 # A parameter may have a name that an __init__ can't: `self`.
                 alias=f"field{number}",
             )
-        return attrs.make_class("Payload", fields, kw_only=True, frozen=True)
+        return attrs.make_class("Payload", fields, kw_only=True, eq=False)
 
     def _rest_source(self, rest: str) -> Source:
         structure = self._hook(rest, types.GenericAlias(dict, (str, self.types[rest])))

@@ -8,6 +8,7 @@ runs it; `settle` tells the limits how it ended; `finish` writes the envelope.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import inspect
 import logging
 import traceback
@@ -286,10 +287,11 @@ class Dispatcher:
         elif outcome.status is Status.ERROR:
             # What handlers and hooks tell of an error is often what an API has told them.
             outcome = self._without_secrets(call, outcome)
-        return attrs.evolve(outcome, body=dump(self._envelope(outcome)))
+        body = dump(self._envelope(outcome))
+        return TaskResult(outcome.task, outcome.status, outcome.message, outcome.data, body)
 
     def _envelope(self, result: TaskResult) -> dict[str, Any]:
-        now = self.clock.now()
+        now, now_utc = _written(self.clock.now().replace(microsecond=0), self.timezone)
         return {
             "status": result.status.value,
             "message": result.message,
@@ -297,8 +299,8 @@ class Dispatcher:
                 "provider": self.provider,
                 "action": result.action,
                 "timezone": self.timezone_name,
-                "now": now.astimezone(self.timezone).isoformat(timespec="seconds"),
-                "now_utc": now.isoformat(timespec="seconds"),
+                "now": now,
+                "now_utc": now_utc,
                 "response": result.data,
             },
         }
@@ -344,6 +346,12 @@ class Dispatcher:
         account = call.ctx.account
         # One that could not be read may be quoted as it came.
         return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
+
+
+# Each second is written but once, not for each task.
+@functools.lru_cache(maxsize=16)
+def _written(second: dt.datetime, timezone: dt.tzinfo) -> tuple[str, str]:
+    return second.astimezone(timezone).isoformat(), second.isoformat()
 
 
 def _as_raised(error: BaseException) -> BaseException:

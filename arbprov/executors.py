@@ -132,12 +132,20 @@ class Executor:
             process.kill()
         await started
 
+    async def perform(self, call: Call) -> TaskResult:
+        """Make a call in the task that runs now, and return its result, whatever happens in it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._watchdog.watch(task, call)
+        try:
+            return await self._dispatcher.perform(call, _on_loop)
+        finally:
+            self._watchdog.unwatch(task)
+
     def start(self, call: Call) -> asyncio.Future[TaskResult]:
         """Begin a call and return the future of its result; to cancel that is to give up on it."""
         if not call.route.blocking:
-            task = self._loop.create_task(self._dispatcher.perform(call, _on_loop))
-            self._watchdog.watch(task, call)
-            return task
+            return self._loop.create_task(self.perform(call))
         future = self._threads.run(
             lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
         )
@@ -145,10 +153,8 @@ class Executor:
             future.add_done_callback(lambda _: self._give_back(call))
         return future
 
-    def abandon(self, call: Call, future: asyncio.Future[TaskResult]) -> None:
-        """End a call that nobody waits for any more; on a thread, it can only be asked to."""
-        if not call.route.blocking:
-            future.cancel()
+    def abandon(self, call: Call) -> None:
+        """End what a call waits for; on a thread, it can only be asked to end."""
         for waited_for in (call.awaiting, call.stand_in):
             if waited_for is not None:
                 waited_for.cancel()

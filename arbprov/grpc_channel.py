@@ -61,6 +61,7 @@ class HubChannel:
             if tls.server_name:
                 options.append(("grpc.ssl_target_name_override", tls.server_name))
             self._channel = grpc.aio.secure_channel(target, _credentials(tls), options=options)
+        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable] = {}
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,12 +75,18 @@ class HubChannel:
         self._calls += 1
         self._idle.clear()
         try:
-            answer: bytes = await self._channel.unary_unary(method)(request, timeout=timeout)
+            answer: bytes = await self._method(method)(request, timeout=timeout)
             return answer
         finally:
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
+
+    def _method(self, name: str) -> grpc.aio.UnaryUnaryMultiCallable:
+        method = self._methods.get(name)
+        if method is None:
+            method = self._methods[name] = self._channel.unary_unary(name)
+        return method
 
     @property
     def is_connected(self) -> bool:

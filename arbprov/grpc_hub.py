@@ -19,7 +19,7 @@ from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectio
 from arbprov.executors import ThreadPool
 from arbprov.grpc_channel import HubChannel, Keepalive
 from arbprov.hub import Pause, ResultRefused, ResultTooLarge
-from arbprov.messages import with_token
+from arbprov.messages import encode_poll, with_token
 from arbprov.printable import one_line
 from arbprov.problems import Misfit
 from arbprov.redaction import redact, secrets_in
@@ -200,8 +200,7 @@ class GrpcHub:
         self._ever = self._ever or well
 
     def _poll(self) -> bytes:
-        request = hub_pb2.ProviderRequest(provider=self._provider, auth_token=self._token.current)
-        return request.SerializeToString()
+        return encode_poll(self._provider, self._token.current)
 
     def _read(self, answer: bytes) -> hub_pb2.Task:
         # Not by gRPC, which only logs what it can't read.

@@ -6,12 +6,16 @@ result stays the same bytes though the token is rotated, and what is kept holds 
 
 from __future__ import annotations
 
+import functools
 import json
 
 from arbprov._proto import hub_pb2
 from arbprov.task import Task, TaskResult
 
-__all__ = ["decode_result", "encode_result", "with_token"]
+__all__ = ["decode_result", "encode_poll", "encode_result", "with_token"]
+
+# A token is the same for hours: the current one, and those that it has just replaced.
+_FEW_TOKENS = functools.lru_cache(maxsize=8)
 
 
 def encode_result(result: TaskResult, provider: str) -> bytes:
@@ -45,4 +49,18 @@ def decode_result(message: bytes) -> TaskResult:
 
 def with_token(message: bytes, auth_token: str) -> bytes:
     """Return a result's message with the token that the hub wants to see."""
-    return message + hub_pb2.TaskResult(auth_token=auth_token).SerializeToString()
+    return message + _token_field(auth_token)
+
+
+@_FEW_TOKENS
+def encode_poll(provider: str, auth_token: str) -> bytes:
+    """Return the request for a task."""
+    request = hub_pb2.ProviderRequest(provider=provider, auth_token=auth_token)
+    message: bytes = request.SerializeToString()
+    return message
+
+
+@_FEW_TOKENS
+def _token_field(auth_token: str) -> bytes:
+    field: bytes = hub_pb2.TaskResult(auth_token=auth_token).SerializeToString()
+    return field

@@ -35,6 +35,8 @@ _DEFAULT_MESSAGES = {
 
 
 def _to_status(value: Status | str) -> Status:
+    if type(value) is Status:
+        return value
     try:
         return Status(value)
     except ValueError:

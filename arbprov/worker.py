@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
 import inspect
 import logging
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
 from arbprov._types import Hook
 from arbprov.admission import Admission
 from arbprov.backoff import Backoff
+from arbprov.contact import Contact
 from arbprov.dispatcher import HOOKS_GRACE, Call, Dispatcher
-from arbprov.errors import (
-    AuthenticationError,
-    HubConnectionError,
-    HubError,
-    ProviderError,
-    TaskTimeoutError,
-)
+from arbprov.errors import HubError, ProviderError, TaskTimeoutError
 from arbprov.executors import Executor, ThreadPool
 from arbprov.hangs import Hangs
 from arbprov.hooks import Hooks
@@ -40,10 +37,10 @@ logger = logging.getLogger("arbprov")
 # Pauses between polls, in seconds: of a hub that has nothing, and of one in trouble.
 _IDLE = (0.025, 1.0)
 _TROUBLE = (0.5, 10.0)
-# A token may be in the middle of a rotation, but not for longer.
-_REFUSED_FOR = 60.0
 # Of the drain, for what comes after the last task: shutdown hooks, closing.
 _CLOSING = 0.5
+# What has come of a call: its result, or an error of arbprov's own.
+Outcome = TaskResult | BaseException
 # What calls end with that are cancelled, or killed, at their deadlines.
 _ENDED_BY_US = (asyncio.CancelledError, TaskTimeoutError)
 
@@ -100,12 +97,18 @@ class Worker:
             ),
         )
         self._hangs = Hangs(settings.concurrency, self._fail)
-        self._contact = _Contact(self._loop.time(), settings.start_timeout)
+        self._contact = Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
         most_waiting = settings.concurrency // 2
         self._admission = Admission(dispatcher, self._threads, most_waiting, self._stopping)
+        # Without what an earlier task has set in its own.
+        self._context = contextvars.copy_context()
+        self._slots: set[asyncio.Task[None]] = set()
+        # Those whose handlers have outlived their deadlines; the loop itself holds no task.
+        self._late: set[asyncio.Task[None]] = set()
+        self._interrupts = False
         self._polling: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -145,15 +148,14 @@ class Worker:
         self.stop()
 
     async def _serve(self) -> None:
-        slots = {self._loop.create_task(self._slot()) for _ in range(self._settings.concurrency)}
-        for slot in slots:
-            slot.add_done_callback(self._watch)
+        for _ in range(self._settings.concurrency):
+            self._open_slot()
         if any(route.limits.blocks for route in self._dispatcher.routes.values()):
             self._in_background(self._keep_limits())
         await self._stopping
-        await self._drain(slots)
+        await self._drain()
 
-    async def _drain(self, slots: set[asyncio.Task[None]]) -> None:
+    async def _drain(self) -> None:
         patience = max(0.0, self._settings.drain_timeout - _CLOSING)
         ends = self._loop.time() + patience
         # Hooks and connections take their time too, and the process has to end.
@@ -161,10 +163,11 @@ class Worker:
         self._outbox.hurry()
         # A poll that the hub holds may bring a task yet, which needs time to run.
         reserve = min(patience / 2, self._settings.longest_timeout + 1.0)
-        pending = await _wait(slots, patience - reserve)
-        for slot in pending & self._polling:
+        await self._wait_for_slots(patience - reserve)
+        for slot in self._slots & self._polling:
             slot.cancel()
-        pending = await _wait(pending, ends - self._loop.time())
+        await self._wait_for_slots(ends - self._loop.time())
+        self._interrupts, pending = True, set(self._slots)
         for slot in pending:
             slot.cancel()
         await _wait(pending, _CLOSING)
@@ -175,6 +178,12 @@ class Worker:
         await self._outbox.close()
         await _wait(set(self._background), last - self._loop.time())
         self._report(pending)
+
+    async def _wait_for_slots(self, timeout: float) -> None:
+        # One that is open yet is followed by another, which finds the gate closed.
+        gives_up_at = self._loop.time() + timeout
+        while self._slots and (left := gives_up_at - self._loop.time()) > 0:
+            await asyncio.wait(self._slots, timeout=left)
 
     def _report(self, unfinished: set[asyncio.Task[None]]) -> None:
         undelivered, lost = self._outbox.undelivered, self._outbox.lost
@@ -200,6 +209,8 @@ class Worker:
     def _watch(self, task: asyncio.Task[Any]) -> None:
         """Let nothing end unnoticed: an error that nobody expected ends the worker."""
         self._background.discard(task)
+        self._slots.discard(task)
+        self._late.discard(task)
         self._polling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
@@ -210,13 +221,23 @@ class Worker:
         while not self._stopping.done() and (pause := await self._threads.run(upkeep)):
             await asyncio.wait([self._stopping], timeout=pause)
 
-    # One slot: one task after the other.
+    # One slot: one task after the other, each in an asyncio task and a context of its own.
+
+    def _open_slot(self) -> None:
+        self._occupy(self._context.run(self._loop.create_task, self._slot()))
+
+    def _occupy(self, task: asyncio.Task[None]) -> None:
+        self._slots.add(task)
+        task.add_done_callback(self._watch)
 
     async def _slot(self) -> None:
-        while await self._gate.enter():
+        task = None
+        while task is None:
+            if not await self._gate.enter():
+                return
             task = await self._poll()
-            if task is not None:
-                await self._work(task)
+        await self._work(task)
+        self._open_slot()
 
     async def _poll(self) -> Task | None:
         slot = asyncio.current_task()
@@ -261,8 +282,44 @@ class Worker:
             _log(call)
             await self._outbox.put(call)
             return
-        await self._executor.make_ready(call)
-        future = self._executor.start(call)
+        if call.route.blocking:
+            await self._executor.make_ready(call)
+            future = self._executor.start(call)
+            await asyncio.wait([future], timeout=call.route.timeout)
+            await self._end(call, future)
+        else:
+            await self._work_here(call)
+
+    async def _work_here(self, call: Call) -> None:
+        """Make a call in this very task, which costs less than to wait for another one."""
+        slot = asyncio.current_task()
+        assert slot is not None
+        done: asyncio.Future[Outcome] = self._loop.create_future()
+        timer = self._loop.call_later(call.route.timeout, self._overdue, call, slot, done)
+        outcome: Outcome
+        try:
+            outcome = await self._executor.perform(call)
+        except BaseException as error:
+            outcome = error
+        timer.cancel()
+        await _uncancelled(slot)
+        if self._interrupts:
+            raise asyncio.CancelledError
+        done.set_result(outcome)
+        if slot not in self._late:
+            await self._end(call, done)
+
+    def _overdue(self, call: Call, slot: asyncio.Task[None], done: asyncio.Future[Outcome]) -> None:
+        """Have somebody else tell the hub of a call that has not ended in time."""
+        # Before it hears of it: it may end at once.
+        call.ctx.cancelled = True
+        slot.cancel()
+        self._slots.discard(slot)
+        self._late.add(slot)
+        self._occupy(self._loop.create_task(self._end(call, done)))
+
+    async def _end(self, call: Call, future: asyncio.Future[Any]) -> None:
+        """Put a call's result on its way, whether it has ended in time or not."""
         result = await self._outcome(call, future)
         await self._admission.settle(call)
         _log(result)
@@ -275,17 +332,16 @@ class Worker:
         # What the API has told a handler is true, however late it was told.
         await self._admission.settle(call)
 
-    async def _outcome(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
-        await asyncio.wait([future], timeout=call.route.timeout)
+    async def _outcome(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
         if not future.done() or call.ctx.cancelled:
             return await self._expired(call, future)
         result = self._dispatcher.finish(call, _ended(future))
         log_failure(self._dispatcher, call)
         return result
 
-    async def _expired(self, call: Call, future: asyncio.Future[TaskResult]) -> TaskResult:
+    async def _expired(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
         expired = self._dispatcher.expire(call)
-        self._executor.abandon(call, future)
+        self._executor.abandon(call)
         future.add_done_callback(functools.partial(_log_late, call))
         if isinstance(expired, TaskResult):
             return expired
@@ -293,7 +349,9 @@ class Worker:
         await asyncio.wait([hooks], timeout=HOOKS_GRACE)
         if hooks.done():
             return self._dispatcher.finish(expired, _ended(hooks))
-        self._executor.abandon(expired, hooks)
+        if not expired.route.blocking:
+            hooks.cancel()
+        self._executor.abandon(expired)
         return self._dispatcher.finish(expired, TaskTimeoutError(call.route.timeout))
 
     # The hub's side.
@@ -324,52 +382,6 @@ class Worker:
         return task
 
 
-class _Contact:
-    """Whether the hub is there, and when to give it up: never, once it was reached."""
-
-    def __init__(self, began: float, start_timeout: float) -> None:
-        self._gives_up_at = began + start_timeout
-        self._start_timeout = start_timeout
-        self._ever = False
-        self._failed = False
-        self._now = False
-        self._refused_since: float | None = None
-
-    def reached(self) -> bool:
-        """Note an answer; return whether the hub was away before."""
-        was_away = not self._now
-        self._ever = self._now = True
-        self._refused_since = None
-        return was_away
-
-    def lost(self) -> bool:
-        """Note an error; return whether the hub was there before."""
-        was_there, self._now = self._now, False
-        return was_there
-
-    def failed_first(self) -> bool:
-        """Note an error; return whether it is the first one of a hub that was never there."""
-        first, self._failed = not (self._failed or self._ever), True
-        return first
-
-    def limited(self, pause: float, now: float) -> float:
-        """Return a pause that does not reach beyond the start's budget."""
-        return pause if self._ever else min(pause, max(0.0, self._gives_up_at - now))
-
-    def verdict(self, error: HubError, now: float) -> HubError | None:
-        """Return what to end with, if it is time to."""
-        if isinstance(error, AuthenticationError):
-            self._refused_since = self._refused_since or now
-            given_up = not self._ever or now - self._refused_since >= _REFUSED_FOR
-            return error if given_up else None
-        if self._ever or now < self._gives_up_at:
-            return None
-        return HubConnectionError(
-            f"not reached within {self._start_timeout:g} s, last error: {error}; "
-            f"is HUB_GRPC_URL right, and does the hub run?"
-        )
-
-
 async def _run_hooks(hooks: Sequence[Hook], *arguments: Any) -> None:
     for hook in hooks:
         value = hook(*arguments)
@@ -384,11 +396,18 @@ async def _wait(tasks: set[asyncio.Task[None]], timeout: float) -> set[asyncio.T
     return (await asyncio.wait(tasks, timeout=timeout))[1]
 
 
-def _ended(future: asyncio.Future[TaskResult]) -> TaskResult | BaseException:
+def _ended(future: asyncio.Future[Any]) -> Outcome:
     try:
-        return future.result()
+        return cast("Outcome", future.result())
     except BaseException as error:
         return error
+
+
+async def _uncancelled(task: asyncio.Task[Any]) -> None:
+    """Take back what a handler has asked for last: that its own task be cancelled."""
+    if task._must_cancel:  # type: ignore[attr-defined]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
 
 
 def _log(result: TaskResult) -> None:
@@ -396,7 +415,7 @@ def _log(result: TaskResult) -> None:
     logger.info("task %s of action %s: %s", task, action, result.status.value)
 
 
-def _log_late(call: Call, future: asyncio.Future[TaskResult]) -> None:
+def _log_late(call: Call, future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and not isinstance(call.error, _ENDED_BY_US):
         logger.warning(
             "task %s of action %r ended after its timeout of %g s; that result is dropped",

@@ -76,6 +76,7 @@ class Watched:
             call = self.dispatcher.prepare(Task("t1", action, payload, b'{"key": "hunter22"}'))
             inner = asyncio.create_task(self.dispatcher.perform(call, lambda awaitable: awaitable))
             self.watchdog.watch(inner, call)
+            inner.add_done_callback(self.watchdog.unwatch)
             return inner
 
         async def run():

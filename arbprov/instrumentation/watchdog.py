@@ -49,12 +49,15 @@ class Watchdog:
         self._told = False
 
     def watch(self, task: asyncio.Task[object], call: Call) -> None:
-        """Watch a call that runs on the loop, until it is done."""
+        """Watch a call that runs in a task on the loop, until `unwatch`."""
         self._calls[task] = call
-        task.add_done_callback(self._calls.pop)
         if not self._has_calls.is_set():
             self._has_calls.set()
             self._thread = self._thread or self._started()
+
+    def unwatch(self, task: asyncio.Task[object]) -> None:
+        """Watch a task's call no more."""
+        del self._calls[task]
 
     def close(self) -> None:
         """Look no more."""
