@@ -17,7 +17,7 @@ from arbprov.errors import ConfigurationError
 from arbprov.forking import ForkGuard, loop_kept_from_forks
 from arbprov.grpc_hub import GrpcHub
 from arbprov.hooks import Hooks
-from arbprov.instrumentation.logs import ensure_handler
+from arbprov.instrumentation.logs import ensure_handler, flush_log
 from arbprov.journal import Journal, MemoryJournal
 from arbprov.stopping import StopSwitch
 from arbprov.tokens import Token
@@ -47,6 +47,7 @@ def run_provider(
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
     finally:
         _close(loop)
+        flush_log()
 
 
 def _refuse_running_loop() -> None:

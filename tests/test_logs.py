@@ -1,0 +1,101 @@
+"""Lines of the log that are written together."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import warnings
+
+import pytest
+from support.forking import exit_code_of
+from support.loops import JumpingLoop, run_jumping
+
+from arbprov.instrumentation.logs import GatheringHandler
+
+
+@pytest.fixture
+def stream():
+    return io.StringIO()
+
+
+@pytest.fixture
+def log(stream):
+    logger = logging.Logger("test")
+    handler = GatheringHandler()
+    handler.setStream(stream)
+    logger.addHandler(handler)
+    return logger
+
+
+def on_a_loop(work):
+    async def main():
+        await work()
+
+    run_jumping(main(), JumpingLoop())
+
+
+def test_what_is_logged_where_no_loop_runs_is_written_at_once(log, stream):
+    log.info("one")
+    assert stream.getvalue() == "one\n"
+
+
+def test_what_is_logged_on_a_loop_is_written_together_a_moment_later(log, stream):
+    async def work():
+        log.info("one")
+        log.info("two")
+        assert stream.getvalue() == ""
+        await asyncio.sleep(0.05)
+        assert stream.getvalue() == "one\ntwo\n"
+        log.info("three")
+        await asyncio.sleep(0.05)
+        assert stream.getvalue() == "one\ntwo\nthree\n"
+
+    on_a_loop(work)
+
+
+def test_a_warning_is_written_at_once_after_what_came_before(log, stream):
+    async def work():
+        log.info("one")
+        log.warning("two")
+        assert stream.getvalue() == "one\ntwo\n"
+
+    on_a_loop(work)
+
+
+def test_what_a_loop_left_behind_is_written_by_the_next(log, stream):
+    async def work():
+        log.info("one")
+
+    on_a_loop(work)
+    assert stream.getvalue() == ""
+
+    async def more():
+        log.info("two")
+        await asyncio.sleep(0.05)
+
+    on_a_loop(more)
+    assert stream.getvalue() == "one\ntwo\n"
+
+
+def test_a_forked_child_does_not_write_the_lines_of_its_parent(log, stream):
+    async def work():
+        log.info("one")
+        # Other tests may have left threads behind, of which newer Pythons warn.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:
+            os._exit(len(log.handlers[0]._lines))
+        assert exit_code_of(child) == 0
+        assert stream.getvalue() == "one\n"
+
+    on_a_loop(work)
+
+
+def test_a_line_that_can_not_be_made_costs_no_other(log, stream, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    log.info("one %s and %s", *[1])
+    log.info("two")
+    assert stream.getvalue() == "two\n"
