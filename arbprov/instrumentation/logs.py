@@ -19,12 +19,18 @@ def log_failure(dispatcher: Dispatcher, call: Call) -> None:
         logger.error("task %s of action %r failed\n%s", task, call.task.action, indented(failure))
 
 
-def ensure_handler(level: int = logging.INFO) -> None:
-    """Send arbprov's log to stderr from `level` on, unless logging is set up already."""
+def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
+    """Send arbprov's log to stderr from `level` on, unless logging is set up already.
+
+    Args:
+        level: The lowest level that is shown, unless the author has set one.
+        who: What each line names the process with; a format, as logging has them.
+    """
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    line = f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(line))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel(level)
