@@ -133,6 +133,18 @@ def test_one_signal_has_all_workers_finish_and_none_of_them_hears_a_terminal_s(
 
 
 @pytest.mark.slow
+def test_a_signal_to_supervisor_and_workers_alike_counts_as_one(working, folder):
+    # As systemd stops a service.
+    provider, tickets = working()
+    for pid in (*pids_of(folder), provider.popen.pid):
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: provider.log.count("SIGTERM: ") == 3)
+    (folder / "go").touch()
+    assert provider.ended() == 0
+    assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
+
+
+@pytest.mark.slow
 def test_the_log_tells_the_workers_apart(working, folder):
     provider, _ = working()
     assert all(f"[{pid}] arbprov: " in provider.log for pid in pids_of(folder))
