@@ -262,6 +262,17 @@ def test_what_no_other_try_can_mend_ends_all_well(supervised, caplog, code):
     assert caplog.messages == [f"worker 2 (pid 101) ended with exit code {code}, so all end"]
 
 
+def test_workers_that_end_for_one_cause_are_told_of_once(supervised, caplog):
+    async def story(crew):
+        await crew.at_work()
+        crew.workers[0].stops_with = 77
+        crew.workers[1].ends(77)
+        return await crew.run
+
+    assert supervised(story) == 77
+    assert caplog.messages == ["worker 2 (pid 101) ended with exit code 77, so all end"]
+
+
 @pytest.mark.parametrize(
     ("code", "stage", "furthest", "final"),
     [
@@ -386,6 +397,7 @@ def test_an_error_that_nobody_expected_is_not_swallowed(supervised):
 def link():
     """A worker's link, the supervisor's end of it, and what was stopped."""
     ours, theirs = socket.socketpair()
+    theirs.set_inheritable(True)
     stopped = threading.Event()
     link = SupervisorLink(theirs.detach(), 25.0)
     link.listen(stopped.set)
@@ -396,6 +408,10 @@ def link():
             ours.sendall(b"stop\n")
         assert stopped.wait(20)
     link._socket.close()
+
+
+def test_what_a_worker_starts_inherits_no_link(link):
+    assert not link[0]._socket.get_inheritable()
 
 
 def test_a_worker_tells_how_far_it_has_come_and_how_long_its_stop_may_take(link):
