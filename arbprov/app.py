@@ -172,6 +172,21 @@ class ProviderApp(Scaffold):
         """Return the limits of each action: the app's, its blueprint's and its own."""
         return {one.name: self._limits_of(one, owner) for one, owner in self._owned()}
 
+    def limits_in_memory(self) -> list[str]:
+        """Return the limits that each process counts for itself, with whose they are."""
+        is_shared = bool(self._default_store)
+        found = {
+            f"{limit} of {f'action {name!r}' if limit.scope == 'action' else f'the {limit.scope}'}"
+            for name, limits in self.limits_by_action().items()
+            for limit in limits
+            if limit.is_monitor or not (limit.store or is_shared)
+        }
+        return sorted(found)
+
+    @property
+    def _default_store(self) -> Any:
+        return self._store_client or self.config.rate_limit_store
+
     @property
     def limits(self) -> LimitsOverview:
         """What is left of the limits that `run` keeps to, and what they have decided."""
@@ -206,13 +221,22 @@ class ProviderApp(Scaffold):
             ProviderError: `drain_timeout` was too short to finish everything; handlers that can't
                 be ended have left no slot; or this process was forked from one that has run an app.
         """
+        self.run_with(Hooks(), hub_url=hub_url, auth_token=auth_token)
+
+    def run_with(self, hooks: Hooks, **changes: Any) -> None:
+        """Do what `run` does, and raise what it raises.
+
+        Args:
+            hooks: More hooks around the worker's life, which come after the app's.
+            changes: Settings, before what the app was made with; None leaves one as it is.
+        """
         refuse_in_handler_process()
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
         with without_fork_handlers():
             from arbprov.runner import run_provider
 
-        config = self.config.changed(hub_url=hub_url, auth_token=auth_token)
+        config = self.config.changed(**changes)
         if not config.auth_token:
             raise ConfigurationError(
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
@@ -222,7 +246,7 @@ class ProviderApp(Scaffold):
         token.read()
         dispatcher = attrs.evolve(self._live_dispatcher(), secrets=token)
         with self._home.kept():
-            run_provider(config, token, dispatcher, self.life_hooks(), self._stop)
+            run_provider(config, token, dispatcher, self.life_hooks().joined([hooks]), self._stop)
 
     def stop(self) -> None:
         """Do what SIGTERM does; any thread may call it, before or during `run`.
@@ -272,8 +296,7 @@ class ProviderApp(Scaffold):
         """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
         if self._live is None:
             clock = SystemClock()
-            default = self._store_client or self.config.rate_limit_store
-            stores = StoreOpener(clock, self.name, default)
+            stores = StoreOpener(clock, self.name, self._default_store)
             self._live = self.dispatcher(clock, stores)
         return self._live
 

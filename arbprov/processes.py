@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from arbprov.dispatcher import Call
+from arbprov.endings import how_it_ended
 from arbprov.errors import HandlerProcessError, TaskTimeoutError
 from arbprov.forking import HANDLER_PROCESS
 from arbprov.handler_process import ContextData, Failure, Order, serve
@@ -163,7 +164,7 @@ class HandlerProcess:
         self._ended = True
         self.wait(_END_WITHIN)
         stage = "" if self.is_started else " before it was ready"
-        text = f"The process that the action runs in {_how(self._process.exitcode)}{stage}"
+        text = f"The process that the action runs in {how_it_ended(self._process.exitcode)}{stage}"
         return HandlerProcessError(text)
 
 
@@ -278,24 +279,6 @@ def _log(record: logging.LogRecord) -> None:
     target = logging.getLogger(record.name)
     if target.isEnabledFor(record.levelno):
         target.handle(record)
-
-
-def _how(exit_code: int | None) -> str:
-    """Say how a process has ended."""
-    if exit_code is None:
-        return "has closed its connection"
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    if exit_code == -signal.SIGKILL:
-        return "was killed by SIGKILL, as the system does when memory runs out"
-    return f"was killed by {_signal_name(-exit_code)}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 @contextlib.contextmanager

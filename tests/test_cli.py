@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -406,6 +407,14 @@ def test_dev_runs_the_tasks_of_a_file(start, folder):
     ]
 
 
+def test_dev_has_one_worker_whatever_the_environment_says(start, folder):
+    # With two, it would be refused for its limit in memory.
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_WORKERS="2")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+
+
 def test_dev_prints_envelopes_for_machines(start, folder):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     output, _ = start("dev", "typed", "--tasks", "tasks.jsonl", "--json").communicate(timeout=30)
@@ -676,6 +685,14 @@ def test_outbox_drops_dead_results_and_nothing_else(arbprov, spool):
     dropped = arbprov("outbox", str(spool), *(f"--drop=task-{n}" for n in "123"))
     assert dropped.stderr == "1 dropped\n"
     assert arbprov("outbox", str(spool)).stderr == "1 started, 1 pending, 0 dead\n"
+
+
+def test_outbox_lists_and_drops_what_is_in_the_spools_of_workers_too(arbprov, spool):
+    for name in ("spool.1", "spool.10", "spool.old"):
+        shutil.copyfile(spool, spool.with_name(name))
+    assert arbprov("outbox", str(spool)).stderr == "3 started, 3 pending, 3 dead\n"
+    spool.unlink()
+    assert arbprov("outbox", str(spool), "--drop=task-3").stderr == "2 dropped\n"
 
 
 def test_outbox_of_an_empty_spool_prints_no_table(arbprov, folder):

@@ -18,7 +18,7 @@ FLOORS = {
     3: "actions backoff binding codec contact foreign_models hooks limits messages redaction "
     "responses schemas structuring",
     4: "dispatcher hub journal",
-    5: "admission clock executors forking grpc_channel grpc_hub handler_process hangs "
+    5: "admission clock endings executors forking grpc_channel grpc_hub handler_process hangs "
     "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
     "tokens worker",
     6: "localhub pytest_plugin testing",

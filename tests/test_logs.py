@@ -12,7 +12,7 @@ import pytest
 from support.forking import exit_code_of
 from support.loops import JumpingLoop, run_jumping
 
-from arbprov.instrumentation.logs import GatheringHandler
+from arbprov.instrumentation.gathering import GatheringHandler
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import click
 from arbprov.cli.hub import ADDRESS, token_option
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.signals import interruption
-from arbprov.cli.targets import module_folder
+from arbprov.cli.targets import TARGET, module_folder
 from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
 from arbprov.errors import ProviderError
 
@@ -31,7 +31,7 @@ _PATIENCE = 30.0
 
 
 @click.command()
-@click.argument("target", metavar="MODULE[:APP]")
+@click.argument("target", metavar=TARGET)
 @tasks_option
 @click.option("--json", "machine", is_flag=True, help="With --tasks: print envelopes, one a line.")
 @click.option("--reload/--no-reload", default=True, help="Restart when a .py file changes.")
@@ -76,7 +76,8 @@ def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
     with tempfile.NamedTemporaryFile("w") as token:
         token.write(hub.token)
         token.flush()
-        command = [sys.executable, "-m", "arbprov", "run", target, "--hub-url", hub.url]
+        command = [sys.executable, "-m", "arbprov", "run", target, "--workers", "1"]
+        command += ["--hub-url", hub.url]
         yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
 
 

@@ -14,7 +14,7 @@ from arbprov.errors import (
     ProviderError,
 )
 
-__all__ = ["ExitingGroup"]
+__all__ = ["FINAL", "UNREACHED", "ExitingGroup"]
 
 # Where sysexits.h has a code for it, that one.
 _CODES: dict[type[Exception], int] = {
@@ -22,6 +22,9 @@ _CODES: dict[type[Exception], int] = {
     AuthenticationError: 77,  # EX_NOPERM
     ConfigurationError: 78,  # EX_CONFIG
 }
+UNREACHED = _CODES[HubConnectionError]
+# What another try would end with too.
+FINAL = {click.UsageError.exit_code, _CODES[AuthenticationError], _CODES[ConfigurationError]}
 
 
 class ExitingGroup(click.Group):

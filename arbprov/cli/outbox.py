@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arbprov.cli.spools import spools_at
 from arbprov.cli.texts import as_json
 from arbprov.messages import decode_result
 
@@ -37,6 +38,8 @@ _COLUMNS = ("state", "id", "action", "bytes", "at", "reason")
 def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
     """List what the spool at PATH, or at ARBPROV_SPOOL, holds; its provider may be running.
 
+    The spools that `arbprov run --workers` has beside it, PATH.1 and so on, are listed with it.
+
     A task is "started" while it runs, "pending" while its result waits for the hub, and "dead" if
     the hub refuses its result for good.
     """
@@ -45,10 +48,12 @@ def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
     if path is None:
         raise click.UsageError("which spool? Give its PATH, or set ARBPROV_SPOOL")
     path = path.expanduser().absolute()
+    spools = spools_at(path) or [path]
     if ids:
-        click.echo(f"{drop_letters(path, ids)} dropped", err=True)
+        click.echo(f"{sum(drop_letters(one, ids) for one in spools)} dropped", err=True)
         return
-    found = [_described(entry) for entry in read_spool(path)]
+    entries = [entry for one in spools for entry in read_spool(one)]
+    found = [_described(entry) for entry in sorted(entries, key=lambda entry: entry.at)]
     if machine:
         click.echo(as_json(found))
         return

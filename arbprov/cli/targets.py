@@ -14,9 +14,9 @@ from arbprov.app import ProviderApp
 from arbprov.cli.texts import names
 from arbprov.errors import ProviderError
 
-__all__ = ["app_argument", "load_app", "module_folder"]
+__all__ = ["TARGET", "app_argument", "app_of", "load_app", "module_folder"]
 
-
+TARGET = "MODULE[:APP]"
 _IMPORTERS = (__name__, "importlib")
 
 
@@ -24,11 +24,12 @@ class TargetError(LookupError):
     """There is no such module, or no such app in it."""
 
 
-def _loaded(ctx: click.Context, param: click.Parameter, value: str) -> ProviderApp:
+def app_of(ctx: click.Context, target: str) -> ProviderApp:
+    """Return the app that was typed; if there is none, end the command and say why."""
     try:
-        return load_app(value)
+        return load_app(target)
     except TargetError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+        raise click.BadParameter(str(error), ctx, param_hint=f"'{TARGET}'") from None
     except ProviderError:
         raise
     except Exception as error:
@@ -44,7 +45,9 @@ def _own_traceback(error: Exception) -> str:
     return "".join(traceback.format_exception(type(error), error, part))
 
 
-app_argument = click.argument("app", metavar="MODULE[:APP]", callback=_loaded)
+app_argument = click.argument(
+    "app", metavar=TARGET, callback=lambda ctx, param, value: app_of(ctx, value)
+)
 
 
 def load_app(target: str) -> ProviderApp:

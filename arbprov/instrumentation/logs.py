@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import os
-from typing import TextIO
 
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.printable import indented, quoted
 
-__all__ = ["GatheringHandler", "ensure_handler", "flush_log", "log_failure"]
+__all__ = ["ensure_handler", "flush_log", "log_failure"]
 
 logger = logging.getLogger("arbprov")
-
-# Seconds for which a line may be kept back, so that many are written at once.
-_HELD = 0.05
-
-
-class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Writes to stderr what is logged on an event loop in the lines of a moment at once.
-
-    To write each by itself takes longer than to run the task that it tells of. Warnings, and what
-    is logged where no loop runs, are written at once, and what was gathered before them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
-        # The loop that will write them; a closed one never will.
-        self._loop: asyncio.AbstractEventLoop | None = None
-        # A child would write them once more.
-        os.register_at_fork(before=self.flush)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; `logging` holds the handler's lock."""
-        try:
-            self._lines.append(self.format(record) + self.terminator)
-        except Exception:
-            self.handleError(record)
-        if record.levelno >= logging.WARNING or not self._is_awaited():
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was gathered."""
-        with self.lock or contextlib.nullcontext():
-            text, self._loop = "".join(self._lines), None
-            self._lines.clear()
-            if text:
-                self.stream.write(text)
-                self.stream.flush()
-
-    def _is_awaited(self) -> bool:
-        """Return whether a loop will see to it that the lines are written."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        if loop is not self._loop:
-            self._loop = loop
-            loop.call_later(_HELD, self.flush)
-        return True
 
 
 def log_failure(dispatcher: Dispatcher, call: Call) -> None:
@@ -77,12 +25,21 @@ def flush_log() -> None:
         handler.flush()
 
 
-def ensure_handler(level: int = logging.INFO) -> None:
-    """Send arbprov's log to stderr from `level` on, unless logging is set up already."""
+def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
+    """Send arbprov's log to stderr from `level` on, unless logging is set up already.
+
+    Args:
+        level: The lowest level that is shown, unless the author has set one.
+        who: What each line names the process with; a format, as logging has them.
+    """
     if logger.hasHandlers():
         return
+    # asyncio would make the import of all who test a provider much slower.
+    from arbprov.instrumentation.gathering import GatheringHandler
+
     handler = GatheringHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    line = f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(line))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel(level)

@@ -55,6 +55,11 @@ class RateLimit:
     on_store_error: OnStoreError = "local"
     shadow: bool = False
 
+    @property
+    def is_monitor(self) -> bool:
+        """Whether it is code that counts by itself."""
+        return isinstance(self.limits[0], (Monitor, MeteredMonitor))
+
     def __str__(self) -> str:
         limits = "; ".join(map(describe_limit, self.limits))
         text = limits if self.key is None else f"{limits} per {describe_key(self.key)}"
