@@ -25,7 +25,9 @@ __all__ = ["main"]
 @click.argument("names", metavar="[ROW]...", nargs=-1, type=click.Choice(list(ROWS)))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--tasks", type=click.IntRange(1), help="Tasks, instead of each row's own number.")
-@click.option("--idle", type=click.FloatRange(0), help="Seconds idle, instead of each row's own.")
+@click.option(
+    "--idle", type=click.FloatRange(0), help="Seconds idle at least, instead of each row's own."
+)
 @click.option("--hub", type=click.Choice(["best", "bundled"]), default="best", show_default=True)
 @click.option("--json", "json_file", type=click.File("w"), help="Write the figures there.")
 @click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path))

@@ -34,11 +34,13 @@ class Child:
                 stderr=stderr,
             )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
-        for line in self._popen.stdout:
-            self._lines.put(line)
+        with self._popen.stdout as stdout:
+            for line in stdout:
+                self._lines.put(line)
 
     def say(self, line: str) -> None:
         """Send a line."""
@@ -98,6 +100,8 @@ class Child:
             self._popen.wait()
         with contextlib.suppress(BrokenPipeError):
             self._popen.stdin.close()
+        # What it has left behind may hold its stdout open.
+        self._reader.join(_PATIENCE)
 
 
 @contextlib.contextmanager

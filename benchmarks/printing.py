@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 import attrs
@@ -74,6 +75,11 @@ def _contestant(table: Table, series: Series) -> dict[str, Any]:
         "contestant": series.contestant,
         **attrs.asdict(series.spread),
         "values": [sample.value for sample in series.samples],
-        "ratio": attrs.asdict(series.ratio(table.baseline, table.unit)),
+        "ratio": _ratio(series.ratio(table.baseline, table.unit)),
         "extras": series.extras,
     }
+
+
+def _ratio(ratio: Spread) -> dict[str, float | None]:
+    # JSON has no NaN.
+    return {name: None if isnan(value) else value for name, value in attrs.asdict(ratio).items()}

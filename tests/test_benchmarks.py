@@ -77,7 +77,7 @@ def test_a_goal_is_reached_from_its_bound_on(goal, figure, reached):
 def test_the_text_has_median_range_ratio_and_verdict():
     lines = as_text(table(Goal("own", ">=", 0.85))).splitlines()
     assert lines[0] == "row: what it is"
-    assert lines[3].split() == "own 90 80 … 130 0.90 0.65 … 0.90".split()
+    assert lines[3].split() == ["own", "90", "80", "…", "130", "0.90", "0.65", "…", "0.90"]
     assert lines[4] == "  goal: own: >= 0.85 of bare: reached (0.9)"
 
 
@@ -97,6 +97,12 @@ def test_the_json_has_all_values():
     assert row["contestants"][1]["values"] == [80, 90, 130]
     assert row["contestants"][1]["ratio"] == {"median": 0.9, "low": 0.65, "high": 0.9}
     assert row["goals"] == [{"goal": "own: >= 0.95 of bare", "figure": 0.9, "reached": False}]
+
+
+def test_a_ratio_to_nothing_is_null_in_json():
+    contestants = [series("bare", 0, 1), series("own", 1, 1)]
+    (row,) = as_json([Table("row", "what it is", SPEED, contestants)], {})["rows"]
+    assert row["contestants"][1]["ratio"] == {"median": 2.0, "low": None, "high": None}
 
 
 def test_the_order_of_the_turns_alternates():
@@ -193,7 +199,7 @@ def test_a_tiny_row_runs_from_end_to_end(tmp_path):
 @pytest.mark.slow
 def test_a_tiny_row_of_pick_ups_runs_from_end_to_end(tmp_path):
     file = tmp_path / "figures.json"
-    options = ["--rounds=1", "--tasks=2", "--idle=0", "--hub=bundled", f"--json={file}"]
+    options = ["--rounds=1", "--tasks=2", "--idle=0.02", "--hub=bundled", f"--json={file}"]
     CliRunner().invoke(main, ["pickup-long-poll", *options], catch_exceptions=False)
     (row,) = json.loads(file.read_text())["rows"]
     assert row["problems"] == []

@@ -82,8 +82,8 @@ def pickup_row(name: str, title: str, pace: Pace, goal: Goal) -> Row:
     """Return a row of the time from when a task is there to when a provider has it."""
 
     def measure(options: Options, number: int) -> dict[str, Sample]:
-        shorter = 0.0 if options.idle is None else pace.shortest - options.idle
-        shortest, longest = pace.shortest - shorter, pace.longest - shorter
+        scale = 1.0 if options.idle is None else options.idle / pace.shortest
+        shortest, longest = pace.shortest * scale, pace.longest * scale
         tasks = options.tasks or pace.tasks
         watch = lambda stage: stage.paced(tasks, shortest, longest)  # noqa: E731
         found = side_by_side(options, pace.hold, number, pace.copies, watch)
