@@ -32,6 +32,8 @@
 using Clock = std::chrono::steady_clock;
 using Time = Clock::time_point;
 
+static const char* const kToken = "sample-token";
+
 static double Seconds(Time from, Time to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -71,7 +73,7 @@ class BenchHub final : public Hub::CallbackService {
   grpc::ServerUnaryReactor* GetTask(grpc::CallbackServerContext* context,
                                     const ProviderRequest* request, Task* answer) override {
     auto* reactor = context->DefaultReactor();
-    if (request->auth_token() != "sample-token") {
+    if (request->auth_token() != kToken) {
       reactor->Finish({grpc::StatusCode::UNAUTHENTICATED, "the token is wrong"});
       return reactor;
     }
@@ -91,11 +93,15 @@ class BenchHub final : public Hub::CallbackService {
 
   grpc::ServerUnaryReactor* SubmitTaskResult(grpc::CallbackServerContext* context,
                                              const TaskResult* result, Task*) override {
+    auto* reactor = context->DefaultReactor();
+    if (result->auth_token() != kToken) {
+      reactor->Finish({grpc::StatusCode::UNAUTHENTICATED, "the token is wrong"});
+      return reactor;
+    }
     {
       std::lock_guard<std::mutex> lock(mutex_);
       Take(*result);
     }
-    auto* reactor = context->DefaultReactor();
     reactor->Finish(grpc::Status::OK);
     return reactor;
   }
