@@ -31,6 +31,7 @@ class Contestant:
         arguments: For Python.
         in_flight: Tasks at once.
         action: Which action of it is called, if not the row's.
+        warm_up: Tasks that it does before it is measured, at least.
         core_only: Whether uvloop and orjson are kept from it, even if they are installed.
     """
 
@@ -38,6 +39,7 @@ class Contestant:
     arguments: tuple[str, ...]
     in_flight: int
     action: str = ""
+    warm_up: int = 0
     core_only: bool = True
 
 

@@ -57,7 +57,7 @@ def speed_unit(hub: HubKind) -> Unit:
 def one_run(contestant: Contestant, work: Work, tasks: int, hub: HubKind, unit: Unit) -> Sample:
     """Measure one contestant once, when it has warmed up."""
     with on_stage(hub, contestant, work, hold=_HOLD) as stage:
-        stage.run(max(2 * contestant.in_flight, tasks // 10))
+        stage.run(max(2 * contestant.in_flight, tasks // 10, contestant.warm_up))
         before = stage.contestant.cpu_seconds()
         report = stage.run(tasks)
         cpu = (stage.contestant.cpu_seconds() - before) / tasks * 1e6
@@ -108,7 +108,8 @@ def workers(count: int) -> Contestant:
     """Return the provider of CPU-bound work with so many processes."""
     provider = str(HERE / "providers/plain.py")
     arguments = ("-m", "arbprov", "run", provider, "--workers", str(count))
-    return Contestant(f"arbprov, --workers {count}", arguments, in_flight=8)
+    # Long enough that the last process has started too.
+    return Contestant(f"arbprov, --workers {count}", arguments, in_flight=8, warm_up=100)
 
 
 ROWS = [
