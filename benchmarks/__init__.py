@@ -1,0 +1,1 @@
+"""What arbprov costs, beside a hand-written loop; see README.md."""

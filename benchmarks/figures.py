@@ -1,0 +1,165 @@
+"""Figures: samples of rounds, their medians and ratios, and whether a goal is reached. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Literal
+
+import attrs
+
+__all__ = ["Goal", "Sample", "Series", "Spread", "Table", "Unit"]
+
+
+@attrs.frozen
+class Unit:
+    """What a figure is counted in.
+
+    Args:
+        name: As it is printed.
+        digits: Behind the decimal point.
+        inverted: Whether a ratio is baseline / own, so that it compares speeds though less is
+            better.
+    """
+
+    name: str
+    digits: int = 0
+    inverted: bool = False
+
+
+@attrs.frozen
+class Sample:
+    """What one round has shown of one contestant."""
+
+    value: float
+    # By names that say the unit.
+    extras: dict[str, float] = attrs.field(factory=dict)
+    # Why it does not count; empty if it does.
+    problem: str = ""
+
+
+@attrs.frozen
+class Spread:
+    """A median, and from where to where the values go."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """Return that of some values."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@attrs.frozen
+class Series:
+    """The samples of one contestant, one for each round."""
+
+    contestant: str
+    samples: list[Sample]
+
+    @property
+    def spread(self) -> Spread:
+        """That of the values."""
+        return Spread.of([sample.value for sample in self.samples])
+
+    @property
+    def extras(self) -> dict[str, float]:
+        """The medians of what else was measured."""
+        names = self.samples[0].extras
+        return {name: statistics.median(s.extras[name] for s in self.samples) for name in names}
+
+    def ratio(self, baseline: Series, unit: Unit) -> Spread:
+        """Return the ratio of the medians, and the spread of the rounds' ratios."""
+        pairs = zip(self.samples, baseline.samples, strict=True)
+        rounds = [_ratio(own.value, other.value, unit) for own, other in pairs]
+        of_medians = _ratio(self.spread.median, baseline.spread.median, unit)
+        return Spread(of_medians, min(rounds), max(rounds))
+
+
+def _ratio(own: float, baseline: float, unit: Unit) -> float:
+    above, below = (baseline, own) if unit.inverted else (own, baseline)
+    return above / below if below else float("nan")
+
+
+@attrs.frozen
+class Goal:
+    """What the figure of one contestant should be.
+
+    Args:
+        contestant: Whose.
+        sign: Whether it should be at least or at most the bound.
+        bound: In the row's unit, or as a ratio.
+        of: The ratio to the baseline, the value itself, or its difference to the baseline.
+        extra: Which of the extras, if it is not the value.
+    """
+
+    contestant: str
+    sign: Literal[">=", "<="]
+    bound: float
+    of: Literal["ratio", "value", "difference"] = "ratio"
+    extra: str = ""
+
+    def figure(self, table: Table) -> float:
+        """Return what is compared with the bound."""
+        series = table.named(self.contestant)
+        if self.extra:
+            return series.extras[self.extra]
+        if self.of == "ratio":
+            return series.ratio(table.baseline, table.unit).median
+        if self.of == "difference":
+            return series.spread.median - table.baseline.spread.median
+        return series.spread.median
+
+    def is_reached(self, table: Table) -> bool:
+        """Return whether the figure is what it should be."""
+        figure = self.figure(table)
+        return figure >= self.bound if self.sign == ">=" else figure <= self.bound
+
+    def text(self, table: Table) -> str:
+        """Return it in words."""
+        start = f"{self.contestant}: {self.sign} {self.bound:,g}"
+        if self.of == "ratio":
+            return f"{start} of {table.baseline.contestant}"
+        what = f" ({self.extra})" if self.extra else f" {table.unit.name}"
+        return f"{start}{what}" + (" above it" if self.of == "difference" else "")
+
+
+@attrs.frozen
+class Table:
+    """What all rounds of a row have shown; the first series is the baseline.
+
+    Args:
+        row: The row's name.
+        title: What it measures.
+        unit: Of all values.
+        series: By contestant.
+        goals: What it should come to.
+        missing: Why the row was not measured; empty if it was.
+    """
+
+    row: str
+    title: str
+    unit: Unit
+    series: list[Series] = attrs.field(factory=list)
+    goals: tuple[Goal, ...] = ()
+    missing: str = ""
+
+    @property
+    def baseline(self) -> Series:
+        """What the others are compared with."""
+        return self.series[0]
+
+    def named(self, contestant: str) -> Series:
+        """Return the series of a contestant."""
+        return next(series for series in self.series if series.contestant == contestant)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the row is invalid; empty if it is not."""
+        return [
+            f"{series.contestant}: {sample.problem}"
+            for series in self.series
+            for sample in series.samples
+            if sample.problem
+        ]

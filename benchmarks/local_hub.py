@@ -1,0 +1,132 @@
+"""The bundled hub with the orders of hub.cc, for machines that can't build that one.
+
+It has no part in what is measured but a provider's CPU seconds, since a hub in Python saturates
+before a provider does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import attrs
+
+from arbprov.localhub import LocalHub, Ticket
+
+TOKEN = "sample-token"  # noqa: S105 - of a hub on loopback
+CAPACITY = 300_000
+
+
+class WatchedHub(LocalHub):
+    """Notes when it hands out each task, and when its result comes."""
+
+    def __init__(self, address: str, hold: float) -> None:
+        super().__init__(address, token=TOKEN, hold=hold, capacity=CAPACITY)
+        self.handed: dict[str, float] = {}
+        self.came: dict[str, float] = {}
+
+    def _submit(self, request: Any, context: Any) -> Any:
+        self.came.setdefault(request.id, time.monotonic())
+        return super()._submit(request, context)
+
+    def _take(self, provider: str, context: Any) -> Ticket | None:
+        ticket = super()._take(provider, context)
+        if ticket is not None:
+            self.handed[ticket.id] = time.monotonic()
+        return ticket
+
+    def release(self) -> None:
+        """Answer all polls at once from now on."""
+        self._hold = 0.0
+        self._backlog.close()
+
+
+@attrs.frozen
+class Put:
+    """A task, and since when it is there."""
+
+    ticket: Ticket
+    there: float
+
+
+@attrs.define
+class Batches:
+    """Follows the orders, and remembers what the tasks have come to."""
+
+    hub: WatchedHub
+    action: str
+    payload: bytes
+    account: bytes
+    random: random.Random
+    ids: set[str] = attrs.field(factory=set)
+
+    def run(self, tasks: str) -> dict[str, Any]:
+        """Have so many tasks done, as fast as they are asked for."""
+        return self._report([self._put() for _ in range(int(tasks))])
+
+    def paced(self, tasks: str, shortest: str, longest: str) -> dict[str, Any]:
+        """Have so many tasks done, each some seconds after the last result."""
+        tickets = []
+        for _ in range(int(tasks)):
+            time.sleep(self.random.uniform(float(shortest), float(longest)))
+            tickets.append(self._put())
+            tickets[-1].ticket.result(None)
+        return self._report(tickets)
+
+    def release(self) -> dict[str, Any]:
+        """Let the providers stop."""
+        self.hub.release()
+        return self._report([])
+
+    def _put(self) -> Put:
+        there = time.monotonic()
+        ticket = self.hub.put(self.action, self.payload, account=self.account)
+        self.ids.add(ticket.id)
+        return Put(ticket, there)
+
+    def _report(self, tasks: list[Put]) -> dict[str, Any]:
+        for task in tasks:
+            task.ticket.result(None)
+        handed = [self.hub.handed[task.ticket.id] for task in tasks]
+        came = [self.hub.came[task.ticket.id] for task in tasks]
+        return {
+            "tasks": len(tasks),
+            "seconds": max(came) - min(handed) if tasks else 0.0,
+            "wrong": self._wrong(),
+            "pickups": [at - task.there for task, at in zip(tasks, handed, strict=True)],
+            "round_trips": [at - task.there for task, at in zip(tasks, came, strict=True)],
+        }
+
+    def _wrong(self) -> dict[str, int]:
+        results = self.hub.submissions
+        times = Counter(one.id for one in results)
+        return {
+            "repeated": sum(count - 1 for one, count in times.items() if one in self.ids),
+            "unknown": sum(count for one, count in times.items() if one not in self.ids),
+            "failed": sum(one.status != "success" for one in results),
+            "empty": sum(not one.result for one in results),
+        }
+
+
+def main(address: str, hold: str, action: str, payload: str, account: str, seed: str) -> None:
+    """Listen, and follow the orders that come on stdin."""
+    with WatchedHub(address, float(hold)) as hub:
+        batches = Batches(
+            hub,
+            action,
+            payload.encode(),
+            account.encode(),
+            random.Random(int(seed)),  # noqa: S311
+        )
+        print("ready", flush=True)
+        for line in sys.stdin:
+            order, *arguments = line.split()
+            print(json.dumps(getattr(batches, order)(*arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
