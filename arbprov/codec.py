@@ -12,7 +12,6 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
-import json
 import math
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ import attrs
 
 from arbprov.errors import Problem
 from arbprov.foreign_models import is_foreign_model, model_data
+from arbprov.json_backend import fastest_json
 from arbprov.problems import Misfit, field_path, join_paths, json_kind, type_name
 
 # A payload or an account, as one writes it in Python.
@@ -30,6 +30,8 @@ Data = Mapping[str, Any] | bytes | None
 
 # Deep enough for any honest document, and far from the interpreter's recursion limit.
 MAX_DEPTH = 100
+
+_json = fastest_json()
 
 
 # From the wire.
@@ -54,13 +56,7 @@ def _parse(raw: bytes) -> Any:
     # Each level opens with a bracket, so fewer brackets than levels need no second look.
     deep = raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
     try:
-        data = _DECODER.decode(raw.decode())
-    except UnicodeDecodeError as error:
-        raise Misfit(f"not UTF-8: byte {error.start} can't be decoded") from None
-    except json.JSONDecodeError as error:
-        raise Misfit(f"not JSON: {error.msg} (character {error.pos})") from None
-    except ValueError:
-        raise Misfit("holds an integer of more than 4,300 digits, which is too long") from None
+        data = _json.parse(raw)
     except RecursionError:
         raise _too_deep() from None
     if deep and _is_deeper(data, MAX_DEPTH):
@@ -85,34 +81,17 @@ def _children(node: Any) -> list[Any]:
     return node if isinstance(node, list) else []
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise Misfit("holds a number that is too large for a double")
-    return number
-
-
-def _no_constant(name: str) -> Any:
-    raise Misfit(f"not JSON: {name} is no JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
-
-
 # To the wire.
 
 
 def dump(data: Any) -> str:
     """Return plain data, as `plain` makes it, as compact JSON text."""
-    return _ENCODER.encode(data)
+    return _json.dump(data)
 
 
 def encode(data: Data) -> bytes:
     """Return what a task carries: bytes as they are, a mapping as JSON, nothing as ``{}``."""
     return data if isinstance(data, bytes) else dump(plain({} if data is None else data)).encode()
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def plain(value: Any) -> Any:

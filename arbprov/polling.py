@@ -30,7 +30,9 @@ class PollGate:
         self._allowed = 1
         self._polling = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        # What ends a pause, and when; a loop need not say when, if that is almost now.
+        self._timer: asyncio.Handle | None = None
+        self._until = 0.0
         self._found_at = 0.0
         self.closed = False
         self._blocked = False
@@ -94,9 +96,10 @@ class PollGate:
     def _pause(self, seconds: float) -> None:
         until = self._loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() >= until:
+            if self._until >= until:
                 return
             self._timer.cancel()
+        self._until = until
         self._timer = self._loop.call_at(until, self._resume)
 
     def _resume(self) -> None:

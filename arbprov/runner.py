@@ -41,7 +41,7 @@ def run_provider(
     ensure_handler()
     _refuse_running_loop()
     _grpc.keep()
-    loop = asyncio.new_event_loop()
+    loop = _new_loop()
     try:
         with loop_kept_from_forks(loop):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
@@ -57,6 +57,14 @@ def _refuse_running_loop() -> None:
             "app.run() has an event loop of its own, and one runs in this thread already; "
             "call it in a thread: await asyncio.to_thread(app.run)"
         )
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _work(

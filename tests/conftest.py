@@ -1,4 +1,4 @@
-"""Fixtures for tests that go over real gRPC."""
+"""Fixtures for tests that go over real gRPC, and for those of all that is JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from arbprov import codec
+from arbprov.json_backend import OrJson, StandardJson
 from arbprov.localhub import LocalHub
+
+
+@pytest.fixture(scope="module", params=[StandardJson, pytest.param(OrJson, marks=pytest.mark.fast)])
+def each_json(request):
+    """Run a module's tests with each of the libraries that JSON is read and written by."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_json", request.param())
+        yield
 
 
 @pytest.fixture

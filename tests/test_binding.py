@@ -11,6 +11,8 @@ import pytest
 
 from arbprov import ConfigurationError, ProviderApp, TaskContext
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 
 def call(handler, payload=None, account=None, **options):
     app = ProviderApp("binding")

@@ -14,6 +14,8 @@ import pytest
 
 from arbprov import ProviderApp
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 
 class Address(pydantic.BaseModel):
     zip: str

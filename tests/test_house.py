@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 FLOORS = {
     1: "_proto _types _version errors",
     2: "context endpoint printable problems quantities task timezones",
-    3: "actions backoff binding codec contact foreign_models hooks limits messages redaction "
-    "responses schemas structuring",
+    3: "actions backoff binding codec contact foreign_models hooks json_backend limits messages "
+    "redaction responses schemas structuring",
     4: "dispatcher hub journal",
     5: "admission clock endings executors forking grpc_channel grpc_hub handler_process hangs "
     "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
@@ -151,6 +151,8 @@ def test_no_module_is_in_a_circle():
         ("google", {"_proto.hub_pb2"}),
         ("click", {name for name in SOURCES if name.startswith("cli")}),
         ("pytest", {"pytest_plugin"}),
+        ("orjson", {"json_backend"}),
+        ("uvloop", {"runner"}),
     ],
 )
 def test_a_package_is_imported_only_where_it_belongs(package, allowed):
@@ -172,7 +174,7 @@ app = ProviderApp()
 def echo(value: int) -> dict:
     return {"value": value}
 assert app.test_client().call("echo", {"value": 1}).data == {"value": 1}
-heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3", "redis"}
+heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3", "redis", "uvloop"}
 loaded = heavy & (set(sys.modules) - before)
 assert not loaded, loaded
 """

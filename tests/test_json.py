@@ -20,6 +20,8 @@ from arbprov import ProviderApp, ProviderResponse
 from arbprov.codec import MAX_DEPTH, dump, load_object, plain
 from arbprov.problems import Misfit
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 
 def refused(function, value) -> list[tuple[str, str]]:
     with pytest.raises(Misfit) as caught:

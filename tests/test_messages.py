@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from arbprov._proto import hub_pb2
 from arbprov.messages import decode_result, encode_result, with_token
 from arbprov.task import Status, Task, TaskResult
+
+pytestmark = pytest.mark.usefixtures("each_json")
 
 BODY = '{"status":"warning","message":"so so","data":{"response":{"rows":[1]}}}'
 RESULT = TaskResult(

@@ -26,6 +26,8 @@ from typing_extensions import TypedDict
 
 from arbprov import ConfigurationError, ProviderApp, TaskContext
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 
 def call(schema, payload, handler=None, **options):
     app = ProviderApp("schemas")

@@ -48,6 +48,24 @@ def test_the_longest_of_several_pauses_counts(pauses):
     assert after_pauses(*pauses) == 5
 
 
+@pytest.mark.fast
+def test_pauses_of_almost_nothing_end_on_uvloop_too():
+    import uvloop
+
+    async def main():
+        gate = PollGate(4, Backoff(1.0, 1.0))
+        gate.found()
+        assert await gate.enter()
+        assert await gate.enter()
+        gate.pause(1e-5)
+        gate.pause(2e-5)
+        return await gate.enter()
+
+    loop = uvloop.new_event_loop()
+    assert loop.run_until_complete(asyncio.wait_for(main(), 20))
+    loop.close()
+
+
 def test_one_poll_after_the_other_while_idle():
     async def main(gate, loop):
         await gate.enter()

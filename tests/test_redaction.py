@@ -12,6 +12,8 @@ from attrs import validators
 from arbprov import ProviderApp, RateLimited
 from arbprov.redaction import redact, secrets_of
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 TOKEN, KEY = "token-of-the-hub", "hunter22"
 
 

@@ -23,6 +23,8 @@ from arbprov import (
 from arbprov.errors import Problem
 from arbprov.testing import VirtualClock
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 DEFAULT_MESSAGES = {
     "success": "Action completed successfully",
     "error": "Action failed",

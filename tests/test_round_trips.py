@@ -22,6 +22,8 @@ from arbprov.codec import dump, load_object, plain
 from arbprov.problems import Misfit
 from arbprov.task import Status
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 TEXT = st.text(st.characters(codec="utf-8"))
 
 

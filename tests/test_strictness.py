@@ -22,6 +22,8 @@ from typing_extensions import NotRequired, Required, TypedDict
 
 from arbprov import ProviderApp
 
+pytestmark = pytest.mark.usefixtures("each_json")
+
 MISSING = "required field is missing"
 NO_INTEGER = "expected an integer, got a string"
 DATETIME = "expected an ISO 8601 datetime such as '2026-03-20T10:30:00+01:00'"

@@ -81,6 +81,27 @@ def served(app, serve):
     serve(app)
 
 
+def loop_of_a_provider(serve, hub) -> str:
+    app = ProviderApp("looped")
+
+    @app.action
+    async def look() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    serve(app)
+    return hub.call("look").data
+
+
+@pytest.mark.fast
+def test_a_provider_runs_on_uvloop_where_it_is_installed(serve, hub):
+    assert loop_of_a_provider(serve, hub).startswith("uvloop")
+
+
+def test_a_provider_runs_on_asyncio_s_loop_where_uvloop_is_not_installed(serve, hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert loop_of_a_provider(serve, hub).startswith("asyncio")
+
+
 @pytest.mark.slow
 def test_two_thousand_tasks_of_both_kinds_each_get_exactly_one_result(serve, hub):
     app = ProviderApp("many", concurrency=64)
