@@ -17,7 +17,10 @@ from arbprov.instrumentation.gathering import GatheringHandler
 
 @pytest.fixture
 def stream():
-    return io.StringIO()
+    class Stream(io.StringIO):
+        """One whose methods a test can replace."""
+
+    return Stream()
 
 
 @pytest.fixture
@@ -92,6 +95,18 @@ def test_a_forked_child_does_not_write_the_lines_of_its_parent(log, stream):
         assert stream.getvalue() == "one\n"
 
     on_a_loop(work)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ValueError])
+def test_a_log_that_nobody_reads_any_more_ends_nothing(log, stream, monkeypatch, error):
+    def write(text):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "write", write, raising=False)
+        log.warning("one")
+    log.info("two")
+    assert stream.getvalue() == "two\n"
 
 
 def test_a_line_that_can_not_be_made_costs_no_other(log, stream, monkeypatch):

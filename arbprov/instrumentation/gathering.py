@@ -43,7 +43,8 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         with self.lock or contextlib.nullcontext():
             text, self._loop = "".join(self._lines), None
             self._lines.clear()
-            if text:
+            # Whoever has read the log may be gone; nothing that is logged may end for that.
+            with contextlib.suppress(OSError, ValueError):
                 self.stream.write(text)
                 self.stream.flush()
 
