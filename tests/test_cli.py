@@ -562,7 +562,9 @@ def test_the_version_is_told(arbprov):
 
 
 def test_a_reader_that_has_enough_is_no_traceback(folder):
-    many = "\n".join(f"@app.action\ndef a{n}(): ..." for n in range(2000))
+    # More than a pipe holds, so that it is still writing when nobody reads any more.
+    names = [f"one_of_the_actions_whose_names_fill_the_pipe_{n}" for n in range(2000)]
+    many = "\n".join(f"@app.action\ndef {name}(): ..." for name in names)
     Path("other.py").write_text(f"from arbprov import ProviderApp\napp = ProviderApp()\n{many}\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "arbprov", "actions", "other"],
