@@ -267,7 +267,10 @@ def worked_through(hub, count):
 
 
 def troubles(app, caplog):
-    return [*app.lost, *(record for record in caplog.records if record.levelno > logging.INFO)]
+    records = [record for record in caplog.records if record.levelno > logging.INFO]
+    # gRPC tells this loop how calls have ended that belong to an earlier test's, which is closed.
+    others = [record for record in records if "PollerCompletionQueue" in record.getMessage()]
+    return [*app.lost, *(record for record in records if record not in others)]
 
 
 def test_a_goaway_costs_nothing(start, app, caplog):
