@@ -145,7 +145,8 @@ class Executor:
     def start(self, call: Call) -> asyncio.Future[TaskResult]:
         """Begin a call and return the future of its result; to cancel that is to give up on it."""
         if not call.route.blocking:
-            return self._loop.create_task(self.perform(call))
+            call.awaiting = task = self._loop.create_task(self.perform(call))
+            return task
         future = self._threads.run(
             lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
         )

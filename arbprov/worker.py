@@ -349,8 +349,6 @@ class Worker:
         await asyncio.wait([hooks], timeout=HOOKS_GRACE)
         if hooks.done():
             return self._dispatcher.finish(expired, _ended(hooks))
-        if not expired.route.blocking:
-            hooks.cancel()
         self._executor.abandon(expired)
         return self._dispatcher.finish(expired, TaskTimeoutError(call.route.timeout))
 

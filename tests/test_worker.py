@@ -22,6 +22,7 @@ from arbprov import (
     TaskContext,
     TaskTimeoutError,
 )
+from arbprov import worker as worker_module
 from arbprov.dispatcher import Dispatcher
 from arbprov.hub import Pause, ResultRefused
 from arbprov.task import Task
@@ -544,3 +545,21 @@ def test_a_bug_of_arbprov_is_an_error_result_and_no_lost_task(app, monkeypatch):
     monkeypatch.setattr(app, "dispatcher", broken)
     running = Running(app, polls=tasks(1)).until(1)
     assert [result.data["error"] for _, result in running.results] == ["a bug"]
+
+
+def test_a_handler_that_cancels_its_own_task_has_its_result_sent(app):
+    @app.action
+    async def give_up():
+        asyncio.current_task().cancel()
+        return {"done": True}
+
+    running = Running(app, polls=tasks(1, "give_up")).until(5)
+    assert [result.data for _, result in running.results] == [{"done": True}]
+
+
+def test_an_error_of_arbprov_on_a_thread_is_the_outcome_of_its_call():
+    loop = asyncio.new_event_loop()
+    future, error = loop.create_future(), ValueError("a bug")
+    future.set_exception(error)
+    assert worker_module._ended(future) is error
+    loop.close()
