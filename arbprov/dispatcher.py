@@ -291,7 +291,7 @@ class Dispatcher:
         return TaskResult(outcome.task, outcome.status, outcome.message, outcome.data, body)
 
     def _envelope(self, result: TaskResult) -> dict[str, Any]:
-        now, now_utc = _written(self.clock.now().replace(microsecond=0), self.timezone)
+        now, now_utc = _timestamps(self.clock.now().replace(microsecond=0), self.timezone)
         return {
             "status": result.status.value,
             "message": result.message,
@@ -350,7 +350,7 @@ class Dispatcher:
 
 # Each second is written but once, not for each task.
 @functools.lru_cache(maxsize=16)
-def _written(second: dt.datetime, timezone: dt.tzinfo) -> tuple[str, str]:
+def _timestamps(second: dt.datetime, timezone: dt.tzinfo) -> tuple[str, str]:
     return second.astimezone(timezone).isoformat(), second.isoformat()
 
 

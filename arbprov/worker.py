@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import inspect
@@ -41,6 +40,8 @@ _TROUBLE = (0.5, 10.0)
 _CLOSING = 0.5
 # What has come of a call: its result, or an error of arbprov's own.
 Outcome = TaskResult | BaseException
+# A call, and the future of what has come of it.
+Ended = tuple[Call, asyncio.Future[Outcome]]
 # What calls end with that are cancelled, or killed, at their deadlines.
 _ENDED_BY_US = (asyncio.CancelledError, TaskTimeoutError)
 
@@ -103,7 +104,6 @@ class Worker:
         self._failure: BaseException | None = None
         most_waiting = settings.concurrency // 2
         self._admission = Admission(dispatcher, self._threads, most_waiting, self._stopping)
-        # Without what an earlier task has set in its own.
         self._context = contextvars.copy_context()
         self._slots: set[asyncio.Task[None]] = set()
         # Those whose handlers have outlived their deadlines; the loop itself holds no task.
@@ -221,23 +221,29 @@ class Worker:
         while not self._stopping.done() and (pause := await self._threads.run(upkeep)):
             await asyncio.wait([self._stopping], timeout=pause)
 
-    # One slot: one task after the other, each in an asyncio task and a context of its own.
+    # One slot: one task after the other. A handler on the loop runs in the slot's own asyncio task,
+    # which costs less than to wait for another one. So the slot goes on in a new task afterwards:
+    # what the handler has set in its context, and whoever cancels its task late, reach nothing.
 
-    def _open_slot(self) -> None:
-        self._occupy(self._context.run(self._loop.create_task, self._slot()))
+    def _open_slot(self, ended: Ended | None = None) -> None:
+        self._occupy(self._context.run(self._loop.create_task, self._slot(ended)))
 
     def _occupy(self, task: asyncio.Task[None]) -> None:
         self._slots.add(task)
         task.add_done_callback(self._watch)
 
-    async def _slot(self) -> None:
-        task = None
-        while task is None:
-            if not await self._gate.enter():
-                return
+    async def _slot(self, ended: Ended | None) -> None:
+        if ended is not None:
+            await self._end(*ended)
+        while await self._gate.enter():
             task = await self._poll()
-        await self._work(task)
-        self._open_slot()
+            call = None if task is None else await self._begin(task)
+            if call is None:
+                continue
+            if not call.route.blocking:
+                await self._run_here(call)
+                return
+            await self._run_on_thread(call)
 
     async def _poll(self) -> Task | None:
         slot = asyncio.current_task()
@@ -272,26 +278,27 @@ class Worker:
             self._gate.found()
         return answer
 
-    async def _work(self, task: Task) -> None:
+    async def _begin(self, task: Task) -> Call | None:
+        """Return the call that a task asks for, unless its result is known before it."""
         if not await self._outbox.begin(task):
-            return
+            return None
         call = self._dispatcher.prepare(task)
         if isinstance(call, Call) and call.error is None and call.route.limits:
             call = await self._admission.admit(call)
-        if isinstance(call, TaskResult):
-            _log(call)
-            await self._outbox.put(call)
-            return
-        if call.route.blocking:
-            await self._executor.make_ready(call)
-            future = self._executor.start(call)
-            await asyncio.wait([future], timeout=call.route.timeout)
-            await self._end(call, future)
-        else:
-            await self._work_here(call)
+        if isinstance(call, Call):
+            return call
+        _log(call)
+        await self._outbox.put(call)
+        return None
 
-    async def _work_here(self, call: Call) -> None:
-        """Make a call in this very task, which costs less than to wait for another one."""
+    async def _run_on_thread(self, call: Call) -> None:
+        await self._executor.make_ready(call)
+        future = self._executor.start(call)
+        await asyncio.wait([future], timeout=call.route.timeout)
+        await self._end(call, future)
+
+    async def _run_here(self, call: Call) -> None:
+        """Make a call in this very task, and open the slot anew."""
         slot = asyncio.current_task()
         assert slot is not None
         done: asyncio.Future[Outcome] = self._loop.create_future()
@@ -299,15 +306,13 @@ class Worker:
         outcome: Outcome
         try:
             outcome = await self._executor.perform(call)
-        except BaseException as error:
+        except Exception as error:
             outcome = error
         timer.cancel()
-        await _uncancelled(slot)
         if self._interrupts:
-            raise asyncio.CancelledError
+            return  # the outbox tells the hub that nobody knows how it ended
         done.set_result(outcome)
-        if slot not in self._late:
-            await self._end(call, done)
+        self._open_slot(None if slot in self._late else (call, done))
 
     def _overdue(self, call: Call, slot: asyncio.Task[None], done: asyncio.Future[Outcome]) -> None:
         """Have somebody else tell the hub of a call that has not ended in time."""
@@ -399,13 +404,6 @@ def _ended(future: asyncio.Future[Any]) -> Outcome:
         return cast("Outcome", future.result())
     except BaseException as error:
         return error
-
-
-async def _uncancelled(task: asyncio.Task[Any]) -> None:
-    """Take back what a handler has asked for last: that its own task be cancelled."""
-    if task._must_cancel:  # type: ignore[attr-defined]
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
 
 
 def _log(result: TaskResult) -> None:

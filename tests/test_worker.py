@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import logging
 
@@ -25,6 +26,7 @@ from arbprov import (
 from arbprov import worker as worker_module
 from arbprov.dispatcher import Dispatcher
 from arbprov.hub import Pause, ResultRefused
+from arbprov.journal import MemoryJournal
 from arbprov.task import Task
 from arbprov.worker import Worker, WorkerSettings
 
@@ -555,6 +557,37 @@ def test_a_handler_that_cancels_its_own_task_has_its_result_sent(app):
 
     running = Running(app, polls=tasks(1, "give_up")).until(5)
     assert [result.data for _, result in running.results] == [{"done": True}]
+
+
+class SlowJournal(MemoryJournal):
+    async def finish(self, id, message):
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5])
+def test_a_task_that_is_cancelled_after_its_handler_costs_neither_result_nor_slot(app, late):
+    @app.action
+    async def give_up_later():
+        asyncio.get_running_loop().call_later(late, asyncio.current_task().cancel)
+        return {"done": True}
+
+    running = Running(app, polls=tasks(3, "give_up_later"))
+    running.make_journal = SlowJournal
+    running.until(30, concurrency=1)
+    assert [result.data for _, result in running.results] == [{"done": True}] * 3
+
+
+def test_what_a_handler_sets_in_its_context_no_other_task_sees(app):
+    seen = contextvars.ContextVar("seen", default="nothing")
+
+    @app.action
+    async def leave():
+        before = seen.get()
+        seen.set("something")
+        return {"before": before}
+
+    running = Running(app, polls=tasks(3, "leave")).until(30, concurrency=1)
+    assert [result.data for _, result in running.results] == [{"before": "nothing"}] * 3
 
 
 def test_an_error_of_arbprov_on_a_thread_is_the_outcome_of_its_call():

@@ -40,13 +40,16 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         """Write what was gathered."""
-        with self.lock or contextlib.nullcontext():
+        self.acquire()
+        try:
             text, self._loop = "".join(self._lines), None
             self._lines.clear()
             # Whoever has read the log may be gone; nothing that is logged may end for that.
             with contextlib.suppress(OSError, ValueError):
                 self.stream.write(text)
                 self.stream.flush()
+        finally:
+            self.release()
 
     def _is_awaited(self) -> bool:
         """Return whether a loop will see to it that the lines are written."""
