@@ -132,10 +132,8 @@ class Executor:
             process.kill()
         await started
 
-    async def perform(self, call: Call) -> TaskResult:
-        """Make a call in the task that runs now, and return its result, whatever happens in it."""
-        task = asyncio.current_task()
-        assert task is not None
+    async def perform(self, call: Call, task: asyncio.Task[Any]) -> TaskResult:
+        """Make a call in `task`, which runs now, and return its result, whatever happens in it."""
         self._watchdog.watch(task, call)
         try:
             return await self._dispatcher.perform(call, _on_loop)
@@ -145,7 +143,7 @@ class Executor:
     def start(self, call: Call) -> asyncio.Future[TaskResult]:
         """Begin a call and return the future of its result; to cancel that is to give up on it."""
         if not call.route.blocking:
-            call.awaiting = task = self._loop.create_task(self.perform(call))
+            call.awaiting = task = self._loop.create_task(self._perform_here(call))
             return task
         future = self._threads.run(
             lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
@@ -153,6 +151,11 @@ class Executor:
         if call.stand_in is not None:
             future.add_done_callback(lambda _: self._give_back(call))
         return future
+
+    async def _perform_here(self, call: Call) -> TaskResult:
+        task = asyncio.current_task()
+        assert task is not None
+        return await self.perform(call, task)
 
     def abandon(self, call: Call) -> None:
         """End what a call waits for; on a thread, it can only be asked to end."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 import grpc.aio
@@ -158,37 +158,36 @@ class GrpcHub:
 
     async def _ask(self, method: str, message: Callable[[], bytes], timeout: float) -> bytes:
         """Return the hub's answer; asks again if it can be had at once."""
-        was_well = self._well
-        try:
-            return await self._persist(method, message, timeout, was_well)
-        except grpc.aio.AioRpcError as error:
-            self._note(error.code() in _NOTHING)
-            raise
-
-    async def _persist(
-        self, method: str, message: Callable[[], bytes], timeout: float, was_well: bool
-    ) -> bytes:
-        for pause in _AT_ONCE:
+        was_well, pauses = self._well, iter(_AT_ONCE)
+        while True:
             token, channel = self._token.current, self._channel
             try:
-                return await self._try(method, message, timeout)
+                answer = await channel.call(method, message(), timeout)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.CANCELLED:
-                    # By a server that stops; it may go on to do so on this connection.
-                    self._leave(channel)
-                if not await self._is_mended(error.code(), token, pause if was_well else 0.0):
+                if not await self._is_mended(error.code(), token, channel, pauses, was_well):
+                    self._note(error.code() in _NOTHING)
                     raise
-        return await self._try(method, message, timeout)
+            else:
+                self._note(True)
+                return answer
 
-    async def _try(self, method: str, message: Callable[[], bytes], timeout: float) -> bytes:
-        answer = await self._channel.call(method, message(), timeout)
-        self._note(True)
-        return answer
-
-    async def _is_mended(self, code: grpc.StatusCode, token: str, pause: float) -> bool:
+    async def _is_mended(
+        self,
+        code: grpc.StatusCode,
+        token: str,
+        channel: HubChannel,
+        pauses: Iterator[float],
+        was_well: bool,
+    ) -> bool:
+        """Return whether another try, with the next pause before it, is worth it."""
+        if (pause := next(pauses, None)) is None:
+            return False
+        if code is grpc.StatusCode.CANCELLED:
+            # By a server that stops; it may go on to do so on this connection.
+            self._leave(channel)
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return self._ever and await self._has_new_token(token)
-        if code not in _CLOSED or not pause:
+        if code not in _CLOSED or not was_well:
             return False
         # A hub that closes its connections in good order, or is restarted, costs nothing. A call
         # hears of the end of its connection a moment before the channel does.

@@ -65,6 +65,8 @@ class _Parcel:
     message: bytes = b""
     # The hub has handed the task out once more, so it wants a result from now on.
     wanted: bool = False
+    # What sends the message.
+    delivery: asyncio.Task[None] | None = None
 
 
 class Outbox:
@@ -89,7 +91,7 @@ class Outbox:
         provider: str,
         fail: Callable[[Task, Exception], TaskResult],
         events: OutboxEvents,
-        most: int = 256,
+        most: int,
         most_bytes: int = 64 * _MEBIBYTE,
     ) -> None:
         self._hub = hub
@@ -100,7 +102,6 @@ class Outbox:
         self._most = most
         self._most_bytes = most_bytes
         self._parcels: dict[str, _Parcel] = {}
-        self._deliveries: set[asyncio.Task[None]] = set()
         self._count = 0
         self._bytes = 0
         self._has_room = True
@@ -164,15 +165,16 @@ class Outbox:
 
     async def empty(self, timeout: float) -> None:
         """Wait until the hub has all results, but no longer than `timeout` seconds."""
-        if self._deliveries:
-            await asyncio.wait(set(self._deliveries), timeout=timeout)
+        if deliveries := self._deliveries():
+            await asyncio.wait(deliveries, timeout=timeout)
 
     async def close(self) -> None:
         """Send no more."""
-        for delivery in self._deliveries:
+        deliveries = self._deliveries()
+        for delivery in deliveries:
             delivery.cancel()
-        if self._deliveries:
-            await asyncio.wait(set(self._deliveries))
+        if deliveries:
+            await asyncio.wait(deliveries)
         await self._journal.close()
 
     @property
@@ -184,6 +186,10 @@ class Outbox:
     def lost(self) -> list[str]:
         """Of the undelivered, those that will not be sent at the next start either."""
         return [name for name in self.undelivered if not self._journal.survives(name)]
+
+    def _deliveries(self) -> list[asyncio.Task[None]]:
+        parcels = self._parcels.values()
+        return [parcel.delivery for parcel in parcels if parcel.delivery is not None]
 
     async def _send_earlier(self) -> None:
         number = 0
@@ -201,9 +207,7 @@ class Outbox:
     def _send(self, id: str, message: bytes) -> None:
         parcel = self._parcels[id]
         self._weigh(parcel, message)
-        delivery = self._events.spawn(self._deliver(id, parcel))
-        self._deliveries.add(delivery)
-        delivery.add_done_callback(self._deliveries.discard)
+        parcel.delivery = self._events.spawn(self._deliver(id, parcel))
 
     async def _deliver(self, id: str, parcel: _Parcel) -> None:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)

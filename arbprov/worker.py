@@ -36,6 +36,8 @@ logger = logging.getLogger("arbprov")
 # Pauses between polls, in seconds: of a hub that has nothing, and of one in trouble.
 _IDLE = (0.025, 1.0)
 _TROUBLE = (0.5, 10.0)
+# Results that may wait for the hub, however few tasks are in flight.
+_MOST_RESULTS = 256
 # Of the drain, for what comes after the last task: shutdown hooks, closing.
 _CLOSING = 0.5
 # What has come of a call: its result, or an error of arbprov's own.
@@ -96,6 +98,8 @@ class Worker:
                 room=lambda has_room: self._gate.block(not has_room),
                 spawn=self._in_background,
             ),
+            # Each task in flight may have a result on its way, when the hub is well.
+            most=max(_MOST_RESULTS, settings.concurrency),
         )
         self._hangs = Hangs(settings.concurrency, self._fail)
         self._contact = Contact(self._loop.time(), settings.start_timeout)
@@ -233,21 +237,21 @@ class Worker:
         task.add_done_callback(self._watch)
 
     async def _slot(self, ended: Ended | None) -> None:
+        slot = asyncio.current_task()
+        assert slot is not None
         if ended is not None:
             await self._end(*ended)
         while await self._gate.enter():
-            task = await self._poll()
+            task = await self._poll(slot)
             call = None if task is None else await self._begin(task)
             if call is None:
                 continue
             if not call.route.blocking:
-                await self._run_here(call)
+                await self._run_here(call, slot)
                 return
             await self._run_on_thread(call)
 
-    async def _poll(self) -> Task | None:
-        slot = asyncio.current_task()
-        assert slot is not None
+    async def _poll(self, slot: asyncio.Task[Any]) -> Task | None:
         self._polling.add(slot)
         began = self._loop.time()
         try:
@@ -297,15 +301,13 @@ class Worker:
         await asyncio.wait([future], timeout=call.route.timeout)
         await self._end(call, future)
 
-    async def _run_here(self, call: Call) -> None:
-        """Make a call in this very task, and open the slot anew."""
-        slot = asyncio.current_task()
-        assert slot is not None
+    async def _run_here(self, call: Call, slot: asyncio.Task[Any]) -> None:
+        """Make a call in the slot's very task, and open the slot anew."""
         done: asyncio.Future[Outcome] = self._loop.create_future()
         timer = self._loop.call_later(call.route.timeout, self._overdue, call, slot, done)
         outcome: Outcome
         try:
-            outcome = await self._executor.perform(call)
+            outcome = await self._executor.perform(call, slot)
         except Exception as error:
             outcome = error
         timer.cancel()
@@ -334,8 +336,8 @@ class Worker:
             either: list[asyncio.Future[Any]] = [future, self._stopping]
             with self._hangs.counted(call):
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        # What the API has told a handler is true, however late it was told.
-        await self._admission.settle(call)
+            # What the API has told a handler is true, however late it was told.
+            await self._admission.settle(call)
 
     async def _outcome(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
         if not future.done() or call.ctx.cancelled:

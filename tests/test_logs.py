@@ -12,6 +12,7 @@ import pytest
 from support.forking import exit_code_of
 from support.loops import JumpingLoop, run_jumping
 
+from arbprov.instrumentation import logs
 from arbprov.instrumentation.gathering import GatheringHandler
 
 
@@ -114,3 +115,10 @@ def test_a_line_that_can_not_be_made_costs_no_other(log, stream, monkeypatch):
     log.info("one %s and %s", *[1])
     log.info("two")
     assert stream.getvalue() == "two\n"
+
+
+@pytest.mark.parametrize("created", [0.0, 1_753_000_000.9996, 1_753_000_001.004])
+def test_a_line_has_the_time_as_logging_writes_it(created):
+    record = logging.makeLogRecord({"msg": "one", "created": created, "msecs": created % 1 * 1000})
+    usual = logging.Formatter("%(asctime)s %(message)s").format(record)
+    assert usual == logs.Formatter("%(asctime)s %(message)s").format(record)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
 
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.printable import indented, quoted
 
-__all__ = ["ensure_handler", "flush_log", "log_failure"]
+__all__ = ["Formatter", "ensure_handler", "flush_log", "log_failure"]
 
 logger = logging.getLogger("arbprov")
 
@@ -39,7 +41,20 @@ def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
 
     handler = GatheringHandler()
     line = f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"
-    handler.setFormatter(logging.Formatter(line))
+    handler.setFormatter(Formatter(line))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel(level)
+
+
+class Formatter(logging.Formatter):
+    """Writes lines as logging does, but each second's date and time only once."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the time of a record."""
+        return f"{_written(int(record.created))},{int(record.msecs):03d}"
+
+
+@functools.lru_cache(maxsize=4)
+def _written(second: int) -> str:
+    return time.strftime(logging.Formatter.default_time_format, time.localtime(second))
