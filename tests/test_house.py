@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context endpoint printable problems quantities task timezones",
+    2: "context endpoint handlers printable problems quantities task timezones",
     3: "actions backoff binding codec contact foreign_models hooks json_backend limits messages "
     "redaction responses schemas structuring",
     4: "dispatcher hub journal",
@@ -22,7 +22,7 @@ FLOORS = {
     "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
     "tokens worker",
     6: "localhub pytest_plugin testing",
-    7: "app blueprint config runner scaffold",
+    7: "app blueprint config runner scaffold wiring",
     8: "__init__ __main__ cli",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
