@@ -181,6 +181,26 @@ assert not loaded, loaded
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
+def test_nothing_that_only_running_or_a_first_action_or_limit_needs_is_loaded_before():
+    code = """
+import sys
+before = set(sys.modules)
+from arbprov import ProviderApp
+app = ProviderApp("lean")
+put_off = {"cattrs", "json", "logging", "pathlib", "pickle", "ssl", "uuid", "zoneinfo"}
+put_off |= {f"arbprov.{name}" for name in ("binding", "dispatcher", "limits", "testing", "tls")}
+loaded = put_off & (set(sys.modules) - before)
+assert not loaded, loaded
+@app.action
+def echo(value: int) -> dict:
+    return {"value": value}
+put_off = {"arbprov.dispatcher", "arbprov.limits", "json", "logging", "pickle"}
+loaded = put_off & (set(sys.modules) - before)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
 # The checks themselves.
 
 
