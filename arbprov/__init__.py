@@ -28,6 +28,15 @@ if typing.TYPE_CHECKING:
         RateLimitMonitor,
         TimeBasedRateLimitMonitor,
     )
+else:
+    # A type checker would take it for a leave to import any name.
+    def __getattr__(name: str) -> object:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        globals()[name] = found
+        return found
+
 
 __all__ = [
     "ActionNotFoundError",
@@ -67,16 +76,6 @@ _ON_DEMAND = {
     "TimeBasedRateLimitMonitor": "arbprov.monitors",
     "TokenBucket": "arbprov.limits",
 }
-
-# A type checker would take it for a leave to import any name.
-if not typing.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _ON_DEMAND:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(_ON_DEMAND[name]), name)
-        globals()[name] = found
-        return found
 
 
 def __dir__() -> list[str]:
