@@ -1,5 +1,8 @@
 """A micro-framework for providers: workers that pull tasks from a hub over gRPC."""
 
+import importlib
+import typing
+
 from arbprov.app import ProviderApp
 from arbprov.blueprint import Blueprint
 from arbprov.context import TaskContext
@@ -16,13 +19,24 @@ from arbprov.errors import (
     TaskError,
     TaskTimeoutError,
 )
-from arbprov.limits import Calendar, Limit, MinDelay, TokenBucket
-from arbprov.monitors import (
-    AdvancedRateLimitMonitor,
-    RateLimitMonitor,
-    TimeBasedRateLimitMonitor,
-)
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
+
+if typing.TYPE_CHECKING:
+    from arbprov.limits import Calendar, Limit, MinDelay, TokenBucket
+    from arbprov.monitors import (
+        AdvancedRateLimitMonitor,
+        RateLimitMonitor,
+        TimeBasedRateLimitMonitor,
+    )
+else:
+    # A type checker would take it for a leave to import any name.
+    def __getattr__(name: str) -> object:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+        globals()[name] = found
+        return found
+
 
 __all__ = [
     "ActionNotFoundError",
@@ -51,3 +65,18 @@ __all__ = [
     "TimeBasedRateLimitMonitor",
     "TokenBucket",
 ]
+
+# Imported when asked for: most limits are written as texts, and many actions have none.
+_ON_DEMAND = {
+    "AdvancedRateLimitMonitor": "arbprov.monitors",
+    "Calendar": "arbprov.limits",
+    "Limit": "arbprov.limits",
+    "MinDelay": "arbprov.limits",
+    "RateLimitMonitor": "arbprov.monitors",
+    "TimeBasedRateLimitMonitor": "arbprov.monitors",
+    "TokenBucket": "arbprov.limits",
+}
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

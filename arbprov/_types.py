@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 Handler = Callable[..., Any]
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])

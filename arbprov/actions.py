@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
 
 from arbprov._types import Handler, HandlerT
-from arbprov.binding import Binding, describe_handler, function_of
 from arbprov.errors import ConfigurationError
-from arbprov.limits import RateLimit
+from arbprov.handlers import describe_handler, function_of
 from arbprov.quantities import is_quantity
+
+if TYPE_CHECKING:
+    from arbprov.binding import Binding
+    from arbprov.limits import RateLimit
 
 __all__ = ["Action", "ActionRegistry", "attach_limit", "attached_limits", "first_line"]
 
@@ -62,6 +65,8 @@ class Action:
         Raises:
             ConfigurationError: It can't be found by a name.
         """
+        import pickle
+
         try:
             return pickle.dumps(self.handler)
         except Exception as error:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from arbprov._types import Clock
 from arbprov.actions import Action, ActionRegistry, attached_limits
 from arbprov.blueprint import Blueprint, shared_limits
-from arbprov.clock import SystemClock
 from arbprov.config import Config, load_config
-from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
 from arbprov.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
-from arbprov.hooks import Hooks, TaskHooks
-from arbprov.limits import (
-    AnyLimit,
-    Limiter,
-    LimitsOverview,
-    OpenStore,
-    RateLimit,
-    StoreOpener,
-)
-from arbprov.monitors import RateLimitMonitor
+from arbprov.hooks import Hooks
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
-from arbprov.testing import TestClient, VirtualClock
 from arbprov.tokens import Token, TokenSource
+
+if TYPE_CHECKING:
+    from arbprov.dispatcher import Dispatcher
+    from arbprov.limits import AnyLimit, LimitsOverview, OpenStore, RateLimit
+    from arbprov.monitors import RateLimitMonitor
+    from arbprov.testing import TestClient, VirtualClock
 
 __all__ = ["ProviderApp"]
 
@@ -202,6 +195,8 @@ class ProviderApp(Scaffold):
             ConfigurationError: The app can't start as it is.
             ProviderError: The app runs in the process that this one was forked from.
         """
+        from arbprov.testing import TestClient, VirtualClock
+
         self._home.check()
         return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
 
@@ -271,22 +266,16 @@ class ProviderApp(Scaffold):
         Raises:
             ConfigurationError: Two actions have one name, or a limit's store can't be opened.
         """
-        limiter = Limiter(clock, stores)
+        # Not needed before, and nothing takes longer to import.
+        from arbprov.wiring import Wiring
+
+        wiring = Wiring(self.config, self._hooks, clock, stores)
         routes = {
-            action.name: self._route(action, blueprint, limiter)
+            action.name: wiring.route(action, blueprint, self._limits_of(action, blueprint))
             for action, blueprint in self._owned()
         }
         self._freeze()
-        return Dispatcher(
-            provider=self.name,
-            routes=routes,
-            unknown=self._route(None, None, limiter),
-            limiter=limiter,
-            clock=clock,
-            timezone=self.config.tzinfo,
-            timezone_name=self.config.timezone,
-            secrets=[text] if isinstance(text := self.config.auth_token, str) and text else [],
-        )
+        return wiring.dispatcher(routes)
 
     def life_hooks(self) -> Hooks:
         """Return the hooks around the worker's life, the blueprints' after the app's."""
@@ -295,8 +284,9 @@ class ProviderApp(Scaffold):
     def _live_dispatcher(self) -> Dispatcher:
         """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
         if self._live is None:
-            clock = SystemClock()
-            stores = StoreOpener(clock, self.name, self._default_store)
+            from arbprov.wiring import live_stores
+
+            clock, stores = live_stores(self.name, self._default_store)
             self._live = self.dispatcher(clock, stores)
         return self._live
 
@@ -313,25 +303,6 @@ class ProviderApp(Scaffold):
                 owned.append((action, owner))
         return owned
 
-    def _route(self, action: Action | None, blueprint: Blueprint | None, limiter: Limiter) -> Route:
-        name = "" if action is None else action.name
-        timeout = None if action is None else action.timeout
-        return Route(
-            action=action,
-            hooks=TaskHooks.compile(self._hooks, blueprint._hooks if blueprint else None),
-            limits=limiter.compile(
-                self._limits_of(action, blueprint),
-                action=name,
-                blueprint=blueprint.name if blueprint else None,
-            ),
-            timeout=timeout or self.config.execution_timeout,
-            logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
-            blocking=action is None or not action.is_async,
-            pickled=action.pickled() if action and action.isolation == "process" else None,
-        )
-
-    def _limits_of(self, action: Action | None, blueprint: Blueprint | None) -> list[RateLimit]:
-        if action is None:
-            return []
+    def _limits_of(self, action: Action, blueprint: Blueprint | None) -> list[RateLimit]:
         shared = blueprint._limits if blueprint else ()
         return [*self._limits, *shared, *attached_limits(action.handler)]

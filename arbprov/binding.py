@@ -19,11 +19,12 @@ from cattrs import Converter
 from arbprov._types import Handler
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
+from arbprov.handlers import describe_handler, function_of
 from arbprov.problems import MISSING, Misfit, field_path
 from arbprov.schemas import compile_schema
 from arbprov.structuring import field_names, make_converter, takes_object
 
-__all__ = ["Arguments", "Binding", "compile_binding", "describe_handler", "function_of"]
+__all__ = ["Arguments", "Binding", "compile_binding"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
 # Adds what it takes from the task to the values, by parameter, and what is wrong to the problems.
@@ -35,25 +36,8 @@ _EMPTY = inspect.Parameter.empty
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
 _VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
-_LENIENT = make_converter()
-_FORBIDDING = make_converter(forbid_extra=True)
-
-
-def describe_handler(handler: Handler) -> str:
-    """Return a handler's name, file and line, for messages to its author."""
-    function = function_of(handler)
-    name = getattr(function, "__qualname__", repr(function))
-    code = getattr(function, "__code__", None)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
-
-
-def function_of(handler: Handler) -> Any:
-    """Return the function that a handler is, wraps, or has as its ``__call__``."""
-    inner = inspect.unwrap(handler)
-    while isinstance(inner, functools.partial):
-        inner = inspect.unwrap(inner.func)
-    of_class = inspect.getattr_static(type(inner), "__call__", None)
-    return of_class if inspect.isfunction(of_class) else inner
+# Few providers need both.
+_converter = functools.cache(make_converter)
 
 
 @attrs.frozen
@@ -98,7 +82,7 @@ def compile_binding(
         ConfigurationError: A parameter that no payload could fill, an annotation that can't be
             resolved, a schema that is none.
     """
-    return _Compiler(handler, _FORBIDDING if forbid_extra else _LENIENT).compile(
+    return _Compiler(handler, _converter(forbid_extra=forbid_extra)).compile(
         _schema(handler, payload_schema, "payload_schema"),
         _schema(handler, account_schema, "account_schema"),
     )

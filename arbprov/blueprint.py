@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arbprov._types import Handler
 from arbprov.errors import ConfigurationError
-from arbprov.limits import AnyLimit, RateLimit, Scope, declare
-from arbprov.monitors import RateLimitMonitor
 from arbprov.scaffold import Scaffold
+
+if TYPE_CHECKING:
+    from arbprov.limits import AnyLimit, RateLimit, Scope
+    from arbprov.monitors import RateLimitMonitor
 
 __all__ = ["Blueprint"]
 
@@ -64,10 +66,15 @@ def shared_limits(scope: Scope, owner: str, **limits: AnyLimit | None) -> tuple[
         owner: How an error names the app or the blueprint.
         limits: By the argument that gave it; None is one that was not given.
     """
+    given = {argument: limit for argument, limit in limits.items() if limit is not None}
+    if not given:
+        return ()
+    from arbprov.limits import declare
+
     shared = []
-    for argument, limit in limits.items():
+    for argument, limit in given.items():
         try:
-            shared += [] if limit is None else [declare(limit, scope=scope)]
+            shared.append(declare(limit, scope=scope))
         except ConfigurationError as error:
             raise ConfigurationError(f"{owner}: {argument}: {error}") from None
     return tuple(shared)

@@ -1,26 +1,24 @@
-"""The settings of a provider: from arguments, else from the environment, else by default.
-
-cattrs turns the environment's texts into values, attrs checks them.
-"""
+"""The settings of a provider: from arguments, else from the environment, else by default."""
 
 from __future__ import annotations
 
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from datetime import tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from cattrs import Converter
 
 from arbprov.endpoint import parse_hub_url
 from arbprov.errors import ConfigurationError
 from arbprov.quantities import is_quantity
-from arbprov.structuring import make_converter
 from arbprov.timezones import find_timezone
-from arbprov.tls import Tls, load_tls
 from arbprov.tokens import TokenFile
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from arbprov.tls import Tls
 
 __all__ = ["Config", "load_config"]
 
@@ -121,6 +119,8 @@ class Config:
         asked = parse_hub_url(self.hub_url).tls
         if asked is False or not (asked or self._asks_for_tls()):
             return None
+        from arbprov.tls import load_tls
+
         return load_tls(
             ca=self.hub_tls_ca,
             certificate=self.hub_tls_cert,
@@ -143,8 +143,8 @@ class Config:
         return attrs.evolve(self, **{name: getattr(checked, name) for name in given})
 
 
-attrs.resolve_types(Config)
-_KINDS: dict[Any, str] = {
+# By the type of a setting, which is that of its default.
+_KINDS: dict[type, str] = {
     str: "is no text",
     int: "is no whole number",
     float: "is no number",
@@ -152,9 +152,6 @@ _KINDS: dict[Any, str] = {
 }
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
-_FROM_TEXT = Converter()
-_FROM_TEXT.register_structure_hook(bool, lambda text, _: _TRUTHS[text.strip().lower()])
-_FROM_ARGUMENTS = make_converter()
 
 
 def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
@@ -207,13 +204,24 @@ def _checked(field: attrs.Attribute[Any], origin: str, value: Any) -> Any:
         raise ConfigurationError(f"{origin} is blank; set it, or remove it for the default")
     if not field.repr and callable(value):
         return _checked_source(origin, value)
-    kind: Any = field.type if field.repr else str
-    converter = _FROM_TEXT if origin.isupper() else _FROM_ARGUMENTS
+    kind = type(field.default)
+    convert = _from_text if origin.isupper() else _from_argument
     try:
-        converted = converter.structure(value, kind)
+        converted = convert(kind, value)
     except Exception:
         raise ConfigurationError(f"{origin}{shown} {_KINDS[kind]}") from None
     return _validated(field, f"{origin}{shown}", converted)
+
+
+def _from_text(kind: type, text: str) -> Any:
+    return _TRUTHS[text.strip().lower()] if kind is bool else kind(text)
+
+
+def _from_argument(kind: type, value: Any) -> Any:
+    # Nothing is cast, but for an int, which is a fine float.
+    if type(value) is not kind and (type(value), kind) != (int, float):
+        raise TypeError
+    return kind(value)
 
 
 def _checked_source(origin: str, source: Any) -> Any:

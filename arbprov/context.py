@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from arbprov._types import Clock
+
+if TYPE_CHECKING:
+    import logging
 
 __all__ = ["TaskContext"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-
-import attrs
+from typing import NamedTuple
 
 __all__ = ["Endpoint", "parse_hub_url"]
 
@@ -14,11 +13,10 @@ _SCHEMES = {"grpc": False, "grpcs": True}
 _LOCAL = ("unix:", "unix-abstract:")
 # What gRPC itself resolves.
 _RESOLVED = ("dns:", "ipv4:", "ipv6:")
-_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]?#]+):(?P<port>[0-9]+)")
+_HOST_AND_PORT = r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]?#]+):(?P<port>[0-9]+)"
 
 
-@attrs.frozen
-class Endpoint:
+class Endpoint(NamedTuple):
     """A hub's place.
 
     Attributes:
@@ -62,7 +60,7 @@ def _resolved(text: str) -> Endpoint:
 
 
 def _checked(place: str) -> str:
-    match = _HOST_AND_PORT.fullmatch(place)
+    match = re.fullmatch(_HOST_AND_PORT, place)
     if match and 0 < int(match["port"]) < 2**16:
         return place
     if match:

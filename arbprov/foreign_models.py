@@ -5,7 +5,6 @@ Neither is imported before a handler names one of its models.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -24,6 +23,8 @@ def is_pydantic_model(target: Any) -> bool:
 
 def pydantic_hook(model: Any) -> Hook:
     """Return the hook that has `model` validate itself, strictly."""
+    import json
+
     from pydantic import ValidationError
 
     def structure(value: Any, _: Any) -> Any:
@@ -50,7 +51,7 @@ def is_msgspec_struct(target: Any) -> bool:
     return isinstance(target, type) and hasattr(target, "__struct_fields__")
 
 
-_MSGSPEC_PATH = re.compile(r"(?P<message>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+_MSGSPEC_PATH = r"(?P<message>.*) - at `\$\.?(?P<path>.*)`"
 
 
 def msgspec_hook(struct: Any) -> Hook:
@@ -62,7 +63,7 @@ def msgspec_hook(struct: Any) -> Hook:
             return msgspec.convert(value, struct, strict=True)
         except msgspec.ValidationError as error:
             text = str(error)
-        match = _MSGSPEC_PATH.fullmatch(text)
+        match = re.fullmatch(_MSGSPEC_PATH, text, re.DOTALL)
         raise Misfit([Problem(match["path"], match["message"]) if match else Problem("", text)])
 
     return structure

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from arbprov._types import Handler, HandlerT, Hook, HookT
 from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
-from arbprov.binding import compile_binding, describe_handler
 from arbprov.errors import ConfigurationError
+from arbprov.handlers import describe_handler
 from arbprov.hooks import Hooks
-from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, Scope, declare
-from arbprov.monitors import RateLimitMonitor
+
+if TYPE_CHECKING:
+    from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, Scope
+    from arbprov.monitors import RateLimitMonitor
 
 __all__ = ["Isolation", "Scaffold"]
 
@@ -143,6 +145,8 @@ class Scaffold:
 
         def attach(handler: HandlerT) -> HandlerT:
             self._undecorated.pop(attach, None)
+            from arbprov.limits import declare
+
             self._check_setup(handler)
             try:
                 declared = declare(
@@ -228,6 +232,8 @@ class Scaffold:
         isolation: Isolation,
         **binding: Any,
     ) -> HandlerT:
+        from arbprov.binding import compile_binding
+
         self._check_setup(handler)
         self._check_decorated([handler])
         action = Action(

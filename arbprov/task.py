@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -114,6 +113,8 @@ class TaskResult:
     @property
     def envelope(self) -> dict[str, Any]:
         """The whole envelope, as the hub gets it."""
+        import json
+
         return cast("dict[str, Any]", json.loads(self.body))
 
     @property

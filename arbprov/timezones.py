@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timezone, tzinfo
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
 
 __all__ = ["find_timezone"]
 
@@ -14,9 +16,13 @@ def find_timezone(name: str) -> tzinfo:
     Raises:
         ValueError: This machine knows no time zone of that name.
     """
+    from datetime import timezone
+
     # A slim machine has no time zone database, and UTC needs none.
     if name == "UTC":
         return timezone.utc
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(name)
     except Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import attrs
 
@@ -35,6 +34,8 @@ class TokenFile:
         Raises:
             ConfigurationError: It can't be read, or is blank.
         """
+        from pathlib import Path
+
         if not self.path.strip():
             raise ConfigurationError(f"{self.origin} is blank; set it to a path, or remove it")
         try:

@@ -55,12 +55,13 @@ def arbprov(provider: str, in_flight: int, name: str = "arbprov", **options: Any
 
 
 def environ(*, core_only: bool = True, **variables: str) -> dict[str, str]:
-    """Return the environment without what would set up a provider otherwise."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("ARBPROV_", "PROVIDER_", "HUB_GRPC_", "TASK_EXECUTION_"))
-    }
+    """Return the environment without what would set up a provider otherwise.
+
+    Nor does anything of it keep Python from keeping what it has compiled: of an installed package,
+    that is there from the first start on.
+    """
+    others = ("ARBPROV_", "PROVIDER_", "HUB_GRPC_", "TASK_EXECUTION_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     if core_only:
         paths = [str(HERE / "core_only"), *filter(None, [kept.get("PYTHONPATH")])]
         kept["PYTHONPATH"] = os.pathsep.join(paths)

@@ -158,6 +158,11 @@ def test_a_contestant_gets_no_settings_from_outside(monkeypatch):
     assert "ARBPROV_SPOOL" not in contestants.environ()
 
 
+def test_a_contestant_keeps_what_it_has_compiled(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in contestants.environ()
+
+
 def test_the_end_of_a_contestant_is_told_with_its_last_words(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit('the moon is gone')"]
     with (

@@ -285,7 +285,7 @@ def test_an_unknown_time_zone_is_told_the_mend():
 
 
 def test_utc_needs_no_database(monkeypatch):
-    monkeypatch.setattr("arbprov.timezones.ZoneInfo", None)
+    monkeypatch.setattr("zoneinfo.ZoneInfo", None)
     assert load_config({"timezone": "UTC"}, {}).tzinfo.utcoffset(None).total_seconds() == 0
 
 

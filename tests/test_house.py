@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 
 FLOORS = {
     1: "_proto _types _version errors",
-    2: "context endpoint printable problems quantities task timezones",
+    2: "context endpoint handlers printable problems quantities task timezones",
     3: "actions backoff binding codec contact foreign_models hooks json_backend limits messages "
     "redaction responses schemas structuring",
     4: "dispatcher hub journal",
@@ -22,7 +22,7 @@ FLOORS = {
     "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
     "tokens worker",
     6: "localhub pytest_plugin testing",
-    7: "app blueprint config runner scaffold",
+    7: "app blueprint config runner scaffold wiring",
     8: "__init__ __main__ cli",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
@@ -176,6 +176,26 @@ def echo(value: int) -> dict:
 assert app.test_client().call("echo", {"value": 1}).data == {"value": 1}
 heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3", "redis", "uvloop"}
 loaded = heavy & (set(sys.modules) - before)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_nothing_that_only_running_or_a_first_action_or_limit_needs_is_loaded_before():
+    code = """
+import sys
+before = set(sys.modules)
+from arbprov import ProviderApp
+app = ProviderApp("lean")
+put_off = {"cattrs", "json", "logging", "pathlib", "pickle", "ssl", "uuid", "zoneinfo"}
+put_off |= {f"arbprov.{name}" for name in ("binding", "dispatcher", "limits", "testing", "tls")}
+loaded = put_off & (set(sys.modules) - before)
+assert not loaded, loaded
+@app.action
+def echo(value: int) -> dict:
+    return {"value": value}
+put_off = {"arbprov.dispatcher", "arbprov.limits", "json", "logging", "pickle"}
+loaded = put_off & (set(sys.modules) - before)
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -10,19 +10,36 @@ import pydoc
 import pytest
 
 import arbprov
+from arbprov import Calendar
 
 
 def test_the_public_names_are_sorted():
     assert arbprov.__all__ == sorted(arbprov.__all__)
 
 
-def test_the_public_names_are_all_that_is_imported():
+def test_the_public_names_are_all_that_is_shown():
     public = {
         name
-        for name, value in vars(arbprov).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(arbprov)
+        if not name.startswith("_") and not inspect.ismodule(getattr(arbprov, name))
     }
     assert public == set(arbprov.__all__)
+
+
+def test_a_star_brings_all_public_names():
+    namespace = {}
+    exec("from arbprov import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == set(arbprov.__all__)
+
+
+def test_a_name_that_is_not_there_is_told_as_by_any_module():
+    with pytest.raises(AttributeError, match="module 'arbprov' has no attribute 'Limits'"):
+        arbprov.Limits  # noqa: B018
+
+
+def test_a_name_is_imported_on_demand_but_once():
+    del vars(arbprov)["Calendar"]
+    assert arbprov.Calendar is vars(arbprov)["Calendar"] is Calendar
 
 
 @pytest.mark.parametrize("name", arbprov.__all__)

@@ -12,7 +12,6 @@ import click
 
 from arbprov.cli.spools import spools_at
 from arbprov.cli.texts import as_json
-from arbprov.messages import decode_result
 
 if TYPE_CHECKING:
     from arbprov.spoolfile import Entry
@@ -75,6 +74,8 @@ def _described(entry: Entry) -> dict[str, Any]:
     }
     if entry.message is None:
         return row
+    from arbprov.messages import decode_result  # brings protobuf
+
     refused = decode_result(entry.message)
     return row | {"action": refused.action, "result": refused.envelope}
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
 from arbprov.limits.declaration import OnStoreError, RateLimit
-from arbprov.limits.fallback import FallbackStore
 from arbprov.limits.memory import MemoryStore
-from arbprov.limits.redis import RedisStore, connect
 from arbprov.limits.store import Store
 
 __all__ = ["StoreOpener"]
@@ -49,6 +46,10 @@ class StoreOpener:
         return self._shared[identity]
 
     def _open(self, wanted: Any, on_store_error: OnStoreError) -> Store:
+        # Neither these nor what they import is needed while all limits are in memory.
+        from arbprov.limits.fallback import FallbackStore
+        from arbprov.limits.redis import RedisStore
+
         client, name = _client(wanted)
         store = RedisStore(client, self._namespace)
         return FallbackStore(store, self._clock, on_store_error, name)
@@ -57,6 +58,10 @@ class StoreOpener:
 def _client(wanted: Any) -> tuple[Any, str]:
     if not isinstance(wanted, str):
         return _checked(wanted), f"the rate limits' {type(wanted).__qualname__}"
+    from urllib.parse import urlsplit
+
+    from arbprov.limits.redis import connect
+
     url = urlsplit(wanted)
     if url.scheme not in _SCHEMES:
         # Not the text itself: it may hold a password.

@@ -23,6 +23,14 @@ began = time.perf_counter()
 {statement}
 print(1000 * (time.perf_counter() - began), "grpc" in sys.modules)
 """
+APP = """
+from arbprov import ProviderApp
+app = ProviderApp("started")
+@app.action
+def echo(value: int, note: str = "") -> dict:
+    return {"value": value}
+"""
+CALL = 'assert app.test_client().call("echo", {"value": 1}).data == {"value": 1}'
 WHOLE = """
 import subprocess, sys, time
 began = time.perf_counter()
@@ -77,6 +85,9 @@ ROWS = [
         {
             "import attrs, cattrs": milliseconds(TIMED.format(statement="import attrs, cattrs")),
             "import arbprov": milliseconds(TIMED.format(statement="import arbprov")),
+            # What an import may put off is needed here.
+            "an app with an action": milliseconds(TIMED.format(statement=APP)),
+            "and a call of it in a test": milliseconds(TIMED.format(statement=APP + CALL)),
         },
         Goal("import arbprov", "<=", 1.15),
     ),

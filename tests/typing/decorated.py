@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_type
 
-from arbprov import Blueprint, ProviderApp, TaskContext, TaskResult
+from arbprov import Blueprint, Limit, ProviderApp, TaskContext, TaskResult
 
 app = ProviderApp("typed")
 reports = Blueprint("reports")
@@ -46,6 +46,8 @@ assert_type(bare("Paris", days=2), list[int])
 assert_type(called("Paris"), list[int])
 assert_type(missing(KeyError()), str)
 assert_type(app.test_client().call("bare"), TaskResult)
+# A name that is imported on demand.
+assert_type(Limit(5, 1.0).amount, int)
 
 bare(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 bare("Paris", 2, 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
