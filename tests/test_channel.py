@@ -453,6 +453,7 @@ def test_a_task_that_is_larger_than_allowed_is_told_as_lost(start, caplog):
     assert record.getMessage().endswith("set ARBPROV_MAX_MESSAGE_SIZE to more bytes")
 
 
+@pytest.mark.slow
 def test_a_large_task_is_taken_by_default(start):
     hub = start()
     hub.put("forecast", {"text": "x" * (60 << 20)}, id="t1")

@@ -26,6 +26,7 @@ def make_bench(request):
         yield make_bench
 
 
+@pytest.mark.slow
 def test_no_order_of_calls_breaks_a_law(make_bench):
     before = LimitsMachine.steps
     run_state_machine_as_test(lambda: LimitsMachine(make_bench))
@@ -162,6 +163,7 @@ lags_of_a_period = st.sampled_from([0.0, 0.0, 1e-5, 0.0007, 0.3])
 
 
 @given(limit=some_limits, lags=st.lists(lags_of_a_period, min_size=1, max_size=9))
+@pytest.mark.slow
 def test_demand_that_never_ends_gets_the_whole_limit(make_bench, limit, lags):
     bench = make_bench()
     limiter = bench.limiter()
