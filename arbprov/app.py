@@ -12,6 +12,7 @@ from arbprov._types import Clock
 from arbprov.actions import Action, ActionRegistry, attached_limits
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.clock import SystemClock
+from arbprov.codec import Data
 from arbprov.config import Config, load_config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import ConfigurationError
@@ -28,7 +29,8 @@ from arbprov.limits import (
 from arbprov.monitors import RateLimitMonitor
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
-from arbprov.testing import TestClient, VirtualClock
+from arbprov.task import TaskResult
+from arbprov.testing.client import RunningClock, TestClient, VirtualClock
 from arbprov.tokens import Token, TokenSource
 
 __all__ = ["ProviderApp"]
@@ -204,6 +206,27 @@ class ProviderApp(Scaffold):
         """
         self._home.check()
         return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
+
+    def invoke(self, action: str, payload: Data = None, *, account: Data = None) -> TaskResult:
+        """Run an action here and now, without a hub: on the machine's time, and by `run`'s limits.
+
+        A call that may wait for a limit waits; what fails becomes the result. There are no startup
+        hooks.
+
+        Args:
+            action: Its name.
+            payload: A mapping that becomes JSON, or the bytes of a task as they are.
+            account: The same.
+
+        Raises:
+            ConfigurationError: The app can't start as it is.
+            ProviderError: The app runs in the process that this one was forked from.
+        """
+        self._home.check()
+        client = TestClient(
+            lambda clock: self._live_dispatcher(), self.life_hooks(), RunningClock()
+        )
+        return client.call(action, payload, account=account)
 
     def run(self, *, hub_url: str | None = None, auth_token: TokenSource | None = None) -> None:
         """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -38,3 +39,8 @@ class TaskContext:
     def remaining(self) -> float:
         """Seconds left until the deadline, never below 0: a fit timeout for calls of one's own."""
         return max(0.0, self.deadline - self._clock.monotonic())
+
+    @property
+    def now(self) -> datetime:
+        """The time as the app's clock has it, aware and in UTC; a test's clock can turn it."""
+        return self._clock.now()
