@@ -281,6 +281,15 @@ def test_actions_lists_parameters_limits_and_descriptions(arbprov):
     )
 
 
+@pytest.mark.parametrize("annotation", ["TaskContext", "'TaskContext'"])
+def test_actions_lists_what_tasks_give_only(arbprov, folder, annotation):
+    (folder / "other.py").write_text(
+        "from arbprov import ProviderApp, TaskContext\napp = ProviderApp()\n"
+        f"@app.action\ndef ask(n: int, ctx: {annotation}): ...\n"
+    )
+    assert arbprov("actions", "other").stdout == "ask(n: int)\n"
+
+
 def test_actions_lists_for_machines(arbprov):
     square = json.loads(arbprov("actions", "typed", "--json").stdout)[-1]
     assert square == {
