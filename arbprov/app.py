@@ -263,7 +263,7 @@ class ProviderApp(Scaffold):
         if not config.auth_token:
             raise ConfigurationError(
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
-                "or give ProviderApp an auth_token="
+                "or give the provider an auth_token="
             )
         token = Token(config.auth_token)
         token.read()
