@@ -105,7 +105,8 @@ class Actions:
 class Provider:
     """A provider to subclass: its ``__init__`` calls this one, and then registers its actions.
 
-    Handlers run one at a time, as they used to, unless ``ARBPROV_CONCURRENCY`` is set.
+    Handlers run one at a time, as they used to, unless ``ARBPROV_CONCURRENCY`` is set. An argument
+    that is left out, or is the default, is left to its variable.
 
     Args:
         name: The provider's name.
