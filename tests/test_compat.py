@@ -719,4 +719,4 @@ def test_a_script_of_the_guide_runs_until_sigterm(hub, tmp_path):
         process.send(signal.SIGTERM)
         assert process.ended() == 0
     finally:
-        process.popen.kill()
+        process.kill()
