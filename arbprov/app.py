@@ -19,9 +19,11 @@ from arbprov.stopping import StopSwitch
 from arbprov.tokens import Token, TokenSource
 
 if TYPE_CHECKING:
+    from arbprov.codec import Data
     from arbprov.dispatcher import Dispatcher
     from arbprov.limits import AnyLimit, LimitsOverview, OpenStore, RateLimit
     from arbprov.monitors import RateLimitMonitor
+    from arbprov.task import TaskResult
     from arbprov.testing import TestClient, VirtualClock
 
 __all__ = ["ProviderApp"]
@@ -200,6 +202,28 @@ class ProviderApp(Scaffold):
         self._home.check()
         return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
 
+    def invoke(self, action: str, payload: Data = None, *, account: Data = None) -> TaskResult:
+        """Run an action here and now, without a hub: on the machine's time, and by `run`'s limits.
+
+        A call that may wait for a limit waits; what fails becomes the result. There are no startup
+        hooks.
+
+        Args:
+            action: Its name.
+            payload: A mapping that becomes JSON, or the bytes of a task as they are.
+            account: The same.
+
+        Raises:
+            ConfigurationError: The app can't start as it is.
+            ProviderError: The app runs in the process that this one was forked from.
+        """
+        from arbprov.testing.client import RunningClock, TestClient
+
+        self._home.check()
+        hooks = self.life_hooks()
+        client = TestClient(lambda clock: self._live_dispatcher(), hooks, RunningClock())
+        return client.call(action, payload, account=account)
+
     def run(self, *, hub_url: str | None = None, auth_token: TokenSource | None = None) -> None:
         """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
 
@@ -235,7 +259,7 @@ class ProviderApp(Scaffold):
         if not config.auth_token:
             raise ConfigurationError(
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "
-                "or give ProviderApp an auth_token="
+                "or give the provider an auth_token="
             )
         token = Token(config.auth_token)
         token.read()

@@ -11,6 +11,7 @@ from arbprov._types import Clock
 
 if TYPE_CHECKING:
     import logging
+    from datetime import datetime
 
 __all__ = ["TaskContext"]
 
@@ -40,3 +41,8 @@ class TaskContext:
     def remaining(self) -> float:
         """Seconds left until the deadline, never below 0: a fit timeout for calls of one's own."""
         return max(0.0, self.deadline - self._clock.monotonic())
+
+    @property
+    def now(self) -> datetime:
+        """The time as the app's clock has it, aware and in UTC; a test's clock can turn it."""
+        return self._clock.now()

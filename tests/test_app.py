@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import time
+from datetime import datetime, timezone
 
 import pytest
 
-from arbprov import Blueprint, ConfigurationError, ProviderApp, TaskContext
+from arbprov import Blueprint, ConfigurationError, MinDelay, ProviderApp, TaskContext
 
 
 def where(function) -> str:
@@ -526,3 +528,38 @@ def test_running_with_a_blank_argument_is_refused(app, argument):
 
 def test_a_lambda_needs_a_name(app):
     assert 'give it @app.action("name")' in message_of(app.action, lambda: None)
+
+
+# Running an action at once
+
+
+def test_invoking_runs_an_action_on_the_machine_s_time(app):
+    @app.action
+    def tell(ctx: TaskContext, account: dict):
+        return [ctx.now, account]
+
+    before = datetime.now(timezone.utc)
+    result = app.invoke("tell", {}, account={"id": 1})
+    assert before <= datetime.fromisoformat(result.data[0]) <= datetime.now(timezone.utc)
+    assert result.data[1] == {"id": 1}
+
+
+def test_invoking_awaits_what_is_async(app):
+    @app.action
+    async def later(n: int):
+        return n
+
+    assert app.invoke("later", {"n": 1}).data == 1
+
+
+def test_what_is_invoked_counts_by_the_limits_of_the_run(app):
+    app.action("echo")(app.rate_limit("1/hour")(lambda: 1))
+    assert [app.invoke("echo").status for _ in range(2)] == ["success", "limit"]
+    assert app.limits.counts()[0].denied == 1
+
+
+def test_what_is_invoked_waits_for_a_limit_that_lets_it(app):
+    app.action("echo")(app.rate_limit(MinDelay(0.05), max_wait=5)(lambda: 1))
+    began = time.monotonic()
+    assert [app.invoke("echo").status for _ in range(2)] == ["success", "success"]
+    assert time.monotonic() - began >= 0.05

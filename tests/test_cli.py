@@ -210,6 +210,40 @@ def test_the_only_app_needs_no_name(arbprov, folder):
     assert arbprov("actions", "other").exit_code == 0
 
 
+CLASS_BASED = """
+from arbprov.compat import Provider
+
+class Echo(Provider):
+    def __init__(self):
+        super().__init__(name="class-based")
+        self.actions.register("echo", "Echo", {"text": str})(lambda text: {"text": text})
+"""
+TWICE = CLASS_BASED + "class Other(Echo):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (CLASS_BASED, "other"),
+        (TWICE, "other:Other"),
+        (TWICE + "provider = Other()\n", "other"),
+        (TWICE + "provider = Other()\n", "other:provider"),
+        (TWICE + "provider = Other()\napp = provider.app\n", "other"),
+    ],
+)
+def test_a_class_based_provider_is_found(arbprov, folder, source, target):
+    (folder / "other.py").write_text(source)
+    result = arbprov("invoke", target, "echo", '{"text": "hi"}')
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"text": "hi"})
+
+
+def test_one_of_two_class_based_providers_has_to_be_named(arbprov, folder):
+    (folder / "other.py").write_text(TWICE)
+    result = arbprov("actions", "other")
+    assert result.exit_code == 2
+    assert "There is 'Echo' and 'Other'" in " ".join(result.stderr.split())
+
+
 def test_a_module_that_misses_another_says_which(arbprov, folder):
     (folder / "other.py").write_text("import not_installed\n")
     result = arbprov("actions", "other")
@@ -245,6 +279,15 @@ def test_actions_lists_parameters_limits_and_descriptions(arbprov):
         "    Square a number.\n"
         "    at most 1/hour per account.id and payload.n\n"
     )
+
+
+@pytest.mark.parametrize("annotation", ["TaskContext", "'TaskContext'"])
+def test_actions_lists_what_tasks_give_only(arbprov, folder, annotation):
+    (folder / "other.py").write_text(
+        "from arbprov import ProviderApp, TaskContext\napp = ProviderApp()\n"
+        f"@app.action\ndef ask(n: int, ctx: {annotation}): ...\n"
+    )
+    assert arbprov("actions", "other").stdout == "ask(n: int)\n"
 
 
 def test_actions_lists_for_machines(arbprov):

@@ -130,6 +130,17 @@ def test_the_context_counts_down_by_the_clock(app):
     assert client.call("count").data == 1.5
 
 
+def test_the_context_tells_the_time_of_the_clock(app):
+    app.action("tell")(_time_of)
+    client = app.test_client()
+    client.clock.advance(90)
+    assert client.call("tell").data == "2026-01-01T00:01:30+00:00"
+
+
+def _time_of(ctx: TaskContext):
+    return ctx.now
+
+
 def test_the_envelope_shows_the_time_of_the_clock(client):
     client.clock.advance(3600)
     assert client.call("echo").envelope["data"]["now_utc"] == "2026-01-01T01:00:00+00:00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
+from arbprov import compat
 from arbprov.cli import main
 from arbprov.config import Config
 
@@ -62,12 +64,28 @@ def setting(field):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/promises.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/promises.md", "docs/migration.md"],
 )
 def test_a_link_leads_somewhere(name):
     page = ROOT / name
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def names_of_the_class_based_face():
+    yield from compat.__all__
+    for owner in (compat.Provider, compat.Actions):
+        for name, value in vars(owner).items():
+            if inspect.isfunction(value) and (not name.startswith("_") or name == "__init__"):
+                yield from {name, *inspect.signature(value).parameters} - {"self", "__init__"}
+
+
+@pytest.mark.parametrize("name", sorted(set(names_of_the_class_based_face())))
+def test_a_name_of_the_class_based_face_is_in_the_table_of_the_migration_page(name):
+    page = (ROOT / "docs/migration.md").read_text()
+    table = page.partition("## Every name")[2].partition("\n## ")[0]
+    assert name in re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", table)))
 
 
 def test_each_promise_names_tests_that_exist():

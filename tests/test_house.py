@@ -23,7 +23,7 @@ FLOORS = {
     "tokens worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold wiring",
-    8: "__init__ __main__ cli",
+    8: "__init__ __main__ cli compat",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 SANS_IO = 4

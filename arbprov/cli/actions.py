@@ -11,6 +11,7 @@ from arbprov.actions import Action
 from arbprov.app import ProviderApp
 from arbprov.cli.targets import app_argument
 from arbprov.cli.texts import as_json
+from arbprov.context import TaskContext
 from arbprov.limits import RateLimit
 
 __all__ = ["actions"]
@@ -36,8 +37,14 @@ def actions(app: ProviderApp, machine: bool) -> None:
 def _described(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dict[str, Any]:
     return {
         "name": action.name,
-        "parameters": str(inspect.signature(action.handler)),
+        "parameters": str(_given_by_tasks(inspect.signature(action.handler))),
         "description": action.description,
         "timeout": action.timeout or app.config.execution_timeout,
         "limits": [str(limit) for limit in limits],
     }
+
+
+def _given_by_tasks(signature: inspect.Signature) -> inspect.Signature:
+    contexts = (TaskContext, TaskContext.__name__)
+    shown = [one for one in signature.parameters.values() if one.annotation not in contexts]
+    return signature.replace(parameters=shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
 from typing import Any
 
 import click
@@ -12,9 +11,8 @@ from arbprov.app import ProviderApp
 from arbprov.cli.outcome import end, json_option
 from arbprov.cli.targets import app_argument
 from arbprov.cli.texts import account_option, payload_argument
-from arbprov.clock import SystemClock
 from arbprov.instrumentation.logs import ensure_handler
-from arbprov.testing import VirtualClock
+from arbprov.testing.client import RunningClock
 
 __all__ = ["invoke"]
 
@@ -34,16 +32,6 @@ def invoke(
     object, @FILE with one, or - for stdin. Exits with 1 if it ends as an error or over a limit.
     """
     ensure_handler(logging.WARNING)
-    with app.test_client(clock=_RunningClock()) as client:
+    with app.test_client(clock=RunningClock()) as client:
         result = client.call(action, payload, account=account)
     end(result.envelope, whole)
-
-
-class _RunningClock(VirtualClock):
-    """The machine's time, where a test would have one that stands still."""
-
-    def monotonic(self) -> float:
-        return SystemClock().monotonic()
-
-    def now(self) -> datetime:
-        return SystemClock().now()

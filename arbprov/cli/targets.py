@@ -7,11 +7,13 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 
 from arbprov.app import ProviderApp
 from arbprov.cli.texts import names
+from arbprov.compat import Provider
 from arbprov.errors import ProviderError
 
 __all__ = ["TARGET", "app_argument", "app_of", "load_app", "module_folder"]
@@ -86,8 +88,8 @@ def _import(name: str) -> ModuleType:
 
 
 def _named(module: ModuleType, name: str) -> ProviderApp:
-    found = getattr(module, name, None)
-    if not isinstance(found, ProviderApp):
+    found = _app_from(getattr(module, name, None))
+    if found is None:
         raise TargetError(f"{module.__name__}.{name} is no ProviderApp; there {_there(module)}")
     return found
 
@@ -95,19 +97,34 @@ def _named(module: ModuleType, name: str) -> ProviderApp:
 def _only(module: ModuleType) -> ProviderApp:
     if isinstance(app := vars(module).get("app"), ProviderApp):
         return app
-    apps = list(_apps(module).values())
-    if len(apps) != 1:
+    found = _names(module)
+    if len(found) != 1:
         raise TargetError(
             f"which app of {module.__name__} is meant? There {_there(module)}; "
             f"say it as {module.__name__}:NAME"
         )
-    return apps[0]
+    return _named(module, found[0])
 
 
-def _apps(module: ModuleType) -> dict[str, ProviderApp]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, ProviderApp)}
+def _app_from(value: Any) -> ProviderApp | None:
+    """Return the app that a value is, or is made of: a class-based provider, or a class of such."""
+    provider = value() if _is_class(value) else value
+    app = provider.app if isinstance(provider, Provider) else value
+    return app if isinstance(app, ProviderApp) else None
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Provider)
+
+
+def _names(module: ModuleType) -> list[str]:
+    """Return the names of a module's apps and providers; if there is none, of its own classes."""
+    here = vars(module).items()
+    return [name for name, value in here if isinstance(value, (ProviderApp, Provider))] or [
+        name for name, value in here if _is_class(value) and value.__module__ == module.__name__
+    ]
 
 
 def _there(module: ModuleType) -> str:
-    found = sorted(_apps(module))
+    found = sorted(_names(module))
     return f"is {names(found)}" if found else "is none"

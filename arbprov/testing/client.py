@@ -21,6 +21,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from arbprov._types import Clock, Hook
+from arbprov.clock import SystemClock
 from arbprov.codec import Data, encode
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import TaskError
@@ -39,7 +41,7 @@ from arbprov.task import Task, TaskResult
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["TestClient", "VirtualClock"]
+__all__ = ["RunningClock", "TestClient", "VirtualClock"]
 
 
 class VirtualClock:
@@ -70,6 +72,22 @@ class VirtualClock:
     def now(self) -> datetime:
         """Return the wall clock's time in UTC."""
         return self._start + timedelta(seconds=self._elapsed)
+
+
+class RunningClock(VirtualClock):
+    """The machine's time, where a test would have one that stands still."""
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass, by waiting for them."""
+        time.sleep(seconds)
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow."""
+        return SystemClock().monotonic()
+
+    def now(self) -> datetime:
+        """Return the wall clock's time in UTC."""
+        return SystemClock().now()
 
 
 class _LoopRunsError(RuntimeError):
