@@ -1,0 +1,28 @@
+"""The examples: run as their docstrings say, or as modules of the test."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name):
+    """Return an example as a fresh module, so that no test sees what another one has counted."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dev(name):
+    """Run an example with its tasks, hub included; return the envelopes, by task."""
+    command = [sys.executable, "-m", "arbprov", "dev", f"{name}.py", "--tasks", f"{name}.jsonl"]
+    done = subprocess.run(
+        [*command, "--json"], cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
