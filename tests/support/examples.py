@@ -6,7 +6,14 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from arbprov.localhub import LocalHub
+from arbprov.testing import serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -17,6 +24,21 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def at_work(name, **environ):
+    """Have an example work for a hub while some variables are set; yield the module and the hub."""
+    with pytest.MonkeyPatch.context() as patch, LocalHub(hold=0.05) as hub:
+        for variable, value in environ.items():
+            patch.setenv(variable, value)
+        module = load(name)
+        ready = threading.Event()
+        module.app.on_connect(ready.set)
+        with serving(module.app, hub) as running:
+            running.add_done_callback(lambda _: ready.set())
+            ready.wait(30)
+            yield module, hub
 
 
 def dev(name):
