@@ -6,7 +6,11 @@ import importlib.util
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+
+from arbprov.localhub import LocalHub
+from arbprov.testing import serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -17,6 +21,13 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def working(module):
+    """Have an example work for a bundled hub, over gRPC, and yield the hub."""
+    with LocalHub(hold=0.05) as hub, serving(module.app, hub):
+        yield hub
 
 
 def dev(name):
