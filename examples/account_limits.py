@@ -29,9 +29,9 @@ def campaigns(ctx: TaskContext, page: int = 1) -> dict[str, Any]:
 
 
 @app.action
-@app.rate_limit("4/second", key="account.api_key", max_wait=5)
+@app.rate_limit("4/second", key="account.api_key", max_wait=2)
 def clicks(campaign: int) -> dict[str, Any]:
-    """The clicks of a campaign; rather than being refused, a task waits for its turn."""
+    """The clicks of a campaign; a task may wait 2 s for its turn, rather than being refused."""
     return {"campaign": campaign, "clicks": 0}
 
 
