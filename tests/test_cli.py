@@ -598,6 +598,12 @@ def test_most_commands_load_no_grpc(folder):
         ("error", "a: b", {"error": "a: b"}, "a: b"),
         ("limit", "Over", {"wait_time": 59.97, "limit": "2/m"}, "Over: 2/m, wait 60 s"),
         ("limit", "Over", {"wait_time": 30.0, "limit": None}, "Over: wait 30 s"),
+        (
+            "limit",
+            "Over",
+            {"wait_time": 538912.25, "limit": "1/week"},
+            "Over: 1/week, wait 538912 s",
+        ),
         ("limit", "Over", [], "Over"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.examples import at_work
+from support.examples import dev, load, working
 from support.postgres_servers import PostgresServer
 from support.processes import wait_until
 
@@ -14,18 +14,23 @@ CONNECTIONS = (
 
 
 @pytest.fixture(scope="module")
-def server():
+def started():
     server = PostgresServer()
     yield server
     server.close()
 
 
 @pytest.fixture
-def hub(server):
-    with at_work("database", DATABASE_URL=server.url) as (_, hub):
-        yield hub
-    with server.client() as client:
+def server(started):
+    yield started
+    with started.client() as client:
         client.execute("DROP TABLE order_lines, orders, stock")
+
+
+@pytest.fixture
+def hub(server):
+    with working(load("database", DATABASE_URL=server.url)) as hub:
+        yield hub
 
 
 def order(hub, id, *lines):
@@ -94,6 +99,17 @@ def test_a_restart_of_the_database_costs_one_task(hub, server):
 def test_a_provider_that_has_ended_has_no_connection_open(server):
     with server.client() as client:
         counted = lambda: client.execute(CONNECTIONS).fetchone()[0]
-        with at_work("database", DATABASE_URL=server.url):
+        with working(load("database", DATABASE_URL=server.url)):
             assert counted() > 0
         wait_until(lambda: counted() == 0)
+
+
+def test_its_tasks_show_an_order_and_each_way_to_be_refused(server):
+    messages = [one["message"] for one in dev("database", DATABASE_URL=server.url)]
+    assert sorted(messages) == [
+        "A quantity is at least 1",
+        "Action completed successfully",
+        "Action completed successfully",
+        "There is no such article",
+        "There is not enough in stock",
+    ]

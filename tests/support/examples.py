@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
+from unittest import mock
 
 from arbprov.localhub import LocalHub
 from arbprov.testing import serving
@@ -18,33 +18,42 @@ from arbprov.testing import serving
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def load(name):
-    """Return an example as a fresh module, so that no test sees what another one has counted."""
+def load(name, **environ):
+    """Return an example as a fresh module, so that no test sees what another one has counted.
+
+    Args:
+        name: The module's name.
+        environ: What it finds in the environment.
+    """
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with mock.patch.dict(os.environ, environ):
+        spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def at_work(name, **environ):
-    """Have an example work for a hub while some variables are set; yield the module and the hub."""
-    with pytest.MonkeyPatch.context() as patch, LocalHub(hold=0.05) as hub:
-        for variable, value in environ.items():
-            patch.setenv(variable, value)
-        module = load(name)
-        ready = threading.Event()
-        module.app.on_connect(ready.set)
-        with serving(module.app, hub) as running:
-            running.add_done_callback(lambda _: ready.set())
-            ready.wait(30)
-            yield module, hub
+def working(module):
+    """Have an example work for a bundled hub, over gRPC, and yield the hub when it does."""
+    ready = threading.Event()
+    module.app.on_connect(ready.set)
+    with LocalHub(hold=0.05) as hub, serving(module.app, hub) as running:
+        running.add_done_callback(lambda _: ready.set())
+        ready.wait(30)
+        yield hub
 
 
-def dev(name):
-    """Run an example with its tasks, hub included; return the envelopes, by task."""
+def dev(name, **environ):
+    """Run an example with its tasks, hub included; return the envelopes, as they came.
+
+    Args:
+        name: The module's name.
+        environ: What it finds in the environment.
+    """
+    environ = os.environ | environ
     command = [sys.executable, "-m", "arbprov", "dev", f"{name}.py", "--tasks", f"{name}.jsonl"]
+    command += ["--json"]
     done = subprocess.run(
-        [*command, "--json"], cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=True
+        command, cwd=EXAMPLES, env=environ, stdout=subprocess.PIPE, timeout=60, check=True
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
