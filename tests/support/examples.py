@@ -39,8 +39,9 @@ def working(module):
     module.app.on_connect(ready.set)
     with LocalHub(hold=0.05) as hub, serving(module.app, hub) as running:
         running.add_done_callback(lambda _: ready.set())
-        ready.wait(30)
-        yield hub
+        assert ready.wait(30)
+        if not running.done():
+            yield hub
 
 
 def dev(name, **environ):
