@@ -1,11 +1,13 @@
 """Two providers in one process that share one limit: what one of them uses, the other has not.
 
-Each line in a terminal of its own; the fourth call of a minute is refused, whoever made the others:
-
-    arbprov hub
-    PROVIDER_AUTH_TOKEN=local HUB_GRPC_URL=127.0.0.1:50051 python examples/shared_limit.py
+    export PROVIDER_AUTH_TOKEN=local HUB_GRPC_URL=127.0.0.1:50051
+    arbprov hub &
+    python examples/shared_limit.py &
     arbprov call report '{"campaign": 1}' --provider reports
     arbprov call pause '{"campaign": 1}' --provider campaigns
+    kill %1 %2
+
+The fourth call of a minute is refused, whichever provider is asked.
 """
 
 from concurrent.futures import ThreadPoolExecutor

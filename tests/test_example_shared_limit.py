@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
-from support.examples import EXAMPLES, load
+from support.examples import load, running
 
 from arbprov.localhub import LocalHub
 from arbprov.testing import serving
@@ -56,13 +53,10 @@ def test_together_they_admit_no_more_than_the_limit(hub):
 
 
 def test_one_signal_stops_both_providers_of_the_process():
-    with LocalHub(hold=0.05) as hub:
-        environ = os.environ | {"HUB_GRPC_URL": hub.url, "PROVIDER_AUTH_TOKEN": hub.token}
-        command = [sys.executable, EXAMPLES / "shared_limit.py"]
-        with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
-            assert (report(hub).status, pause(hub).status) == ("success", "success")
-            process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=30)
+    with LocalHub(hold=0.05) as hub, running("shared_limit", hub) as process:
+        assert (report(hub).status, pause(hub).status) == ("success", "success")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     assert log.count("has stopped") == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -28,6 +29,25 @@ def working(module):
     """Have an example work for a bundled hub, over gRPC, and yield the hub."""
     with LocalHub(hold=0.05) as hub, serving(module.app, hub):
         yield hub
+
+
+@contextmanager
+def running(name, hub, **environ):
+    """Run an example as a script, for a hub, and yield its process; SIGTERM has to end it well."""
+    environ |= {"HUB_GRPC_URL": hub.url, "PROVIDER_AUTH_TOKEN": hub.token}
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        env=os.environ | environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+            process.terminate()
+            _, log = process.communicate(timeout=30)
+            assert process.returncode == 0, log
+        finally:
+            process.kill()
 
 
 def dev(name):
