@@ -87,7 +87,7 @@ class Metadata:
 
 
 @app.action
-def create_user(user: User, metadata: Metadata) -> dict:
+def create_user(user: User, metadata: Metadata) -> dict[str, Any]:
     """Create a user, typed as attrs classes."""
     person, contact = user.personal_info, user.contact_info
     return {
@@ -142,7 +142,7 @@ SCHEMA = {
 
 
 @app.action(payload_schema=SCHEMA)
-def create_user_from_schema(payload: dict) -> dict:
+def create_user_from_schema(payload: dict[str, Any]) -> dict[str, Any]:
     """Create a user, typed as a payload_schema."""
     user = payload["user"]
     person, contact = user["personal_info"], user["contact_info"]
