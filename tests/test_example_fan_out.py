@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from support.examples import load, working
+from support.examples import load, statuses_of_tasks, working
 from support.http_servers import Answer, HttpServer
 
 
@@ -105,3 +105,8 @@ def test_an_answer_that_is_a_surprise_is_the_whole_task_s_error(hub, api):
 @pytest.mark.parametrize("ids", [[], range(101)])
 def test_no_ids_and_too_many_are_refused(hub, ids):
     assert get(hub, *ids).data["problems"][0]["path"] == "ids"
+
+
+def test_the_tasks_beside_it_find_all_some_and_nothing(hub, api):
+    api.answer = lambda path: Answer(404) if "9" in path else Answer(200, article(path))
+    assert statuses_of_tasks("fan_out", hub) == ["success", "warning", "error"]

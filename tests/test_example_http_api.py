@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from support.examples import load, working
+from support.examples import load, statuses_of_tasks, working
 from support.http_servers import Answer, HttpServer
 
 ARTICLE = {"id": 1, "name": "Sample tea", "price": "3.50"}
@@ -131,3 +131,8 @@ def test_an_api_that_is_away_is_an_error(api, monkeypatch):
         failed = get(hub)
     assert failed.status == "error"
     assert failed.message.startswith("The API can't be reached: ")
+
+
+def test_of_the_tasks_beside_it_one_finds_nothing(hub, api):
+    api.answer = lambda path: Answer(404) if "99" in path else Answer(200, ARTICLE)
+    assert statuses_of_tasks("http_api", hub) == ["success", "success", "error"]

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cachetools import TTLCache
-from support.examples import load, working
+from support.examples import load, statuses_of_tasks, working
 from support.http_servers import Answer, HttpServer
 
 TWO_DAYS = {
@@ -136,3 +136,7 @@ def test_a_service_that_is_away_is_an_error(monkeypatch):
 def test_a_place_or_a_span_that_is_none_is_refused_without_asking(hub, api, payload, path):
     assert [one["path"] for one in forecast(hub, **payload).data["problems"]] == [path]
     assert not api.requests
+
+
+def test_of_the_tasks_beside_it_one_is_for_no_place(hub):
+    assert statuses_of_tasks("weather", hub) == ["success", "success", "error"]

@@ -50,6 +50,13 @@ def running(name, hub, **environ):
             process.kill()
 
 
+def statuses_of_tasks(name, hub):
+    """Put the tasks that lie beside an example into a hub; return how they ended, in order."""
+    lines = (EXAMPLES / f"{name}.jsonl").read_text().splitlines()
+    tickets = [hub.put(**json.loads(line)) for line in lines]
+    return [ticket.result().status for ticket in tickets]
+
+
 def dev(name):
     """Run an example with its tasks, hub included; return the envelopes, by task."""
     command = [sys.executable, "-m", "arbprov", "dev", f"{name}.py", "--tasks", f"{name}.jsonl"]
