@@ -74,6 +74,8 @@ class ProviderApp(Scaffold):
         rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
         rate_limit_store: Where what was used of the limits is kept, to share it with other
             processes: ``"redis://..."`` or a Redis client (``ARBPROV_RATE_LIMIT_STORE``).
+        rate_limit_namespace: What they are kept under there, if not the provider's name
+            (``ARBPROV_RATE_LIMIT_NAMESPACE``); providers of one share their limits of one `name`.
 
     Raises:
         ConfigurationError: A setting makes no sense; the message names its variable or argument.
@@ -102,6 +104,7 @@ class ProviderApp(Scaffold):
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
         rate_limit_store: Any = None,
+        rate_limit_namespace: str | None = None,
     ) -> None:
         super().__init__()
         is_url = isinstance(rate_limit_store, str)
@@ -125,6 +128,7 @@ class ProviderApp(Scaffold):
                 "max_message_size": max_message_size,
                 "spool": None if spool is None else os.fspath(spool),
                 "rate_limit_store": rate_limit_store if is_url else None,
+                "rate_limit_namespace": rate_limit_namespace,
             }
         )
         self._limits = shared_limits(
@@ -271,7 +275,7 @@ class ProviderApp(Scaffold):
         Raises:
             ConfigurationError: Two actions have one name, or a limit's store can't be opened.
         """
-        limiter = Limiter(clock, stores)
+        limiter = Limiter(clock, stores, self.name if self.config.rate_limit_namespace else "")
         routes = {
             action.name: self._route(action, blueprint, limiter)
             for action, blueprint in self._owned()
@@ -296,7 +300,8 @@ class ProviderApp(Scaffold):
         """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
         if self._live is None:
             clock = SystemClock()
-            stores = StoreOpener(clock, self.name, self._default_store)
+            namespace = self.config.rate_limit_namespace or self.name
+            stores = StoreOpener(clock, namespace, self._default_store)
             self._live = self.dispatcher(clock, stores)
         return self._live
 

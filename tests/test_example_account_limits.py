@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.examples import load, working
+from support.examples import load, statuses_of_tasks, working
 
 ONE, ANOTHER = {"api_key": "sample-key-1"}, {"api_key": "sample-key-2"}
 
@@ -77,3 +77,8 @@ def test_a_task_that_would_wait_too_long_is_refused_at_once(hub):
 def test_a_report_costs_as_much_as_it_has_campaigns(hub):
     reports = [{"campaigns": [1, 2, 3, 4]}] * 3
     assert statuses(hub, "report", reports, ONE) == ["limit", "success", "success"]
+
+
+def test_the_tasks_beside_it_show_all_of_this(hub):
+    statuses = sorted(statuses_of_tasks("account_limits", hub))
+    assert statuses == ["error", "limit", "limit", *["success"] * 10]

@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import datetime, timezone
 
 import pytest
-from support.examples import load, working
+from support.examples import load, statuses_of_tasks, working
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +76,9 @@ def test_the_count_outlives_the_provider(example):
     again = load("custom_monitor")
     with working(again) as hub:
         assert hub.call("lookup", {"word": "more"}).status == "limit"
+
+
+def test_of_the_tasks_beside_it_one_is_refused(example):
+    with working(example) as hub:
+        statuses = statuses_of_tasks("custom_monitor", hub)
+    assert sorted(statuses) == ["limit", *["success"] * 3]

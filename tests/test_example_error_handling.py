@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support.examples import EXAMPLES, load, working
+from support.examples import EXAMPLES, load, statuses_of_tasks, working
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,8 @@ def test_a_hub_that_refuses_the_token_ends_the_provider_with_a_sentence(hub):
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("is PROVIDER_AUTH_TOKEN right?")
+
+
+def test_the_tasks_beside_it_end_in_each_of_these_ways(hub):
+    statuses = statuses_of_tasks("error_handling", hub)
+    assert statuses == ["success", "warning", *["error"] * 4, "warning", "error", "error"]

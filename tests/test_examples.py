@@ -1,14 +1,37 @@
-"""Every example is a provider, and has a test file of its own."""
+"""Every example is a provider, has a test file of its own, and is listed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from support.examples import EXAMPLES, load
+from support.examples import EXAMPLES, load, load_part
+
+from arbprov import ProviderApp
+
+# By name, the file that it begins in.
+FILES = {path.stem: path.name for path in sorted(EXAMPLES.glob("*.py"))}
+FILES |= {path.parent.name: f"{path.parent.name}/app.py" for path in EXAMPLES.glob("*/app.py")}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
-def test_every_example_has_actions_and_a_test_of_its_own(name):
-    assert f'("{name}"' in (Path(__file__).parent / f"test_example_{name}.py").read_text()
-    assert load(name).app.actions()
+def module_name(file):
+    return file.removesuffix(".py").replace("/", ".")
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_every_example_has_actions(file):
+    module = load_part(module_name(file)) if "/" in file else load(module_name(file))
+    apps = [one for one in vars(module).values() if isinstance(one, ProviderApp)]
+    assert apps
+    assert all(app.actions() for app in apps)
+
+
+@pytest.mark.parametrize(("name", "file"), FILES.items())
+def test_every_example_has_a_test_file_of_its_own(name, file):
+    test = Path(__file__).parent / f"test_example_{name}.py"
+    assert f'"{module_name(file)}"' in test.read_text()
+
+
+@pytest.mark.parametrize(("name", "file"), FILES.items())
+def test_every_example_is_listed(name, file):
+    assert f"[{name}]({file})" in (EXAMPLES / "README.md").read_text()

@@ -21,6 +21,8 @@ class SampleApi(ThreadingHTTPServer):
         throttled_for: Seconds; if there are any, each request is answered with a 429.
     """
 
+    request_queue_size = 64
+
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.requests: list[str] = []

@@ -12,6 +12,7 @@ from arbprov import RateLimited
 api = httpx.AsyncClient(
     base_url=os.environ.get("ADS_API_URL", "http://127.0.0.1:8000"),
     timeout=5,  # seconds
+    limits=httpx.Limits(max_connections=10),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -32,6 +33,16 @@ def load(name, **environ):
     return module
 
 
+def load_part(name, **environ):
+    """Return a module of an example that is a package; all its modules are fresh ones."""
+    package = name.partition(".")[0]
+    for known in [one for one in sys.modules if one.partition(".")[0] == package]:
+        del sys.modules[known]
+    path = mock.patch.object(sys, "path", [str(EXAMPLES), *sys.path])
+    with mock.patch.dict(os.environ, environ), path:
+        return importlib.import_module(name)
+
+
 @contextmanager
 def working(module):
     """Have an example work for a bundled hub, over gRPC, and yield the hub when it does."""
@@ -44,17 +55,36 @@ def working(module):
             yield hub
 
 
-def dev(name, **environ):
-    """Run an example with its tasks, hub included; return the envelopes, as they came.
+@contextmanager
+def running(name, hub, **environ):
+    """Run an example as a script, for a hub, and yield its process; SIGTERM has to end it well."""
+    environ |= {"HUB_GRPC_URL": hub.url, "PROVIDER_AUTH_TOKEN": hub.token}
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        env=os.environ | environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+            process.terminate()
+            _, log = process.communicate(timeout=30)
+            assert process.returncode == 0, log
+        finally:
+            process.kill()
 
-    Args:
-        name: The module's name.
-        environ: What it finds in the environment.
-    """
-    environ = os.environ | environ
+
+def statuses_of_tasks(name, hub):
+    """Put the tasks that lie beside an example into a hub; return how they ended, in order."""
+    lines = (EXAMPLES / f"{name}.jsonl").read_text().splitlines()
+    tickets = [hub.put(**json.loads(line)) for line in lines]
+    return [ticket.result().status for ticket in tickets]
+
+
+def dev(name):
+    """Run an example with its tasks, hub included; return the envelopes, as they came."""
     command = [sys.executable, "-m", "arbprov", "dev", f"{name}.py", "--tasks", f"{name}.jsonl"]
-    command += ["--json"]
     done = subprocess.run(
-        command, cwd=EXAMPLES, env=environ, stdout=subprocess.PIPE, timeout=60, check=True
+        [*command, "--json"], cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=True
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
