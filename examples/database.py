@@ -1,8 +1,9 @@
-"""A PostgreSQL database: a pool for the provider's life, a transaction, and errors that say why.
+"""A PostgreSQL database: a pool for the provider's life, transactions, and errors that say why.
 
-pip install "psycopg[binary,pool]"
-export DATABASE_URL=postgresql://user:password@localhost/shop
-arbprov dev examples/database.py --tasks examples/database.jsonl
+With `pip install "psycopg[binary,pool]"`, and a database that may have three more tables:
+
+    export DATABASE_URL=postgresql://user:password@localhost/shop
+    arbprov dev examples/database.py --tasks examples/database.jsonl
 """
 
 import os

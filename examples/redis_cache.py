@@ -1,8 +1,9 @@
 """Redis as a cache with a time to live; while Redis is away, the source is asked each time.
 
-pip install "arbprov[redis]"
-export REDIS_URL=redis://localhost:6379/0
-arbprov dev examples/redis_cache.py --tasks examples/redis_cache.jsonl
+With `pip install "arbprov[redis]"`, and a Redis server if there is one:
+
+    export REDIS_URL=redis://localhost:6379/0
+    arbprov dev examples/redis_cache.py --tasks examples/redis_cache.jsonl
 """
 
 import asyncio

@@ -1,12 +1,14 @@
 """An ads provider in blueprints: a business, its campaigns, and their metrics, by one HTTP API.
 
-Each blueprint is a module; `vendor` is what they share. Needs `pip install httpx`, and an API,
-which `sample_api` stands for; ADS_API_URL is the address of another one. From this folder's parent:
+Each blueprint is a module, and `vendor` is what they share. With `pip install httpx`, and with
+`sample_api` for the vendor's:
 
     cd examples
     python -m ads.sample_api &
     arbprov dev ads.app --tasks ads/tasks.jsonl
     kill %1
+
+ADS_API_URL is the address of another API.
 """
 
 import httpx
