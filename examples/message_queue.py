@@ -16,19 +16,18 @@ import os
 from typing import Any
 
 import attrs
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, RetentionPolicy
 
 from arbprov import ProviderApp, ProviderResponse, TaskContext
 
-app = ProviderApp("shipping")
+app = ProviderApp("shipping", execution_timeout=5)
 
 NATS_URL = os.environ.get("NATS_URL", "nats://localhost:4222")
 
 broker = Client()
-queue = broker.jetstream(timeout=0.5)
+queue = broker.jetstream(timeout=2)
 
 
 @attrs.frozen
@@ -86,11 +85,11 @@ async def ship_orders(ctx: TaskContext, at_most: int = 10) -> ProviderResponse:
 
 
 async def take(at_most: int) -> list[Msg]:
-    """Return what is in the queue, once there is anything; after half a second, nothing."""
+    """Return what is in the queue, once there is anything; after a second, nothing."""
     consumer = await queue.pull_subscribe_bind("shipping", "orders")
     try:
-        return await consumer.fetch(at_most, timeout=0.5)
-    except nats.errors.TimeoutError:
+        return await consumer.fetch(at_most, timeout=1)
+    except asyncio.TimeoutError:
         return []
     finally:
         await consumer.unsubscribe()
