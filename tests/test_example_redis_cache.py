@@ -69,7 +69,7 @@ def test_while_redis_is_away_the_source_is_asked_and_the_log_says_so(hub, server
     finally:
         server.start()
     assert (first["cached"], second["cached"]) == (False, False)
-    assert "Connect" in log_line("doing without the cache")
+    assert "connecting" in log_line("doing without the cache")
 
 
 def test_a_redis_that_hangs_costs_no_task(hub, server, log_line):
