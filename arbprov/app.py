@@ -69,6 +69,8 @@ class ProviderApp(Scaffold):
         rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
         rate_limit_store: Where what was used of the limits is kept, to share it with other
             processes: ``"redis://..."`` or a Redis client (``ARBPROV_RATE_LIMIT_STORE``).
+        rate_limit_namespace: What they are kept under there, if not the provider's name
+            (``ARBPROV_RATE_LIMIT_NAMESPACE``); providers of one share their limits of one `name`.
 
     Raises:
         ConfigurationError: A setting makes no sense; the message names its variable or argument.
@@ -97,6 +99,7 @@ class ProviderApp(Scaffold):
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
         rate_limit_store: Any = None,
+        rate_limit_namespace: str | None = None,
     ) -> None:
         super().__init__()
         is_url = isinstance(rate_limit_store, str)
@@ -120,6 +123,7 @@ class ProviderApp(Scaffold):
                 "max_message_size": max_message_size,
                 "spool": None if spool is None else os.fspath(spool),
                 "rate_limit_store": rate_limit_store if is_url else None,
+                "rate_limit_namespace": rate_limit_namespace,
             }
         )
         self._limits = shared_limits(
@@ -310,7 +314,8 @@ class ProviderApp(Scaffold):
         if self._live is None:
             from arbprov.wiring import live_stores
 
-            clock, stores = live_stores(self.name, self._default_store)
+            namespace = self.config.rate_limit_namespace or self.name
+            clock, stores = live_stores(namespace, self._default_store)
             self._live = self.dispatcher(clock, stores)
         return self._live
 

@@ -104,6 +104,9 @@ class Config:
     rate_limit_store: str = _setting(
         "ARBPROV_RATE_LIMIT_STORE", "", "where limits are kept, as redis://...", None, repr=False
     )
+    rate_limit_namespace: str = _setting(
+        "ARBPROV_RATE_LIMIT_NAMESPACE", "", "what they are kept under, if not the name", None
+    )
 
     @property
     def tzinfo(self) -> tzinfo:

@@ -120,7 +120,7 @@ def without_fork_handlers() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[_FORK_SUPPORT]
+        os.environ.pop(_FORK_SUPPORT, None)  # another app may have done it
 
 
 def end_fork() -> NoReturn:

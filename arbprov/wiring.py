@@ -18,15 +18,15 @@ from arbprov.limits import Limiter, OpenStore, RateLimit, StoreOpener
 __all__ = ["Wiring", "live_stores"]
 
 
-def live_stores(provider: str, default: Any) -> tuple[Clock, OpenStore]:
+def live_stores(namespace: str, default: Any) -> tuple[Clock, OpenStore]:
     """Return the machine's clock, and what opens the stores of limits that go by it.
 
     Args:
-        provider: The provider's name, which all who share a store have in common.
+        namespace: What all have in common that share limits.
         default: The store of a limit that names none; empty for the memory.
     """
     clock = SystemClock()
-    return clock, StoreOpener(clock, provider, default)
+    return clock, StoreOpener(clock, namespace, default)
 
 
 class Wiring:
@@ -45,7 +45,8 @@ class Wiring:
         self._config = config
         self._hooks = hooks
         self._clock = clock
-        self._limiter = Limiter(clock, stores)
+        # Providers that share a namespace share the limits that have names, and no others.
+        self._limiter = Limiter(clock, stores, config.name if config.rate_limit_namespace else "")
 
     def route(
         self, action: Action | None, blueprint: Blueprint | None, limits: Iterable[RateLimit]

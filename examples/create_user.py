@@ -1,4 +1,4 @@
-"""One deeply nested payload, typed in two ways: as attrs classes, and as a `payload_schema`.
+"""One deeply nested payload, typed in three ways: attrs classes, TypedDicts, a `payload_schema`.
 
 arbprov dev examples/create_user.py --tasks examples/create_user.jsonl
 """
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
+from typing_extensions import NotRequired, TypedDict
 
 from arbprov import ProviderApp
 
@@ -87,7 +88,7 @@ class Metadata:
 
 
 @app.action
-def create_user(user: User, metadata: Metadata) -> dict:
+def create_user(user: User, metadata: Metadata) -> dict[str, Any]:
     """Create a user, typed as attrs classes."""
     person, contact = user.personal_info, user.contact_info
     return {
@@ -96,6 +97,84 @@ def create_user(user: User, metadata: Metadata) -> dict:
         "emergency_contacts": [one.name for one in contact.emergency_contacts],
         "open_subscriptions": [one.service for one in user.subscriptions if one.end_date is None],
         "tags": metadata.tags,
+    }
+
+
+# As TypedDicts: the handler gets dicts, and a type checker knows their keys.
+
+
+class PersonalInfoDict(TypedDict):
+    first_name: str
+    last_name: str
+    date_of_birth: datetime
+    gender: str
+    nationality: str
+
+
+class EmergencyContactDict(TypedDict):
+    name: str
+    relationship: str
+    phone: str
+
+
+class ContactInfoDict(TypedDict):
+    email: str
+    phone: str
+    addresses: list[dict[str, str]]
+    emergency_contacts: list[EmergencyContactDict]
+
+
+class NotificationsDict(TypedDict):
+    email: bool
+    sms: bool
+    push: bool
+
+
+class PrivacySettingsDict(TypedDict):
+    profile_visibility: str
+    data_sharing: bool
+
+
+class PreferencesDict(TypedDict):
+    language: str
+    timezone: str
+    notifications: NotificationsDict
+    privacy_settings: PrivacySettingsDict
+
+
+class SubscriptionDict(TypedDict):
+    service: str
+    plan: str
+    start_date: datetime
+    end_date: NotRequired[datetime | None]
+    features: list[str]
+
+
+class UserDict(TypedDict):
+    personal_info: PersonalInfoDict
+    contact_info: ContactInfoDict
+    preferences: PreferencesDict
+    subscriptions: list[SubscriptionDict]
+
+
+class MetadataDict(TypedDict):
+    source: str
+    created_by: str
+    tags: list[str]
+    custom_fields: dict[str, Any]
+
+
+@app.action
+def create_user_from_typed_dicts(user: UserDict, metadata: MetadataDict) -> dict[str, Any]:
+    """Create a user, typed as TypedDicts."""
+    person, contact = user["personal_info"], user["contact_info"]
+    open_ones = [one for one in user["subscriptions"] if one.get("end_date") is None]
+    return {
+        "name": f"{person['first_name']} {person['last_name']}",
+        "born": person["date_of_birth"].date(),
+        "emergency_contacts": [one["name"] for one in contact["emergency_contacts"]],
+        "open_subscriptions": [one["service"] for one in open_ones],
+        "tags": metadata["tags"],
     }
 
 
@@ -142,7 +221,7 @@ SCHEMA = {
 
 
 @app.action(payload_schema=SCHEMA)
-def create_user_from_schema(payload: dict) -> dict:
+def create_user_from_schema(payload: dict[str, Any]) -> dict[str, Any]:
     """Create a user, typed as a payload_schema."""
     user = payload["user"]
     person, contact = user["personal_info"], user["contact_info"]

@@ -4,6 +4,7 @@ arbprov dev examples/quickstart.py --tasks examples/quickstart.jsonl
 """
 
 import asyncio
+from typing import Any
 
 import attrs
 
@@ -20,20 +21,20 @@ class Line:
 
 
 @app.action
-def greet(name: str, greeting: str = "Hello") -> dict:
+def greet(name: str, greeting: str = "Hello") -> dict[str, Any]:
     """Greet somebody."""
     return {"text": f"{greeting}, {name}!"}
 
 
 @app.action
-def total(lines: list[Line]) -> dict:
+def total(lines: list[Line]) -> dict[str, Any]:
     """Add up an order."""
     return {"total": sum(line.quantity * line.price for line in lines)}
 
 
 @app.action
 @app.rate_limit("2/minute", key="account.api_key")
-async def forecast(city: str, days: int = 3) -> dict:
+async def forecast(city: str, days: int = 3) -> dict[str, Any]:
     """Forecast for a city, as an API with a quota for each account would give it."""
     await asyncio.sleep(0.01)
     return {"city": city, "days": days, "outlook": "sunny"}

@@ -327,6 +327,15 @@ def test_run_ends_when_the_token_is_refused(start, hub):
     assert "wrong-one" not in errors
 
 
+def test_a_startup_hook_that_runs_out_of_time_is_told_with_its_traceback(start, folder, hub):
+    hook = "\n@app.on_startup\ndef connect() -> None:\n    raise TimeoutError\n\nif"
+    (folder / "typed.py").write_text(PROVIDER.replace("\nif", hook))
+    process = start("run", "typed", HUB_GRPC_URL=hub.address, PROVIDER_AUTH_TOKEN=hub.token)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert ", in connect" in errors
+
+
 @pytest.fixture
 def token_file(folder, hub):
     path = folder / "token"
@@ -641,6 +650,12 @@ def test_most_commands_load_no_grpc(folder):
         ("error", "a: b", {"error": "a: b"}, "a: b"),
         ("limit", "Over", {"wait_time": 59.97, "limit": "2/m"}, "Over: 2/m, wait 60 s"),
         ("limit", "Over", {"wait_time": 30.0, "limit": None}, "Over: wait 30 s"),
+        (
+            "limit",
+            "Over",
+            {"wait_time": 538912.25, "limit": "1/week"},
+            "Over: 1/week, wait 538912 s",
+        ),
         ("limit", "Over", [], "Over"),
     ],
 )

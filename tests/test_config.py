@@ -27,6 +27,7 @@ SETTINGS = {
     "max_message_size": ("ARBPROV_MAX_MESSAGE_SIZE", "7", 7, 67108864),
     "spool": ("ARBPROV_SPOOL", "/var/spool.db", "/var/spool.db", ""),
     "rate_limit_store": ("ARBPROV_RATE_LIMIT_STORE", "redis://x", "redis://x", ""),
+    "rate_limit_namespace": ("ARBPROV_RATE_LIMIT_NAMESPACE", "sample", "sample", ""),
 }
 SECRETS = {"auth_token", "rate_limit_store"}
 ROWS = [(name, *row) for name, row in SETTINGS.items()]

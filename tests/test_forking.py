@@ -186,6 +186,13 @@ def test_grpc_is_imported_without_its_fork_handlers_and_nothing_else_is_told(mon
     assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
 
 
+def test_two_apps_that_import_grpc_at_once_do_not_trip_over_each_other(monkeypatch):
+    monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
+    with forking.without_fork_handlers():
+        del os.environ["GRPC_ENABLE_FORK_SUPPORT"]  # the other one's import has ended first
+    assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
+
+
 def test_who_wants_the_fork_handlers_of_grpc_has_them(monkeypatch):
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "1")
     with forking.without_fork_handlers():

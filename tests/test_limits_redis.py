@@ -828,6 +828,29 @@ def test_two_providers_share_a_limit_over_the_wire(server, client, hub, serve):
     assert run_tasks(hub, 20) == ["limit"] * 15 + ["success"] * 5
 
 
+def of_one_namespace(server, *names, **terms):
+    """Return the decisions of as many providers, each of which is asked twice for a limit of 2."""
+    decisions = []
+    for name in names:
+        app = ProviderApp(name, rate_limit_store=server.url, rate_limit_namespace="vendor")
+        app.action("work")(app.rate_limit("2/hour", **terms)(lambda: None))
+        dispatcher = app._live_dispatcher()
+        call = dispatcher.prepare(Task("1", "work"))
+        decisions.append([dispatcher.decide(call).allowed for _ in range(2)])
+    return decisions
+
+
+def test_providers_of_one_namespace_share_a_limit_of_one_name(server, client):
+    decisions = of_one_namespace(server, "reports", "campaigns", name="quota")
+    assert decisions == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize("scope", ["action", "app"])
+def test_providers_of_one_namespace_have_their_limits_without_a_name_apart(server, client, scope):
+    decisions = of_one_namespace(server, "reports", "campaigns", scope=scope)
+    assert decisions == [[True, True], [True, True]]
+
+
 def test_a_stack_of_two_stores_charges_both_or_none(server, client):
     app = ProviderApp("both")
     app.action("work")(

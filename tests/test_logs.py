@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import os
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.forking import exit_code_of
 from support.loops import JumpingLoop, run_jumping
 
-from arbprov.instrumentation import logs
+from arbprov.instrumentation import gathering, logs
 from arbprov.instrumentation.gathering import GatheringHandler
 
 
@@ -122,3 +125,21 @@ def test_a_line_has_the_time_as_logging_writes_it(created):
     record = logging.makeLogRecord({"msg": "one", "created": created, "msecs": created % 1 * 1000})
     usual = logging.Formatter("%(asctime)s %(message)s").format(record)
     assert usual == logs.Formatter("%(asctime)s %(message)s").format(record)
+
+
+def test_two_apps_that_start_at_once_add_one_handler(monkeypatch):
+    logger = logging.Logger("test")
+    both_are_adding = threading.Barrier(2)
+
+    class SlowHandler(GatheringHandler):
+        def __init__(self):
+            super().__init__()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both_are_adding.wait(0.2)
+
+    monkeypatch.setattr(logs, "logger", logger)
+    monkeypatch.setattr(gathering, "GatheringHandler", SlowHandler)
+    with ThreadPoolExecutor(2) as pool:
+        for started in [pool.submit(logs.ensure_handler) for _ in range(2)]:
+            started.result()
+    assert len(logger.handlers) == 1

@@ -10,6 +10,7 @@ import click
 from arbprov.cli.hub import ADDRESS, token_option
 from arbprov.cli.outcome import end, json_option
 from arbprov.cli.texts import account_option, payload_argument
+from arbprov.errors import ProviderError
 
 __all__ = ["call"]
 
@@ -48,7 +49,9 @@ def call(
     """
     from arbprov.localhub import LocalHubClient
 
-    result = LocalHubClient(hub_url, token).call(
-        action, payload, account=account, provider=provider, timeout=timeout
-    )
+    client = LocalHubClient(hub_url, token)
+    try:
+        result = client.call(action, payload, account=account, provider=provider, timeout=timeout)
+    except TimeoutError as error:
+        raise ProviderError(str(error)) from None
     end(json.loads(result.result), whole)

@@ -34,7 +34,7 @@ class ExitingGroup(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except (ProviderError, TimeoutError) as error:
+        except ProviderError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(next((c for kind, c in _CODES.items() if isinstance(error, kind)), 1))
         except BrokenPipeError:

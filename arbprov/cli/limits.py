@@ -12,7 +12,7 @@ import click
 
 from arbprov.app import ProviderApp
 from arbprov.cli.targets import app_argument
-from arbprov.cli.texts import as_json, names
+from arbprov.cli.texts import as_json, names, seconds
 from arbprov.limits import LimitState
 
 __all__ = ["limits"]
@@ -108,7 +108,7 @@ def _described(action: str, state: LimitState) -> dict[str, Any]:
 def _row(action: str, state: LimitState) -> tuple[str, ...]:
     left = state.headroom
     remaining = "-" if left is None or left.remaining is None else str(left.remaining)
-    wait = f"{left.wait_time:.3g} s" if left is not None and left.wait_time else ""
+    wait = seconds(left.wait_time) if left is not None and left.wait_time else ""
     text = f"{state.limit} (shadow)" if state.shadow else state.limit
     return action, text, state.scope, state.key or "-", remaining, wait
 

@@ -14,7 +14,7 @@ from arbprov.codec import load_object
 from arbprov.printable import one_line
 from arbprov.problems import Misfit
 
-__all__ = ["account_option", "as_json", "names", "payload_argument", "summary"]
+__all__ = ["account_option", "as_json", "names", "payload_argument", "seconds", "summary"]
 
 _LONGEST_LINE = 10_000
 
@@ -59,11 +59,16 @@ def names(found: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def seconds(number: float) -> str:
+    """Return seconds with as many digits as a reader wants, and no exponent for days of them."""
+    return f"{number:.3g} s" if number < 1000 else f"{number:.0f} s"
+
+
 def summary(status: str, message: str, data: Any) -> str:
     """Return one line on how a task ended."""
     if status == "success":
         return one_line(json.dumps(data, ensure_ascii=False), _LONGEST_LINE)
     if status == "limit" and isinstance(data, dict) and "wait_time" in data:
         limit = f"{data['limit']}, " if data.get("limit") else ""
-        message = f"{message}: {limit}wait {data['wait_time']:.3g} s"
+        message = f"{message}: {limit}wait {seconds(data['wait_time'])}"
     return one_line(message, _LONGEST_LINE)

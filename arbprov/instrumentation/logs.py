@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import time
 
 from arbprov.dispatcher import Call, Dispatcher
@@ -12,6 +13,8 @@ from arbprov.printable import indented, quoted
 __all__ = ["Formatter", "ensure_handler", "flush_log", "log_failure"]
 
 logger = logging.getLogger("arbprov")
+# Two apps of one process may start at once.
+_adding = threading.Lock()
 
 
 def log_failure(dispatcher: Dispatcher, call: Call) -> None:
@@ -34,8 +37,12 @@ def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
         level: The lowest level that is shown, unless the author has set one.
         who: What each line names the process with; a format, as logging has them.
     """
-    if logger.hasHandlers():
-        return
+    with _adding:
+        if not logger.hasHandlers():
+            _add_handler(level, who)
+
+
+def _add_handler(level: int, who: str) -> None:
     # asyncio would make the import of all who test a provider much slower.
     from arbprov.instrumentation.gathering import GatheringHandler
 

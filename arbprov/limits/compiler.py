@@ -33,11 +33,13 @@ class LimitCompiler:
     Args:
         clock: Tells the time.
         open_store: Returns the stores of limits.
+        provider: Whose limits these are, where others keep theirs under the same namespace.
     """
 
-    def __init__(self, clock: Clock, open_store: OpenStore) -> None:
+    def __init__(self, clock: Clock, open_store: OpenStore, provider: str = "") -> None:
         self._clock = clock
         self._open_store = open_store
+        self._provider = provider
         self._functions: dict[str, list[Any]] = {}
         self.tallies: dict[str, Tally] = {}
         self.stores: list[Store] = []
@@ -57,7 +59,9 @@ class LimitCompiler:
         return _stack(list(bounds.values()))
 
     def _bind(self, terms: RateLimit, limit: Any, owner: str) -> BoundLimit:
-        group = f"{owner}|{self._key_name(terms.key)}" + ("|shadow" if terms.shadow else "")
+        # Only a name makes a limit one that providers share.
+        whose = f"{self._provider}/" if self._provider and terms.name is None else ""
+        group = f"{whose}{owner}|{self._key_name(terms.key)}" + ("|shadow" if terms.shadow else "")
         common = self._common(terms, limit, owner, group)
         if isinstance(limit, MeteredMonitor):
             return self._fixed(limit.rule, limit.group, limit.store(self._clock), common)

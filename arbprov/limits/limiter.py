@@ -28,11 +28,14 @@ class Limiter:
     Args:
         clock: Tells the time.
         open_store: Returns the stores of limits; without it, all are in this process's memory.
+        provider: Whose limits these are, where others keep theirs under the same namespace.
     """
 
-    def __init__(self, clock: Clock, open_store: OpenStore | None = None) -> None:
+    def __init__(
+        self, clock: Clock, open_store: OpenStore | None = None, provider: str = ""
+    ) -> None:
         memory = MemoryStore(clock)
-        self._compiler = LimitCompiler(clock, open_store or (lambda terms: memory))
+        self._compiler = LimitCompiler(clock, open_store or (lambda terms: memory), provider)
 
     def compile(
         self, declarations: Iterable[RateLimit], *, action: str, blueprint: str | None = None

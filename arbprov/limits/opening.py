@@ -20,7 +20,7 @@ class StoreOpener:
 
     Args:
         clock: Tells the time.
-        namespace: What the processes have in common that share limits: the provider's name.
+        namespace: What the processes have in common that share limits.
         default: The store of a limit that names none, as with `store=`; empty for the memory.
     """
 

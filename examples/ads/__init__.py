@@ -1,0 +1,1 @@
+"""A provider in several modules; it begins in `ads.app`."""

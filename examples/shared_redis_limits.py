@@ -1,0 +1,37 @@
+"""One quota of two providers, each in a process of its own, counted in Redis.
+
+With `pip install "arbprov[redis]"`, and a Redis server that runs:
+
+    export PROVIDER_AUTH_TOKEN=local HUB_GRPC_URL=127.0.0.1:50051
+    arbprov hub &
+    PROVIDER_NAME=reports arbprov run examples/shared_redis_limits.py &
+    PROVIDER_NAME=campaigns arbprov run examples/shared_redis_limits.py &
+    arbprov call lookup '{"id": 1}' --account '{"api_key": "sample"}' --provider reports
+    arbprov call lookup '{"id": 1}' --account '{"api_key": "sample"}' --provider campaigns
+    kill %1 %2 %3
+
+The sixth call of a minute is refused, whichever provider is asked. While Redis is away, each of the
+two keeps to its half.
+"""
+
+import os
+from typing import Any
+
+from arbprov import ProviderApp
+
+app = ProviderApp(
+    rate_limit_store=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
+    # The processes of one provider share its limits anyway; this is for two providers.
+    rate_limit_namespace="vendor",
+)
+
+
+@app.action
+@app.rate_limit("5/minute", key="account.api_key", name="vendor-calls")
+def lookup(id: int) -> dict[str, Any]:
+    """Ask the vendor, who counts the calls of an account, whoever makes them."""
+    return {"id": id, "by": app.name}
+
+
+if __name__ == "__main__":
+    app.run()

