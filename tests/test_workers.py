@@ -105,7 +105,6 @@ def pids_of(folder):
 # Processes
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_tasks_go_on(working, hub, folder):
     provider, tickets = working()
     os.kill(min(pids_of(folder)), signal.SIGKILL)
@@ -118,7 +117,6 @@ def test_a_killed_worker_is_replaced_and_the_tasks_go_on(working, hub, folder):
     assert [ticket.done for ticket in tickets].count(False) == 1
 
 
-@pytest.mark.slow
 def test_one_signal_has_all_workers_finish_and_none_of_them_hears_a_terminal_s(
     working, folder, hub
 ):
@@ -132,7 +130,6 @@ def test_one_signal_has_all_workers_finish_and_none_of_them_hears_a_terminal_s(
     hub.assert_nothing_lost()
 
 
-@pytest.mark.slow
 def test_a_signal_to_supervisor_and_workers_alike_counts_as_one(working, folder):
     # As systemd stops a service.
     provider, tickets = working()
@@ -144,7 +141,6 @@ def test_a_signal_to_supervisor_and_workers_alike_counts_as_one(working, folder)
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
 
 
-@pytest.mark.slow
 def test_the_log_tells_the_workers_apart(working, folder):
     provider, _ = working()
     wait_until(lambda: all(f"[{pid}] arbprov: " in provider.log for pid in pids_of(folder)))
@@ -152,7 +148,6 @@ def test_the_log_tells_the_workers_apart(working, folder):
     assert " INFO worker-2[" in provider.log
 
 
-@pytest.mark.slow
 def test_a_second_signal_kills_all_workers(working):
     provider, _ = working(ARBPROV_DRAIN_TIMEOUT="60")
     provider.send(signal.SIGINT)
@@ -161,7 +156,6 @@ def test_a_second_signal_kills_all_workers(working):
     assert provider.popen.returncode == 1
 
 
-@pytest.mark.slow
 def test_workers_whose_supervisor_was_killed_finish_and_end(working, folder, hub):
     provider, tickets = working()
     provider.send(signal.SIGKILL)
@@ -171,7 +165,6 @@ def test_workers_whose_supervisor_was_killed_finish_and_end(working, folder, hub
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
 
 
-@pytest.mark.slow
 def test_a_token_that_is_refused_ends_all_with_one_message(start):
     provider = start(PROVIDER_AUTH_TOKEN="wrong")
     assert provider.ended() == 77
@@ -179,14 +172,12 @@ def test_a_token_that_is_refused_ends_all_with_one_message(start):
     assert "worker-2" not in provider.log
 
 
-@pytest.mark.slow
 def test_an_app_that_is_not_there_is_told_once(start, folder):
     (folder / "crew.py").write_text("")
     provider = start()
     assert (provider.ended(), provider.log.count("which app of crew is meant?")) == (2, 1)
 
 
-@pytest.mark.slow
 def test_a_worker_runs_handlers_in_processes_too(start, hub):
     start()
     pid = hub.call("who", timeout=20).data["pid"]
@@ -194,7 +185,6 @@ def test_a_worker_runs_handlers_in_processes_too(start, hub):
     assert alone["pid"] not in (pid, alone["parent"])
 
 
-@pytest.mark.slow
 def test_each_worker_sends_what_its_spool_has_and_that_of_no_worker_is_told_of(start, hub, folder):
     for number in (1, 2, 3):
         leave(folder / f"tasks.db.{number}", f"left-{number}")
@@ -205,7 +195,6 @@ def test_each_worker_sends_what_its_spool_has_and_that_of_no_worker_is_told_of(s
     assert [one.id for one in read_spool(folder / "tasks.db.3")] == ["left-3"]
 
 
-@pytest.mark.slow
 def test_options_are_those_of_each_worker(start, hub, folder):
     (folder / "token").write_text("token")
     options = ("--quiet", "--hub-url", hub.url, "--auth-token-file", "token")
@@ -215,7 +204,6 @@ def test_options_are_those_of_each_worker(start, hub, folder):
     assert (provider.popen.returncode, provider.log) == (0, "")
 
 
-@pytest.mark.slow
 def test_one_worker_is_the_process_itself(start, hub):
     provider = start("--workers", "1")
     assert hub.call("who", timeout=20).data["pid"] == provider.popen.pid
