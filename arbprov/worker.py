@@ -16,6 +16,7 @@ from arbprov._types import Hook
 from arbprov.admission import Admission
 from arbprov.backoff import Backoff
 from arbprov.contact import Contact
+from arbprov.deadlines import Deadlines
 from arbprov.dispatcher import HOOKS_GRACE, Call, Dispatcher
 from arbprov.errors import HubError, ProviderError, TaskTimeoutError
 from arbprov.executors import Executor, ThreadPool
@@ -101,6 +102,7 @@ class Worker:
             # Each task in flight may have a result on its way, when the hub is well.
             most=max(_MOST_RESULTS, settings.concurrency),
         )
+        self._deadlines = Deadlines(self._loop)
         self._hangs = Hangs(settings.concurrency, self._fail)
         self._contact = Contact(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
@@ -298,19 +300,23 @@ class Worker:
     async def _run_on_thread(self, call: Call) -> None:
         await self._executor.make_ready(call)
         future = self._executor.start(call)
-        await asyncio.wait([future], timeout=call.route.timeout)
+        over: asyncio.Future[None] = self._loop.create_future()
+        self._deadlines.start(call.route.timeout, call, _settle, over)
+        future.add_done_callback(functools.partial(_settle, over))
+        await over
+        self._deadlines.stop(call.route.timeout, call)
         await self._end(call, future)
 
     async def _run_here(self, call: Call, slot: asyncio.Task[Any]) -> None:
         """Make a call in the slot's very task, and open the slot anew."""
         done: asyncio.Future[Outcome] = self._loop.create_future()
-        timer = self._loop.call_later(call.route.timeout, self._overdue, call, slot, done)
+        self._deadlines.start(call.route.timeout, call, self._overdue, call, slot, done)
         outcome: Outcome
         try:
             outcome = await self._executor.perform(call, slot)
         except Exception as error:
             outcome = error
-        timer.cancel()
+        self._deadlines.stop(call.route.timeout, call)
         if self._interrupts:
             return  # the outbox tells the hub that nobody knows how it ended
         done.set_result(outcome)
@@ -399,6 +405,11 @@ async def _wait(tasks: set[asyncio.Task[None]], timeout: float) -> set[asyncio.T
     if not tasks:
         return tasks
     return (await asyncio.wait(tasks, timeout=timeout))[1]
+
+
+def _settle(over: asyncio.Future[None], *_: object) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _ended(future: asyncio.Future[Any]) -> Outcome:

@@ -20,7 +20,7 @@ FLOORS = {
     4: "dispatcher hub journal",
     5: "admission clock endings executors forking grpc_channel grpc_hub handler_process hangs "
     "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
-    "tokens worker",
+    "tokens worker deadlines",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold wiring",
     8: "__init__ __main__ cli compat",
