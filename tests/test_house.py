@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 FLOORS = {
     1: "_proto _types _version errors",
     2: "context endpoint printable problems quantities task timezones",
-    3: "actions backoff binding codec contact foreign_models hooks json_backend limits messages "
-    "redaction responses schemas structuring",
+    3: "actions backoff binding codec contact foreign_models forms hooks json_backend limits "
+    "messages redaction responses schemas structuring",
     4: "dispatcher hub journal",
     5: "admission clock endings executors forking grpc_channel grpc_hub handler_process hangs "
     "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
