@@ -693,6 +693,25 @@ def test_a_value_arrives_as_the_member_of_a_union_that_it_fits(target, written, 
     assert [exactly(value) for value in received] == [exactly(expected)]
 
 
+DAY = dt.date(2026, 3, 20)
+AROUND_UNIONS = {
+    "nothing": (lambda union: union, "2026-03-20", DAY),
+    "a list": (lambda union: list[union], ["2026-03-20"], [DAY]),
+    "a tuple": (lambda union: tuple[union], ["2026-03-20"], (DAY,)),
+    "an object": (lambda union: dict[str, union], {"a": "2026-03-20"}, {"a": DAY}),
+    "an optional list": (lambda union: list[union] | None, ["2026-03-20"], [DAY]),
+}
+
+
+@table(("around", "written", "expected"), AROUND_UNIONS)
+def test_a_union_is_not_taken_for_the_one_with_its_members_the_other_way_round(
+    around, written, expected
+):
+    assert around(str | dt.date) == around(dt.date | str)
+    call(around(str | dt.date), written)
+    assert call(around(dt.date | str), written)[0] == [expected]
+
+
 NO_UNIONS = {
     "Optional": (Optional[int], "1", "value", NO_INTEGER),
     "PEP 604": (int | None, True, "value", "expected an integer, got a boolean"),
