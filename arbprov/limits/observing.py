@@ -82,4 +82,4 @@ def crossed(levels: Levels, size: int, used: int, cost: int) -> float | None:
         cost: The charge.
     """
     reached = [level for level, count in _thresholds(levels, size) if used - cost < count <= used]
-    return max(reached, default=None)
+    return max(reached) if reached else None
