@@ -95,7 +95,7 @@ def plain(value: Any) -> Any:
         Misfit: JSON has no form for parts of it; each is named by its path.
     """
     try:
-        return _plain(value, MAX_DEPTH)
+        return _PLAIN.get(type(value), _plain_form)(value, MAX_DEPTH)
     except RecursionError:
         path = _path_of_cycle(value)
     if path is None:
@@ -110,12 +110,9 @@ def _path_of_cycle(value: Any) -> str | None:
         return None
 
 
-def _plain(value: Any, levels: int) -> Any:
-    return _PLAIN.get(type(value), _plain_form)(value, levels)
-
-
 def _plain_form(value: Any, levels: int) -> Any:
-    return _plain(form(value), levels)
+    value = form(value)
+    return _PLAIN.get(type(value), _plain_form)(value, levels)
 
 
 def _itself(value: Any, _: int) -> Any:
@@ -149,12 +146,13 @@ def _plain_float(value: float, _: int) -> float:
 
 
 def _plain_object(value: dict[Any, Any], levels: int) -> dict[str, Any]:
-    levels = _below(levels)
+    if levels == 0:
+        raise RecursionError
     data, problems = {}, []
     for key, item in value.items():
         try:
             is_text = type(item) is str and item.isascii()
-            carried = item if is_text else _PLAIN.get(type(item), _plain_form)(item, levels)
+            carried = item if is_text else _PLAIN.get(type(item), _plain_form)(item, levels - 1)
             data[key if type(key) is str and key.isascii() else _key(key)] = carried
         except Misfit as misfit:
             problems += misfit.below(field_path(_name(key)))
@@ -166,23 +164,18 @@ def _plain_object(value: dict[Any, Any], levels: int) -> dict[str, Any]:
 
 
 def _plain_array(value: Any, levels: int) -> list[Any]:
-    levels = _below(levels)
+    if levels == 0:
+        raise RecursionError
     data, problems = [], []
     for index, item in enumerate(value):
         try:
             is_text = type(item) is str and item.isascii()
-            data.append(item if is_text else _PLAIN.get(type(item), _plain_form)(item, levels))
+            data.append(item if is_text else _PLAIN.get(type(item), _plain_form)(item, levels - 1))
         except Misfit as misfit:
             problems += misfit.below(f"[{index}]")
     if problems:
         raise Misfit(problems)
     return data
-
-
-def _below(levels: int) -> int:
-    if levels == 0:
-        raise RecursionError
-    return levels - 1
 
 
 _PLAIN: dict[type, Callable[[Any, int], Any]] = {

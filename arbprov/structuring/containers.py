@@ -19,6 +19,7 @@ from arbprov.errors import Problem
 from arbprov.problems import Misfit, expect_object, field_path, json_kind
 from arbprov.structuring.choices import literal_choices
 from arbprov.structuring.common import Factory, Hook, UnfillableTypeError, hook_of, is_union, origin
+from arbprov.structuring.scalars import AS_THEY_ARE
 
 
 def _expect_array(value: Any) -> list[Any]:
@@ -31,8 +32,11 @@ def _array_factory(build: Callable[[list[Any]], Any]) -> Factory:
     def factory(target: Any, converter: Converter) -> Hook:
         element = next(iter(typing.get_args(target)), Any)
         hook = hook_of(element, converter)
+        fitting = {element} if element in AS_THEY_ARE else set()
 
         def structure(value: Any, _: Any) -> Any:
+            if fitting and type(value) is list and {*map(type, value)} <= fitting:
+                return build(value)
             items = _each(_expect_array(value), hook, element)
             return items if build is list else _collect(build, items)
 

@@ -158,12 +158,12 @@ _DERIVE: dict[type | None, Callable[[Any, Any], Any]] = {
 
 
 # What a value of exactly this type becomes is known without a check: itself.
-_AS_THEY_ARE = (str, int, bool)
+AS_THEY_ARE = (str, int, bool)
 
 
 def scalar_hook(base: type | None, check: Callable[[Any], Any]) -> Hook:
     """Return the hook of a scalar type, and of the classes derived from it."""
-    kind = base if base in _AS_THEY_ARE else None
+    kind = base if base in AS_THEY_ARE else None
 
     def structure(value: Any, target: Any) -> Any:
         # cattrs finds a subclass by its base, so `class Colour(str, Enum)` comes here too.
