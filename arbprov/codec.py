@@ -142,7 +142,7 @@ def _plain_float(value: float, _: int) -> float:
     return value
 
 
-# Most of what is returned is short texts, so these two look for one before they look up its type.
+# Most of what is returned is texts, so these two look for one before they look up what to do.
 
 
 def _plain_object(value: dict[Any, Any], levels: int) -> dict[str, Any]:
@@ -151,8 +151,11 @@ def _plain_object(value: dict[Any, Any], levels: int) -> dict[str, Any]:
     data, problems = {}, []
     for key, item in value.items():
         try:
-            is_text = type(item) is str and item.isascii()
-            carried = item if is_text else _PLAIN.get(type(item), _plain_form)(item, levels - 1)
+            kind = type(item)
+            if kind is str and item.isascii():
+                carried = item
+            else:
+                carried = _PLAIN.get(kind, _plain_form)(item, levels - 1)
             data[key if type(key) is str and key.isascii() else _key(key)] = carried
         except Misfit as misfit:
             problems += misfit.below(field_path(_name(key)))
@@ -169,8 +172,11 @@ def _plain_array(value: Any, levels: int) -> list[Any]:
     data, problems = [], []
     for index, item in enumerate(value):
         try:
-            is_text = type(item) is str and item.isascii()
-            data.append(item if is_text else _PLAIN.get(type(item), _plain_form)(item, levels - 1))
+            kind = type(item)
+            if kind is str and item.isascii():
+                data.append(item)
+            else:
+                data.append(_PLAIN.get(kind, _plain_form)(item, levels - 1))
         except Misfit as misfit:
             problems += misfit.below(f"[{index}]")
     if problems:

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypeV
 import attrs
 import pytest
 from attrs import validators
+from hypothesis import given
+from hypothesis import strategies as st
 from typing_extensions import NotRequired, Required, TypedDict
 
 from arbprov import ProviderApp
@@ -691,6 +693,19 @@ UNIONS = {
 def test_a_value_arrives_as_the_member_of_a_union_that_it_fits(target, written, expected):
     received, _ = call(target, written)
     assert [exactly(value) for value in received] == [exactly(expected)]
+
+
+JSON_VALUES = st.sampled_from(["", "a", 0, 1, 1.0, 1.5, True, False, None, [], {}])
+
+
+@pytest.mark.parametrize("kind", [str, int, bool])
+@given(st.data())
+def test_an_array_takes_items_of_one_type_and_names_each_other_one(kind, data):
+    value = data.draw(st.lists(JSON_VALUES | JSON_VALUES.filter(lambda one: type(one) is kind)))
+    wrong = [f"value[{index}]" for index, item in enumerate(value) if type(item) is not kind]
+    received, result = call(list[kind], value)
+    assert [problem["path"] for problem in result.problems] == wrong
+    assert received == ([] if wrong else [value])
 
 
 DAY = dt.date(2026, 3, 20)
