@@ -47,8 +47,8 @@ def load_object(raw: bytes) -> dict[str, Any]:
 
 
 def _parse(raw: bytes) -> Any:
-    # Each level opens with a bracket, so fewer brackets than levels need no second look.
-    deep = raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
+    # Each level has two brackets, so fewer bytes or brackets than that need no second look.
+    deep = len(raw) > 2 * MAX_DEPTH and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
     try:
         data = _json.parse(raw)
     except RecursionError:

@@ -179,6 +179,10 @@ def deep(levels: int) -> list:
     return value
 
 
+def deep_object(levels: int) -> dict:
+    return functools.reduce(lambda inner, _: {"a": inner}, range(levels), {})
+
+
 @pytest.mark.parametrize(
     ("value", "path", "message"),
     [
@@ -198,6 +202,7 @@ def deep(levels: int) -> list:
         pytest.param(10**5000, "", "an integer of more than 4,200 digits is too long", id="digits"),
         (CYCLE, "[0].a", "contains itself"),
         (deep(200), "", "nested deeper than 100 levels"),
+        (deep_object(200), "", "nested deeper than 100 levels"),
         (Point(object()), "x", "JSON has no form for object"),
     ],
 )
