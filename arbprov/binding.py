@@ -1,7 +1,7 @@
 """From a task to a handler's arguments, as its signature says.
 
-The signature is compiled once, at registration, into an attrs class with a field for each
-parameter that the payload fills; cattrs structures payloads into it.
+The signature is compiled once, at registration, to the hooks by which cattrs structures what the
+parameters take from the payload.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from arbprov._types import Handler
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 from arbprov.handlers import describe_handler, function_of
-from arbprov.problems import MISSING, Misfit, field_path
+from arbprov.problems import MISSING, Misfit, field_path, unknown_fields
 from arbprov.schemas import compile_schema
 from arbprov.structuring import field_names, make_converter, takes_object
+from arbprov.structuring.common import Hook, hook_of
 
 __all__ = ["Arguments", "Binding", "compile_binding"]
 
@@ -154,14 +155,17 @@ class _Compiler:
     def _error(self, message: str) -> ConfigurationError:
         return ConfigurationError(f"{describe_handler(self.handler)}: {message}")
 
-    def _hook(self, name: str, target: Any) -> Structure:
+    def _hook(self, name: str, target: Any) -> Hook:
         try:
-            hook = self.converter.get_structure_hook(target)
+            return hook_of(target, self.converter)
         except Exception as error:
             raise self._error(
                 f"no payload could fill {name!r}: {error}; annotate it with a type that JSON has "
                 f"a form for, such as an attrs class of such types"
             ) from None
+
+    def _structure(self, name: str, target: Any) -> Structure:
+        hook = self._hook(name, target)
         return lambda value: hook(value, target)
 
     def _account_sources(self, schema: Any) -> list[Source]:
@@ -169,13 +173,13 @@ class _Compiler:
         if schema is None and not wanted:
             return []
         target = self.types["account"] if schema is None else schema
-        return [_account_source(self._hook("account", target), wanted)]
+        return [_account_source(self._structure("account", target), wanted)]
 
     def _payload_sources(self) -> list[Source]:
         sources = []
         whole = self._takes_whole("payload")
         if whole:
-            sources.append(_payload_source(self._hook("payload", self.types["payload"])))
+            sources.append(_payload_source(self._structure("payload", self.types["payload"])))
         if self.fields or not whole:
             sources.append(self._fields_source(takes_all=whole or self.rest is not None))
         if self.rest is not None:
@@ -183,36 +187,33 @@ class _Compiler:
         return sources
 
     def _fields_source(self, takes_all: bool) -> Source:
-        fields = self._fields_class()
-        structure = self._hook("payload", fields)
-        names = self.fields
+        fields = [self._field(name) for name in self.fields]
+        forbids = self.converter.forbid_extra_keys and not takes_all
+        known = self.fields
 
-        def source(ctx: TaskContext, values: dict[str, Any]) -> None:
+        def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
             payload = ctx.payload
-            if takes_all:
-                payload = {n: payload[n] for n in names if n in payload}
-            filled = structure(payload)
-            for name in names:
-                values[name] = getattr(filled, name)
+            for name, hook, target, default in fields:
+                if name in payload:
+                    try:
+                        values[name] = hook(payload[name], target)
+                    except Exception as error:
+                        problems += Misfit.of(error).below(field_path(name))
+                elif default is _EMPTY:
+                    problems.append(Problem(field_path(name), MISSING))
+                else:
+                    values[name] = default
+            if forbids:
+                problems += unknown_fields(payload, known)
 
-        return _reporting(source)
+        return source
 
-    def _fields_class(self) -> type:
-        fields = {}
-        for number, name in enumerate(self.fields):
-            self._hook(name, self.types[name])
-            default = self.parameters[name].default
-            required = default is _EMPTY
-            fields[name] = attrs.field(
-                type=self.types[name],
-                default=attrs.NOTHING if required else default,
-                # A parameter may have a name that an __init__ can't: `self`.
-                alias=f"field{number}",
-            )
-        return attrs.make_class("Payload", fields, kw_only=True, eq=False)
+    def _field(self, name: str) -> tuple[str, Hook, Any, Any]:
+        target = self.types[name]
+        return name, self._hook(name, target), target, self.parameters[name].default
 
     def _rest_source(self, rest: str) -> Source:
-        structure = self._hook(rest, types.GenericAlias(dict, (str, self.types[rest])))
+        structure = self._structure(rest, types.GenericAlias(dict, (str, self.types[rest])))
         names = set(self.parameters)
 
         def source(ctx: TaskContext, values: dict[str, Any]) -> None:
@@ -221,7 +222,7 @@ class _Compiler:
         return _reporting(source)
 
     def _schema_source(self, schema: Any) -> Source:
-        structure = self._hook("payload", schema)
+        structure = self._structure("payload", schema)
         if not takes_object(schema):
             raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)

@@ -6,22 +6,16 @@ cycle or an object that JSON has no form for is an error that says where.
 
 from __future__ import annotations
 
-import base64
-import collections
-import dataclasses
 import datetime as dt
 import enum
-import functools
 import math
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-import attrs
-
 from arbprov.errors import Problem
-from arbprov.foreign_models import is_foreign_model, model_data
+from arbprov.forms import form
 from arbprov.json_backend import fastest_json
 from arbprov.problems import Misfit, field_path, join_paths, json_kind, type_name
 
@@ -53,8 +47,8 @@ def load_object(raw: bytes) -> dict[str, Any]:
 
 
 def _parse(raw: bytes) -> Any:
-    # Each level opens with a bracket, so fewer brackets than levels need no second look.
-    deep = raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
+    # Each level has two brackets, so fewer bytes or brackets than that need no second look.
+    deep = len(raw) > 2 * MAX_DEPTH and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
     try:
         data = _json.parse(raw)
     except RecursionError:
@@ -101,7 +95,7 @@ def plain(value: Any) -> Any:
         Misfit: JSON has no form for parts of it; each is named by its path.
     """
     try:
-        return _plain(value, MAX_DEPTH)
+        return _PLAIN.get(type(value), _plain_form)(value, MAX_DEPTH)
     except RecursionError:
         path = _path_of_cycle(value)
     if path is None:
@@ -116,21 +110,16 @@ def _path_of_cycle(value: Any) -> str | None:
         return None
 
 
-def _plain(value: Any, levels: int) -> Any:
-    kind = type(value)
-    if kind is bool or value is None:
-        return value
-    if check := _CHECKS.get(kind):
-        return check(value)
-    if kind in (dict, list, tuple):
-        if levels == 0:
-            raise RecursionError
-        return (_plain_object if kind is dict else _plain_array)(value, levels - 1)
-    # An enum first: the form of a `str` that is an enum too is its value.
-    return _plain(value.value if isinstance(value, enum.Enum) else _form(value), levels)
+def _plain_form(value: Any, levels: int) -> Any:
+    value = form(value)
+    return _PLAIN.get(type(value), _plain_form)(value, levels)
 
 
-def _plain_string(value: str) -> str:
+def _itself(value: Any, _: int) -> Any:
+    return value
+
+
+def _plain_string(value: str, _: int = 0) -> str:
     # A lone surrogate is no character, and UTF-8 has no bytes for it.
     if not value.isascii():
         try:
@@ -140,31 +129,34 @@ def _plain_string(value: str) -> str:
     return value
 
 
-def _plain_integer(value: int) -> int:
+def _plain_integer(value: int, _: int) -> int:
     # Python itself neither writes nor reads more than 4,300 digits.
     if value.bit_length() > 14_000:
         raise Misfit("an integer of more than 4,200 digits is too long")
     return value
 
 
-def _plain_float(value: float) -> float:
+def _plain_float(value: float, _: int) -> float:
     if not math.isfinite(value):
         raise Misfit(f"{value} is no JSON number")
     return value
 
 
-_CHECKS: dict[type, Callable[[Any], Any]] = {
-    str: _plain_string,
-    int: _plain_integer,
-    float: _plain_float,
-}
+# Most of what is returned is texts, so these two look for one before they look up what to do.
 
 
-def _plain_object(value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
+def _plain_object(value: dict[Any, Any], levels: int) -> dict[str, Any]:
+    if levels == 0:
+        raise RecursionError
     data, problems = {}, []
     for key, item in value.items():
         try:
-            data[_key(key)] = _plain(item, levels)
+            kind = type(item)
+            if kind is str and item.isascii():
+                carried = item
+            else:
+                carried = _PLAIN.get(kind, _plain_form)(item, levels - 1)
+            data[key if type(key) is str and key.isascii() else _key(key)] = carried
         except Misfit as misfit:
             problems += misfit.below(field_path(_name(key)))
     if problems:
@@ -172,6 +164,36 @@ def _plain_object(value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
     if len(data) < len(value):
         raise Misfit("two of its keys are the same text")
     return data
+
+
+def _plain_array(value: Any, levels: int) -> list[Any]:
+    if levels == 0:
+        raise RecursionError
+    data, problems = [], []
+    for index, item in enumerate(value):
+        try:
+            kind = type(item)
+            if kind is str and item.isascii():
+                data.append(item)
+            else:
+                data.append(_PLAIN.get(kind, _plain_form)(item, levels - 1))
+        except Misfit as misfit:
+            problems += misfit.below(f"[{index}]")
+    if problems:
+        raise Misfit(problems)
+    return data
+
+
+_PLAIN: dict[type, Callable[[Any, int], Any]] = {
+    type(None): _itself,
+    bool: _itself,
+    str: _plain_string,
+    int: _plain_integer,
+    float: _plain_float,
+    dict: _plain_object,
+    list: _plain_array,
+    tuple: _plain_array,
+}
 
 
 # Their form is a string, so they can be keys, as they can in a payload.
@@ -182,7 +204,7 @@ def _key(key: Any) -> str:
     if isinstance(key, enum.Enum):
         key = key.value
     if isinstance(key, _KEY_TYPES):
-        key = _form(key)
+        key = form(key)
     if not isinstance(key, str):
         raise Misfit(f"the key {_name(key)} is no string")
     return _plain_string(str(key))
@@ -195,97 +217,6 @@ def _name(key: Any) -> str:
         return repr(key)
     except Exception:  # its own, or of an integer that is too long
         return type_name(type(key))
-
-
-def _plain_array(value: Any, levels: int) -> list[Any]:
-    data, problems = [], []
-    for index, item in enumerate(value):
-        try:
-            data.append(_plain(item, levels))
-        except Misfit as misfit:
-            problems += misfit.below(f"[{index}]")
-    if problems:
-        raise Misfit(problems)
-    return data
-
-
-@functools.singledispatch
-def _form(value: Any) -> Any:
-    """Return `value` one step closer to JSON."""
-    if attrs.has(type(value)):
-        return _fields(value, [field.name for field in attrs.fields(type(value))])
-    if dataclasses.is_dataclass(value):
-        return _fields(value, [field.name for field in dataclasses.fields(value)])
-    if is_foreign_model(type(value)):
-        return model_data(value)
-    raise Misfit(f"JSON has no form for {type_name(type(value))}")
-
-
-def _fields(value: Any, names: list[str]) -> dict[str, Any]:
-    if unset := [name for name in names if not hasattr(value, name)]:
-        raise Misfit([Problem(field_path(name), "has no value") for name in unset])
-    return {name: getattr(value, name) for name in names}
-
-
-@_form.register
-def _(value: str) -> Any:
-    return str(value)
-
-
-@_form.register
-def _(value: int) -> Any:
-    return int(value)
-
-
-@_form.register
-def _(value: float) -> Any:
-    return float(value)
-
-
-@_form.register
-def _(value: bytes) -> Any:
-    return base64.b64encode(value).decode()
-
-
-@_form.register(dt.date)
-@_form.register(dt.time)
-def _(value: Any) -> Any:
-    return value.isoformat()
-
-
-@_form.register
-def _(value: dt.timedelta) -> Any:
-    return value.total_seconds()
-
-
-@_form.register
-def _(value: uuid.UUID) -> Any:
-    return str(value)
-
-
-@_form.register
-def _(value: Decimal) -> Any:
-    if not value.is_finite():
-        raise Misfit(f"{value} is no JSON number")
-    return str(value)
-
-
-@_form.register
-def _(value: Mapping) -> Any:  # type: ignore[type-arg]
-    return dict(value)
-
-
-@_form.register(list)
-@_form.register(tuple)
-@_form.register(collections.deque)
-def _(value: Any) -> Any:
-    return value._asdict() if hasattr(value, "_asdict") else list(value)
-
-
-@_form.register(set)
-@_form.register(frozenset)
-def _(value: Any) -> Any:
-    raise Misfit("a set has no order in JSON; return sorted(...) or list(...) of it")
 
 
 def _cycle(value: Any, path: str, above: tuple[Any, ...], seen: dict[int, Any]) -> str | None:
@@ -314,6 +245,6 @@ def _steps(value: Any) -> list[tuple[str, Any]]:
 
 def _form_or_nothing(value: Any) -> Any:
     try:
-        return _form(value)
+        return form(value)
     except Misfit:
         return None

@@ -12,13 +12,14 @@ import functools
 import inspect
 import logging
 import traceback
+import types
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 import attrs
 
-from arbprov._types import Clock, Handler, Hook
+from arbprov._types import Clock, Hook
 from arbprov.actions import Action
 from arbprov.codec import dump, load_object, plain
 from arbprov.context import TaskContext
@@ -215,9 +216,12 @@ class Dispatcher:
         """
         result = await self._answer(call, resolve)
         self._note_deadline(call)
-        if not call.ctx.cancelled:
+        hooks = call.route.hooks
+        if hooks.after and not call.ctx.cancelled:
             result = await self._hooked(call, result, resolve)
-        return await self._torn_down(call, result, resolve)
+        if hooks.teardown and call.tears_down:
+            result = await self._torn_down(call, result, resolve)
+        return result
 
     def _note_deadline(self, call: Call) -> None:
         if self.clock.monotonic() > call.ctx.deadline:
@@ -235,19 +239,23 @@ class Dispatcher:
 
     async def _handle(self, call: Call, resolve: Resolve) -> Any:
         for hook in call.route.hooks.before:
-            answer = await _run(resolve, hook, call.ctx)
+            answer = hook(call.ctx)
+            if _is_awaitable(answer):
+                answer = await resolve(answer)
             if answer is not None:
                 return answer
         assert call.route.action is not None  # `prepare` has found it
         handler = call.stand_in or call.route.action.handler
-        return await _run(resolve, handler, *call.args, **call.kwargs)
+        value = handler(*call.args, **call.kwargs)
+        return await resolve(value) if _is_awaitable(value) else value
 
     async def _mended(self, call: Call, error: BaseException, resolve: Resolve) -> TaskResult:
         handler = call.route.hooks.errorhandler(error)
         if handler is None or call.ctx.cancelled:
             return self._error_result(call, error)
         try:
-            result = self._result(call, await _run(resolve, handler, error, call.ctx))
+            value = handler(error, call.ctx)
+            result = self._result(call, await resolve(value) if _is_awaitable(value) else value)
         except BaseException as another:
             return self._error_result(call, _as_raised(another))
         call.error = None
@@ -256,17 +264,20 @@ class Dispatcher:
     async def _hooked(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
         for hook in call.route.hooks.after:
             try:
-                returned = await _run(resolve, hook, result, call.ctx)
+                returned = hook(result, call.ctx)
+                if _is_awaitable(returned):
+                    returned = await resolve(returned)
                 result = self._checked(call, returned, hook)
             except BaseException as error:
                 result = self._error_result(call, _as_raised(error))
         return result
 
     async def _torn_down(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
-        hooks = call.route.hooks.teardown if call.tears_down else ()
-        for hook in hooks:
+        for hook in call.route.hooks.teardown:
             try:
-                await _run(resolve, hook, call.error, call.ctx)
+                value = hook(call.error, call.ctx)
+                if _is_awaitable(value):
+                    await resolve(value)
             except BaseException as error:
                 result = self._error_result(call, _as_raised(error))
         return result
@@ -276,7 +287,7 @@ class Dispatcher:
             name = getattr(hook, "__qualname__", repr(hook))
             raise TypeError(f"the after_task hook {name} returned no TaskResult")
         message = returned.message or returned.status.default_message
-        return attrs.evolve(returned, task=call.task, message=message, data=plain(returned.data))
+        return TaskResult(call.task, returned.status, message, plain(returned.data))
 
     # After the call.
 
@@ -287,29 +298,24 @@ class Dispatcher:
         elif outcome.status is Status.ERROR:
             # What handlers and hooks tell of an error is often what an API has told them.
             outcome = self._without_secrets(call, outcome)
-        body = dump(self._envelope(outcome))
+        body = self._envelope(outcome)
         return TaskResult(outcome.task, outcome.status, outcome.message, outcome.data, body)
 
-    def _envelope(self, result: TaskResult) -> dict[str, Any]:
-        now, now_utc = _timestamps(self.clock.now().replace(microsecond=0), self.timezone)
-        return {
-            "status": result.status.value,
-            "message": result.message,
-            "data": {
-                "provider": self.provider,
-                "action": result.action,
-                "timezone": self.timezone_name,
-                "now": now,
-                "now_utc": now_utc,
-                "response": result.data,
-            },
-        }
+    def _envelope(self, result: TaskResult) -> str:
+        second = self.clock.now().timestamp() // 1
+        return (
+            f'{{"status":"{result.status.value}","message":{dump(result.message)},'
+            f'"data":{{"provider":{dump(self.provider)},"action":{dump(result.action)},'
+            f"{_timestamps(second, self.timezone, self.timezone_name)},"
+            f'"response":{dump(result.data)}}}}}'
+        )
 
     def _result(self, call: Call, value: Any) -> TaskResult:
         """Return what a handler returned as a result, in data that JSON can carry."""
-        if not isinstance(value, ProviderResponse):
-            value = ProviderResponse(Status.SUCCESS, data=value)
-        return TaskResult(call.task, value.status, value.message, plain(value.data))
+        if isinstance(value, ProviderResponse):
+            return TaskResult(call.task, value.status, value.message, plain(value.data))
+        data = {} if value is None else plain(value)
+        return TaskResult(call.task, Status.SUCCESS, Status.SUCCESS.default_message, data)
 
     def _error_result(self, call: Call, error: BaseException) -> TaskResult:
         call.error = error
@@ -350,8 +356,10 @@ class Dispatcher:
 
 # Each second is written but once, not for each task.
 @functools.lru_cache(maxsize=16)
-def _timestamps(second: dt.datetime, timezone: dt.tzinfo) -> tuple[str, str]:
-    return second.astimezone(timezone).isoformat(), second.isoformat()
+def _timestamps(second: float, timezone: dt.tzinfo, name: str) -> str:
+    now_utc = dt.datetime.fromtimestamp(second, dt.timezone.utc)
+    now = now_utc.astimezone(timezone)
+    return f'"timezone":{dump(name)},"now":"{now.isoformat()}","now_utc":"{now_utc.isoformat()}"'
 
 
 def _as_raised(error: BaseException) -> BaseException:
@@ -360,9 +368,13 @@ def _as_raised(error: BaseException) -> BaseException:
     return error.__cause__ or error if disguised else error
 
 
-async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
-    value = function(*args, **kwargs)
-    return await resolve(value) if inspect.isawaitable(value) else value
+# To tell that other data can't be awaited takes as long as a hook.
+_DATA = frozenset({type(None), bool, int, float, str, dict, list, ProviderResponse, TaskResult})
+
+
+def _is_awaitable(value: Any) -> bool:
+    kind = type(value)
+    return kind is types.CoroutineType or (kind not in _DATA and inspect.isawaitable(value))
 
 
 def _own_part(error: BaseException) -> TracebackType | None:

@@ -38,7 +38,7 @@ class StandardJson:
     def parse(self, raw: bytes) -> Any:
         """Return what a text holds; see `JsonBackend.parse`."""
         try:
-            return _DECODER.decode(raw.decode())
+            return _decoded(raw.decode())
         except UnicodeDecodeError as error:
             raise Misfit(f"not UTF-8: byte {error.start} can't be decoded") from None
         except json.JSONDecodeError as error:
@@ -49,6 +49,15 @@ class StandardJson:
     def dump(self, data: Any) -> str:
         """Return plain data as compact text."""
         return _ENCODER.encode(data)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        data, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError:
+        end = -1
+    # If there are blanks around it, or it is no JSON at all, the slower one tells.
+    return data if end == len(text) else _DECODER.decode(text)
 
 
 def _finite(digits: str) -> float:
@@ -63,7 +72,9 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+)
 
 
 class OrJson:

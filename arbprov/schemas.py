@@ -91,7 +91,11 @@ def is_schema(target: Any) -> bool:
 
 def schema_factory(target: type[Schema], converter: Converter) -> Any:
     """Return the hook that structures an object into the dict that `target` describes."""
-    hooks = {n: (converter.get_structure_hook(t), t) for n, t in target.fields.items()}
+    # None that is known already, since `date | str` equals `str | date`, and is another type.
+    hooks = {
+        name: (converter.get_structure_hook(field_type, cache_result=False), field_type)
+        for name, field_type in target.fields.items()
+    }
     forbid_extra = converter.forbid_extra_keys
 
     def structure(value: Any, _: Any) -> dict[str, Any]:

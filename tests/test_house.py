@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parent.parent / "arbprov"
 FLOORS = {
     1: "_proto _types _version errors",
     2: "context endpoint handlers printable problems quantities task timezones",
-    3: "actions backoff binding codec contact foreign_models hooks json_backend limits messages "
-    "redaction responses schemas structuring",
+    3: "actions backoff binding codec contact foreign_models forms hooks json_backend limits "
+    "messages redaction responses schemas structuring",
     4: "dispatcher hub journal",
-    5: "admission clock endings executors forking grpc_channel grpc_hub handler_process hangs "
-    "instrumentation monitors outbox polling processes spool spoolfile stopping tls tls_trouble "
-    "tokens worker deadlines",
+    5: "admission clock deadlines endings executors forking grpc_channel grpc_hub handler_process "
+    "hangs instrumentation monitors outbox polling processes spool spoolfile stopping tls "
+    "tls_trouble tokens worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold wiring",
     8: "__init__ __main__ cli compat",

@@ -8,6 +8,7 @@ import datetime as dt
 import enum
 import functools
 import json
+import math
 import types
 import uuid
 from decimal import Decimal
@@ -15,10 +16,12 @@ from typing import NamedTuple
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arbprov import ProviderApp, ProviderResponse
 from arbprov.codec import MAX_DEPTH, dump, load_object, plain
-from arbprov.problems import Misfit
+from arbprov.problems import Misfit, field_path, join_paths
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -176,6 +179,10 @@ def deep(levels: int) -> list:
     return value
 
 
+def deep_object(levels: int) -> dict:
+    return functools.reduce(lambda inner, _: {"a": inner}, range(levels), {})
+
+
 @pytest.mark.parametrize(
     ("value", "path", "message"),
     [
@@ -195,6 +202,7 @@ def deep(levels: int) -> list:
         pytest.param(10**5000, "", "an integer of more than 4,200 digits is too long", id="digits"),
         (CYCLE, "[0].a", "contains itself"),
         (deep(200), "", "nested deeper than 100 levels"),
+        (deep_object(200), "", "nested deeper than 100 levels"),
         (Point(object()), "x", "JSON has no form for object"),
     ],
 )
@@ -205,6 +213,89 @@ def test_what_json_can_not_carry_is_refused_with_its_path(value, path, message):
 def test_everything_that_json_can_not_carry_is_reported_at_once():
     value = {"a": float("nan"), "b": [1, {2}], "c": {"d": object()}}
     assert [path for path, _ in refused(plain, value)] == ["a", "b[1]", "c.d"]
+
+
+# Any value at all, beside the plainest way to tell what becomes of it.
+
+CARRIED = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3)
+    | st.sampled_from([b"", "ž", "🐎", 10**4000, -(10**4000)])
+)
+REFUSED = st.sampled_from([float("nan"), float("-inf"), "\ud800", 10**4250, {1}, len, Level])
+NAMES = st.text(max_size=2) | st.sampled_from([1, None, True, 1.5, (), "\ud800"])
+
+
+def containers(inner):
+    lists = st.lists(inner, max_size=3)
+    return lists | lists.map(tuple) | st.dictionaries(NAMES, inner, max_size=3)
+
+
+VALUES = st.recursive(CARRIED, containers) | st.recursive(CARRIED | REFUSED, containers)
+
+
+def is_text(value) -> bool:
+    return type(value) is str and not any("\ud800" <= each <= "\udfff" for each in value)
+
+
+def is_carried(value) -> bool:
+    if value == b"":
+        return True
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is int:
+        return value.bit_length() <= 14_000
+    return is_text(value) or value is None or type(value) is bool
+
+
+def steps(value) -> list[tuple[str, object, bool]]:
+    """Return what is in a value: each with its path, and whether it may be called so."""
+    if type(value) is dict:
+        names = [key if type(key) is str else repr(key) for key in value]
+        items = zip(names, value.items(), strict=True)
+        return [(field_path(name), item, is_text(key)) for name, (key, item) in items]
+    items = enumerate(value) if type(value) in (list, tuple) else ()
+    return [(f"[{index}]", item, True) for index, item in items]
+
+
+def wrong(value, path: str = "") -> list[str]:
+    """Return the path of each part of a value that JSON can't carry."""
+    found = []
+    for step, item, named in steps(value):
+        below = join_paths(path, step)
+        found += wrong(item, below) or ([] if named else [below])
+    return found if type(value) in (dict, list, tuple) or is_carried(value) else [path]
+
+
+def as_json(value):
+    if type(value) is dict:
+        return {key: as_json(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [as_json(item) for item in value]
+    return "" if value == b"" else value
+
+
+@given(VALUES)
+def test_of_any_value_all_is_carried_or_what_is_wrong_is_named(value):
+    if paths := wrong(value):
+        assert [path for path, _ in refused(plain, value)] == paths
+    else:
+        assert repr(plain(value)) == repr(as_json(value))
+
+
+def mutable(value) -> list[int]:
+    below = [each for _, item, _ in steps(value) for each in mutable(item)]
+    return [id(value), *below] if type(value) in (dict, list) else below
+
+
+@given(st.recursive(CARRIED, containers))
+def test_what_is_carried_shares_nothing_that_can_be_changed_with_what_was_returned(value):
+    if not wrong(value):
+        data = plain(value)
+        assert not set(mutable(value)) & set(mutable(data))
 
 
 def test_a_value_that_is_shared_is_no_cycle():

@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arbprov import (
     ActionNotFoundError,
@@ -17,9 +19,11 @@ from arbprov import (
     ProviderResponse,
     RateLimited,
     Status,
+    Task,
     TaskError,
     TaskTimeoutError,
 )
+from arbprov.codec import dump
 from arbprov.errors import Problem
 from arbprov.testing import VirtualClock
 
@@ -73,6 +77,16 @@ def test_the_envelope_is_the_protocol_s_to_the_byte():
         '"now":"2026-03-20T10:30:00+01:00","now_utc":"2026-03-20T09:30:00+00:00",'
         '"response":{"city":"Malmö"}}}'
     )
+
+
+@given(st.text(), st.text(), st.text(min_size=1))
+def test_the_envelope_is_written_as_json_writes_it(provider, action, message):
+    app = ProviderApp("weather")
+    dispatcher = attrs.evolve(app.dispatcher(VirtualClock()), provider=provider)
+    body = dispatcher.fail(Task("1", action), TaskError(message)).body
+    envelope = json.loads(body)
+    assert (envelope["data"]["provider"], envelope["data"]["action"]) == (provider, action)
+    assert (envelope["message"], dump(envelope)) == (message, body)
 
 
 def test_the_envelope_has_no_other_fields(envelope):

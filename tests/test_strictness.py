@@ -18,6 +18,8 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypeV
 import attrs
 import pytest
 from attrs import validators
+from hypothesis import given
+from hypothesis import strategies as st
 from typing_extensions import NotRequired, Required, TypedDict
 
 from arbprov import ProviderApp
@@ -691,6 +693,38 @@ UNIONS = {
 def test_a_value_arrives_as_the_member_of_a_union_that_it_fits(target, written, expected):
     received, _ = call(target, written)
     assert [exactly(value) for value in received] == [exactly(expected)]
+
+
+JSON_VALUES = st.sampled_from(["", "a", 0, 1, 1.0, 1.5, True, False, None, [], {}])
+
+
+@pytest.mark.parametrize("kind", [str, int, bool])
+@given(st.data())
+def test_an_array_takes_items_of_one_type_and_names_each_other_one(kind, data):
+    value = data.draw(st.lists(JSON_VALUES | JSON_VALUES.filter(lambda one: type(one) is kind)))
+    wrong = [f"value[{index}]" for index, item in enumerate(value) if type(item) is not kind]
+    received, result = call(list[kind], value)
+    assert [problem["path"] for problem in result.problems] == wrong
+    assert received == ([] if wrong else [value])
+
+
+DAY = dt.date(2026, 3, 20)
+AROUND_UNIONS = {
+    "nothing": (lambda union: union, "2026-03-20", DAY),
+    "a list": (lambda union: list[union], ["2026-03-20"], [DAY]),
+    "a tuple": (lambda union: tuple[union], ["2026-03-20"], (DAY,)),
+    "an object": (lambda union: dict[str, union], {"a": "2026-03-20"}, {"a": DAY}),
+    "an optional list": (lambda union: list[union] | None, ["2026-03-20"], [DAY]),
+}
+
+
+@table(("around", "written", "expected"), AROUND_UNIONS)
+def test_a_union_is_not_taken_for_the_one_with_its_members_the_other_way_round(
+    around, written, expected
+):
+    assert around(str | dt.date) == around(dt.date | str)
+    call(around(str | dt.date), written)
+    assert call(around(dt.date | str), written)[0] == [expected]
 
 
 NO_UNIONS = {

@@ -48,7 +48,7 @@ class Decision:
     @property
     def allowed(self) -> bool:
         """Whether the call was admitted, and charged."""
-        return not any(one.refused for one in self.charges)
+        return not [one for one in self.charges if one.wait_time > 0 and not one.shadow]
 
     @property
     def refusing(self) -> list[BoundLimit]:
@@ -58,7 +58,7 @@ class Decision:
     @property
     def is_probing(self) -> bool:
         """Whether others wait for this call's end."""
-        return any(receipt.probing for receipt in self.receipts)
+        return bool([receipt for receipt in self.receipts if receipt.probing])
 
     def refund(self) -> None:
         """Take back what the call was charged, since it used nothing after all.
@@ -167,7 +167,11 @@ def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:
 
 def quotas_of(charges: Iterable[Charge]) -> list[Charge]:
     """Return the first charge of each limit: that is the one of its quota."""
-    return [next(meters) for _, meters in groupby(charges, key=lambda one: one.limit)]
+    quotas: list[Charge] = []
+    for charge in charges:
+        if not quotas or quotas[-1].limit is not charge.limit:
+            quotas.append(charge)
+    return quotas
 
 
 def _share(used: float, size: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from itertools import groupby
 
 from arbprov._types import Clock
 from arbprov.limits.charging import charge_call, look
@@ -14,7 +13,7 @@ from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
 from arbprov.limits.memory import MemoryStore
 from arbprov.limits.observing import LimitCounts, crossed
-from arbprov.limits.stack import LimitStack
+from arbprov.limits.stack import BoundLimit, LimitStack
 from arbprov.limits.store import Bucket, Charge
 
 __all__ = ["Limiter"]
@@ -82,10 +81,9 @@ class Limiter:
         """
         waited = () if waited_for is None else waited_for.refusing
         allowed = decision.allowed
-        for bound, meters in groupby(decision.charges, key=lambda one: one.limit.bound):
-            charges = list(meters)
-            fallback = any(one.fallback for one in charges)
-            if any(one.wait_time for one in charges):
+        for bound, charges in _by_bound(decision.charges):
+            fallback = bool([one for one in charges if one.fallback])
+            if [one for one in charges if one.wait_time]:
                 bound.tally.denied(gated=any(one.gated for one in charges), fallback=fallback)
             elif allowed:
                 bound.tally.allowed(waited=bound in waited, fallback=fallback)
@@ -99,6 +97,18 @@ class Limiter:
         """Do what the stores need from time to time; return in how many seconds again, if ever."""
         waits = [store.upkeep() for store in self._compiler.stores]
         return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _by_bound(charges: Iterable[Charge]) -> list[tuple[BoundLimit, list[Charge]]]:
+    """Return the charges of each limit of an action, which stand one after the other."""
+    groups: list[tuple[BoundLimit, list[Charge]]] = []
+    for charge in charges:
+        bound = charge.limit.bound
+        if groups and groups[-1][0] is bound:
+            groups[-1][1].append(charge)
+        else:
+            groups.append((bound, [charge]))
+    return groups
 
 
 def _warn(charges: Iterable[Charge]) -> None:

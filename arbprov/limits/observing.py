@@ -67,7 +67,7 @@ class Tally:
 
 @functools.lru_cache(maxsize=1024)
 def _thresholds(levels: Levels, size: int) -> tuple[tuple[float, int], ...]:
-    counts = [(level, math.ceil(level * size)) for level in levels]
+    counts = [(level, math.ceil(level * size)) for level in sorted(levels)]
     # One that is the whole limit comes too late to be a warning.
     return tuple((level, count) for level, count in counts if count < size)
 
@@ -81,5 +81,8 @@ def crossed(levels: Levels, size: int, used: int, cost: int) -> float | None:
         used: What is used after the charge.
         cost: The charge.
     """
-    reached = [level for level, count in _thresholds(levels, size) if used - cost < count <= used]
+    thresholds = _thresholds(levels, size)
+    if not thresholds or used < thresholds[0][1]:
+        return None
+    reached = [level for level, count in thresholds if used - cost < count <= used]
     return max(reached, default=None)

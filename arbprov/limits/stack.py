@@ -246,10 +246,32 @@ def _reader_of_all(bounds: Sequence[BoundLimit]) -> Callable[[LimitedCall], list
             keys.append(bound.terms.key)
     reads = [next(b.key.read for b in bounds if b.terms.key == key) for key in keys]
     readable = [(bound, keys.index(bound.terms.key)) for bound in bounds]
+    if all(isinstance(bound, FixedLimit) for bound in bounds):
+        return _reader_of_fixed(reads, readable)
 
     def charges(call: LimitedCall) -> list[Charge]:
         hashes = [read(call) for read in reads]
         return [one for bound, at in readable for one in bound.charges(call, hashes[at])]
+
+    return charges
+
+
+def _reader_of_fixed(
+    reads: Sequence[Callable[[LimitedCall], bytes]], readable: Sequence[tuple[Any, int]]
+) -> Callable[[LimitedCall], list[Charge]]:
+    """Return what makes the charges of limits that are the same for each call."""
+    meters = [
+        (group, at, meter, bound.cost, bound.terms.shadow, bound._use)
+        for bound, at in readable
+        for group, meter in bound.parts
+    ]
+
+    def charges(call: LimitedCall) -> list[Charge]:
+        hashes = [read(call) for read in reads]
+        return [
+            Charge(group, hashes[at], meter, cost, shadow, use)
+            for group, at, meter, cost, shadow, use in meters
+        ]
 
     return charges
 

@@ -91,7 +91,7 @@ def _qualified(target: Any, name: str, hint: Any) -> Any:
 
 def _hook(fill: Callable[[Fields, Any], Any], target: Any, converter: Converter) -> Hook:
     def structure(value: Any, _: Any) -> Any:
-        fields = expect_object(value)
+        fields = value if type(value) is dict else expect_object(value)
         try:
             return fill(fields, target)
         except ClassValidationError as error:

@@ -30,3 +30,17 @@ def origin(target: Any) -> Any:
 def is_union(target: Any) -> bool:
     """Tell whether `target` is a union, an optional type included."""
     return origin(target) in (typing.Union, types.UnionType)
+
+
+def hook_of(target: Any, converter: Converter) -> Hook:
+    """Return the hook of a type.
+
+    For one with a union in it, none that is known already: ``date | str`` equals ``str | date``,
+    and is another type.
+    """
+    hook: Hook = converter.get_structure_hook(target, cache_result=not _has_union(target))
+    return hook
+
+
+def _has_union(target: Any) -> bool:
+    return is_union(target) or any(map(_has_union, typing.get_args(target)))

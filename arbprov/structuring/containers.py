@@ -9,7 +9,7 @@ import enum
 import types
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,8 @@ from cattrs import Converter
 from arbprov.errors import Problem
 from arbprov.problems import Misfit, expect_object, field_path, json_kind
 from arbprov.structuring.choices import literal_choices
-from arbprov.structuring.common import Factory, Hook, UnfillableTypeError, is_union, origin
+from arbprov.structuring.common import Factory, Hook, UnfillableTypeError, hook_of, is_union, origin
+from arbprov.structuring.scalars import AS_THEY_ARE
 
 
 def _expect_array(value: Any) -> list[Any]:
@@ -30,11 +31,14 @@ def _expect_array(value: Any) -> list[Any]:
 def _array_factory(build: Callable[[list[Any]], Any]) -> Factory:
     def factory(target: Any, converter: Converter) -> Hook:
         element = next(iter(typing.get_args(target)), Any)
-        hook = converter.get_structure_hook(element)
+        hook = hook_of(element, converter)
+        fitting = {element} if element in AS_THEY_ARE else set()
 
         def structure(value: Any, _: Any) -> Any:
-            items = _expect_array(value)
-            return _collect(build, _each(items, [hook] * len(items), [element] * len(items)))
+            if fitting and type(value) is list and {*map(type, value)} <= fitting:
+                return build(value)
+            items = _each(_expect_array(value), hook, element)
+            return items if build is list else _collect(build, items)
 
         return structure
 
@@ -48,12 +52,12 @@ def _collect(build: Callable[[list[Any]], Any], items: list[Any]) -> Any:
         raise Misfit("expected items that a set can hold, got objects or arrays") from None
 
 
-def _each(items: list[Any], hooks: list[Hook], targets: list[Any]) -> list[Any]:
+def _each(items: Iterable[Any], hook: Hook, target: Any) -> list[Any]:
     structured: list[Any] = []
     problems: list[Problem] = []
     for index, item in enumerate(items):
         try:
-            structured.append(hooks[index](item, targets[index]))
+            structured.append(hook(item, target))
         except Exception as error:
             problems += Misfit.of(error).below(f"[{index}]")
     if problems:
@@ -67,14 +71,19 @@ def _tuple_factory(target: Any, converter: Converter) -> Hook:
     targets = [Any, ...] if bare else [t for t in typing.get_args(target) if t != ()]
     if targets[1:] == [Ellipsis]:
         return _array_factory(tuple)(types.GenericAlias(list, (targets[0],)), converter)
-    hooks = [converter.get_structure_hook(t) for t in targets]
+    hooks = [hook_of(t, converter) for t in targets]
 
     def structure(value: Any, _: Any) -> Any:
         if len(_expect_array(value)) != len(hooks):
             raise Misfit(f"expected an array of {len(hooks)} items, got {len(value)}")
-        return tuple(_each(value, hooks, targets))
+        return tuple(_each(zip(value, hooks, targets, strict=True), _by_its_own, None))
 
     return structure
+
+
+def _by_its_own(item: tuple[Any, Hook, Any], _: Any) -> Any:
+    value, hook, target = item
+    return hook(value, target)
 
 
 def mapping_factory(target: Any, converter: Converter) -> Hook:
@@ -82,8 +91,8 @@ def mapping_factory(target: Any, converter: Converter) -> Hook:
     key_type, item_type = _arguments(target)
     if not _can_be_key(key_type):
         raise UnfillableTypeError(target, ", since the keys of a JSON object are strings")
-    key_hook = converter.get_structure_hook(key_type)
-    item_hook = converter.get_structure_hook(item_type)
+    key_hook = hook_of(key_type, converter)
+    item_hook = hook_of(item_type, converter)
     build = _OBJECTS[origin(target)]
 
     def structure(value: Any, _: Any) -> Any:

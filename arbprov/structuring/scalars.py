@@ -115,6 +115,8 @@ def _iso(
 
 def _for_every_python(match: re.Match[str]) -> str:
     text = match.string
+    if match.lastindex is None:
+        return text
     groups = match.groupdict()
     if fraction := groups.get("fraction"):
         text = text.replace(f".{fraction}", f".{fraction[:6]:0<6}")
@@ -155,13 +157,18 @@ _DERIVE: dict[type | None, Callable[[Any, Any], Any]] = {
 }
 
 
+# What a value of exactly this type becomes is known without a check: itself.
+AS_THEY_ARE = (str, int, bool)
+
+
 def scalar_hook(base: type | None, check: Callable[[Any], Any]) -> Hook:
     """Return the hook of a scalar type, and of the classes derived from it."""
+    kind = base if base in AS_THEY_ARE else None
 
     def structure(value: Any, target: Any) -> Any:
         # cattrs finds a subclass by its base, so `class Colour(str, Enum)` comes here too.
         if target is base:
-            return check(value)
+            return value if type(value) is kind else check(value)
         if issubclass(target, enum.Enum):
             return pick(value, enum_choices(target))
         return _DERIVE.get(base, _by_calling)(target, check(value))

@@ -12,7 +12,7 @@ from cattrs import Converter
 
 from arbprov.errors import Problem
 from arbprov.problems import Misfit, json_kind, type_name
-from arbprov.structuring.common import Hook
+from arbprov.structuring.common import Hook, hook_of
 from arbprov.structuring.objects import field_names
 
 
@@ -21,7 +21,7 @@ def union_factory(target: Any, converter: Converter) -> Hook:
     members = typing.get_args(target)
     if len(members) == 2 and type(None) in members:
         return _optional_hook(members[members[0] is type(None)], converter)
-    hooks = [(member, converter.get_structure_hook(member)) for member in members]
+    hooks = [(member, hook_of(member, converter)) for member in members]
     takes_int = int in members
 
     def structure(value: Any, _: Any) -> Any:
@@ -33,7 +33,7 @@ def union_factory(target: Any, converter: Converter) -> Hook:
 
 
 def _optional_hook(inner: Any, converter: Converter) -> Hook:
-    hook = converter.get_structure_hook(inner)
+    hook = hook_of(inner, converter)
     return lambda value, _: None if value is None else hook(value, inner)
 
 
@@ -65,7 +65,7 @@ def _closest(value: Any, misfits: list[Misfit], hooks: list[tuple[Any, Hook]]) -
 def annotated_factory(target: Any, converter: Converter) -> Hook:
     """Return the hook of an Annotated type; what is callable in it validates."""
     inner, *metadata = typing.get_args(target)
-    hook = converter.get_structure_hook(inner)
+    hook = hook_of(inner, converter)
     validators = [_validator(one) for one in metadata if callable(one)]
 
     def structure(value: Any, _: Any) -> Any:

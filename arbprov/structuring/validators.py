@@ -11,7 +11,7 @@ from cattrs import Converter
 
 from arbprov.errors import Problem
 from arbprov.problems import Misfit, field_path
-from arbprov.structuring.common import origin
+from arbprov.structuring.common import hook_of, origin
 
 __all__ = ["objections_to"]
 
@@ -43,7 +43,7 @@ def _fill(instance: Any, fields: dict[str, Any], converter: Converter) -> bool:
 
 def _value(attribute: Any, instance: Any, fields: dict[str, Any], converter: Converter) -> Any:
     if attribute.name in fields:
-        value = converter.structure(fields[attribute.name], attribute.type)
+        value = hook_of(attribute.type, converter)(fields[attribute.name], attribute.type)
     else:
         value = _default(attribute, instance)
     convert = attribute.converter
