@@ -31,7 +31,7 @@ from arbprov import (
     TokenBucket,
 )
 from arbprov.clock import SystemClock
-from arbprov.limits import Charge, MemoryStore
+from arbprov.limits import Charge, MemoryStore, StoreOpener, declare
 from arbprov.limits.fallback import FallbackStore
 from arbprov.limits.redis import DataLostError, RedisStore, StoreError, connect
 from arbprov.testing import VirtualClock
@@ -794,6 +794,18 @@ def test_a_store_may_be_given_in_each_of_these_ways(server, client, monkeypatch,
     dispatcher = app._live_dispatcher()
     assert dispatcher.decide(dispatcher.prepare(Task("1", "work"))).allowed
     assert client.keys("*{given}:used*")
+
+
+def test_limits_with_one_store_share_its_connection(server):
+    clock = VirtualClock()
+    opened = StoreOpener(clock, "one", server.url)
+    first, second, closed = (
+        declare("5/hour"),
+        declare("9/day"),
+        declare("1/hour", on_store_error="closed"),
+    )
+    assert opened(first) is opened(second)
+    assert opened(first) is not opened(closed)
 
 
 def test_what_the_store_has_is_seen_by_the_app(server, client):
