@@ -68,7 +68,7 @@ def test_tasks_that_may_wait_all_succeed_in_the_end(hub):
 
 
 def test_a_task_that_would_wait_too_long_is_refused_at_once(hub):
-    clicks = [{"campaign": campaign} for campaign in range(32)]
+    clicks = [{"campaign": campaign} for campaign in range(20)]
     tickets = [hub.put("clicks", payload, account=ONE) for payload in clicks]
     refused = tickets[-1].result()
     assert (refused.status, refused.data["limit"]) == ("limit", "4/second")

@@ -44,7 +44,7 @@ def test_what_is_admitted_is_counted_in_the_table_and_what_is_refused_is_not(exa
 
 
 def test_a_refused_call_waits_for_the_next_month(example, monkeypatch):
-    late = datetime(2026, 12, 31, 23, 59, tzinfo=timezone.utc)
+    late = datetime(2026, 6, 30, 23, 59, tzinfo=timezone.utc)
     monkeypatch.setattr(example.budget, "now", lambda: late)
     with working(example) as hub:
         statuses(hub, 3)
