@@ -35,7 +35,7 @@ from arbprov.hooks import TaskHooks
 from arbprov.limits import Decision, Limiter, LimitsOverview, LimitStack
 from arbprov.problems import Misfit
 from arbprov.redaction import redact, secrets_in, secrets_of
-from arbprov.responses import error_response
+from arbprov.responses import OWN_KEYS, error_response
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Resolve", "Route"]
@@ -397,7 +397,11 @@ def _redacted(data: Any, secrets: Sequence[str]) -> Any:
     if isinstance(data, str):
         return redact(data, secrets)
     if isinstance(data, dict):
-        return {redact(k, secrets): _redacted(item, secrets) for k, item in data.items()}
+        # A key of arbprov's own gives nothing away, and whoever reads the result goes by it.
+        return {
+            key if key in OWN_KEYS else redact(key, secrets): _redacted(item, secrets)
+            for key, item in data.items()
+        }
     if isinstance(data, list):
         return [_redacted(item, secrets) for item in data]
     return data

@@ -61,8 +61,6 @@ _MORE_PAUSE = (1.0, 9.0)
 _TOKEN_TIMEOUT = 10.0
 # Of a poll's time: when this much of it is over, it was not the hub that has ended the poll.
 _WHOLE = 0.9
-# Letters of a token that is looked for.
-_SHORT = 4
 
 
 class GrpcHub:
@@ -282,9 +280,7 @@ class GrpcHub:
 
     def _details(self, error: grpc.aio.AioRpcError, account: bytes = b"") -> str:
         """Return what the hub says of an error; it may quote what it was sent, in any form."""
-        # A very short token, as in a test, would only garble what gRPC says.
-        tokens = (one for one in self._token if len(one) >= _SHORT)
-        return one_line(redact(error.details() or "", [*tokens, *secrets_in(account)]))
+        return one_line(redact(error.details() or "", [*self._token, *secrets_in(account)]))
 
     # The token.
 

@@ -52,7 +52,10 @@ class RateLimitMonitor:
         return None
 
     def handle_throttling(self, wait_time: float = 60) -> None:
-        """Wait for `wait_time` seconds; `make_safe_request` does it where it is called directly."""
+        """Wait for `wait_time` seconds; `make_safe_request` does it where it is called directly.
+
+        One of your own has to wait too: the limit is asked again when it returns.
+        """
         time.sleep(wait_time)
 
     def make_safe_request(

@@ -18,7 +18,8 @@ from arbprov.problems import Misfit
 __all__ = ["redact", "secrets_in", "secrets_of"]
 
 _REDACTED = "[redacted]"
-# Shorter values are words and numbers of every text; to take those out would only garble it.
+# Shorter values are words and numbers of every text, and shorter tokens are those of tests; to take
+# those out would only garble it.
 _SHORTEST = 4
 _SAME_EVERYWHERE = re.compile("[A-Za-z0-9]+")
 # What else may stand for a character: a form has + for a blank, and tracebacks set lines in.
@@ -55,7 +56,8 @@ def secrets_in(account: bytes) -> Iterator[str]:
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with ``[redacted]`` in the place of each secret, and as valid Unicode."""
     # What is surely not there needs no pattern, and almost always that is all of them.
-    forms = {form for secret in secrets for form in _forms(secret) if _anchor(form) in text}
+    long = (secret for secret in secrets if len(secret) >= _SHORTEST)
+    forms = {form for secret in long for form in _forms(secret) if _anchor(form) in text}
     # The longest first, since one secret may hold another.
     patterns = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
     if patterns:

@@ -17,7 +17,24 @@ from arbprov.errors import (
 from arbprov.problems import Misfit
 from arbprov.task import ProviderResponse, Status
 
-__all__ = ["error_response"]
+__all__ = ["OWN_KEYS", "error_response"]
+
+# The keys that responses of arbprov's own may have, those of headroom included.
+OWN_KEYS = frozenset(
+    [
+        "available_actions",
+        "error",
+        "limit",
+        "limits",
+        "message",
+        "path",
+        "problems",
+        "remaining",
+        "timeout",
+        "type",
+        "wait_time",
+    ]
+)
 
 
 @functools.singledispatch

@@ -1,6 +1,6 @@
 """Two providers in one process that share one limit: what one of them uses, the other has not.
 
-    export PROVIDER_AUTH_TOKEN=local HUB_GRPC_URL=127.0.0.1:50051
+    export PROVIDER_AUTH_TOKEN=local-token HUB_GRPC_URL=127.0.0.1:50051
     arbprov hub &
     python examples/shared_limit.py &
     arbprov call report '{"campaign": 1}' --provider reports

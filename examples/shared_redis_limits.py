@@ -2,7 +2,7 @@
 
 With `pip install "arbprov[redis]"`, and a Redis server that runs:
 
-    export PROVIDER_AUTH_TOKEN=local HUB_GRPC_URL=127.0.0.1:50051
+    export PROVIDER_AUTH_TOKEN=local-token HUB_GRPC_URL=127.0.0.1:50051
     arbprov hub &
     PROVIDER_NAME=reports arbprov run examples/shared_redis_limits.py &
     PROVIDER_NAME=campaigns arbprov run examples/shared_redis_limits.py &

@@ -6,11 +6,22 @@ import json
 from typing import Annotated
 from urllib.parse import quote, quote_plus
 
+import attrs
 import pytest
 from attrs import validators
 
-from arbprov import ProviderApp, RateLimited
+from arbprov import (
+    ActionNotFoundError,
+    InvalidPayloadError,
+    ProviderApp,
+    RateLimited,
+    TaskTimeoutError,
+)
+from arbprov.errors import Problem
+from arbprov.limits.decision import Headroom
+from arbprov.problems import Misfit
 from arbprov.redaction import redact, secrets_of
+from arbprov.responses import OWN_KEYS, error_response
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -65,6 +76,51 @@ def test_details_are_redacted_too():
 
     result = app.test_client().call("fail", account={"key": KEY})
     assert result.data == {"error": "x", "type": "[redacted]"}
+
+
+def test_an_account_s_words_leave_the_keys_of_arbprov_s_own_results_alone():
+    app = ProviderApp("plain", auth_token=TOKEN)
+
+    @app.action
+    @app.rate_limit("1/minute")
+    def find(name: str):
+        return {}
+
+    client = app.test_client()
+    words = dict(enumerate(sorted(OWN_KEYS)))
+    account = {f"word_{number}": word for number, word in words.items()}
+    refused = client.call("find", {}, account=account)
+    assert [sorted(problem) for problem in refused.problems] == [["message", "path"]]
+    client.call("find", {"name": "x"}, account=account)
+    limited = client.call("find", {"name": "x"}, account=account)
+    assert limited.wait_time == 60
+    assert sorted(limited.data["limits"][0]) == ["limit", "remaining", "wait_time"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ActionNotFoundError("x", ["y"]),
+        InvalidPayloadError([Problem("x", "y")]),
+        Misfit("x"),
+        TaskTimeoutError(1.0),
+        RateLimited(1.0),
+        LookupError("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_each_key_of_a_response_to_an_error_is_known(error):
+    data = error_response(error).data
+    listed = [key for item in data.get("problems", ()) for key in item]
+    assert {*data, *listed} <= OWN_KEYS
+
+
+def test_each_key_of_headroom_is_known():
+    assert {field.name for field in attrs.fields(Headroom)} <= OWN_KEYS
+
+
+def test_a_token_of_a_letter_or_two_is_not_looked_for():
+    assert redact("a path", ["t", "pa"]) == "a path"
 
 
 def test_numbers_of_an_account_are_secrets_too():

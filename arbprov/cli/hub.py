@@ -11,7 +11,7 @@ from arbprov.cli.signals import interruption
 __all__ = ["ADDRESS", "address_option", "hub", "token_option"]
 
 ADDRESS = "127.0.0.1:50051"
-TOKEN = "local"  # noqa: S105 - of a hub on loopback, that every command knows
+TOKEN = "local-token"  # noqa: S105 - of a hub on loopback, that every command knows
 
 address_option = click.option(
     "--address", metavar="HOST:PORT", default=ADDRESS, show_default=True, help="Where to listen."
