@@ -166,7 +166,7 @@ class Provider:
     def _make_app(self) -> ProviderApp:
         if type(self).process_task is not Provider.process_task:
             raise ConfigurationError(
-                f"{type(self).__name__}.process_task: the hub's tasks don't pass it; use app.before_task"
+                f"{type(self).__name__}.process_task: the hub's tasks skip it; use app.before_task"
             )
         app = ProviderApp(
             self.name,
