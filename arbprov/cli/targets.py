@@ -114,7 +114,7 @@ def _app_from(value: Any) -> ProviderApp | None:
     return app if isinstance(app, ProviderApp) else None
 
 
-def _made(cls: type[Provider]) -> Provider:
+def _made(cls: type[Any]) -> Any:
     name = cls.__name__
     try:
         inspect.signature(cls).bind()
