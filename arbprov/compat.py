@@ -74,12 +74,7 @@ class Actions:
             "account_schema": account_schema,
             "rate_limit_monitor": rate_limit_monitor or self._default,
         }
-
-        def add(handler: HandlerT) -> HandlerT:
-            self._put(name, handler, options)
-            return handler
-
-        return add
+        return functools.partial(self._put, name, options)
 
     def set_rate_limit(self, action_name: str, min_delay: float = 1.0) -> None:
         """Keep `min_delay` seconds between the calls of an action, instead of its former limit."""
@@ -94,12 +89,13 @@ class Actions:
         if action_name not in self.registered:
             raise ConfigurationError(f"there is no action {action_name!r} to limit; register it")
         handler, options = self.registered[action_name]
-        self._put(action_name, handler, options | {"rate_limit_monitor": monitor})
+        self._put(action_name, options | {"rate_limit_monitor": monitor}, handler)
 
-    def _put(self, name: str, handler: Any, options: dict[str, Any]) -> None:
+    def _put(self, name: str, options: dict[str, Any], handler: HandlerT) -> HandlerT:
         if self.is_final:
             raise ConfigurationError(f"action {name!r}: too late, the provider's app is made")
         self.registered[name] = handler, options
+        return handler
 
 
 class Provider:
@@ -170,8 +166,7 @@ class Provider:
     def _make_app(self) -> ProviderApp:
         if type(self).process_task is not Provider.process_task:
             raise ConfigurationError(
-                f"{type(self).__name__}.process_task: no task of the hub's passes it; make it a "
-                f"hook, as in provider.app.before_task(...)"
+                f"{type(self).__name__}.process_task: the hub's tasks skip it; use app.before_task"
             )
         app = ProviderApp(
             self.name,
@@ -210,7 +205,11 @@ class Provider:
         if isinstance(error, TaskError):  # such as a payload that was refused
             raise error
         answer = self.handle_task_exception(error, ctx.action, dict(ctx.payload), dict(ctx.account))
-        return answer if isinstance(answer, ProviderResponse) else ProviderResponse(**answer)
+        try:
+            return answer if isinstance(answer, ProviderResponse) else ProviderResponse(**answer)
+        except TypeError:
+            wanted = f"{type(self).__name__}.handle_task_exception has to return a ProviderResponse"
+            raise TypeError(f"{wanted} or its fields, not {answer!r:.99}") from error
 
 
 def _told_apart(handler: Any, schema: Any) -> tuple[list[str], Signature]:
@@ -231,15 +230,16 @@ def _told_apart(handler: Any, schema: Any) -> tuple[list[str], Signature]:
 
 class _ContextLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
     # Takes context by name, as in `logger.info("sent", rows=5)`.
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        options = {name: kwargs.pop(name) for name in _LOG_OPTIONS & kwargs.keys()}
-        return " ".join([str(msg), *(f"{n}={value!r}" for n, value in kwargs.items())]), options
+    def log(self, level: int, msg: Any, /, *args: Any, **context: Any) -> None:  # type: ignore[override]
+        options = {"stacklevel": 1} | {n: context.pop(n) for n in _LOG_OPTIONS & context.keys()}
+        options["stacklevel"] += 1  # this method is not who logs
+        text = " ".join([str(msg), *(f"{n}={value!r}" for n, value in context.items())])
+        self.logger.log(level, text, *args, **options)
 
 
 def _set_up_log(file: str | None, level: int | str | None) -> None:
     log = logging.getLogger("arbprov")
-    if level is not None and log.level == logging.NOTSET:
-        log.setLevel(level)
+    log.setLevel(log.level or level or logging.NOTSET)
     path = os.path.abspath(file or "")
     if file and path not in [getattr(handler, "baseFilename", "") for handler in log.handlers]:
         # The one for the file alone would keep arbprov from writing to stderr.

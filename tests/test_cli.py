@@ -218,14 +218,17 @@ class Echo(Provider):
         super().__init__(name="class-based")
         self.actions.register("echo", "Echo", {"text": str})(lambda text: {"text": text})
 """
-TWICE = CLASS_BASED + "class Other(Echo):\n    pass\n"
+DERIVED = CLASS_BASED + "class Other(Echo):\n    pass\n"
+TWICE = DERIVED + "class Another(Echo):\n    pass\n"
 
 
 @pytest.mark.parametrize(
     ("source", "target"),
     [
         (CLASS_BASED, "other"),
+        (DERIVED, "other"),
         (TWICE, "other:Other"),
+        (TWICE, "other:Echo"),
         (TWICE + "provider = Other()\n", "other"),
         (TWICE + "provider = Other()\n", "other:provider"),
         (TWICE + "provider = Other()\napp = provider.app\n", "other"),
@@ -241,7 +244,24 @@ def test_one_of_two_class_based_providers_has_to_be_named(arbprov, folder):
     (folder / "other.py").write_text(TWICE)
     result = arbprov("actions", "other")
     assert result.exit_code == 2
-    assert "There is 'Echo' and 'Other'" in " ".join(result.stderr.split())
+    assert "There is 'Another' and 'Other'" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("target", ["other", "other:Echo"])
+def test_a_class_that_needs_arguments_is_wrong_usage(arbprov, folder, target):
+    (folder / "other.py").write_text(CLASS_BASED.replace("(self)", "(self, zone)"))
+    result = arbprov("actions", target)
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert "other.Echo can't be made here, missing a required argument: 'zone'" in message
+    assert "as in provider = Echo(...)" in message
+
+
+def test_a_type_error_of_a_class_is_its_own(arbprov, folder):
+    (folder / "other.py").write_text(CLASS_BASED.replace('"class-based"', "1 + ''"))
+    result = arbprov("actions", "other")
+    assert result.exit_code == 1
+    assert "TypeError: unsupported operand" in result.stderr
 
 
 def test_a_module_that_misses_another_says_which(arbprov, folder):
@@ -288,6 +308,11 @@ def test_actions_lists_what_tasks_give_only(arbprov, folder, annotation):
         f"@app.action\ndef ask(n: int, ctx: {annotation}): ...\n"
     )
     assert arbprov("actions", "other").stdout == "ask(n: int)\n"
+
+
+def test_actions_lists_nothing_of_arbprov_s_own(arbprov, folder):
+    (folder / "other.py").write_text(CLASS_BASED.replace("lambda text:", "lambda text, **others:"))
+    assert arbprov("actions", "other").stdout == "echo(*, payload, account, text)\n    Echo\n"
 
 
 def test_actions_lists_for_machines(arbprov):

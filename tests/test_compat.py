@@ -475,6 +475,7 @@ class Mending(Provider):
 
     def fail(self, kind):
         errors = {"key": KeyError, "os": OSError, "value": ValueError, "index": IndexError}
+        errors["end"] = EOFError
         raise RateLimited(9) if kind == "limit" else errors[kind]("on purpose")
 
     async def fail_later(self, kind):
@@ -489,6 +490,8 @@ class Mending(Provider):
             return self._handle_response(response, action=action)
         if isinstance(e, IndexError):
             return {"made": "badly"}
+        if isinstance(e, EOFError):
+            return None
         return super().handle_task_exception(e, action, payload, account)
 
 
@@ -519,8 +522,19 @@ def test_a_response_may_be_wrapped_as_it_used_to_be(mended):
     assert (result.status, result.message) == ("error", "No: on purpose")
 
 
-def test_a_dict_that_is_no_response_is_an_error(mended):
-    assert mended("index")[0].status == "error"
+@pytest.mark.parametrize(("kind", "returned"), [("index", "{'made': 'badly'}"), ("end", "None")])
+def test_what_is_no_response_is_an_error_that_names_the_override(mended, kind, returned):
+    result, _ = mended(kind)
+    assert (result.status, result.data["type"]) == ("error", "TypeError")
+    assert "Mending.handle_task_exception has to return a ProviderResponse" in result.message
+    assert result.message.endswith(f"not {returned}")
+
+
+def test_a_handler_s_error_is_logged_although_the_override_returns_no_response(mended, caplog):
+    mended("end")
+    (record,) = [one for one in caplog.records if "Traceback" in one.getMessage()]
+    assert "EOFError: on purpose" in record.getMessage()
+    assert "TypeError: Mending.handle_task_exception" in record.getMessage()
 
 
 def test_what_is_left_to_the_base_is_an_error_as_if_nothing_were_overridden(mended):
@@ -571,6 +585,18 @@ def test_the_logger_takes_context_by_name(provider, caplog):
 
     call(provider, it)
     assert "moved rows=5 by='me\\n'" in caplog.messages
+
+
+def test_the_logger_takes_context_called_level(provider, caplog):
+    provider.logger.warning("moved", level=3)
+    provider.logger.log(logging.WARNING, "moved on", level=4)
+    assert caplog.messages[-2:] == ["moved level=3", "moved on level=4"]
+
+
+def test_the_logger_tells_who_logs(provider, caplog):
+    provider.logger.warning("moved")
+    provider.logger.log(logging.WARNING, "moved")
+    assert {record.funcName for record in caplog.records} == {"test_the_logger_tells_who_logs"}
 
 
 def test_the_logger_takes_what_loggers_take(provider, caplog):

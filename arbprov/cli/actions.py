@@ -45,6 +45,11 @@ def _described(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dic
 
 
 def _given_by_tasks(signature: inspect.Signature) -> inspect.Signature:
-    contexts = (TaskContext, TaskContext.__name__)
-    shown = [one for one in signature.parameters.values() if one.annotation not in contexts]
-    return signature.replace(parameters=shown)
+    parameters = signature.parameters.values()
+    return signature.replace(parameters=[one for one in parameters if _is_given(one)])
+
+
+def _is_given(parameter: inspect.Parameter) -> bool:
+    is_context = parameter.annotation in (TaskContext, TaskContext.__name__)
+    # Class-based handlers have some of arbprov's own.
+    return not is_context and not parameter.name.startswith("arbprov_")

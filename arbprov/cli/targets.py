@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
 from pathlib import Path
@@ -108,9 +109,21 @@ def _only(module: ModuleType) -> ProviderApp:
 
 def _app_from(value: Any) -> ProviderApp | None:
     """Return the app that a value is, or is made of: a class-based provider, or a class of such."""
-    provider = value() if _is_class(value) else value
+    provider = _made(value) if _is_class(value) else value
     app = provider.app if isinstance(provider, Provider) else value
     return app if isinstance(app, ProviderApp) else None
+
+
+def _made(cls: type[Any]) -> Any:
+    name = cls.__name__
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        raise TargetError(
+            f"{cls.__module__}.{name} can't be made here, {error}; make an instance in the module, "
+            f"as in provider = {name}(...)"
+        ) from None
+    return cls()
 
 
 def _is_class(value: Any) -> bool:
@@ -120,9 +133,16 @@ def _is_class(value: Any) -> bool:
 def _names(module: ModuleType) -> list[str]:
     """Return the names of a module's apps and providers; if there is none, of its own classes."""
     here = vars(module).items()
-    return [name for name, value in here if isinstance(value, (ProviderApp, Provider))] or [
-        name for name, value in here if _is_class(value) and value.__module__ == module.__name__
-    ]
+    found = [name for name, value in here if isinstance(value, (ProviderApp, Provider))]
+    return found or _names_of_classes(module)
+
+
+def _names_of_classes(module: ModuleType) -> list[str]:
+    own = {
+        n: v for n, v in vars(module).items() if _is_class(v) and v.__module__ == module.__name__
+    }
+    bases = {base for cls in own.values() for base in cls.__mro__[1:]}
+    return [name for name, cls in own.items() if cls not in bases]
 
 
 def _there(module: ModuleType) -> str:
