@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 
@@ -251,6 +252,15 @@ def test_who_is_connected_is_reset_when_the_proxy_stops(echo):
         exchanged(connection)
     with connection, pytest.raises(ConnectionResetError):
         connection.recv(1)
+
+
+def test_a_connection_that_comes_as_the_proxy_stops_is_closed(echo):
+    for _ in range(50):
+        proxy = TcpProxy(echo.address).start()
+        with socket.create_connection(proxy.address.split(":")):
+            proxy.stop()
+    # What was left open would warn now, and warnings are errors.
+    gc.collect()
 
 
 def test_a_proxy_may_be_stopped_twice(echo):

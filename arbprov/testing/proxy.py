@@ -15,6 +15,8 @@ __all__ = ["TcpProxy"]
 
 _CHUNK = 64 * 1024
 _PATIENCE = 10.0
+# Of the loop, that it takes at most until what was accepted is a connection that we know of.
+_ROUNDS = 5
 # To linger for no second: closing sends a reset, and drops what was still to be sent.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -134,6 +136,11 @@ class TcpProxy:
         self.address = _joined(*server.sockets[0].getsockname()[:2])
         self._ready.set()
         await self._stopping.wait()
+        # A server that is closed would leave open what it has accepted just now.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
         server.close()
         await self._cut()
 
@@ -166,16 +173,17 @@ class TcpProxy:
         if connections:
             await asyncio.wait(connections)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.current_task()
-        assert connection is not None
-        writers = self._connections[connection] = [writer]
-        try:
-            await self._serve(reader, writers)
-        except (OSError, asyncio.CancelledError):
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Known from now on, and closed even if its task is cancelled before it begins.
+        writers = [writer]
+        connection = self._loop.create_task(self._serve(reader, writers))
+        self._connections[connection] = writers
+        connection.add_done_callback(self._ended)
+
+    def _ended(self, connection: asyncio.Task[None]) -> None:
+        writers = self._connections.pop(connection)
+        if connection.cancelled() or isinstance(connection.exception(), OSError):
             _reset(writers)
-        finally:
-            del self._connections[connection]
 
     async def _serve(
         self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]
