@@ -42,7 +42,9 @@ class Deadlines:
 
     def _look(self, seconds: float) -> None:
         running, now = self._running[seconds], self._loop.time()
-        for what, (at, expire, arguments) in list(running.items()):
+        # Looked up each time: what expires may stop or start others.
+        while running:
+            what, (at, expire, arguments) = next(iter(running.items()))
             if at > now:
                 self._loop.call_at(at, self._look, seconds)
                 return

@@ -342,8 +342,8 @@ class Worker:
             either: list[asyncio.Future[Any]] = [future, self._stopping]
             with self._hangs.counted(call):
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            # What the API has told a handler is true, however late it was told.
-            await self._admission.settle(call)
+        # What the API has told a handler is true, however late it was told.
+        await self._admission.settle(call)
 
     async def _outcome(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
         if not future.done() or call.ctx.cancelled:

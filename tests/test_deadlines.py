@@ -78,13 +78,14 @@ def test_what_has_expired_can_be_stopped_still(run):
     assert run(main) == [("a", 5.0)]
 
 
-def test_what_expires_may_stop_another(run):
+def test_what_expires_may_stop_another_and_start_one(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", deadlines.stop, 5.0, "b")
         deadlines.start(5.0, "b", expire, "b")
+        deadlines.start(5.0, "c", deadlines.start, 5.0, "d", expire, "d")
         await asyncio.sleep(60)
 
-    assert run(main) == []
+    assert run(main) == [("d", 10.0)]
 
 
 def test_however_many_have_the_same_time_there_is_one_timer():

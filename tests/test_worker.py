@@ -20,6 +20,7 @@ from arbprov import (
     ProviderApp,
     ProviderError,
     ProviderResponse,
+    RateLimited,
     TaskContext,
     TaskTimeoutError,
 )
@@ -575,6 +576,23 @@ def test_a_task_that_is_cancelled_after_its_handler_costs_neither_result_nor_slo
     running.make_journal = SlowJournal
     running.until(30, concurrency=1)
     assert [result.data for _, result in running.results] == [{"done": True}] * 3
+
+
+def test_what_a_late_handler_is_told_while_its_result_is_kept_closes_the_gate(app):
+    @app.action
+    @app.rate_limit("100/hour")
+    async def throttled():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            raise RateLimited(3000) from None
+
+    first, second = tasks(2, "throttled")
+    running = Running(app, polls=[first, Held(10, second)])
+    running.make_journal = SlowJournal
+    running.until(30, concurrency=1)
+    assert running.statuses == ["error", "limit"]
 
 
 def test_what_a_handler_sets_in_its_context_no_other_task_sees(app):
