@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from arbprov._types import Clock, Hook
+from arbprov._types import Clock, Handler, Hook
 from arbprov.actions import Action
 from arbprov.codec import dump, load_object, plain
 from arbprov.context import TaskContext
@@ -239,23 +239,19 @@ class Dispatcher:
 
     async def _handle(self, call: Call, resolve: Resolve) -> Any:
         for hook in call.route.hooks.before:
-            answer = hook(call.ctx)
-            if _is_awaitable(answer):
-                answer = await resolve(answer)
+            answer = await _run(resolve, hook, call.ctx)
             if answer is not None:
                 return answer
         assert call.route.action is not None  # `prepare` has found it
         handler = call.stand_in or call.route.action.handler
-        value = handler(*call.args, **call.kwargs)
-        return await resolve(value) if _is_awaitable(value) else value
+        return await _run(resolve, handler, *call.args, **call.kwargs)
 
     async def _mended(self, call: Call, error: BaseException, resolve: Resolve) -> TaskResult:
         handler = call.route.hooks.errorhandler(error)
         if handler is None or call.ctx.cancelled:
             return self._error_result(call, error)
         try:
-            value = handler(error, call.ctx)
-            result = self._result(call, await resolve(value) if _is_awaitable(value) else value)
+            result = self._result(call, await _run(resolve, handler, error, call.ctx))
         except BaseException as another:
             return self._error_result(call, _as_raised(another))
         call.error = None
@@ -264,9 +260,7 @@ class Dispatcher:
     async def _hooked(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
         for hook in call.route.hooks.after:
             try:
-                returned = hook(result, call.ctx)
-                if _is_awaitable(returned):
-                    returned = await resolve(returned)
+                returned = await _run(resolve, hook, result, call.ctx)
                 result = self._checked(call, returned, hook)
             except BaseException as error:
                 result = self._error_result(call, _as_raised(error))
@@ -275,9 +269,7 @@ class Dispatcher:
     async def _torn_down(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
         for hook in call.route.hooks.teardown:
             try:
-                value = hook(call.error, call.ctx)
-                if _is_awaitable(value):
-                    await resolve(value)
+                await _run(resolve, hook, call.error, call.ctx)
             except BaseException as error:
                 result = self._error_result(call, _as_raised(error))
         return result
@@ -366,6 +358,11 @@ def _as_raised(error: BaseException) -> BaseException:
     """Return a StopIteration as such; Python lets it out of a coroutine in disguise only."""
     disguised = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
     return error.__cause__ or error if disguised else error
+
+
+async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
+    value = function(*args, **kwargs)
+    return await resolve(value) if _is_awaitable(value) else value
 
 
 # To tell that other data can't be awaited takes as long as a hook.

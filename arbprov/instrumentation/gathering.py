@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, TextIO
 
 __all__ = ["GatheringHandler"]
 
@@ -14,14 +13,7 @@ __all__ = ["GatheringHandler"]
 _HELD = 0.05
 
 
-if TYPE_CHECKING:
-    _StreamHandler = logging.StreamHandler[TextIO]
-else:
-    # Python 3.10 has no generic one.
-    _StreamHandler = logging.StreamHandler
-
-
-class GatheringHandler(_StreamHandler):
+class GatheringHandler(logging.StreamHandler):  # type: ignore[type-arg]  # none in Python 3.10
     """Writes to stderr what is logged on an event loop in the lines of a moment at once.
 
     To write each by itself takes longer than to run the task that it tells of. Warnings, and what
