@@ -6,10 +6,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from importlib import metadata
 
 import attrs
+
+from .servers import free_port, wait_for
 
 
 def _program():
@@ -27,9 +28,7 @@ class NatsServer:
     _process: subprocess.Popen | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     @property
@@ -40,7 +39,7 @@ class NatsServer:
         options = ["--addr", "127.0.0.1", "--port", str(self.port)]
         options += ["--jetstream", "--store_dir", self._folder]
         self._process = subprocess.Popen([_program(), *options], stderr=subprocess.DEVNULL)
-        self._wait_until_it_answers()
+        wait_for(self._greeting, ConnectionRefusedError, self._process)
 
     def stop(self):
         self._process.terminate()
@@ -50,13 +49,6 @@ class NatsServer:
         self.stop()
         shutil.rmtree(self._folder)
 
-    def _wait_until_it_answers(self, patience=20.0):
-        give_up_at = time.monotonic() + patience
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                    return connection.recv(4)
-            except ConnectionRefusedError:
-                assert self._process.poll() is None, "the server has ended"
-                assert time.monotonic() < give_up_at, "the server does not answer"
-                time.sleep(0.01)
+    def _greeting(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            return connection.recv(4)

