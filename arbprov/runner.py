@@ -15,6 +15,7 @@ from arbprov.config import Config
 from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
 from arbprov.forking import ForkGuard, loop_kept_from_forks
+from arbprov.garbage import collected_rarely
 from arbprov.grpc_hub import GrpcHub
 from arbprov.hooks import Hooks
 from arbprov.instrumentation.logs import ensure_handler, flush_log
@@ -43,7 +44,7 @@ def run_provider(
     _grpc.keep()
     loop = _new_loop()
     try:
-        with loop_kept_from_forks(loop):
+        with loop_kept_from_forks(loop), collected_rarely(config.concurrency):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
     finally:
         _close(loop)

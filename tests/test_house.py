@@ -18,9 +18,9 @@ FLOORS = {
     3: "actions backoff binding codec contact foreign_models forms hooks json_backend limits "
     "messages redaction responses schemas structuring",
     4: "dispatcher hub journal",
-    5: "admission clock deadlines endings executors forking grpc_channel grpc_hub handler_process "
-    "hangs instrumentation monitors outbox polling processes spool spoolfile stopping tls "
-    "tls_trouble tokens worker",
+    5: "admission clock deadlines endings executors forking garbage grpc_channel grpc_hub "
+    "handler_process hangs instrumentation monitors outbox polling processes spool spoolfile "
+    "stopping tls tls_trouble tokens worker",
     6: "localhub pytest_plugin testing",
     7: "app blueprint config runner scaffold wiring",
     8: "__init__ __main__ cli compat",

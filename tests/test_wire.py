@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import json
 import random
 import subprocess
@@ -483,6 +484,17 @@ def test_a_hub_that_restarts_is_worked_for_again(hub):
         app.stop()
         thread.join(30)
     assert not thread.is_alive()
+
+
+def test_the_garbage_collector_is_spared_the_tasks_in_flight_while_the_app_runs(serve, hub):
+    app = ProviderApp("tidy", concurrency=1_000)
+
+    @app.action
+    def threshold() -> int:
+        return gc.get_threshold()[0]
+
+    serve(app)
+    assert hub.call("threshold").data == 150_000
 
 
 def test_what_a_handler_leaves_running_is_cancelled_at_the_end(serve, hub):
