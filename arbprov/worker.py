@@ -217,7 +217,6 @@ class Worker:
         self._background.discard(task)
         self._slots.discard(task)
         self._late.discard(task)
-        self._polling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
@@ -333,6 +332,7 @@ class Worker:
 
     async def _end(self, call: Call, future: asyncio.Future[Any]) -> None:
         """Put a call's result on its way, whether it has ended in time or not."""
+        is_late = not future.done()
         result = await self._outcome(call, future)
         await self._admission.settle(call)
         _log(result)
@@ -342,8 +342,9 @@ class Worker:
             either: list[asyncio.Future[Any]] = [future, self._stopping]
             with self._hangs.counted(call):
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        # What the API has told a handler is true, however late it was told.
-        await self._admission.settle(call)
+        if is_late:
+            # What the API has told a handler is true, however late it was told.
+            await self._admission.settle(call)
 
     async def _outcome(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
         if not future.done() or call.ctx.cancelled:
