@@ -43,8 +43,6 @@ _MOST_RESULTS = 256
 _CLOSING = 0.5
 # What has come of a call: its result, or an error of arbprov's own.
 Outcome = TaskResult | BaseException
-# A call, and the future of what has come of it.
-Ended = tuple[Call, asyncio.Future[Outcome]]
 # What calls end with that are cancelled, or killed, at their deadlines.
 _ENDED_BY_US = (asyncio.CancelledError, TaskTimeoutError)
 
@@ -112,8 +110,8 @@ class Worker:
         self._admission = Admission(dispatcher, self._threads, most_waiting, self._stopping)
         self._context = contextvars.copy_context()
         self._slots: set[asyncio.Task[None]] = set()
-        # Those whose handlers have outlived their deadlines; the loop itself holds no task.
-        self._late: set[asyncio.Task[None]] = set()
+        # Those whose handlers have outlived their deadlines, and what waits for them to end.
+        self._late: dict[asyncio.Task[None], asyncio.Future[Outcome]] = {}
         self._interrupts = False
         self._polling: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
@@ -216,7 +214,7 @@ class Worker:
         """Let nothing end unnoticed: an error that nobody expected ends the worker."""
         self._background.discard(task)
         self._slots.discard(task)
-        self._late.discard(task)
+        self._late.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
@@ -230,18 +228,19 @@ class Worker:
     # which costs less than to wait for another one. So the slot goes on in a new task afterwards:
     # what the handler has set in its context, and whoever cancels its task late, reach nothing.
 
-    def _open_slot(self, ended: Ended | None = None) -> None:
-        self._occupy(self._context.run(self._loop.create_task, self._slot(ended)))
+    def _open_slot(self, call: Call | None = None, outcome: Outcome | None = None) -> None:
+        """Have a slot go on, after it has put the result of a call on its way, if there is one."""
+        self._occupy(self._context.run(self._loop.create_task, self._slot(call, outcome)))
 
     def _occupy(self, task: asyncio.Task[None]) -> None:
         self._slots.add(task)
         task.add_done_callback(self._watch)
 
-    async def _slot(self, ended: Ended | None) -> None:
+    async def _slot(self, call: Call | None, outcome: Outcome | None) -> None:
         slot = asyncio.current_task()
         assert slot is not None
-        if ended is not None:
-            await self._end(*ended)
+        if call is not None and outcome is not None:
+            await self._end(call, outcome)
         while await self._gate.enter():
             task = await self._poll(slot)
             call = None if task is None else await self._begin(task)
@@ -304,12 +303,14 @@ class Worker:
         future.add_done_callback(functools.partial(_settle, over))
         await over
         self._deadlines.stop(call.route.timeout, call)
-        await self._end(call, future)
+        if future.done():
+            await self._end(call, _ended(future))
+        else:
+            await self._end_late(call, future)
 
     async def _run_here(self, call: Call, slot: asyncio.Task[Any]) -> None:
         """Make a call in the slot's very task, and open the slot anew."""
-        done: asyncio.Future[Outcome] = self._loop.create_future()
-        self._deadlines.start(call.route.timeout, call, self._overdue, call, slot, done)
+        self._deadlines.start(call.route.timeout, call, self._overdue, call, slot)
         outcome: Outcome
         try:
             outcome = await self._executor.perform(call, slot)
@@ -318,45 +319,52 @@ class Worker:
         self._deadlines.stop(call.route.timeout, call)
         if self._interrupts:
             return  # the outbox tells the hub that nobody knows how it ended
-        done.set_result(outcome)
-        self._open_slot(None if slot in self._late else (call, done))
+        late = self._late.pop(slot, None)
+        if late is None:
+            self._open_slot(call, outcome)
+        else:
+            late.set_result(outcome)
+            self._open_slot()
 
-    def _overdue(self, call: Call, slot: asyncio.Task[None], done: asyncio.Future[Outcome]) -> None:
+    def _overdue(self, call: Call, slot: asyncio.Task[None]) -> None:
         """Have somebody else tell the hub of a call that has not ended in time."""
         # Before it hears of it: it may end at once.
         call.ctx.cancelled = True
         slot.cancel()
         self._slots.discard(slot)
-        self._late.add(slot)
-        self._occupy(self._loop.create_task(self._end(call, done)))
+        self._late[slot] = self._loop.create_future()
+        self._occupy(self._loop.create_task(self._end_late(call, self._late[slot])))
 
-    async def _end(self, call: Call, future: asyncio.Future[Any]) -> None:
-        """Put a call's result on its way, whether it has ended in time or not."""
-        is_late = not future.done()
-        result = await self._outcome(call, future)
-        await self._admission.settle(call)
-        _log(result)
-        await self._outbox.put(result)
+    async def _end(self, call: Call, outcome: Outcome) -> None:
+        """Put the result of a call that has ended on its way."""
+        if call.ctx.cancelled:
+            result = await self._expired(call)
+            _log_late(call, outcome)
+        else:
+            result = self._dispatcher.finish(call, outcome)
+            log_failure(self._dispatcher, call)
+        await self._put(call, result)
+
+    async def _end_late(self, call: Call, future: asyncio.Future[Any]) -> None:
+        """Put the result of a call that does not end in time on its way, and wait for its end."""
+        future.add_done_callback(lambda ended: _log_late(call, _ended(ended)))
+        await self._put(call, await self._expired(call))
         if not future.done():
             # A handler that outlives its deadline keeps its slot, or they would pile up.
             either: list[asyncio.Future[Any]] = [future, self._stopping]
             with self._hangs.counted(call):
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if is_late:
-            # What the API has told a handler is true, however late it was told.
-            await self._admission.settle(call)
+        # What the API has told a handler is true, however late it was told.
+        await self._admission.settle(call)
 
-    async def _outcome(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
-        if not future.done() or call.ctx.cancelled:
-            return await self._expired(call, future)
-        result = self._dispatcher.finish(call, _ended(future))
-        log_failure(self._dispatcher, call)
-        return result
+    async def _put(self, call: Call, result: TaskResult) -> None:
+        await self._admission.settle(call)
+        _log(result)
+        await self._outbox.put(result)
 
-    async def _expired(self, call: Call, future: asyncio.Future[Any]) -> TaskResult:
+    async def _expired(self, call: Call) -> TaskResult:
         expired = self._dispatcher.expire(call)
         self._executor.abandon(call)
-        future.add_done_callback(functools.partial(_log_late, call))
         if isinstance(expired, TaskResult):
             return expired
         hooks = self._executor.start(expired)
@@ -425,8 +433,8 @@ def _log(result: TaskResult) -> None:
     logger.info("task %s of action %s: %s", task, action, result.status.value)
 
 
-def _log_late(call: Call, future: asyncio.Future[Any]) -> None:
-    if not future.cancelled() and not isinstance(call.error, _ENDED_BY_US):
+def _log_late(call: Call, outcome: Outcome) -> None:
+    if not isinstance(outcome, asyncio.CancelledError) and not isinstance(call.error, _ENDED_BY_US):
         logger.warning(
             "task %s of action %r ended after its timeout of %g s; that result is dropped",
             quoted(call.task.id),
