@@ -33,6 +33,8 @@ def collected_rarely(tasks: int) -> Iterator[None]:
     try:
         yield
     finally:
+        # What is left of the connections must not end in a process that is forked from now on.
+        gc.collect()
         if freezes:
             gc.unfreeze()
         if raises:
