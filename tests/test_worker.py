@@ -331,6 +331,19 @@ def test_a_handler_is_cancelled_at_its_deadline(slow_app):
     assert cancelled == [2.0]
 
 
+def test_a_handler_that_keeps_the_loop_until_its_time_is_up_has_timed_out(slow_app, caplog):
+    @slow_app.action
+    async def keep() -> dict:
+        asyncio.get_running_loop().keep(3.0)
+        return {}
+
+    running = Running(slow_app, polls=tasks(1, "keep")).until(60)
+    assert [result.data for _, result in running.results] == [
+        {"error": "The action ran longer than its timeout of 2 s", "timeout": 2.0}
+    ]
+    assert "'t0' of action 'keep' ended after its timeout of 2 s" in caplog.text
+
+
 def test_a_late_result_is_dropped_and_logged(slow_app, caplog):
     running = Running(slow_app, polls=tasks(1, "swallow")).until(60)
     assert len(running.results) == 1
