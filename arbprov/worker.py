@@ -110,7 +110,7 @@ class Worker:
         self._admission = Admission(dispatcher, self._threads, most_waiting, self._stopping)
         self._context = contextvars.copy_context()
         self._slots: set[asyncio.Task[None]] = set()
-        # Those whose handlers have outlived their deadlines, and what waits for them to end.
+        # Those whose handlers have outlived their deadlines, and the future of what comes of each.
         self._late: dict[asyncio.Task[None], asyncio.Future[Outcome]] = {}
         self._interrupts = False
         self._polling: set[asyncio.Task[Any]] = set()

@@ -70,6 +70,6 @@ def test_a_cycle_that_a_task_leaves_behind_is_still_collected():
             for _ in range(1_000):
                 cycle = []
                 cycle.append(cycle)
+            assert collected > 0
     finally:
         gc.callbacks.remove(count)
-    assert collected > 0
