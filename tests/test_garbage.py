@@ -66,8 +66,8 @@ def test_a_cycle_that_a_task_leaves_behind_is_still_collected():
 
     gc.callbacks.append(count)
     try:
-        with collected_rarely(1):
-            for _ in range(1_000):
+        with collected_rarely(10):
+            for _ in range(5_000):
                 cycle = []
                 cycle.append(cycle)
             assert collected > 0
