@@ -116,6 +116,11 @@ class Dispatcher:
     timezone: dt.tzinfo
     timezone_name: str
     secrets: Iterable[str] = attrs.field(default=(), repr=False)
+    # What envelopes say of the provider and of each action that is there.
+    _names: dict[str, str] = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._names = {action: _names(self.provider, action) for action in self.routes}
 
     # Before the call.
 
@@ -295,9 +300,10 @@ class Dispatcher:
 
     def _envelope(self, result: TaskResult) -> str:
         second = self.clock.now().timestamp() // 1
+        names = self._names.get(result.action) or _names(self.provider, result.action)
         return (
             f'{{"status":"{result.status.value}","message":{dump(result.message)},'
-            f'"data":{{"provider":{dump(self.provider)},"action":{dump(result.action)},'
+            f'"data":{{{names},'
             f"{_timestamps(second, self.timezone, self.timezone_name)},"
             f'"response":{dump(result.data)}}}}}'
         )
@@ -344,6 +350,10 @@ class Dispatcher:
         account = call.ctx.account
         # One that could not be read may be quoted as it came.
         return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
+
+
+def _names(provider: str, action: str) -> str:
+    return f'"provider":{dump(provider)},"action":{dump(action)}'
 
 
 # Each second is written but once, not for each task.

@@ -24,6 +24,7 @@ from arbprov.hangs import Hangs
 from arbprov.hooks import Hooks
 from arbprov.hub import Hub, Pause
 from arbprov.instrumentation.logs import log_failure
+from arbprov.instrumentation.task_log import TaskLog
 from arbprov.journal import Journal, MemoryJournal
 from arbprov.outbox import Outbox, OutboxEvents
 from arbprov.polling import PollGate
@@ -85,6 +86,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPool(self._loop, "arbprov")
         self._executor = Executor(dispatcher, self._threads)
+        self._log = TaskLog(logger)
         self._gate = PollGate(settings.concurrency, Backoff(*_IDLE))
         self._outbox = Outbox(
             hub,
@@ -291,7 +293,7 @@ class Worker:
             call = await self._admission.admit(call)
         if isinstance(call, Call):
             return call
-        _log(call)
+        self._log.ended(call)
         await self._outbox.put(call)
         return None
 
@@ -359,7 +361,7 @@ class Worker:
 
     async def _put(self, call: Call, result: TaskResult) -> None:
         await self._admission.settle(call)
-        _log(result)
+        self._log.ended(result)
         await self._outbox.put(result)
 
     async def _expired(self, call: Call) -> TaskResult:
@@ -426,11 +428,6 @@ def _ended(future: asyncio.Future[Any]) -> Outcome:
         return cast("Outcome", future.result())
     except BaseException as error:
         return error
-
-
-def _log(result: TaskResult) -> None:
-    task, action = quoted(result.id), quoted(result.action)
-    logger.info("task %s of action %s: %s", task, action, result.status.value)
 
 
 def _log_late(call: Call, outcome: Outcome) -> None:

@@ -1,0 +1,63 @@
+"""The line that each task leaves in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from arbprov.printable import quoted
+from arbprov.task import TaskResult
+
+__all__ = ["TaskLog"]
+
+_MESSAGE = "task %s of action %s: %s"
+
+
+class TaskLog:
+    """Logs how each task has ended.
+
+    What logging finds out for each record is the same for all of these: who logs, from where, on
+    which thread. To find it out once halves the time of a line, which is a tenth of what arbprov
+    takes for a tiny task. Where records are made in a way of the author's, that is kept to.
+
+    It belongs to the thread that makes it.
+
+    Args:
+        logger: Where the lines go.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        line = TaskLog.ended.__code__.co_firstlineno
+        first = logging.LogRecord(
+            logger.name, logging.INFO, __file__, line, _MESSAGE, (), None, "ended"
+        )
+        self._template = vars(first)
+        self._began = first.created - first.relativeCreated / 1000
+
+    def ended(self, result: TaskResult) -> None:
+        """Log a result's status, if that is to be seen."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        told = (quoted(result.id), quoted(result.action), result.status.value)
+        if self._makes_usual_records():
+            self._logger.handle(self._record(told))
+        else:
+            self._logger.info(_MESSAGE, *told)
+
+    def _makes_usual_records(self) -> bool:
+        usual = type(self._logger).makeRecord is logging.Logger.makeRecord
+        return usual and logging.getLogRecordFactory() is logging.LogRecord
+
+    def _record(self, told: tuple[str, ...]) -> logging.LogRecord:
+        now = time.time()
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        changing: dict[str, Any] = {
+            "args": told,
+            "created": now,
+            "msecs": now % 1 * 1000 // 1,
+            "relativeCreated": (now - self._began) * 1000,
+        }
+        vars(record).update(self._template, **changing)
+        return record
