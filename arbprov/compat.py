@@ -233,8 +233,8 @@ class _ContextLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
     def log(self, level: int, msg: Any, /, *args: Any, **context: Any) -> None:  # type: ignore[override]
         options = {"stacklevel": 1} | {n: context.pop(n) for n in _LOG_OPTIONS & context.keys()}
         options["stacklevel"] += 1  # this method is not who logs
-        text = " ".join([str(msg), *(f"{n}={value!r}" for n, value in context.items())])
-        self.logger.log(level, text, *args, **options)
+        end = "".join(f" {n}={value!r}" for n, value in context.items())
+        self.logger.log(level, f"{msg}{end.replace('%', '%%') if args else end}", *args, **options)
 
 
 def _set_up_log(file: str | None, level: int | str | None) -> None:

@@ -230,19 +230,19 @@ class Worker:
     # which costs less than to wait for another one. So the slot goes on in a new task afterwards:
     # what the handler has set in its context, and whoever cancels its task late, reach nothing.
 
-    def _open_slot(self, call: Call | None = None, outcome: Outcome | None = None) -> None:
-        """Have a slot go on, after it has put the result of a call on its way, if there is one."""
-        self._occupy(self._context.run(self._loop.create_task, self._slot(call, outcome)))
+    def _open_slot(self, ended: tuple[Call, Outcome] | None = None) -> None:
+        """Have a slot go on, after it has put the result of a call on its way, if one has ended."""
+        self._occupy(self._context.run(self._loop.create_task, self._slot(ended)))
 
     def _occupy(self, task: asyncio.Task[None]) -> None:
         self._slots.add(task)
         task.add_done_callback(self._watch)
 
-    async def _slot(self, call: Call | None, outcome: Outcome | None) -> None:
+    async def _slot(self, ended: tuple[Call, Outcome] | None) -> None:
         slot = asyncio.current_task()
         assert slot is not None
-        if call is not None and outcome is not None:
-            await self._end(call, outcome)
+        if ended is not None:
+            await self._end(*ended)
         while await self._gate.enter():
             task = await self._poll(slot)
             call = None if task is None else await self._begin(task)
@@ -323,7 +323,7 @@ class Worker:
             return  # the outbox tells the hub that nobody knows how it ended
         late = self._late.pop(slot, None)
         if late is None:
-            self._open_slot(call, outcome)
+            self._open_slot((call, outcome))
         else:
             late.set_result(outcome)
             self._open_slot()

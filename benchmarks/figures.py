@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Literal
 
@@ -70,16 +71,20 @@ class Series:
         return {name: statistics.median(s.extras[name] for s in self.samples) for name in names}
 
     def ratio(self, baseline: Series, unit: Unit) -> Spread:
-        """Return the ratio of the medians, and the spread of the rounds' ratios."""
+        """Return the ratio of the medians, and the spread of the rounds' ratios.
+
+        Nothing is no multiple of 0: such rounds do not count, and a ratio of none is NaN.
+        """
         pairs = zip(self.samples, baseline.samples, strict=True)
         rounds = [_ratio(own.value, other.value, unit) for own, other in pairs]
+        known = [ratio for ratio in rounds if not math.isnan(ratio)] or [math.nan]
         of_medians = _ratio(self.spread.median, baseline.spread.median, unit)
-        return Spread(of_medians, min(rounds), max(rounds))
+        return Spread(of_medians, min(known), max(known))
 
 
 def _ratio(own: float, baseline: float, unit: Unit) -> float:
     above, below = (baseline, own) if unit.inverted else (own, baseline)
-    return above / below if below else float("nan")
+    return above / below if below else math.nan
 
 
 @attrs.frozen

@@ -29,10 +29,13 @@ def _line(table: Table, series: Series) -> str:
     line = f"  {series.contestant:<26}{series.spread.median:>20,.{digits}f}  "
     line += f"{_range(series.spread, digits):<22}"
     if series is not table.baseline:
-        ratio = series.ratio(table.baseline, table.unit)
-        line += f"{ratio.median:>6.2f}  {_range(ratio, 2)}"
+        line += _compared(series.ratio(table.baseline, table.unit))
     extras = ", ".join(f"{value:,.4g} {name}" for name, value in series.extras.items())
     return line.rstrip() + (f"\n      {extras}" if extras else "")
+
+
+def _compared(ratio: Spread) -> str:
+    return f"{'-':>6}" if isnan(ratio.median) else f"{ratio.median:>6.2f}  {_range(ratio, 2)}"
 
 
 def _range(spread: Spread, digits: int) -> str:

@@ -51,6 +51,11 @@ def test_a_ratio_to_nothing_is_no_number():
     assert str(series("own", 1).ratio(series("bare", 0), SPEED).median) == "nan"
 
 
+def test_a_round_whose_baseline_is_nothing_has_no_ratio():
+    ratio = series("own", 1, 2, 3).ratio(series("bare", 0, 1, 2), SPEED)
+    assert ratio == Spread(2.0, 1.5, 2.0)
+
+
 def test_extras_are_medians_too():
     samples = [Sample(0, {"ms": value}) for value in (3, 1, 10)]
     assert Series("own", samples).extras == {"ms": 3}
@@ -79,6 +84,12 @@ def test_the_text_has_median_range_ratio_and_verdict():
     assert lines[0] == "row: what it is"
     assert lines[3].split() == ["own", "90", "80", "…", "130", "0.90", "0.65", "…", "0.90"]
     assert lines[4] == "  goal: own: >= 0.85 of bare: reached (0.9)"
+
+
+def test_the_text_has_no_ratio_to_nothing():
+    contestants = [series("bare", 0, 0), series("own", 1, 2)]
+    line = as_text(Table("row", "what it is", SPEED, contestants, ())).splitlines()[3]
+    assert line.split() == ["own", "2", "1", "…", "2", "-"]
 
 
 def test_the_text_says_that_a_goal_is_not_reached():

@@ -587,6 +587,12 @@ def test_the_logger_takes_context_by_name(provider, caplog):
     assert "moved rows=5 by='me\\n'" in caplog.messages
 
 
+def test_the_logger_takes_context_that_looks_like_a_format(provider, caplog):
+    provider.logger.warning("moved", by="100%")
+    provider.logger.warning("moved %d", 5, by="100%d")
+    assert caplog.messages[-2:] == ["moved by='100%'", "moved 5 by='100%d'"]
+
+
 def test_the_logger_takes_context_called_level(provider, caplog):
     provider.logger.warning("moved", level=3)
     provider.logger.log(logging.WARNING, "moved on", level=4)
