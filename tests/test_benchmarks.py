@@ -111,9 +111,9 @@ def test_the_json_has_all_values():
 
 
 def test_a_ratio_to_nothing_is_null_in_json():
-    contestants = [series("bare", 0, 1), series("own", 1, 1)]
+    contestants = [series("bare", 0, 0), series("own", 1, 1)]
     (row,) = as_json([Table("row", "what it is", SPEED, contestants)], {})["rows"]
-    assert row["contestants"][1]["ratio"] == {"median": 2.0, "low": None, "high": None}
+    assert row["contestants"][1]["ratio"] == {"median": None, "low": None, "high": None}
 
 
 def test_the_order_of_the_turns_alternates():
