@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 import logging
 from collections.abc import Coroutine, Sequence
@@ -243,15 +242,30 @@ class Worker:
         assert slot is not None
         if ended is not None:
             await self._end(*ended)
+        while call := await self._next_call(slot):
+            outcome = await self._outcome(call, slot)
+            if self._interrupts:
+                return  # the outbox tells the hub that nobody knows how it ended
+            if slot in self._late or not call.route.blocking:
+                self._go_on_elsewhere(call, outcome, slot)
+                return
+            await self._end(call, outcome)
+
+    async def _next_call(self, slot: asyncio.Task[None]) -> Call | None:
+        """Return the next call that is to be made; None when there will be none any more."""
         while await self._gate.enter():
             task = await self._poll(slot)
-            call = None if task is None else await self._begin(task)
-            if call is None:
-                continue
-            if not call.route.blocking:
-                await self._run_here(call, slot)
-                return
-            await self._run_on_thread(call)
+            if task is not None and (call := await self._begin(task)):
+                return call
+        return None
+
+    def _go_on_elsewhere(self, call: Call, outcome: Outcome, slot: asyncio.Task[None]) -> None:
+        late = self._late.pop(slot, None)
+        if late is None:
+            self._open_slot((call, outcome))
+        else:
+            late.set_result(outcome)
+            self._open_slot()
 
     async def _poll(self, slot: asyncio.Task[Any]) -> Task | None:
         self._polling.add(slot)
@@ -297,42 +311,28 @@ class Worker:
         await self._outbox.put(call)
         return None
 
-    async def _run_on_thread(self, call: Call) -> None:
-        await self._executor.make_ready(call)
-        future = self._executor.start(call)
-        over: asyncio.Future[None] = self._loop.create_future()
-        self._deadlines.start(call.route.timeout, call, _settle, over)
-        future.add_done_callback(functools.partial(_settle, over))
-        await over
-        self._deadlines.stop(call.route.timeout, call)
-        if future.done():
-            await self._end(call, _ended(future))
-        else:
-            await self._end_late(call, future)
-
-    async def _run_here(self, call: Call, slot: asyncio.Task[Any]) -> None:
-        """Make a call in the slot's very task, and open the slot anew."""
-        self._deadlines.start(call.route.timeout, call, self._overdue, call, slot)
-        outcome: Outcome
+    async def _outcome(self, call: Call, slot: asyncio.Task[None]) -> Outcome:
+        """Make a call and return what has come of it, however late that is."""
+        running: asyncio.Future[Any] = slot
+        if call.route.blocking:
+            await self._executor.make_ready(call)
+            running = self._executor.start(call)
+        self._deadlines.start(call.route.timeout, call, self._overdue, call, slot, running)
         try:
-            outcome = await self._executor.perform(call, slot)
+            return await (self._executor.perform(call, slot) if running is slot else running)
         except Exception as error:
-            outcome = error
-        self._deadlines.stop(call.route.timeout, call)
-        if self._interrupts:
-            return  # the outbox tells the hub that nobody knows how it ended
-        late = self._late.pop(slot, None)
-        if late is None:
-            self._open_slot((call, outcome))
-        else:
-            late.set_result(outcome)
-            self._open_slot()
+            return error
+        finally:
+            self._deadlines.stop(call.route.timeout, call)
 
-    def _overdue(self, call: Call, slot: asyncio.Task[None]) -> None:
+    def _overdue(self, call: Call, slot: asyncio.Task[None], running: asyncio.Future[Any]) -> None:
         """Have somebody else tell the hub of a call that has not ended in time."""
+        if running.done():
+            return  # it has, and its slot is about to hear of it
         # Before it hears of it: it may end at once.
         call.ctx.cancelled = True
-        slot.cancel()
+        if running is slot:
+            slot.cancel()
         self._slots.discard(slot)
         self._late[slot] = self._loop.create_future()
         self._occupy(self._loop.create_task(self._end_late(call, self._late[slot])))
@@ -416,11 +416,6 @@ async def _wait(tasks: set[asyncio.Task[None]], timeout: float) -> set[asyncio.T
     if not tasks:
         return tasks
     return (await asyncio.wait(tasks, timeout=timeout))[1]
-
-
-def _settle(over: asyncio.Future[None], *_: object) -> None:
-    if not over.done():
-        over.set_result(None)
 
 
 def _ended(future: asyncio.Future[Any]) -> Outcome:

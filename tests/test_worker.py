@@ -21,10 +21,12 @@ from arbprov import (
     ProviderResponse,
     RateLimited,
     TaskContext,
+    TaskResult,
     TaskTimeoutError,
 )
 from arbprov import worker as worker_module
 from arbprov.dispatcher import Dispatcher
+from arbprov.executors import Executor
 from arbprov.hub import Pause, ResultRefused
 from arbprov.journal import MemoryJournal
 from arbprov.task import Task
@@ -341,6 +343,22 @@ def test_a_handler_that_keeps_the_loop_until_its_time_is_up_has_timed_out(slow_a
         {"error": "The action ran longer than its timeout of 2 s", "timeout": 2.0}
     ]
     assert "'t0' of action 'keep' ended after its timeout of 2 s" in caplog.text
+
+
+def test_a_thread_that_ends_in_time_may_be_heard_late_by_a_loop_that_is_kept(monkeypatch):
+    def start(self, call):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        result = TaskResult(call.task, "success", "done", {})
+        loop.call_later(0.75, loop.keep, 1.0)
+        loop.call_later(0.875, future.set_result, result)
+        return future
+
+    monkeypatch.setattr(Executor, "start", start)
+    app = ProviderApp("test")
+    app.action("work")(lambda: None)
+    running = Running(app, polls=tasks(1)).until(60)
+    assert [(at, result.message) for at, result in running.results] == [(1.75, "done")]
 
 
 def test_a_late_result_is_dropped_and_logged(slow_app, caplog):
