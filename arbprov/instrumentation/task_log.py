@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
 from arbprov.printable import quoted
 from arbprov.task import TaskResult
@@ -18,8 +17,8 @@ class TaskLog:
     """Logs how each task has ended.
 
     What logging finds out for each record is the same for all of these: who logs, from where, on
-    which thread. To find it out once halves the time of a line, which is a tenth of what arbprov
-    takes for a tiny task. Where records are made in a way of the author's, that is kept to.
+    which thread. To find it out once makes a line a third cheaper, and that is as much as reading
+    and checking a small payload takes. Where an author makes records in another way, that is used.
 
     It belongs to the thread that makes it.
 
@@ -29,6 +28,7 @@ class TaskLog:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self._makes_records = type(logger).makeRecord is not logging.Logger.makeRecord
         line = TaskLog.ended.__code__.co_firstlineno
         first = logging.LogRecord(
             logger.name, logging.INFO, __file__, line, _MESSAGE, (), None, "ended"
@@ -41,23 +41,17 @@ class TaskLog:
         if not self._logger.isEnabledFor(logging.INFO):
             return
         told = (quoted(result.id), quoted(result.action), result.status.value)
-        if self._makes_usual_records():
-            self._logger.handle(self._record(told))
-        else:
+        if self._makes_records or logging.getLogRecordFactory() is not logging.LogRecord:
             self._logger.info(_MESSAGE, *told)
-
-    def _makes_usual_records(self) -> bool:
-        usual = type(self._logger).makeRecord is logging.Logger.makeRecord
-        return usual and logging.getLogRecordFactory() is logging.LogRecord
+        else:
+            self._logger.handle(self._record(told))
 
     def _record(self, told: tuple[str, ...]) -> logging.LogRecord:
         now = time.time()
         record = logging.LogRecord.__new__(logging.LogRecord)
-        changing: dict[str, Any] = {
-            "args": told,
-            "created": now,
-            "msecs": now % 1 * 1000 // 1,
-            "relativeCreated": (now - self._began) * 1000,
-        }
-        vars(record).update(self._template, **changing)
+        vars(record).update(self._template)
+        record.args = told
+        record.created = now
+        record.msecs = now % 1 * 1000 // 1
+        record.relativeCreated = (now - self._began) * 1000
         return record
