@@ -75,6 +75,8 @@ class ThreadPool:
                 self._loop.call_soon_threadsafe(self._settle, future, outcome)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
+            # The next work may be long in coming, and what this one was about large.
+            del item, future, work, outcome
 
     def _settle(
         self, future: asyncio.Future[Any], outcome: tuple[Any, BaseException | None]

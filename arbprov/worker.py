@@ -242,6 +242,8 @@ class Worker:
         assert slot is not None
         if ended is not None:
             await self._end(*ended)
+            # Here and below: the next task may be long in coming, and the last one large.
+            del ended
         while call := await self._next_call(slot):
             outcome = await self._outcome(call, slot)
             if self._interrupts:
@@ -250,6 +252,7 @@ class Worker:
                 self._go_on_elsewhere(call, outcome, slot)
                 return
             await self._end(call, outcome)
+            del call, outcome
 
     async def _next_call(self, slot: asyncio.Task[None]) -> Call | None:
         """Return the next call that is to be made; None when there will be none any more."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
+from support.processes import wait_until
 
 from arbprov.executors import ThreadPool
 
@@ -52,6 +54,21 @@ def test_work_that_has_to_run_at_once_has_threads_of_its_own():
         return await asyncio.gather(*(pool.run(lambda: everybody.wait(10)) for _ in range(8)))
 
     assert sorted(with_pool(main)) == list(range(8))
+
+
+def test_a_thread_that_is_free_holds_nothing_of_its_last_work():
+    class Payload:
+        pass
+
+    async def main(pool):
+        payload = Payload()
+        seen = weakref.ref(payload)
+        await pool.run(lambda payload=payload: payload)
+        del payload
+        # The thread goes on by itself once the loop has heard of the result.
+        await asyncio.to_thread(wait_until, lambda: seen() is None, 10)
+
+    with_pool(main)
 
 
 def test_a_thread_keeps_nobody_from_ending_the_process():

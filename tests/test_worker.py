@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import weakref
 
 import pytest
 from support.hubs import Held, ScriptedHub
@@ -559,6 +560,38 @@ def test_each_task_is_logged_with_how_it_ended(app, caplog):
 
 def test_hub_errors_are_hub_errors():
     assert issubclass(ResultRefused, HubError)
+
+
+def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_one():
+    seen, alive = [], []
+    app = ProviderApp("test")
+
+    @app.action
+    async def work(ctx: TaskContext) -> dict:
+        seen.append(weakref.ref(ctx))
+        asyncio.get_running_loop().call_later(5, lambda: alive.append(seen[0]()))
+        return {}
+
+    Running(app, polls=tasks(1)).until(10)
+    assert alive == [None]
+
+
+def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_one_on_a_thread(monkeypatch):
+    seen, alive = [], []
+
+    def start(self, call):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        seen.append(weakref.ref(call.ctx))
+        loop.call_later(0.5, future.set_result, TaskResult(call.task, "success", "done", {}))
+        loop.call_later(5, lambda: alive.append(seen[0]()))
+        return future
+
+    monkeypatch.setattr(Executor, "start", start)
+    app = ProviderApp("test")
+    app.action("work")(lambda: None)
+    Running(app, polls=tasks(1)).until(10)
+    assert alive == [None]
 
 
 # Bugs of arbprov itself.
