@@ -151,7 +151,7 @@ class Executor:
             lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
         )
         if call.stand_in is not None:
-            future.add_done_callback(lambda _: self._give_back(call))
+            future.add_done_callback(lambda ended: self._give_back(call, ended))
         return future
 
     async def _perform_here(self, call: Call) -> TaskResult:
@@ -172,9 +172,11 @@ class Executor:
         if self._processes is not None:
             self._processes.close()
 
-    def _give_back(self, call: Call) -> None:
+    def _give_back(self, call: Call, ended: asyncio.Future[TaskResult]) -> None:
         assert self._processes is not None
-        self._processes.give_back(call.stand_in.process)
+        # Where nobody waits for the end any more, the process may still be at work.
+        if not ended.cancelled():
+            self._processes.give_back(call.stand_in.process)
 
     def _from_thread(self, call: Call) -> Resolve:
         async def resolve(awaitable: Awaitable[Any], /) -> Any:

@@ -549,7 +549,10 @@ def test_a_system_that_starts_no_process_is_an_error(hub, serve, monkeypatch):
     )
 
 
-def test_a_stop_that_has_no_more_time_kills_what_still_runs(hub, tmp_path):
+def test_a_stop_that_has_no_more_time_kills_what_still_runs(hub, tmp_path, monkeypatch):
+    # That is what those get that have nothing to do, and then they are waited for.
+    goodbyes = []
+    monkeypatch.setattr(processes.HandlerProcess, "say_goodbye", lambda one: goodbyes.append(one))
     app, path = app_with(isolated.wait_for, drain_timeout=0.6), tmp_path / "here"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=hub.address, auth_token=hub.token)
@@ -559,6 +562,7 @@ def test_a_stop_that_has_no_more_time_kills_what_still_runs(hub, tmp_path):
         with pytest.raises(Exception, match="1 tasks unfinished"):
             running.result(PATIENCE)
     eventually(lambda: not is_alive(pid))
+    assert goodbyes == []
 
 
 # Registering.
