@@ -264,11 +264,9 @@ class Worker:
 
     def _go_on_elsewhere(self, call: Call, outcome: Outcome, slot: asyncio.Task[None]) -> None:
         late = self._late.pop(slot, None)
-        if late is None:
-            self._open_slot((call, outcome))
-        else:
+        if late is not None:
             late.set_result(outcome)
-            self._open_slot()
+        self._open_slot((call, outcome) if late is None else None)
 
     async def _poll(self, slot: asyncio.Task[Any]) -> Task | None:
         self._polling.add(slot)
