@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import click
 
 from arbprov.cli.hub import ADDRESS, token_option
 from arbprov.cli.reloading import FileWatch
-from arbprov.cli.signals import interruption
+from arbprov.cli.signals import Interruption, interruption
 from arbprov.cli.targets import TARGET, module_folder
 from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
 from arbprov.errors import ProviderError
@@ -81,7 +80,7 @@ def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
         yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
 
 
-def _supervise(command: list[str], watch: FileWatch | None, interrupted: threading.Event) -> None:
+def _supervise(command: list[str], watch: FileWatch | None, interrupted: Interruption) -> None:
     """Run the provider again after each change, until the command is interrupted."""
     while not interrupted.is_set():
         with _Provider(command) as provider:
