@@ -76,7 +76,7 @@ async def _work(
     hub = _hub(config, token)
     worker = Worker(dispatcher, hub, hooks, _settings(config, dispatcher), journal)
     logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
-    with stop.heard_by(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(stop.turn):
+    with stop.heard_by(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.turn):
         await worker.run()
     logger.info("provider %r has stopped", config.name)
 
@@ -115,7 +115,7 @@ def _settings(config: Config, dispatcher: Dispatcher) -> WorkerSettings:
 
 
 @contextlib.contextmanager
-def _signals(stop: Callable[[], object]) -> Iterator[None]:
+def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Iterator[None]:
     """Have the first signal stop gracefully and the second end the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -133,11 +133,17 @@ def _signals(stop: Callable[[], object]) -> Iterator[None]:
         logger.info("%s: finishing what is begun; again to exit now", signal.Signals(number).name)
         stop()
 
-    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        # Wakes the loop by a signal that comes just before it begins to wait; what it calls is not
+        # for the loop, which a handler may keep.
+        loop.add_signal_handler(number, lambda: None)
+        signal.signal(number, handle)
     try:
         yield
     finally:
         for number, handler in previous.items():
+            loop.remove_signal_handler(number)
             signal.signal(number, handler)
 
 

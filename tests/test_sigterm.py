@@ -15,9 +15,13 @@ pytestmark = pytest.mark.slow
 
 PROVIDER = """
 import os
+import signal
 import sys
 import threading
 from arbprov import ProviderApp, ProviderError
+
+if "ASYNCIO_LOOP" in os.environ:
+    sys.modules["uvloop"] = None
 
 app = ProviderApp("stopping", execution_timeout=60)
 
@@ -44,6 +48,11 @@ def hang() -> dict:
 @app.action(timeout=0.1)
 def hang_too_long() -> dict:
     threading.Event().wait()
+
+@app.action
+def stop_soon() -> dict:
+    threading.Timer(2.0, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+    return {"done": True}
 
 @app.action
 @app.rate_limit("1/hour", max_wait=7200)
@@ -114,6 +123,16 @@ def test_a_task_that_a_held_poll_brings_during_the_stop_is_done(start):
         ticket = hub.put("quick")
         assert provider.ended() == 0
         assert ticket.result(0).data == {"done": True}
+
+
+def test_a_signal_that_another_thread_gets_wakes_a_provider_that_waits(start):
+    """As one does that comes when the event loop is about to wait, but does not yet."""
+    with hub_of(hold=60.0) as hub:
+        # uvloop wakes by itself.
+        provider = start(hub.url, ASYNCIO_LOOP="yes")
+        hub.put("stop_soon")
+        wait_until(lambda: provider.says("finishing what is begun"), timeout=20)
+        assert provider.ended() == 0
 
 
 def test_a_stop_waits_for_no_backoff(start):
