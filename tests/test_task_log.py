@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import logging
 import time
@@ -53,6 +54,24 @@ def test_a_line_s_record_is_as_logging_makes_it(logger, kept):
     assert {n: v for n, v in line.items() if n not in OWN} == {
         n: v for n, v in usual.items() if n not in OWN
     }
+
+
+def test_a_line_s_record_has_the_name_of_the_task_that_logs_it(logger, kept):
+    """From Python 3.12 on; before, records have no such name."""
+
+    async def made():
+        return TaskLog(logger)
+
+    async def logs(log):
+        log.ended(RESULT)
+        logger.info("one")
+
+    async def main():
+        await asyncio.create_task(logs(await asyncio.create_task(made(), name="made")), name="logs")
+
+    asyncio.run(main())
+    line, usual = map(vars, kept.records)
+    assert line.get("taskName") == usual.get("taskName")
 
 
 def test_a_line_s_record_says_where_it_is_logged(logger, kept):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -54,4 +55,16 @@ class TaskLog:
         record.created = now
         record.msecs = now % 1 * 1000 // 1
         record.relativeCreated = (now - self._began) * 1000
+        if "taskName" in self._template:  # pragma: no cover - it is from Python 3.12 on
+            vars(record)["taskName"] = _task_name()
         return record
+
+
+def _task_name() -> str | None:  # pragma: no cover - as above
+    if not getattr(logging, "logAsyncioTasks", False):
+        return None
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        return None
+    return None if task is None else task.get_name()
