@@ -13,7 +13,8 @@ class StopSwitch:
     """Calls whoever listens; a turn that nobody hears waits for the next listener."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Whoever turns it may be a signal's handler, which comes in the midst of this, too.
+        self._lock = threading.RLock()
         self._listener: Callable[[], object] | None = None
         self._turned = False
 
