@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Config", "load_config"]
 
 
+_MOST_AT_ONCE = 1_000_000
+
+
 def _positive(config: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not is_quantity(value):
         raise ValueError("is not a number above 0")
@@ -30,6 +33,13 @@ def _positive(config: object, attribute: attrs.Attribute[Any], value: float) -> 
 
 def _known_timezone(config: object, attribute: attrs.Attribute[str], value: str) -> None:
     find_timezone(value)
+
+
+def _concurrency(config: object, attribute: attrs.Attribute[int], value: int) -> None:
+    _positive(config, attribute, value)
+    # Each has its place from the start on.
+    if value > _MOST_AT_ONCE:
+        raise ValueError(f"is more than {_MOST_AT_ONCE}")
 
 
 def _message_size(config: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -79,7 +89,7 @@ class Config:
     timezone: str = _setting(
         "PROVIDER_TIMEZONE", "UTC", "of the envelope's local time", _known_timezone
     )
-    concurrency: int = _setting("ARBPROV_CONCURRENCY", 32, "tasks in flight at once", _positive)
+    concurrency: int = _setting("ARBPROV_CONCURRENCY", 32, "tasks in flight at once", _concurrency)
     drain_timeout: float = _setting(
         "ARBPROV_DRAIN_TIMEOUT", 25.0, "how long a stop may take", _positive
     )

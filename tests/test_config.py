@@ -267,6 +267,11 @@ def test_a_fraction_of_a_task_at_once_is_refused(text):
     assert message == f"ARBPROV_CONCURRENCY {text!r} is no whole number"
 
 
+def test_more_tasks_at_once_than_there_is_room_for_are_refused():
+    message = complaint(environ={"ARBPROV_CONCURRENCY": "1000001"})
+    assert message == "ARBPROV_CONCURRENCY '1000001' is more than 1000000"
+
+
 def test_a_fraction_as_an_argument_is_refused():
     assert complaint({"concurrency": 1.5}) == "concurrency= 1.5 is no whole number"
 

@@ -400,6 +400,32 @@ def test_a_missing_key_is_an_error_that_names_it(account):
     )
 
 
+@pytest.mark.parametrize("last", ["2/hour", lambda call: "2/hour"], ids=["fixed", "function"])
+def test_all_missing_keys_are_told_at_once(last):
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("1/hour", key=("account.id", "payload.region"))
+    @app.rate_limit(last, key="account.team")
+    def work(): ...
+
+    problems = app.test_client().call("work").problems
+    paths = {problem["path"] for problem in problems}
+    assert paths == {"account.id", "payload.region", "account.team"}
+
+
+def test_a_key_function_that_fails_for_what_is_missing_hides_no_other_key():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("1/hour", key=lambda call: call.account["team"]["id"])
+    @app.rate_limit("2/hour", key="account.id")
+    def work(): ...
+
+    problems = app.test_client().call("work").problems
+    assert [problem["path"] for problem in problems] == ["account.id"]
+
+
 @every_missing_key
 def test_a_missing_key_takes_nothing_from_the_other_limits(account):
     app = ProviderApp(rate_limit="1/hour")

@@ -748,6 +748,18 @@ def test_a_url_of_something_else_is_refused_without_showing_its_password():
     )
 
 
+@pytest.mark.parametrize("origin", ["argument", "variable"])
+def test_a_wrong_store_of_the_app_is_named_as_its_setting(origin, monkeypatch):
+    if origin == "variable":
+        monkeypatch.setenv("ARBPROV_RATE_LIMIT_STORE", "http://host")
+    app = ProviderApp(
+        rate_limit="5/hour", rate_limit_store="http://host" if origin == "argument" else None
+    )
+    app.action("work")(lambda: None)
+    with pytest.raises(ConfigurationError, match="rate_limit_store, or ARBPROV_RATE_LIMIT_STORE: "):
+        app.limits.headroom("work")
+
+
 def test_a_text_that_is_no_url_is_refused():
     assert opening("localhost").endswith("this one begins with no scheme")
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 
-__all__ = ["BoundKey", "Key", "KeyFunction", "LimitedCall", "check_key", "describe_key"]
+__all__ = [
+    "BoundKey",
+    "Key",
+    "KeyFunction",
+    "LimitedCall",
+    "check_key",
+    "describe_key",
+    "read_keys",
+]
 
 # With its header, an object of 48 bytes: a key more than this would cost each of them a third more.
 _DIGEST_SIZE = 15
@@ -71,6 +79,8 @@ def describe_key(key: Key) -> str:
 
 
 Reader = Callable[[LimitedCall], Any]
+# Returns the hash of a call's key.
+HashReader = Callable[[LimitedCall], bytes]
 
 
 @attrs.frozen
@@ -86,11 +96,11 @@ class BoundKey:
 
     key: Key
     limit: str
-    read: Callable[[LimitedCall], bytes] = attrs.field(init=False)
+    read: HashReader = attrs.field(init=False)
     """Returns the hash of a call's key; raises `InvalidPayloadError` if the call has none."""
 
     @read.default
-    def _compiled(self) -> Callable[[LimitedCall], bytes]:
+    def _compiled(self) -> HashReader:
         key, limit = self.key, self.limit
         if key is None:
             return lambda call: b""
@@ -99,7 +109,7 @@ class BoundKey:
         if isinstance(key, str):
             return _hashing(_reader(key, limit))
         readers = [_reader(path, limit) for path in key]
-        return lambda call: _hash([read(call) for read in readers])
+        return lambda call: _hash(read_keys(readers, call))
 
     def hash_of(self, value: Any) -> bytes:
         """Return the hash of a key whose value is known; of a tuple of paths, a tuple."""
@@ -119,6 +129,34 @@ class BoundKey:
         return _hash([_present(one, path, self.limit) for one, path in pairs])
 
 
+Read = TypeVar("Read")
+
+
+def read_keys(readers: Iterable[Callable[[LimitedCall], Read]], call: LimitedCall) -> list[Read]:
+    """Return what each reader finds in a call.
+
+    Raises:
+        InvalidPayloadError: Some of it is missing; it has each problem.
+    """
+    try:
+        return [read(call) for read in readers]
+    except InvalidPayloadError:
+        raise InvalidPayloadError(_problems(readers, call)) from None
+
+
+def _problems(
+    readers: Iterable[Callable[[LimitedCall], object]], call: LimitedCall
+) -> list[Problem]:
+    problems: list[Problem] = []
+    for read in readers:
+        try:
+            read(call)
+        except Exception as error:
+            # An author's function may fail in a way of its own for what is missing.
+            problems += error.problems if isinstance(error, InvalidPayloadError) else []
+    return problems
+
+
 def _reader(path: str, limit: str) -> Reader:
     root, first, *names = path.split(".")
     is_account = root == "account"
@@ -132,7 +170,7 @@ def _reader(path: str, limit: str) -> Reader:
     return read
 
 
-def _hashing(read: Reader) -> Callable[[LimitedCall], bytes]:
+def _hashing(read: Reader) -> HashReader:
     return lambda call: _hash(read(call))
 
 

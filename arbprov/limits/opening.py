@@ -42,22 +42,23 @@ class StoreOpener:
             return self._memory
         identity = (wanted if isinstance(wanted, str) else id(wanted), terms.on_store_error)
         if identity not in self._shared:
-            self._shared[identity] = self._open(wanted, terms.on_store_error)
+            origin = "store" if terms.store else "rate_limit_store, or ARBPROV_RATE_LIMIT_STORE"
+            self._shared[identity] = self._open(wanted, origin, terms.on_store_error)
         return self._shared[identity]
 
-    def _open(self, wanted: Any, on_store_error: OnStoreError) -> Store:
+    def _open(self, wanted: Any, origin: str, on_store_error: OnStoreError) -> Store:
         # Neither these nor what they import is needed while all limits are in memory.
         from arbprov.limits.fallback import FallbackStore
         from arbprov.limits.redis import RedisStore
 
-        client, name = _client(wanted)
+        client, name = _client(wanted, origin)
         store = RedisStore(client, self._namespace)
         return FallbackStore(store, self._clock, on_store_error, name)
 
 
-def _client(wanted: Any) -> tuple[Any, str]:
+def _client(wanted: Any, origin: str) -> tuple[Any, str]:
     if not isinstance(wanted, str):
-        return _checked(wanted), f"the rate limits' {type(wanted).__qualname__}"
+        return _checked(wanted, origin), f"the rate limits' {type(wanted).__qualname__}"
     from urllib.parse import urlsplit
 
     from arbprov.limits.redis import connect
@@ -66,21 +67,21 @@ def _client(wanted: Any) -> tuple[Any, str]:
     if url.scheme not in _SCHEMES:
         # Not the text itself: it may hold a password.
         raise ConfigurationError(
-            "store: a store is a URL such as redis://host:6379/0, or a Redis client; this one "
+            f"{origin}: a store is a URL such as redis://host:6379/0, or a Redis client; this one "
             f"begins with {url.scheme + ':' if url.scheme else 'no scheme'}"
         )
     return connect(wanted), f"the rate limits' store {url.scheme}://{url.hostname or url.path}"
 
 
-def _checked(client: Any) -> Any:
+def _checked(client: Any, origin: str) -> Any:
     if not callable(getattr(client, "evalsha", None)):
         raise ConfigurationError(
-            f"store: a {type(client).__qualname__} is no Redis client and no URL of one"
+            f"{origin}: a {type(client).__qualname__} is no Redis client and no URL of one"
         )
     settings = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
     if "socket_timeout" in settings and settings["socket_timeout"] is None:
         raise ConfigurationError(
-            "store: this Redis client would wait for ever for a server that hangs; "
+            f"{origin}: this Redis client would wait for ever for a server that hangs; "
             "make it with a socket_timeout, such as 0.25 seconds"
         )
     return client

@@ -11,7 +11,7 @@ import attrs
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError, ProviderError
 from arbprov.limits.declaration import RateLimit, check_cost, rules_of
-from arbprov.limits.keys import BoundKey, Key, LimitedCall
+from arbprov.limits.keys import BoundKey, Key, LimitedCall, read_keys
 from arbprov.limits.meter import Meter, Rule
 from arbprov.limits.monitor import Monitor
 from arbprov.limits.observing import Tally
@@ -250,7 +250,7 @@ def _reader_of_all(bounds: Sequence[BoundLimit]) -> Callable[[LimitedCall], list
         return _reader_of_fixed(reads, readable)
 
     def charges(call: LimitedCall) -> list[Charge]:
-        hashes = [read(call) for read in reads]
+        hashes = read_keys(reads, call)
         return [one for bound, at in readable for one in bound.charges(call, hashes[at])]
 
     return charges
@@ -267,7 +267,7 @@ def _reader_of_fixed(
     ]
 
     def charges(call: LimitedCall) -> list[Charge]:
-        hashes = [read(call) for read in reads]
+        hashes = read_keys(reads, call)
         return [
             Charge(group, hashes[at], meter, cost, shadow, use)
             for group, at, meter, cost, shadow, use in meters
