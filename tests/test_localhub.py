@@ -23,7 +23,9 @@ from arbprov.task import Task
 
 @pytest.fixture
 def channel(hub):
-    with grpc.insecure_channel(hub.address) as channel:
+    with grpc.insecure_channel(
+        hub.address, options=[("grpc.max_receive_message_length", -1)]
+    ) as channel:
         yield channel
 
 
@@ -223,6 +225,12 @@ def test_only_loopback_is_listened_on(address):
         LocalHub(address)
 
 
+@pytest.mark.parametrize("port", ["65536", "80000", "-1", "", "http", "1.5"])
+def test_a_port_that_there_is_not_is_refused(port):
+    with pytest.raises(ConfigurationError, match="a port is from 1 to 65535"):
+        LocalHub(f"127.0.0.1:{port}")
+
+
 def test_a_port_that_is_taken_is_an_error(hub):
     with pytest.raises(ConfigurationError, match=f"the hub can't listen on {hub.address}"):
         LocalHub(hub.address).start()
@@ -249,6 +257,21 @@ def test_the_client_runs_an_action(hub, client, poll, submit):
     waiting.start()
     assert client.call("forecast", {"city": "Paris"}, account={"key": "k"}).data == 1
     waiting.join(20)
+
+
+def test_a_call_may_have_a_large_payload(hub, client, poll, submit):
+    waiting = threading.Thread(target=lambda: submit(poll().id))
+    hub._hold = 20
+    waiting.start()
+    # More than gRPC takes by default, and the answer has it too.
+    assert client.call("forecast", {"text": "x" * 5_000_000}).data == 1
+    waiting.join(20)
+
+
+def test_a_call_with_what_json_can_not_carry_is_an_error(client):
+    with pytest.raises(HubError, match="city: a string with a lone surrogate") as caught:
+        client.call("forecast", {"city": "\ud800"})
+    assert not isinstance(caught.value, HubConnectionError)
 
 
 def test_a_call_without_a_result_is_a_timeout(client):

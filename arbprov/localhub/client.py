@@ -21,6 +21,8 @@ __all__ = ["LocalHubClient"]
 
 # For the way there and back, beyond what the call itself may take.
 _TRAVEL = 5.0
+# A result may be as large as the hub takes it from a provider.
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 class LocalHubClient:
@@ -68,7 +70,7 @@ class LocalHubClient:
             HubConnectionError: There is no bundled hub.
             AuthenticationError: The token is wrong.
             TimeoutError: No result came in time.
-            HubError: The hub has too much to do.
+            HubError: The hub has too much to do, or JSON can't carry the payload or the account.
         """
         request = {
             "token": self._token,
@@ -78,7 +80,7 @@ class LocalHubClient:
             "provider": provider,
             "timeout": timeout,
         }
-        with grpc.insecure_channel(self._address) as channel:
+        with grpc.insecure_channel(self._address, options=_OPTIONS) as channel:
             method = channel.unary_unary("/arbprov.LocalHub/Call")
             try:
                 answer = method(json.dumps(request).encode(), timeout=timeout + _TRAVEL)
@@ -92,7 +94,7 @@ class LocalHubClient:
             return AuthenticationError(f"the hub at {self._address} refuses the token: {details}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return TimeoutError(details)
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT):
             return HubError(f"the hub at {self._address}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return HubError(

@@ -21,6 +21,7 @@ from arbprov._proto import hub_pb2
 from arbprov.codec import Data, encode
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
+from arbprov.problems import Misfit
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]
@@ -56,7 +57,8 @@ class LocalHub:
         token: Can be set while the hub runs, as if it had been rotated.
 
     Raises:
-        ConfigurationError: The address is not of this machine's loopback, or is taken.
+        ConfigurationError: The address is not of this machine's loopback, has no such port, or is
+            taken.
     """
 
     def __init__(
@@ -71,6 +73,12 @@ class LocalHub:
             raise ConfigurationError(
                 f"the bundled hub can't listen on {address!r}: it is for this machine only, "
                 f"as in 127.0.0.1:50051 or unix:/tmp/hub.sock"
+            )
+        if not _has_port(address):
+            # gRPC would take the port's last 16 bits.
+            raise ConfigurationError(
+                f"the bundled hub can't listen on {address!r}: a port is from 1 to 65535, "
+                f"or 0 for any free one"
             )
         self.address = address
         self.token = secrets.token_urlsafe(16) if token is None else token
@@ -252,6 +260,8 @@ class LocalHub:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls wait already")
         try:
             submission = self.call(**request)
+        except Misfit as misfit:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(misfit.problems[0]))
         except TimeoutError as error:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except BacklogFull as error:
@@ -265,6 +275,11 @@ class LocalHub:
     def _authenticate(self, token: str, context: grpc.ServicerContext) -> None:
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
+
+
+def _has_port(address: str) -> bool:
+    port = address.rpartition(":")[2]
+    return address.startswith("unix:") or (port.isdecimal() and int(port) < 2**16)
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
