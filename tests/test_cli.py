@@ -21,9 +21,11 @@ from arbprov.cli.reloading import FileWatch
 from arbprov.cli.texts import summary
 from arbprov.messages import encode_result
 from arbprov.spool import Spool
+from arbprov.spoolfile import read_spool
 from arbprov.task import Status, Task, TaskResult
 
 PROVIDER = '''
+import os
 import sys
 import time
 from arbprov import ProviderApp, ProviderResponse
@@ -48,6 +50,13 @@ def so_so() -> ProviderResponse:
 @app.action
 def fail() -> dict:
     return 1 / 0
+
+@app.action
+def linger() -> dict:
+    print("lingering", file=sys.stderr, flush=True)
+    while not os.path.exists("interrupted"):
+        time.sleep(0.01)
+    return {}
 
 @app.action
 def ask() -> dict:
@@ -105,6 +114,35 @@ def wait_for(process, text):
     """Read a process's stderr up to the line with `text`."""
     while text not in (line := process.stderr.readline()):
         assert line, f"it has ended without saying {text!r}"
+
+
+# What is typed
+
+
+@pytest.mark.parametrize("command", [("invoke", "typed"), ("call",)])
+def test_a_text_that_is_no_unicode_is_wrong_usage(arbprov, command):
+    result = arbprov(*command, "square", r'{"n": "\ud800"}')
+    assert result.exit_code == 2
+    assert "n: a string with a lone surrogate is no Unicode text" in result.stderr
+
+
+def test_a_file_may_begin_with_the_mark_of_utf_8(arbprov, folder):
+    (folder / "payload.json").write_text('{"n": 3}', encoding="utf-8-sig")
+    result = arbprov("invoke", "typed", "square", "@payload.json", "--account", '{"id": "a"}')
+    assert json.loads(result.stdout) == {"square": 9}
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_call_waits_for_a_time_above_0(arbprov, seconds):
+    result = arbprov("call", "square", "--timeout", seconds)
+    assert result.exit_code == 2
+    assert "is no number above 0" in result.stderr
+
+
+def test_a_blank_token_is_wrong_usage(arbprov):
+    result = arbprov("hub", "--token", " ")
+    assert result.exit_code == 2
+    assert "a blank text is no token" in result.stderr
 
 
 # invoke
@@ -194,6 +232,10 @@ def test_an_app_is_found(arbprov, target):
         ("typed:nothing", "typed.nothing is no ProviderApp; there is 'app'"),
         ("other", "which app of other is meant? There is 'one' and 'two'; say it as other:NAME"),
         ("json", "which app of json is meant? There is none"),
+        ("", "'' is no name of a module"),
+        (".", "'.' is no name of a module, and no path of a .py file"),
+        ("./typed", "'./typed' is no name of a module"),
+        (":app", "'' is no name of a module"),
     ],
 )
 def test_an_app_that_is_not_found_is_wrong_usage(arbprov, folder, target, message):
@@ -203,6 +245,18 @@ def test_an_app_that_is_not_found_is_wrong_usage(arbprov, folder, target, messag
     result = arbprov("actions", target)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("queue", "queue.py"), ("sys", "one of Python itself")]
+)
+def test_a_file_whose_name_another_module_has_is_not_mixed_up_with_it(arbprov, folder, name, other):
+    (folder / f"{name}.py").write_text(PROVIDER)
+    result = arbprov("actions", f"{name}.py")
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert f"{name}.py can't be imported, since another module is named {name!r}: " in message
+    assert f"{other}; rename the file" in message
 
 
 def test_the_only_app_needs_no_name(arbprov, folder):
@@ -293,12 +347,22 @@ def test_actions_lists_parameters_limits_and_descriptions(arbprov):
     assert arbprov("actions", "typed").stdout == (
         "ask() -> dict\n"
         "fail() -> dict\n"
+        "linger() -> dict\n"
         "slow() -> dict\n"
         "so_so() -> arbprov.task.ProviderResponse\n"
         "square(n: int) -> dict\n"
         "    Square a number.\n"
         "    at most 1/hour per account.id and payload.n\n"
     )
+
+
+def test_actions_lists_types_that_are_written_as_texts(arbprov, folder):
+    (folder / "other.py").write_text(
+        "from __future__ import annotations\nfrom datetime import date\n"
+        "from arbprov import ProviderApp\napp = ProviderApp()\n"
+        "@app.action\ndef ask(when: date): ...\n"
+    )
+    assert arbprov("actions", "other").stdout == "ask(when: datetime.date)\n"
 
 
 @pytest.mark.parametrize("annotation", ["TaskContext", "'TaskContext'"])
@@ -504,6 +568,7 @@ def test_dev_prints_envelopes_for_machines(start, folder):
         ("nope", "line 2: not JSON"),
         ("{}", 'line 2: a task needs its action, as in {"action": "greet", "payload": {}}'),
         ('{"action": "a", "data": {}}', "line 2: a task has no 'data'; it may have account, ac"),
+        (r'{"action": "\ud800"}', "line 2: action: a string with a lone surrogate"),
     ],
 )
 def test_a_task_that_can_not_be_read_is_wrong_usage(arbprov, folder, line, message):
@@ -511,6 +576,47 @@ def test_a_task_that_can_not_be_read_is_wrong_usage(arbprov, folder, line, messa
     result = arbprov("dev", "typed", "--tasks", "tasks.jsonl")
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_dev_leaves_the_spool_alone(start, folder, spool):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_SPOOL=str(spool))
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert [entry.state for entry in read_spool(spool)] == ["started", "pending", "dead"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_dev_prints_what_tasks_end_with_that_an_interruption_finds_at_work(start, folder, number):
+    (folder / "tasks.jsonl").write_text('{"action": "linger"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    wait_for(process, "lingering")
+    process.send_signal(number)
+    Path("interrupted").touch()
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output.split()[1:]) == (0, ["linger", "success", "{}"]), errors
+
+
+def test_dev_says_how_many_tasks_an_interruption_leaves_without_a_result(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "slow"}\n' * 100)
+    process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_CONCURRENCY="1")
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    others, errors = process.communicate(timeout=30)
+    left = 100 - len((first + others).splitlines())
+    assert (process.returncode, left > 0) == (1, True)
+    assert f"Error: interrupted, and {left} tasks have no result" in errors
+
+
+def test_a_second_signal_to_dev_waits_for_no_task(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "linger"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    wait_for(process, "lingering")
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.terminate()
+    assert process.wait(10) == 1
 
 
 def test_dev_ends_when_the_provider_does_before_its_tasks(start, folder):
@@ -541,6 +647,24 @@ def test_dev_waits_for_a_provider_that_can_not_start_to_be_mended(start, folder)
     wait_for(process, "connected to the hub")
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_dev_waits_when_a_save_leaves_no_app_for_now(start, folder):
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for(process, "connected to the hub")
+    (folder / "typed.py").write_text("")
+    wait_for(process, "The provider has ended; waiting for a change.")
+    (folder / "typed.py").write_text(PROVIDER)
+    wait_for(process, "connected to the hub")
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def test_dev_ends_when_no_app_is_there_from_the_start(start, folder):
+    process = start("dev", "nowhere", "--address", "127.0.0.1:0")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "there is no module 'nowhere' here" in errors
 
 
 def test_dev_without_reload_ends_with_the_provider(start, folder):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from arbprov._types import Handler
 from arbprov.actions import Action
 from arbprov.app import ProviderApp
 from arbprov.cli.targets import app_argument
@@ -37,11 +38,18 @@ def actions(app: ProviderApp, machine: bool) -> None:
 def _described(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dict[str, Any]:
     return {
         "name": action.name,
-        "parameters": str(_given_by_tasks(inspect.signature(action.handler))),
+        "parameters": str(_given_by_tasks(_signature(action.handler))),
         "description": action.description,
         "timeout": action.timeout or app.config.execution_timeout,
         "limits": [str(limit) for limit in limits],
     }
+
+
+def _signature(handler: Handler) -> inspect.Signature:
+    try:
+        return inspect.signature(handler, eval_str=True)
+    except Exception:  # an annotation that only a type checker can read
+        return inspect.signature(handler)
 
 
 def _given_by_tasks(signature: inspect.Signature) -> inspect.Signature:

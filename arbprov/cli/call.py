@@ -11,8 +11,15 @@ from arbprov.cli.hub import ADDRESS, token_option
 from arbprov.cli.outcome import end, json_option
 from arbprov.cli.texts import account_option, payload_argument
 from arbprov.errors import ProviderError
+from arbprov.quantities import is_quantity
 
 __all__ = ["call"]
+
+
+def _quantity(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not is_quantity(value):
+        raise click.BadParameter(f"{value:g} is no number above 0", ctx, param)
+    return value
 
 
 @click.command()
@@ -20,7 +27,9 @@ __all__ = ["call"]
 @payload_argument
 @account_option
 @click.option("--provider", default="", help="Who is to run it; anybody, if not given.")
-@click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout", default=10.0, show_default=True, callback=_quantity, help="Seconds to wait."
+)
 @click.option(
     "--hub-url",
     envvar="HUB_GRPC_URL",

@@ -50,8 +50,8 @@ def dev(
 ) -> None:
     """Run a provider together with the bundled hub, until Ctrl-C.
 
-    The provider works for this hub, whatever its own settings say. Call it from another terminal
-    with `arbprov call`.
+    The provider works for this hub, whatever its own settings say, and its spool is left alone.
+    Call it from another terminal with `arbprov call`.
     """
     from arbprov.localhub import LocalHub
 
@@ -66,7 +66,16 @@ def dev(
             _supervise(command, watch, interrupted)
         else:
             provider = stack.enter_context(_Provider(command))
-            run_tasks(hub, tasks, machine, lambda: interrupted.is_set() or provider.has_ended)
+            run_tasks(hub, tasks, machine, lambda: _end_of(provider, interrupted))
+
+
+def _end_of(provider: _Provider, interrupted: Interruption) -> str:
+    """Return why there is no provider any more; nothing if there is, though it may stop now."""
+    if interrupted.is_set():
+        provider.stop()
+    if not provider.has_ended:
+        return ""
+    return "interrupted" if interrupted.is_set() else "the provider has ended"
 
 
 @contextlib.contextmanager
@@ -75,20 +84,24 @@ def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
     with tempfile.NamedTemporaryFile("w") as token:
         token.write(hub.token)
         token.flush()
-        command = [sys.executable, "-m", "arbprov", "run", target, "--workers", "1"]
+        command = [sys.executable, "-m", "arbprov", "run", target, "--workers", "1", "--no-spool"]
         command += ["--hub-url", hub.url]
         yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
 
 
 def _supervise(command: list[str], watch: FileWatch | None, interrupted: Interruption) -> None:
     """Run the provider again after each change, until the command is interrupted."""
+    has_changed = False
     while not interrupted.is_set():
         with _Provider(command) as provider:
             while not interrupted.wait(_LOOK_EVERY):
-                if provider.has_ended and (watch is None or provider.was_wrong_usage):
+                # At first, what was typed is wrong; later, what was saved, and that can be mended.
+                is_wrong = provider.was_wrong_usage and not has_changed
+                if provider.has_ended and (watch is None or is_wrong):
                     raise ProviderError("the provider has ended")
                 if watch and (changed := watch.changed()):
                     click.echo(f"{changed} has changed, starting again.", err=True)
+                    has_changed = True
                     break
                 if provider.ended_just_now():
                     click.echo("The provider has ended; waiting for a change.", err=True)
@@ -102,6 +115,7 @@ class _Provider:
         self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
         self._patience = patience
         self._noted = False
+        self._is_stopping = False
 
     @property
     def has_ended(self) -> bool:
@@ -110,7 +124,7 @@ class _Provider:
 
     @property
     def was_wrong_usage(self) -> bool:
-        """Whether it has ended because there is no such module or app; no change can mend that."""
+        """Whether it has ended because there is no such module or app."""
         return self._process.poll() == click.UsageError.exit_code
 
     def ended_just_now(self) -> bool:
@@ -118,16 +132,24 @@ class _Provider:
         noted, self._noted = self._noted, self.has_ended
         return self._noted and not noted
 
+    def stop(self) -> None:
+        """Have it finish what it has begun, and end; another time changes nothing."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._process.terminate()
+
     def __enter__(self) -> _Provider:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.stop()
         try:
-            self._process.wait(self._patience)
+            # A second signal waits for nothing.
+            if kind is not SystemExit:
+                self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             pass
         finally:
-            # Also when a second signal has ended the waiting; one that has ended is not touched.
+            # Also when that signal has ended the waiting; one that has ended is not touched.
             self._process.kill()
             self._process.wait()

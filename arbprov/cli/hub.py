@@ -16,8 +16,18 @@ TOKEN = "local-token"  # noqa: S105 - of a hub on loopback, that every command k
 address_option = click.option(
     "--address", metavar="HOST:PORT", default=ADDRESS, show_default=True, help="Where to listen."
 )
+
+
+def _not_blank(ctx: click.Context, param: click.Parameter, token: str) -> str:
+    # No provider would take it for its own.
+    if not token.strip():
+        raise click.BadParameter("a blank text is no token", ctx, param)
+    return token
+
+
 token_option = click.option(
     "--token",
+    callback=_not_blank,
     envvar="PROVIDER_AUTH_TOKEN",
     metavar="TOKEN",
     default=TOKEN,

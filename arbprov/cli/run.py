@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+import attrs
 import click
 
 from arbprov.cli.spools import warn_of_left
@@ -35,6 +36,8 @@ __all__ = ["run"]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with the hub's token, before all other settings.",
 )
+# The spool is for the provider's own hub, and what it keeps would go to any other one.
+@click.option("--no-spool", is_flag=True, hidden=True)
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
 def run(
     target: str,
@@ -42,6 +45,7 @@ def run(
     place: tuple[int, int, int] | None,
     hub_url: str | None,
     auth_token_file: Path | None,
+    no_spool: bool,
     quiet: bool,
 ) -> None:
     """Work for the hub until SIGTERM or Ctrl-C; a second one exits at once.
@@ -61,6 +65,8 @@ def run(
 
         ctx.exit(supervise(_command(target, hub_url, auth_token_file, quiet), workers))
     app = app_of(ctx, target)
+    if no_spool:
+        app.config = attrs.evolve(app.config, spool="")
     # As a file rather than a text, so that a rotated token is found.
     token = TokenFile("--auth-token-file", str(auth_token_file)) if auth_token_file else None
     if place is None:

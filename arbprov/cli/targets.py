@@ -73,9 +73,26 @@ def module_folder(target: str) -> Path:
 def _import(name: str) -> ModuleType:
     sys.path.insert(0, str(module_folder(name).resolve()))
     if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise TargetError(f"there is no file {name}")
-        name = Path(name).stem
+        return _import_file(Path(name))
+    if not all(name.split(".")):
+        raise TargetError(f"{name!r} is no name of a module, and no path of a .py file")
+    return _import_module(name)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TargetError(f"there is no file {path}")
+    module = _import_module(path.stem)
+    found = getattr(module, "__file__", None)
+    if found is None or not path.samefile(found):
+        raise TargetError(
+            f"{path} can't be imported, since another module is named {path.stem!r}: "
+            f"{found or 'one of Python itself'}; rename the file"
+        )
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arbprov.cli.texts import summary
-from arbprov.codec import load_object
+from arbprov.cli.texts import sendable_object, summary
 from arbprov.errors import ProviderError
 from arbprov.printable import one_line
 from arbprov.problems import Misfit
@@ -50,7 +49,7 @@ tasks_option = click.option(
 
 
 def run_tasks(
-    hub: LocalHub, tasks: list[Arguments], machine: bool, abandoned: Callable[[], bool]
+    hub: LocalHub, tasks: list[Arguments], machine: bool, abandoned: Callable[[], str]
 ) -> None:
     """Put tasks into a hub and print each result when it comes.
 
@@ -58,18 +57,20 @@ def run_tasks(
         hub: A hub that a provider works for.
         tasks: Arguments of `LocalHub.put`.
         machine: Whether to print envelopes, rather than a line to read.
-        abandoned: Whether there is nobody any more to wait for.
+        abandoned: Says why there is nobody any more to wait for; nothing if there is somebody.
 
     Raises:
-        ProviderError: The provider is gone, and some tasks have no result.
+        ProviderError: There is nobody any more, and some tasks have no result.
     """
     pending = {hub.put(**task).future for task in tasks}
     while pending:
+        # Before the look at what is done: the last results come just before the end.
+        why = abandoned()
         done, pending = futures.wait(pending, _LOOK_EVERY, futures.FIRST_COMPLETED)
         for future in done:
             click.echo(future.result().result if machine else _line(future.result()))
-        if pending and not done and abandoned():
-            raise ProviderError(f"the provider has ended, and {len(pending)} tasks have no result")
+        if pending and not done and why:
+            raise ProviderError(f"{why}, and {len(pending)} tasks have no result")
 
 
 def _line(result: Submission) -> str:
@@ -78,7 +79,7 @@ def _line(result: Submission) -> str:
 
 
 def _task(line: bytes) -> Arguments:
-    task = load_object(line)
+    task = sendable_object(line)
     if not isinstance(task.get("action"), str):
         raise Misfit('a task needs its action, as in {"action": "greet", "payload": {}}')
     if unknown := sorted(set(task) - _FIELDS):

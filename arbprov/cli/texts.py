@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterable
@@ -10,11 +11,19 @@ from typing import Any
 
 import click
 
-from arbprov.codec import load_object
+from arbprov.codec import load_object, plain
 from arbprov.printable import one_line
 from arbprov.problems import Misfit
 
-__all__ = ["account_option", "as_json", "names", "payload_argument", "seconds", "summary"]
+__all__ = [
+    "account_option",
+    "as_json",
+    "names",
+    "payload_argument",
+    "seconds",
+    "sendable_object",
+    "summary",
+]
 
 _LONGEST_LINE = 10_000
 
@@ -22,12 +31,22 @@ _LONGEST_LINE = 10_000
 def json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
     """Return the JSON object that was typed: as text, as ``@FILE``, or as ``-`` for stdin."""
     try:
-        return load_object(_bytes(value))
+        return sendable_object(_bytes(value))
     except OSError as error:
         message = f"{value[1:]} can't be read: {error.strerror}"
     except Misfit as misfit:
-        message = f'{misfit.problems[0].message}; write it like \'{{"city": "Paris"}}\''
+        message = f'{misfit.problems[0]}; write it like \'{{"city": "Paris"}}\''
     raise click.BadParameter(message, ctx, param)
+
+
+def sendable_object(raw: bytes) -> dict[str, Any]:
+    """Return a JSON object that is to be sent: not all that can be read can be.
+
+    Raises:
+        Misfit: It is none, or holds a text that is no Unicode.
+    """
+    sent: dict[str, Any] = plain(load_object(raw))
+    return sent
 
 
 payload_argument = click.argument(
@@ -44,8 +63,13 @@ account_option = click.option(
 
 def _bytes(value: str) -> bytes:
     if value == "-":
-        return sys.stdin.buffer.read()
-    return Path(value[1:]).read_bytes() if value.startswith("@") else value.encode()
+        return _without_mark(sys.stdin.buffer.read())
+    return _without_mark(Path(value[1:]).read_bytes()) if value.startswith("@") else value.encode()
+
+
+def _without_mark(read: bytes) -> bytes:
+    """Return a file's bytes without the mark that some editors begin UTF-8 with."""
+    return read.removeprefix(codecs.BOM_UTF8)
 
 
 def as_json(data: Any) -> str:
