@@ -592,6 +592,8 @@ def test_dev_prints_what_tasks_end_with_that_an_interruption_finds_at_work(start
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
     wait_for(process, "lingering")
     process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
     Path("interrupted").touch()
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, output.split()[1:]) == (0, ["linger", "success", "{}"]), errors

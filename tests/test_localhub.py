@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent import futures
 
@@ -259,12 +260,14 @@ def test_the_client_runs_an_action(hub, client, poll, submit):
     waiting.join(20)
 
 
-def test_a_call_may_have_a_large_payload(hub, client, poll, submit):
-    waiting = threading.Thread(target=lambda: submit(poll().id))
+def test_a_call_may_have_a_large_payload_and_a_large_result(hub, client, poll, submit):
+    # More than gRPC takes by default.
+    large = "x" * 5_000_000
+    result = json.dumps({"message": "fine", "data": {"response": large}})
+    waiting = threading.Thread(target=lambda: submit(poll().id, result))
     hub._hold = 20
     waiting.start()
-    # More than gRPC takes by default, and the answer has it too.
-    assert client.call("forecast", {"text": "x" * 5_000_000}).data == 1
+    assert client.call("forecast", {"text": large}).data == large
     waiting.join(20)
 
 
