@@ -30,6 +30,9 @@ def invoke(
 
     All that happens to a task happens: validation, limits, hooks, the envelope. PAYLOAD is a JSON
     object, @FILE with one, or - for stdin. Exits with 1 if it ends as an error or over a limit.
+
+    The handler runs in this process, whatever its isolation, and a plain function is waited for
+    though its time is up; `arbprov dev --tasks` runs tasks in all ways as the hub's.
     """
     ensure_handler(logging.WARNING)
     with app.test_client(clock=RunningClock()) as client:
