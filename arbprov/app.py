@@ -14,6 +14,7 @@ from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
 from arbprov.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
 from arbprov.hooks import Hooks
+from arbprov.importing import refuse_while_imported
 from arbprov.scaffold import Scaffold
 from arbprov.stopping import StopSwitch
 from arbprov.tokens import Token, TokenSource
@@ -254,6 +255,7 @@ class ProviderApp(Scaffold):
             changes: Settings, before what the app was made with; None leaves one as it is.
         """
         refuse_in_handler_process()
+        refuse_while_imported()
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
         with without_fork_handlers():

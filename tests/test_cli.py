@@ -259,6 +259,14 @@ def test_a_file_whose_name_another_module_has_is_not_mixed_up_with_it(arbprov, f
     assert f"{other}; rename the file" in message
 
 
+@pytest.mark.parametrize("command", ["actions", "run", "limits"])
+def test_a_module_that_runs_its_app_when_it_is_imported_is_told_so(arbprov, folder, command):
+    (folder / "other.py").write_text(PROVIDER.partition("if __name__")[0] + "app.run()\n")
+    result = arbprov(command, "other", env={"PROVIDER_AUTH_TOKEN": "token"})
+    assert result.exit_code == 78
+    assert "the module other calls app.run() when it is imported; put that under" in result.stderr
+
+
 def test_the_only_app_needs_no_name(arbprov, folder):
     (folder / "other.py").write_text("from arbprov import ProviderApp\none = ProviderApp()\n")
     assert arbprov("actions", "other").exit_code == 0

@@ -22,7 +22,7 @@ FLOORS = {
     "handler_process hangs instrumentation monitors outbox polling processes spool spoolfile "
     "stopping tls tls_trouble tokens worker",
     6: "localhub pytest_plugin testing",
-    7: "app blueprint config runner scaffold wiring",
+    7: "app blueprint config importing runner scaffold wiring",
     8: "__init__ __main__ cli compat",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

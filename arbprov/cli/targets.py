@@ -16,6 +16,7 @@ from arbprov.app import ProviderApp
 from arbprov.cli.texts import names
 from arbprov.compat import Provider
 from arbprov.errors import ProviderError
+from arbprov.importing import imported_for_its_app
 
 __all__ = ["TARGET", "app_argument", "app_of", "load_app", "module_folder"]
 
@@ -94,7 +95,8 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with imported_for_its_app(name):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # Only the module itself: one that it imports and misses is its own error.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
