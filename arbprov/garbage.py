@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 __all__ = ["collected_rarely"]
 
+_GENERATIONS = range(3)
+
 # Objects that a task may hold while it is in flight; most hold about 45 that the collector tracks.
 _OBJECTS_PER_TASK = 150
 
@@ -34,8 +36,20 @@ def collected_rarely(tasks: int) -> Iterator[None]:
         yield
     finally:
         # What is left of the connections must not end in a process that is forked from now on.
-        gc.collect()
+        _collect()
         if freezes:
+            # What came since has to stand behind it again, not before it.
+            gc.freeze()
             gc.unfreeze()
         if raises:
             gc.set_threshold(*thresholds)
+
+
+def _collect() -> None:
+    """Collect everything, the older first.
+
+    At once, it would be the youngest generation before the next one: a socket before the
+    connection that closes it, and Python would warn of a socket that nobody has closed.
+    """
+    for generation in _GENERATIONS:
+        gc.collect(generation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,17 @@ import pytest
 from arbprov import codec
 from arbprov.json_backend import OrJson, StandardJson
 from arbprov.localhub import LocalHub
+
+
+@pytest.fixture(autouse=True)
+def collected_in_order():
+    """Let connections that a test leaves behind end before their sockets, and as that test's.
+
+    A collection of all generations begins with the youngest, and a socket is often younger.
+    """
+    yield
+    gc.collect(0)
+    gc.collect(1)
 
 
 @pytest.fixture(scope="module", params=[StandardJson, pytest.param(OrJson, marks=pytest.mark.fast)])

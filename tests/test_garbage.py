@@ -1,6 +1,8 @@
 """The garbage collector of a process that runs tasks."""
 
 import gc
+import socket
+import warnings
 
 import pytest
 
@@ -55,6 +57,38 @@ def test_what_the_author_has_frozen_stays_frozen():
     with collected_rarely(1):
         pass
     assert gc.get_freeze_count() > 0
+
+
+class Connection:
+    """Owns a socket and closes it in the end, as those of database clients do."""
+
+    def __init__(self):
+        self.itself = self
+        self.socket = None
+
+    def __del__(self):
+        self.socket.close()
+
+
+def test_what_owns_a_socket_ends_before_it_at_the_end():
+    gc.disable()
+    with warnings.catch_warnings(record=True) as caught, collected_rarely(1):
+        connection = Connection()
+        gc.collect(0)  # it is of an older generation than its socket
+        connection.socket = socket.socket()
+        del connection
+    assert caught == []
+
+
+def test_what_was_frozen_ends_before_the_socket_that_it_has_opened_since():
+    gc.disable()
+    connection = Connection()
+    with collected_rarely(1):
+        connection.socket = socket.socket()
+    del connection
+    with warnings.catch_warnings(record=True) as caught:
+        gc.collect()
+    assert caught == []
 
 
 def test_a_cycle_that_a_task_leaves_behind_is_still_collected():
