@@ -85,7 +85,9 @@ class Admission:
         return None if expected.allowed else expected
 
     async def _decide(self, call: Call) -> Decision:
-        return await self._ask(call, lambda: self._dispatcher.decide(call), _give_back)
+        return await self._ask(
+            call, lambda: self._dispatcher.decide(call), lambda decision: self._give_back(call)
+        )
 
     def _may_wait(self, first: Decision) -> bool:
         room = len(self._lines) < self._most_waiting
@@ -143,6 +145,10 @@ class Admission:
                 future.add_done_callback(functools.partial(self._undo, undo))
             raise
 
+    def _give_back(self, call: Call) -> None:
+        call.ctx.limits.refund()
+        self._dispatcher.settle(call)
+
     def _undo(self, undo: Callable[[T], object], answered: asyncio.Future[T]) -> None:
         if answered.exception() is None:
             self._threads.run(lambda: undo(answered.result()))
@@ -157,7 +163,3 @@ def _costs(decision: Decision) -> dict[Bucket, int]:
 def _patience(decision: Decision) -> float:
     """Return how long a refused call may wait at all."""
     return min(bound.terms.max_wait for bound in decision.refusing)
-
-
-def _give_back(decision: Decision) -> None:
-    decision.refund()

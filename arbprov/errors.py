@@ -15,6 +15,7 @@ ProviderError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,8 @@ class RateLimited(TaskError):
     """
 
     def __init__(self, retry_after: float, limit: str | None = None) -> None:
-        if not retry_after > 0:
+        # What an API says comes here, as a header's text perhaps.
+        if not isinstance(retry_after, (int, float)) or not 0 < retry_after < math.inf:
             raise ValueError(f"retry_after is a number of seconds above 0, not {retry_after!r}")
         super().__init__(f"Rate limit exceeded, retry after {retry_after:g} s")
         self.retry_after = float(retry_after)

@@ -77,6 +77,10 @@ REFUSED = {
     "a wait that is no number": (("1/s",), {"max_wait": "5"}, "max_wait='5' is not a number"),
     "a wait that is NaN": (("1/s",), {"max_wait": math.nan}, "max_wait=nan is not a number"),
     "a level of 1": (("1/s",), {"warn_at": (1,)}, "warn_at=(1,): each of it is a share between"),
+    "a level alone": (("1/s",), {"warn_at": 0.8}, "warn_at=0.8: each of it is a share between"),
+    "a shadow that is text": (("1/s",), {"shadow": "no"}, "shadow='no' is neither True nor False"),
+    "a name that is no text": (("1/s",), {"name": 5}, "name=5 is no name"),
+    "a blank name": (("1/s",), {"name": " "}, "name=' ' is no name"),
     "a level of 80": (("1/s",), {"warn_at": (80,)}, "warn_at=(80,): each of it is a share"),
     "a level that is no number": (("1/s",), {"warn_at": ("x",)}, "warn_at=('x',): each of it"),
 }

@@ -237,6 +237,16 @@ def test_a_first_one_that_is_lost_is_waited_for_no_longer_than_its_lease(store, 
     assert (waits, store.acquire([charge()]).probing) == ([2], True)
 
 
+def test_a_gate_that_the_first_one_closes_again_waits_for_it_no_longer(store, clock):
+    store.close_gate([charge()], 30, 300)
+    clock.advance(30)
+    store.acquire([charge()])
+    store.close_gate([charge()], 10, 300)
+    waits = [wait_time(store)]
+    clock.advance(10)
+    assert (waits, store.acquire([charge()]).probing) == ([10], True)
+
+
 def test_looking_sends_no_call_first(store, clock):
     store.close_gate([charge()], 30, 2)
     clock.advance(30)
@@ -290,16 +300,26 @@ def test_a_call_that_was_throttled_opens_no_gate_however_late_it_is_settled(cloc
     decide, first = first_through_a_gate(clock)
     first.close_gates(1, None, 2)
     clock.advance(5)
-    first.reopen_gates()
+    first.reopen_gates(2)
     assert decide().is_probing
+
+
+def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(clock):
+    decide, first = first_through_a_gate(clock)
+    first.refund()
+    assert first.is_probing
+    waits = decide().wait_time
+    first.reopen_gates(2)
+    second, third = decide(), decide()
+    assert (waits, second.is_probing, third.wait_time) == (2, True, 2)
 
 
 def test_a_call_opens_a_gate_once(clock):
     decide, first = first_through_a_gate(clock)
-    first.reopen_gates()
+    first.reopen_gates(2)
     decide().close_gates(1, None, 2)
     clock.advance(1)
-    first.reopen_gates()
+    first.reopen_gates(2)
     assert decide().is_probing
 
 

@@ -197,6 +197,16 @@ def test_four_processes_never_exceed_two_limits_in_any_window_and_reach_both(ser
     assert not any(one.fallback for report in reports for one in report.admissions)
 
 
+def test_a_gate_that_is_closed_again_waits_no_longer_for_who_went_first(client):
+    store = RedisStore(client, "tests")
+    store.close_gate(charge(Limit(5, 60)), 1e-6, 60.0)
+    first = store.acquire(charge(Limit(5, 60)))
+    refused = store.acquire(charge(Limit(5, 60)))
+    store.close_gate(charge(Limit(5, 60)), 0.0, 60.0)
+    second = store.acquire(charge(Limit(5, 60)))
+    assert (first.probing, refused, second.probing) == (True, None, True)
+
+
 def test_a_gate_that_one_process_closes_is_closed_for_the_others(client):
     stores = [RedisStore(client, "tests") for _ in range(2)]
     stores[0].close_gate(charge(Limit(5, 60)), 30.0, 1.0)

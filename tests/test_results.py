@@ -548,7 +548,7 @@ def test_a_handler_may_name_the_limit():
     }
 
 
-@pytest.mark.parametrize("wait", [0, -1, float("nan")], ids=repr)
+@pytest.mark.parametrize("wait", [0, -1, float("nan"), float("inf"), "120", None], ids=repr)
 def test_a_wait_that_is_none_is_a_value_error(wait):
     with pytest.raises(ValueError, match="retry_after is a number of seconds above 0, not"):
         RateLimited(wait)

@@ -376,7 +376,7 @@ end
 function operations.close_gate(charges, now)
   for _, charge in ipairs(charges) do
     local gate = load_gate(charge, now) or pack(-INFINITY, SECOND, -INFINITY)
-    save_gate(charge, pack(math.max(get(gate, 0), now + FIRST), SECOND, get(gate, 2)), now)
+    save_gate(charge, pack(math.max(get(gate, 0), now + FIRST), SECOND, -INFINITY), now)
   end
   return { 'ok', text(now) }
 end

@@ -33,6 +33,8 @@ class Decision:
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
+    # Of a call that went first through a gate and took its charge back.
+    _passed_on: Sequence[Receipt] = attrs.field(default=(), init=False)
     _settled: bool = attrs.field(default=False, init=False)
 
     @property
@@ -59,7 +61,7 @@ class Decision:
     @property
     def is_probing(self) -> bool:
         """Whether others wait for this call's end."""
-        return bool([receipt for receipt in self.receipts if receipt.probing])
+        return bool(self._passed_on or [one for one in self.receipts if one.probing])
 
     def refund(self) -> None:
         """Take back what the call was charged, since it used nothing after all.
@@ -68,6 +70,7 @@ class Decision:
         A monitor that an author wrote is told nothing.
         """
         receipts, self.receipts = self.receipts, ()
+        self._passed_on = [*self._passed_on, *(one for one in receipts if one.probing)]
         for receipt in receipts:
             receipt.refund()
 
@@ -124,11 +127,19 @@ class Decision:
         for charge in named or keyed or own or metered:
             charge.limit.bound.store.close_gate([charge], retry_after, lease)
 
-    def reopen_gates(self) -> None:
-        """Let others through the gates that this call went first through, if it has ended well."""
+    def reopen_gates(self, lease: float) -> None:
+        """Let others through the gates that this call went first through, if it has ended well.
+
+        If it has used nothing after all, nobody knows what the API says: the next one goes first.
+
+        Args:
+            lease: How long others then wait for that one, in seconds.
+        """
         if self._settled:
             return
         self._settled = True
+        for receipt in self._passed_on:
+            receipt.store.close_gate(receipt.charges, 0.0, lease)
         for receipt in self.receipts:
             if receipt.probing:
                 receipt.store.reopen_gate(receipt.charges)

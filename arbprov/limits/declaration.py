@@ -94,6 +94,9 @@ def declare(
     _check_choice("scope", scope, Scope)
     _check_choice("on_store_error", on_store_error, OnStoreError)
     check_key(key)
+    _check_name(name)
+    if type(shadow) is not bool:
+        raise ConfigurationError(f"shadow={shadow!r} is neither True nor False")
     if not callable(cost):
         for one in limits:
             check_cost(cost, one)
@@ -178,6 +181,11 @@ def _check_choice(name: str, value: Any, choices: Any) -> None:
         raise ConfigurationError(f"{name}={value!r} is none of {', '.join(first)} and {last}")
 
 
+def _check_name(name: Any) -> None:
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise ConfigurationError(f"name={name!r} is no name, such as 'vendor'")
+
+
 def _seconds(name: str, value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise ConfigurationError(f"{name}={value!r} is not a number of seconds, 0 or above")
@@ -185,6 +193,8 @@ def _seconds(name: str, value: Any) -> float:
 
 
 def _levels(levels: Sequence[float]) -> tuple[float, ...]:
-    if any(type(level) not in (int, float) or not 0 < level < 1 for level in levels):
+    if not isinstance(levels, (list, tuple)) or any(
+        type(level) not in (int, float) or not 0 < level < 1 for level in levels
+    ):
         raise ConfigurationError(f"warn_at={levels!r}: each of it is a share between 0 and 1")
     return tuple(sorted(levels))

@@ -42,12 +42,16 @@ class Gates:
         return until(now, opens) if opens > now else 0.0
 
     def close(self, bucket: Bucket, now: float, seconds: float, lease: float) -> None:
-        """Close a gate until ``now + seconds``, or leave it closed if it is for longer."""
+        """Close a gate until ``now + seconds``, or leave it closed if it is for longer.
+
+        Nobody waits any more for whoever went through first: the next one does.
+        """
         gate = self._gate(bucket, now)
         if gate is None:
             gate = self.known[bucket] = _Gate(-math.inf, lease)
         gate.closed_until = max(gate.closed_until, now + seconds)
         gate.lease = lease
+        gate.probing_until = -math.inf
 
     def closed(self, now: float) -> list[tuple[Bucket, float, float]]:
         """Return the gates that are closed: each bucket, the seconds yet, and the lease."""
