@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from arbprov.dispatcher import Call, Dispatcher
@@ -33,6 +33,7 @@ class Admission:
         threads: Where that is done, if it may take a while.
         most_waiting: Calls that wait at once; they hold slots, which other calls need too.
         stopping: Is done when nobody is to wait any more.
+        make_ready: Starts what a call runs in, if that takes a while.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Admission:
         threads: ThreadPool,
         most_waiting: int,
         stopping: asyncio.Future[None],
+        make_ready: Callable[[Call], Awaitable[None]],
     ) -> None:
         self._dispatcher = dispatcher
         self._threads = threads
         self._most_waiting = most_waiting
         self._stopping = stopping
+        self._make_ready = make_ready
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
 
@@ -85,6 +88,11 @@ class Admission:
         return None if expected.allowed else expected
 
     async def _decide(self, call: Call) -> Decision:
+        if call.route.pickled is not None:
+            # Before the charge, which is for a call that starts now.
+            await self._make_ready(call)
+        if call.error is not None:
+            raise call.error
         return await self._ask(
             call, lambda: self._dispatcher.decide(call), lambda decision: self._give_back(call)
         )

@@ -115,6 +115,8 @@ class Executor:
         """Have a process wait for a call that needs one; its time begins when that is there."""
         if self._processes is None or call.route.pickled is None or call.error is not None:
             return
+        if call.stand_in is not None:
+            return  # it waits already
         process = self._processes.take()
         try:
             await self._started(process)
@@ -124,6 +126,11 @@ class Executor:
             return
         call.stand_in = StandIn(process, call)
         call.ctx.deadline = self._dispatcher.clock.monotonic() + call.route.timeout
+
+    def release(self, call: Call) -> None:
+        """Let a process that waits for a call, which is not made, take other ones."""
+        if self._processes is not None and call.stand_in is not None:
+            self._processes.give_back(call.stand_in.process)
 
     async def _started(self, process: HandlerProcess) -> None:
         if process.is_started:

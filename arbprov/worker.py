@@ -108,7 +108,9 @@ class Worker:
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
         most_waiting = settings.concurrency // 2
-        self._admission = Admission(dispatcher, self._threads, most_waiting, self._stopping)
+        self._admission = Admission(
+            dispatcher, self._threads, most_waiting, self._stopping, self._executor.make_ready
+        )
         self._context = contextvars.copy_context()
         self._slots: set[asyncio.Task[None]] = set()
         # Those whose handlers have outlived their deadlines, and the future of what comes of each.
@@ -305,12 +307,18 @@ class Worker:
             return None
         call = self._dispatcher.prepare(task)
         if isinstance(call, Call) and call.error is None and call.route.limits:
-            call = await self._admission.admit(call)
+            call = await self._admitted(call)
         if isinstance(call, Call):
             return call
         self._log.ended(call)
         await self._outbox.put(call)
         return None
+
+    async def _admitted(self, call: Call) -> Call | TaskResult:
+        admitted = await self._admission.admit(call)
+        if isinstance(admitted, TaskResult):
+            self._executor.release(call)
+        return admitted
 
     async def _outcome(self, call: Call, slot: asyncio.Task[None]) -> Outcome:
         """Make a call and return what has come of it, however late that is."""

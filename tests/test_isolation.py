@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from support import isolated
 from arbprov import (
     ConfigurationError,
     HandlerProcessError,
+    MinDelay,
     ProviderApp,
     ProviderResponse,
     executors,
@@ -350,6 +352,42 @@ def test_a_handler_has_its_context(call):
 
 def test_a_refund_is_passed_on(call):
     assert [call("refund").data["remaining"] for _ in range(4)] == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_limit_is_charged_when_the_process_is_there_and_the_handler_can_start(hub, serve):
+    app = ProviderApp("isolated", execution_timeout=10)
+    limited = app.rate_limit(MinDelay(0.3), max_wait=PATIENCE)
+    app.action(isolation="process")(limited(isolated.begun))
+    serve(app)
+    tickets = [hub.put("begun") for _ in range(4)]
+    began = sorted(ticket.result(PATIENCE).data["at"] for ticket in tickets)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
+    # A charge and the start that it is for are some milliseconds apart.
+    assert min(gaps) > 0.25
+
+
+def test_a_call_that_a_limit_refuses_leaves_its_process_to_others(hub, serve):
+    before = set(multiprocessing.active_children())
+    serve(app_with(isolated.pid, rate_limit="1/hour"))
+    statuses = [hub.call("pid", timeout=PATIENCE).status for _ in range(4)]
+    assert statuses == ["success", "limit", "limit", "limit"]
+    assert len(set(multiprocessing.active_children()) - before) == 1
+
+
+def test_a_process_that_does_not_start_takes_nothing_from_a_limit(hub, serve, monkeypatch):
+    serve(app_with(isolated.pid, rate_limit="2/hour"))
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.HandlerProcess, "start", refuse_to_start)
+        failed = hub.call("pid", timeout=PATIENCE)
+    assert (failed.status, failed.data["type"]) == ("error", "HandlerProcessError")
+    statuses = [hub.call("pid", timeout=PATIENCE).status for _ in range(3)]
+    assert statuses == ["success", "success", "limit"]
+
+
+def refuse_to_start(process):
+    process._ended = True
+    raise HandlerProcessError("there is no room for it")
 
 
 def test_a_handler_sees_the_headroom_of_its_limits(call):

@@ -237,7 +237,10 @@ class Waiting:
         self.dispatcher = app.dispatcher(clock)
         self.threads = ThreadPool(self.loop, "test")
         self.stopping = self.loop.create_future()
-        self.admission = Admission(self.dispatcher, self.threads, 8, self.stopping)
+        self.admission = Admission(self.dispatcher, self.threads, 8, self.stopping, self.get_ready)
+
+    async def get_ready(self, call):
+        raise AssertionError("no call of these needs a process")
 
     def admit(self, payload=b"{}", action="work"):
         call = self.dispatcher.prepare(Task("t", action, payload))

@@ -42,6 +42,10 @@ class UnspeakableError(Exception):
         raise RuntimeError
 
 
+def begun() -> dict:
+    return {"at": time.monotonic()}
+
+
 @process
 def pid() -> dict:
     return {"pid": os.getpid(), "parent": os.getppid()}
