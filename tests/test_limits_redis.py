@@ -378,6 +378,28 @@ def test_while_the_store_is_away_each_process_keeps_to_its_share(client):
     assert [peer.admitted(20) for peer in peers] == [3, 3, 3]
 
 
+def test_a_process_that_has_joined_lately_counts_from_the_next_answer_on(client):
+    first, second = Peer(client), Peer(client)
+    first.admitted(1)
+    first.cable.cut = second.cable.cut = True
+    # Of the 9 that are left, half.
+    assert [first.admitted(20), second.admitted(20)] == [4, 5]
+
+
+def test_a_process_that_only_asks_now_and_then_gives_a_sign_of_life_before(client, peer):
+    client.delete("arbprov:{peers}:peers")
+    peer.clock.advance(10)
+    peer.admitted(1)
+    assert client.zcard("arbprov:{peers}:peers") == 1
+
+
+def test_no_sign_of_life_is_given_twice_in_ten_seconds(client, peer):
+    client.delete("arbprov:{peers}:peers")
+    peer.clock.advance(9.9)
+    peer.admitted(1)
+    assert client.zcard("arbprov:{peers}:peers") == 0
+
+
 def test_a_share_is_one_at_least(client):
     peers = [Peer(client) for _ in range(3)]
     peers[-1].cable.cut = True

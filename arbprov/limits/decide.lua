@@ -391,11 +391,11 @@ function operations.reopen_gate(charges, now)
   return { 'ok', text(now) }
 end
 
--- Notes that the caller is alive, and returns how many are.
+-- Notes that the caller is alive, and forgets who was not for long.
 function operations.beat(charges, now)
   redis.call('ZADD', KEYS[2], text(now), CALLER)
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - FIRST))
-  return { 'ok', text(now), redis.call('ZCARD', KEYS[2]) }
+  return { 'ok', text(now) }
 end
 
 local function charges_of(now)
@@ -438,5 +438,7 @@ for _, charge in ipairs(charges) do
   end
 end
 local reply = operations[OPERATION](charges, now)
+-- How many share the limits; each answer tells, since the next may not come.
+reply[#reply + 1] = redis.call('ZCARD', KEYS[2])
 reply[#reply + 1] = generation
 return reply

@@ -88,6 +88,8 @@ class FallbackStore:
         self._coming_back = threading.Lock()
         self._outage: _Outage | None = None
         self._try_at = 0.0
+        # When the others next need a sign of life of this process.
+        self._beats_at = -math.inf
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Charge all or none; see `Store.acquire`."""
@@ -129,7 +131,7 @@ class FallbackStore:
 
     def upkeep(self) -> float:
         """Give a sign of life, or look whether the store is back."""
-        return self._either(self._store.upkeep, lambda outage: _TRY_EVERY)
+        return self._either(self._beat, lambda outage: _TRY_EVERY)
 
     # While the store is there.
 
@@ -156,9 +158,15 @@ class FallbackStore:
                     return instead(self._outage)
 
     def _asked(self, ask: Callable[[], T]) -> T:
-        if not self._store.peers:
-            self._store.upkeep()
+        # Outside of a run, nobody else gives a sign of life.
+        if ask != self._beat and self._clock.monotonic() >= self._beats_at:
+            self._beat()
         return ask()
+
+    def _beat(self) -> float:
+        pause = self._store.upkeep()
+        self._beats_at = self._clock.monotonic() + pause
+        return pause
 
     # While it is away.
 

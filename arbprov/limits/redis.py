@@ -87,7 +87,7 @@ class RedisStore:
         self._prefix = f"arbprov:{{{tag}}}:"
         self._caller = uuid.uuid4().hex
         self._quotas: dict[Meter, tuple[float, float, float]] = {}
-        # How many processes there are, as of the last sign of life; 0 before the first.
+        # How many processes there are, as of the last answer; 0 before the first sign of life.
         self.peers = 0
         # Of the data that this process has added to; empty before the first answer.
         self.generation = ""
@@ -131,9 +131,8 @@ class RedisStore:
             self._run("merge", [charge], rest=flat)
 
     def upkeep(self) -> float:
-        """Give a sign of life, and see how many others do."""
-        _, peers = self._run("beat", (), _PEER_LIFETIME)
-        self.peers = int(peers)
+        """Give a sign of life; each answer tells how many others do."""
+        self._run("beat", (), _PEER_LIFETIME)
         return _BEAT_EVERY
 
     def _run(
@@ -163,6 +162,7 @@ class RedisStore:
                 raise DataLostError(_text(generation))
             self.generation = self.generation or _text(generation)
             if _text(status) == "ok":
+                self.peers = int(reply.pop())
                 return reply
             self._renew(charges, float(reply[0]))
 
