@@ -93,9 +93,7 @@ class Admission:
             await self._make_ready(call)
         if call.error is not None:
             raise call.error
-        return await self._ask(
-            call, lambda: self._dispatcher.decide(call), lambda decision: self._give_back(call)
-        )
+        return await self._ask(call, lambda: self._dispatcher.decide(call), _give_back)
 
     def _may_wait(self, first: Decision) -> bool:
         room = len(self._lines) < self._most_waiting
@@ -153,10 +151,6 @@ class Admission:
                 future.add_done_callback(functools.partial(self._undo, undo))
             raise
 
-    def _give_back(self, call: Call) -> None:
-        call.ctx.limits.refund()
-        self._dispatcher.settle(call)
-
     def _undo(self, undo: Callable[[T], object], answered: asyncio.Future[T]) -> None:
         if answered.exception() is None:
             self._threads.run(lambda: undo(answered.result()))
@@ -166,6 +160,10 @@ def _costs(decision: Decision) -> dict[Bucket, int]:
     """Return what a call takes from the buckets that it may wait for."""
     patient = [one for one in decision.charges if one.limit.bound.terms.max_wait and one.group]
     return {one.bucket: one.cost for one in patient}
+
+
+def _give_back(decision: Decision) -> None:
+    decision.refund()
 
 
 def _patience(decision: Decision) -> float:

@@ -201,10 +201,10 @@ class Dispatcher:
         """Close the gates of a call whose handler was told to wait, else open what it held."""
         limits: Decision = call.ctx.limits
         throttled, call.throttled = call.throttled, None
-        lease = call.route.timeout + HOOKS_GRACE
         if throttled is not None:
+            lease = call.route.timeout + HOOKS_GRACE
             limits.close_gates(throttled.retry_after, throttled.limit, lease)
-        limits.reopen_gates(lease)
+        limits.reopen_gates()
 
     def overview(self) -> LimitsOverview:
         """Return what is left of the limits, and what they have decided."""

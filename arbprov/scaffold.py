@@ -125,7 +125,8 @@ class Scaffold:
                 ever holds more.
             key: Whose quota it is: a dotted path such as ``"account.id"``, a tuple of such, or a
                 function of the call. Without it, all calls share one.
-            name: Limits of one name share what was used, wherever they stand.
+            name: Limits of one name share what was used, wherever they stand, if they are the same:
+                the same limit, counted by the same key (of functions, the same object).
             scope: Whether each action has the limit to itself, or all of the blueprint or the app
                 share it: ``"action"``, ``"blueprint"`` or ``"app"``.
             cost: What a call takes from the limit, or a function of the call that returns it.

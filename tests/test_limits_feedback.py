@@ -247,6 +247,11 @@ def test_a_gate_that_the_first_one_closes_again_waits_for_it_no_longer(store, cl
     assert (waits, store.acquire([charge()]).probing) == ([10], True)
 
 
+def test_passing_a_turn_on_makes_no_gate_where_there_is_none(store):
+    store.pass_gate([charge()])
+    assert not store.acquire([charge()]).probing
+
+
 def test_looking_sends_no_call_first(store, clock):
     store.close_gate([charge()], 30, 2)
     clock.advance(30)
@@ -300,26 +305,24 @@ def test_a_call_that_was_throttled_opens_no_gate_however_late_it_is_settled(cloc
     decide, first = first_through_a_gate(clock)
     first.close_gates(1, None, 2)
     clock.advance(5)
-    first.reopen_gates(2)
+    first.reopen_gates()
     assert decide().is_probing
 
 
 def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(clock):
     decide, first = first_through_a_gate(clock)
-    first.refund()
-    assert first.is_probing
     waits = decide().wait_time
-    first.reopen_gates(2)
+    first.refund()
     second, third = decide(), decide()
     assert (waits, second.is_probing, third.wait_time) == (2, True, 2)
 
 
 def test_a_call_opens_a_gate_once(clock):
     decide, first = first_through_a_gate(clock)
-    first.reopen_gates(2)
+    first.reopen_gates()
     decide().close_gates(1, None, 2)
     clock.advance(1)
-    first.reopen_gates(2)
+    first.reopen_gates()
     assert decide().is_probing
 
 

@@ -378,6 +378,16 @@ def test_while_the_store_is_away_each_process_keeps_to_its_share(client):
     assert [peer.admitted(20) for peer in peers] == [3, 3, 3]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(peer, cut):
+    peer.store.close_gate(charge(TEN), 1e-6, 60.0)
+    peer.clock.advance(1.0)
+    first, refused = [peer.store.acquire(charge(TEN)) for _ in range(2)]
+    peer.cable.cut = cut
+    first.refund()
+    assert (first.probing, refused, peer.admitted(1)) == (True, None, 1)
+
+
 def test_a_process_that_has_joined_lately_counts_from_the_next_answer_on(client):
     first, second = Peer(client), Peer(client)
     first.admitted(1)

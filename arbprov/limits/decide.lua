@@ -381,6 +381,16 @@ function operations.close_gate(charges, now)
   return { 'ok', text(now) }
 end
 
+function operations.pass_gate(charges, now)
+  for _, charge in ipairs(charges) do
+    local gate = load_gate(charge, now)
+    if gate then
+      save_gate(charge, set(gate, 2, -INFINITY), now)
+    end
+  end
+  return { 'ok', text(now) }
+end
+
 function operations.reopen_gate(charges, now)
   for _, charge in ipairs(charges) do
     local gate = load_gate(charge, now)

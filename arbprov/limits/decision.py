@@ -33,8 +33,6 @@ class Decision:
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
-    # Of a call that went first through a gate and took its charge back.
-    _passed_on: Sequence[Receipt] = attrs.field(default=(), init=False)
     _settled: bool = attrs.field(default=False, init=False)
 
     @property
@@ -61,7 +59,7 @@ class Decision:
     @property
     def is_probing(self) -> bool:
         """Whether others wait for this call's end."""
-        return bool(self._passed_on or [one for one in self.receipts if one.probing])
+        return bool([receipt for receipt in self.receipts if receipt.probing])
 
     def refund(self) -> None:
         """Take back what the call was charged, since it used nothing after all.
@@ -70,7 +68,6 @@ class Decision:
         A monitor that an author wrote is told nothing.
         """
         receipts, self.receipts = self.receipts, ()
-        self._passed_on = [*self._passed_on, *(one for one in receipts if one.probing)]
         for receipt in receipts:
             receipt.refund()
 
@@ -80,7 +77,9 @@ class Decision:
         Args:
             name: The limit's `name`, or its text, as in ``"1000/hour"``.
             used: The share that is used, from 0 to 1.
-            reset_in: The seconds after which it is free again.
+            reset_in: The seconds after which it is free again. A window forgets it after its own
+                length at the latest; a token bucket and a calendar quota go by themselves alone.
+                For a longer ban, raise `RateLimited`.
 
         Raises:
             ValueError: The call has no such limit, or a number makes no sense.
@@ -127,19 +126,11 @@ class Decision:
         for charge in named or keyed or own or metered:
             charge.limit.bound.store.close_gate([charge], retry_after, lease)
 
-    def reopen_gates(self, lease: float) -> None:
-        """Let others through the gates that this call went first through, if it has ended well.
-
-        If it has used nothing after all, nobody knows what the API says: the next one goes first.
-
-        Args:
-            lease: How long others then wait for that one, in seconds.
-        """
+    def reopen_gates(self) -> None:
+        """Let others through the gates that this call went first through, if it has ended well."""
         if self._settled:
             return
         self._settled = True
-        for receipt in self._passed_on:
-            receipt.store.close_gate(receipt.charges, 0.0, lease)
         for receipt in self.receipts:
             if receipt.probing:
                 receipt.store.reopen_gate(receipt.charges)

@@ -121,6 +121,12 @@ class FallbackStore:
             lambda outage: outage.view.close_gate(charges, seconds, lease),
         )
 
+    def pass_gate(self, charges: Sequence[Charge]) -> None:
+        """Let another one go first through some gates; see `Store.pass_gate`."""
+        self._either(
+            lambda: self._store.pass_gate(charges), lambda outage: outage.view.pass_gate(charges)
+        )
+
     def reopen_gate(self, charges: Sequence[Charge]) -> None:
         """Open the gates of some buckets; see `Store.reopen_gate`."""
         self._own.reopen_gate(charges)

@@ -69,6 +69,12 @@ class Gates:
         gate.probing_until = now + gate.lease
         return True
 
+    def pass_on(self, bucket: Bucket, now: float) -> None:
+        """Wait no longer for whoever went through first: the next one does."""
+        gate = self._gate(bucket, now)
+        if gate is not None:
+            gate.probing_until = -math.inf
+
     def reopen(self, bucket: Bucket, now: float) -> None:
         """Let everybody through again, unless it was closed anew in the meantime."""
         gate = self.known.get(bucket)

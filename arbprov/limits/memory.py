@@ -172,6 +172,13 @@ class MemoryStore:
                 for (group, key), seconds, lease in self._gates.closed(now)
             ]
 
+    def pass_gate(self, charges: Sequence[Charge]) -> None:
+        """Let another one go first through some gates; see `Store.pass_gate`."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._gates.pass_on(charge.bucket, now)
+
     def reopen_gate(self, charges: Sequence[Charge]) -> None:
         """Open the gates of some buckets; see `Store.reopen_gate`."""
         with self._lock:

@@ -120,6 +120,10 @@ class RedisStore:
         """Close the gates of some buckets; see `Store.close_gate`."""
         self._run("close_gate", charges, seconds, lease)
 
+    def pass_gate(self, charges: Sequence[Charge]) -> None:
+        """Let another one go first through some gates; see `Store.pass_gate`."""
+        self._run("pass_gate", charges)
+
     def reopen_gate(self, charges: Sequence[Charge]) -> None:
         """Open the gates of some buckets; see `Store.reopen_gate`."""
         self._run("reopen_gate", charges)

@@ -189,8 +189,11 @@ class LimitsMachine(RuleBasedStateMachine):
         self._count()
         held = data.draw(st.sampled_from(self.held), "refunded")
         self.held.remove(held)
+        went_first = held.decision.is_probing
         held.decision.refund()
         held.twin.refund()
+        for limit in held.limits if went_first else ():
+            limit.gate(held.call).pass_on()
         for limit, entry in zip(held.limits, held.entries, strict=True):
             limit.ledger(held.call).refund(entry)
 

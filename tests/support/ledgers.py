@@ -243,6 +243,10 @@ class GateLedger:
         self.exists = True
         self.closed_until = max(self.closed_until, now + seconds)
         self.lease = lease
+        self.probing_until = -math.inf
+
+    def pass_on(self):
+        self.probing_until = -math.inf
 
     def opens_in(self, now):
         self.forget(now)
