@@ -89,6 +89,9 @@ class RateLimited(TaskError):
 
     A limit of arbprov raises it, or a handler that was told so by the API it calls;
     `limit` names the limit, as in ``"5/second"``.
+
+    Raises:
+        ValueError: `retry_after` is no number of seconds above 0; a header's text is none either.
     """
 
     def __init__(self, retry_after: float, limit: str | None = None) -> None:
