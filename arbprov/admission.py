@@ -51,6 +51,8 @@ class Admission:
         self._make_ready = make_ready
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
+        # One after the other: of many that come at once, limits may admit but the first.
+        self._starting = asyncio.Lock()
 
     async def admit(self, call: Call) -> Call | TaskResult:
         """Return the call when all of its limits admit it, or what it ends with if they don't."""
@@ -88,11 +90,23 @@ class Admission:
         return None if expected.allowed else expected
 
     async def _decide(self, call: Call) -> Decision:
-        if call.route.pickled is not None:
-            # Before the charge, which is for a call that starts now.
-            await self._make_ready(call)
+        if call.route.pickled is None:
+            return await self._charge(call)
+        async with self._starting:
+            return await self._start_and_charge(call)
+
+    async def _start_and_charge(self, call: Call) -> Decision:
+        """Have what the call runs in be there before the charge, which is for a start right now."""
+        limiter, stack = self._dispatcher.limiter, call.route.limits
+        looked = await self._ask(call, lambda: limiter.peek(stack, call.ctx))
+        if not looked.allowed:
+            return looked
+        await self._make_ready(call)
         if call.error is not None:
             raise call.error
+        return await self._charge(call)
+
+    async def _charge(self, call: Call) -> Decision:
         return await self._ask(call, lambda: self._dispatcher.decide(call), _give_back)
 
     def _may_wait(self, first: Decision) -> bool:

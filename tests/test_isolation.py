@@ -375,6 +375,15 @@ def test_a_call_that_a_limit_refuses_leaves_its_process_to_others(hub, serve):
     assert len(set(multiprocessing.active_children()) - before) == 1
 
 
+def test_calls_that_come_at_once_start_no_more_processes_than_a_limit_admits(hub, serve):
+    before = set(multiprocessing.active_children())
+    serve(app_with(isolated.pid, rate_limit="2/hour"))
+    tickets = [hub.put("pid") for _ in range(8)]
+    statuses = sorted(ticket.result(PATIENCE).status for ticket in tickets)
+    assert statuses == ["limit"] * 6 + ["success"] * 2
+    assert len(set(multiprocessing.active_children()) - before) <= 2
+
+
 def test_a_process_that_does_not_start_takes_nothing_from_a_limit(hub, serve, monkeypatch):
     serve(app_with(isolated.pid, rate_limit="2/hour"))
     with monkeypatch.context() as patch:
