@@ -373,6 +373,14 @@ def test_actions_lists_types_that_are_written_as_texts(arbprov, folder):
     assert arbprov("actions", "other").stdout == "ask(when: datetime.date)\n"
 
 
+def test_actions_lists_a_type_that_nobody_can_read_as_it_is_written(arbprov, folder):
+    (folder / "other.py").write_text(
+        "from arbprov import ProviderApp\napp = ProviderApp()\n"
+        "@app.action\ndef ask(n: int) -> 'Nowhere': ...\n"
+    )
+    assert arbprov("actions", "other").stdout == "ask(n: int) -> 'Nowhere'\n"
+
+
 @pytest.mark.parametrize("annotation", ["TaskContext", "'TaskContext'"])
 def test_actions_lists_what_tasks_give_only(arbprov, folder, annotation):
     (folder / "other.py").write_text(

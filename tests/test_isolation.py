@@ -23,6 +23,7 @@ from arbprov import (
     MinDelay,
     ProviderApp,
     ProviderResponse,
+    RateLimitMonitor,
     executors,
     processes,
 )
@@ -367,11 +368,17 @@ def test_a_limit_is_charged_when_the_process_is_there_and_the_handler_can_start(
     assert min(gaps) > 0.25
 
 
-def test_a_call_that_a_limit_refuses_leaves_its_process_to_others(hub, serve):
+class Closed(RateLimitMonitor):
+    def check_rate_limits(self):
+        return {"rate_limited": True, "wait_time": 60}
+
+
+def test_a_call_that_a_monitor_refuses_leaves_its_process_to_others(hub, serve):
     before = set(multiprocessing.active_children())
-    serve(app_with(isolated.pid, rate_limit="1/hour"))
-    statuses = [hub.call("pid", timeout=PATIENCE).status for _ in range(4)]
-    assert statuses == ["success", "limit", "limit", "limit"]
+    serve(app_with(isolated.pid, rate_limit_monitor=Closed()))
+    statuses = [hub.call("pid", timeout=PATIENCE).status for _ in range(3)]
+    assert statuses == ["limit"] * 3
+    # Monitors are not asked before it is there.
     assert len(set(multiprocessing.active_children()) - before) == 1
 
 
