@@ -176,10 +176,10 @@ def _costs(decision: Decision) -> dict[Bucket, int]:
     return {one.bucket: one.cost for one in patient}
 
 
-def _give_back(decision: Decision) -> None:
-    decision.refund()
-
-
 def _patience(decision: Decision) -> float:
     """Return how long a refused call may wait at all."""
     return min(bound.terms.max_wait for bound in decision.refusing)
+
+
+def _give_back(decision: Decision) -> None:
+    decision.refund()

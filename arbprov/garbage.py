@@ -46,9 +46,9 @@ def collected_rarely(tasks: int) -> Iterator[None]:
 
 
 def _collect() -> None:
-    """Collect everything, the older first.
+    """Collect everything, one generation after the other.
 
-    At once, it would be the youngest generation before the next one: a socket before the
+    All in one, objects of the youngest generation end before those of the next: a socket before the
     connection that closes it, and Python would warn of a socket that nobody has closed.
     """
     for generation in _GENERATIONS:

@@ -657,25 +657,25 @@ def test_dev_starts_the_provider_again_when_its_file_changes(start, folder):
     assert process.wait(30) == 0
 
 
-def test_dev_waits_for_a_provider_that_can_not_start_to_be_mended(start, folder):
-    (folder / "typed.py").write_text("nope")
-    process = start("dev", "typed", "--address", "127.0.0.1:0")
+def mend_once_it_waits(process, folder):
+    """Have dev's provider be as it should again, see it work, and end dev."""
     wait_for(process, "The provider has ended; waiting for a change.")
     (folder / "typed.py").write_text(PROVIDER)
     wait_for(process, "connected to the hub")
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_dev_waits_for_a_provider_that_can_not_start_to_be_mended(start, folder):
+    (folder / "typed.py").write_text("nope")
+    mend_once_it_waits(start("dev", "typed", "--address", "127.0.0.1:0"), folder)
 
 
 def test_dev_waits_when_a_save_leaves_no_app_for_now(start, folder):
     process = start("dev", "typed", "--address", "127.0.0.1:0")
     wait_for(process, "connected to the hub")
     (folder / "typed.py").write_text("")
-    wait_for(process, "The provider has ended; waiting for a change.")
-    (folder / "typed.py").write_text(PROVIDER)
-    wait_for(process, "connected to the hub")
-    process.terminate()
-    assert process.wait(30) == 0
+    mend_once_it_waits(process, folder)
 
 
 def test_dev_ends_when_no_app_is_there_from_the_start(start, folder):

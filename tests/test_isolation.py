@@ -358,13 +358,13 @@ def test_a_refund_is_passed_on(call):
 @pytest.mark.slow
 def test_a_limit_is_charged_when_the_process_is_there_and_the_handler_can_start(hub, serve):
     app = ProviderApp("isolated", execution_timeout=10)
-    limited = app.rate_limit(MinDelay(0.3), max_wait=PATIENCE)
+    limited = app.rate_limit(MinDelay(0.5), max_wait=PATIENCE)
     app.action(isolation="process")(limited(isolated.begun))
     serve(app)
     tickets = [hub.put("begun") for _ in range(4)]
     began = sorted(ticket.result(PATIENCE).data["at"] for ticket in tickets)
     gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
-    # A charge and the start that it is for are some milliseconds apart.
+    # A charge and the start that it is for are apart, by more on a machine with other work.
     assert min(gaps) > 0.25
 
 

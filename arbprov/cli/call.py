@@ -16,7 +16,7 @@ from arbprov.quantities import is_quantity
 __all__ = ["call"]
 
 
-def _quantity(ctx: click.Context, param: click.Parameter, value: float) -> float:
+def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if not is_quantity(value):
         raise click.BadParameter(f"{value:g} is no number above 0", ctx, param)
     return value
@@ -28,7 +28,7 @@ def _quantity(ctx: click.Context, param: click.Parameter, value: float) -> float
 @account_option
 @click.option("--provider", default="", help="Who is to run it; anybody, if not given.")
 @click.option(
-    "--timeout", default=10.0, show_default=True, callback=_quantity, help="Seconds to wait."
+    "--timeout", default=10.0, show_default=True, callback=_above_zero, help="Seconds to wait."
 )
 @click.option(
     "--hub-url",

@@ -78,6 +78,7 @@ def describe_key(key: Key) -> str:
     return " and ".join(key) if isinstance(key, tuple) else str(key)
 
 
+Read = TypeVar("Read")
 Reader = Callable[[LimitedCall], Any]
 # Returns the hash of a call's key.
 HashReader = Callable[[LimitedCall], bytes]
@@ -127,9 +128,6 @@ class BoundKey:
             )
         pairs = zip(values, self.key, strict=True)
         return _hash([_present(one, path, self.limit) for one, path in pairs])
-
-
-Read = TypeVar("Read")
 
 
 def read_keys(readers: Iterable[Callable[[LimitedCall], Read]], call: LimitedCall) -> list[Read]:
