@@ -23,7 +23,7 @@ from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 if typing.TYPE_CHECKING:
     from arbprov.limits import Calendar, Limit, MinDelay, TokenBucket
-    from arbprov.monitors import (
+    from arbprov.limits.monitors import (
         AdvancedRateLimitMonitor,
         RateLimitMonitor,
         TimeBasedRateLimitMonitor,
@@ -68,12 +68,12 @@ __all__ = [
 
 # Imported when asked for: most limits are written as texts, and many actions have none.
 _ON_DEMAND = {
-    "AdvancedRateLimitMonitor": "arbprov.monitors",
+    "AdvancedRateLimitMonitor": "arbprov.limits.monitors",
     "Calendar": "arbprov.limits",
     "Limit": "arbprov.limits",
     "MinDelay": "arbprov.limits",
-    "RateLimitMonitor": "arbprov.monitors",
-    "TimeBasedRateLimitMonitor": "arbprov.monitors",
+    "RateLimitMonitor": "arbprov.limits.monitors",
+    "TimeBasedRateLimitMonitor": "arbprov.limits.monitors",
     "TokenBucket": "arbprov.limits",
 }
 

@@ -14,8 +14,8 @@ from arbprov.handlers import describe_handler, function_of
 from arbprov.quantities import is_quantity
 
 if TYPE_CHECKING:
-    from arbprov.binding import Binding
     from arbprov.limits import RateLimit
+    from arbprov.payload.arguments import Binding
 
 __all__ = ["Action", "ActionRegistry", "attach_limit", "attached_limits", "first_line"]
 

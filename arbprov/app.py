@@ -12,18 +12,18 @@ from arbprov.actions import Action, ActionRegistry, attached_limits
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
-from arbprov.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
+from arbprov.executors.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
 from arbprov.hooks import Hooks
 from arbprov.importing import refuse_while_imported
 from arbprov.scaffold import Scaffold
-from arbprov.stopping import StopSwitch
-from arbprov.tokens import Token, TokenSource
+from arbprov.wire.tokens import Token, TokenSource
+from arbprov.worker.stopping import StopSwitch
 
 if TYPE_CHECKING:
-    from arbprov.codec import Data
     from arbprov.dispatcher import Dispatcher
     from arbprov.limits import AnyLimit, LimitsOverview, OpenStore, RateLimit
-    from arbprov.monitors import RateLimitMonitor
+    from arbprov.limits.monitors import RateLimitMonitor
+    from arbprov.payload.json import Data
     from arbprov.task import TaskResult
     from arbprov.testing import TestClient, VirtualClock
 
@@ -259,7 +259,7 @@ class ProviderApp(Scaffold):
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
         with without_fork_handlers():
-            from arbprov.runner import run_provider
+            from arbprov.worker.run import run_provider
 
         config = self.config.changed(**changes)
         if not config.auth_token:

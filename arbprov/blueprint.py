@@ -10,7 +10,7 @@ from arbprov.scaffold import Scaffold
 
 if TYPE_CHECKING:
     from arbprov.limits import AnyLimit, RateLimit, Scope
-    from arbprov.monitors import RateLimitMonitor
+    from arbprov.limits.monitors import RateLimitMonitor
 
 __all__ = ["Blueprint"]
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from arbprov.endpoint import parse_hub_url
 from arbprov.errors import ConfigurationError
 from arbprov.quantities import is_quantity
 from arbprov.timezones import find_timezone
-from arbprov.tokens import TokenFile
+from arbprov.wire.tokens import TokenFile
+from arbprov.wire.url import parse_hub_url
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from arbprov.tls import Tls
+    from arbprov.wire.tls import Tls
 
 __all__ = ["Config", "load_config"]
 
@@ -132,7 +132,7 @@ class Config:
         asked = parse_hub_url(self.hub_url).tls
         if asked is False or not (asked or self._asks_for_tls()):
             return None
-        from arbprov.tls import load_tls
+        from arbprov.wire.tls import load_tls
 
         return load_tls(
             ca=self.hub_tls_ca,

@@ -21,7 +21,6 @@ import attrs
 
 from arbprov._types import Clock, Handler, Hook
 from arbprov.actions import Action
-from arbprov.codec import dump, load_object, plain
 from arbprov.context import TaskContext
 from arbprov.errors import (
     ActionNotFoundError,
@@ -33,7 +32,8 @@ from arbprov.errors import (
 )
 from arbprov.hooks import TaskHooks
 from arbprov.limits import Decision, Limiter, LimitsOverview, LimitStack
-from arbprov.problems import Misfit
+from arbprov.payload.json import dump, load_object, plain
+from arbprov.payload.validation import Misfit
 from arbprov.redaction import redact, secrets_in, secrets_of
 from arbprov.responses import OWN_KEYS, error_response
 from arbprov.task import ProviderResponse, Status, Task, TaskResult

@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from arbprov.codec import load_object
-from arbprov.problems import Misfit
+from arbprov.payload.json import load_object
+from arbprov.payload.validation import Misfit
 
 __all__ = ["redact", "secrets_in", "secrets_of"]
 

@@ -14,7 +14,7 @@ from arbprov.errors import (
     RateLimited,
     TaskTimeoutError,
 )
-from arbprov.problems import Misfit
+from arbprov.payload.validation import Misfit
 from arbprov.task import ProviderResponse, Status
 
 __all__ = ["OWN_KEYS", "error_response"]

@@ -14,7 +14,7 @@ from arbprov.hooks import Hooks
 
 if TYPE_CHECKING:
     from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, Scope
-    from arbprov.monitors import RateLimitMonitor
+    from arbprov.limits.monitors import RateLimitMonitor
 
 __all__ = ["Isolation", "Scaffold"]
 
@@ -233,7 +233,7 @@ class Scaffold:
         isolation: Isolation,
         **binding: Any,
     ) -> HandlerT:
-        from arbprov.binding import compile_binding
+        from arbprov.payload.arguments import compile_binding
 
         self._check_setup(handler)
         self._check_decorated([handler])

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from arbprov import codec
-from arbprov.json_backend import OrJson, StandardJson
 from arbprov.localhub import LocalHub
+from arbprov.payload import json as codec
+from arbprov.payload.json_backend import OrJson, StandardJson
 
 
 @pytest.fixture(autouse=True)

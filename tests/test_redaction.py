@@ -19,7 +19,7 @@ from arbprov import (
 )
 from arbprov.errors import Problem
 from arbprov.limits.decision import Headroom
-from arbprov.problems import Misfit
+from arbprov.payload.validation import Misfit
 from arbprov.redaction import redact, secrets_of
 from arbprov.responses import OWN_KEYS, error_response
 

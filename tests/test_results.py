@@ -23,8 +23,8 @@ from arbprov import (
     TaskError,
     TaskTimeoutError,
 )
-from arbprov.codec import dump
 from arbprov.errors import Problem
+from arbprov.payload.json import dump
 from arbprov.testing import VirtualClock
 
 pytestmark = pytest.mark.usefixtures("each_json")

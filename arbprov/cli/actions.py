@@ -10,8 +10,8 @@ import click
 from arbprov._types import Handler
 from arbprov.actions import Action
 from arbprov.app import ProviderApp
-from arbprov.cli.targets import app_argument
-from arbprov.cli.texts import as_json
+from arbprov.cli.loading import app_argument
+from arbprov.cli.options import as_json
 from arbprov.context import TaskContext
 from arbprov.limits import RateLimit
 

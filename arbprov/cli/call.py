@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from arbprov.cli.hub import ADDRESS, token_option
-from arbprov.cli.outcome import end, json_option
-from arbprov.cli.texts import account_option, payload_argument
+from arbprov.cli.options import account_option, payload_argument
+from arbprov.cli.print_result import end, json_option
 from arbprov.errors import ProviderError
 from arbprov.quantities import is_quantity
 

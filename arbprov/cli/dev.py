@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from arbprov.cli.hub import ADDRESS, token_option
+from arbprov.cli.loading import TARGET, module_folder
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.signals import Interruption, interruption
-from arbprov.cli.targets import TARGET, module_folder
 from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
 from arbprov.errors import ProviderError
 

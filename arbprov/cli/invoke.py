@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from arbprov.app import ProviderApp
-from arbprov.cli.outcome import end, json_option
-from arbprov.cli.targets import app_argument
-from arbprov.cli.texts import account_option, payload_argument
-from arbprov.instrumentation.logs import ensure_handler
+from arbprov.cli.loading import app_argument
+from arbprov.cli.options import account_option, payload_argument
+from arbprov.cli.print_result import end, json_option
+from arbprov.logs.logs import ensure_handler
 from arbprov.testing.client import RunningClock
 
 __all__ = ["invoke"]

@@ -11,8 +11,8 @@ import attrs
 import click
 
 from arbprov.app import ProviderApp
-from arbprov.cli.targets import app_argument
-from arbprov.cli.texts import as_json, names, seconds
+from arbprov.cli.loading import app_argument
+from arbprov.cli.options import as_json, names, seconds
 from arbprov.limits import LimitState
 
 __all__ = ["limits"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arbprov.cli.spools import spools_at
-from arbprov.cli.texts import as_json
+from arbprov.cli.options import as_json
+from arbprov.cli.supervisor.spools import spools_at
 
 if TYPE_CHECKING:
-    from arbprov.spoolfile import Entry
+    from arbprov.outbox.sqlite import Entry
 
 __all__ = ["outbox"]
 
@@ -42,7 +42,7 @@ def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
     A task is "started" while it runs, "pending" while its result waits for the hub, and "dead" if
     the hub refuses its result for good.
     """
-    from arbprov.spoolfile import drop_letters, read_spool
+    from arbprov.outbox.sqlite import drop_letters, read_spool
 
     if path is None:
         raise click.UsageError("which spool? Give its PATH, or set ARBPROV_SPOOL")
@@ -74,7 +74,7 @@ def _described(entry: Entry) -> dict[str, Any]:
     }
     if entry.message is None:
         return row
-    from arbprov.messages import decode_result  # brings protobuf
+    from arbprov.wire.messages import decode_result  # brings protobuf
 
     refused = decode_result(entry.message)
     return row | {"action": refused.action, "result": refused.envelope}

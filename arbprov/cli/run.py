@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 import click
 
-from arbprov.cli.spools import warn_of_left
-from arbprov.cli.targets import TARGET, app_of
-from arbprov.tokens import TokenFile
+from arbprov.cli.loading import TARGET, app_of
+from arbprov.cli.supervisor.spools import warn_of_left
+from arbprov.wire.tokens import TokenFile
 
 __all__ = ["run"]
 
@@ -61,7 +61,7 @@ def run(
         logging.getLogger("arbprov").setLevel(logging.WARNING)
     if workers > 1 and place is None:
         # It takes a while to import.
-        from arbprov.cli.supervisor import supervise
+        from arbprov.cli.supervisor.supervisor import supervise
 
         ctx.exit(supervise(_command(target, hub_url, auth_token_file, quiet), workers))
     app = app_of(ctx, target)
@@ -73,7 +73,7 @@ def run(
         warn_of_left(app.config.spool, workers)
         app.run(hub_url=hub_url, auth_token=token)
     else:
-        from arbprov.cli.worker import Place, work
+        from arbprov.cli.supervisor.worker import Place, work
 
         work(app, Place(*place), hub_url=hub_url, auth_token=token)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arbprov.cli.texts import sendable_object, summary
+from arbprov.cli.options import sendable_object, summary
 from arbprov.errors import ProviderError
+from arbprov.payload.validation import Misfit
 from arbprov.printable import one_line
-from arbprov.problems import Misfit
 
 if TYPE_CHECKING:
     from arbprov.localhub import LocalHub, Submission

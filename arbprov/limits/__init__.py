@@ -2,20 +2,20 @@
 
 from arbprov.limits.bucket import TokenBucket
 from arbprov.limits.calendar import Calendar
-from arbprov.limits.compiler import OpenStore
+from arbprov.limits.compile import OpenStore
 from arbprov.limits.decision import Decision, Headroom, check_report
 from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, Scope, declare
+from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.keys import Key, LimitedCall
 from arbprov.limits.limiter import Limiter
-from arbprov.limits.memory import MemoryStore
 from arbprov.limits.meter import Meter, Rule
-from arbprov.limits.observing import LimitCounts
-from arbprov.limits.opening import StoreOpener
 from arbprov.limits.overview import LimitsOverview, LimitState
-from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.spacing import MinDelay
 from arbprov.limits.stack import LimitStack
-from arbprov.limits.store import Charge, Store
+from arbprov.limits.stats import LimitCounts
+from arbprov.limits.stores.base import Charge, Store
+from arbprov.limits.stores.memory import MemoryStore
+from arbprov.limits.stores.opening import StoreOpener
 
 __all__ = [
     "AnyLimit",

@@ -10,8 +10,8 @@ import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
+from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.meter import Debt, Meter, State
-from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.window import until
 from arbprov.timezones import find_timezone
 

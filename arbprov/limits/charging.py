@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from arbprov.limits.decision import Decision
 from arbprov.limits.monitor import Monitor, wait_of
 from arbprov.limits.stack import LimitStack
-from arbprov.limits.store import Bucket, Charge, Receipt, Store
+from arbprov.limits.stores.base import Bucket, Charge, Receipt, Store
 
 __all__ = ["charge_call", "look"]
 

@@ -9,7 +9,7 @@ import attrs
 
 from arbprov.errors import RateLimited
 from arbprov.limits.stack import BoundLimit
-from arbprov.limits.store import Charge, Receipt
+from arbprov.limits.stores.base import Charge, Receipt
 from arbprov.quantities import is_quantity
 
 __all__ = ["Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]

@@ -11,10 +11,10 @@ import attrs
 from arbprov.errors import ConfigurationError
 from arbprov.limits.bucket import TokenBucket
 from arbprov.limits.calendar import Calendar
+from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.keys import Key, LimitedCall, check_key, describe_key
 from arbprov.limits.meter import Rule
 from arbprov.limits.monitor import MeteredMonitor, Monitor
-from arbprov.limits.rate import Limit, parse_limits
 from arbprov.limits.spacing import MinDelay
 from arbprov.quantities import is_count
 

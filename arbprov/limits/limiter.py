@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 
 from arbprov._types import Clock
 from arbprov.limits.charging import charge_call, look
-from arbprov.limits.compiler import LimitCompiler, OpenStore
+from arbprov.limits.compile import LimitCompiler, OpenStore
 from arbprov.limits.decision import Decision, quotas_of
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
-from arbprov.limits.memory import MemoryStore
-from arbprov.limits.observing import LimitCounts, crossed
 from arbprov.limits.stack import BoundLimit, LimitStack
-from arbprov.limits.store import Bucket, Charge
+from arbprov.limits.stats import LimitCounts, crossed
+from arbprov.limits.stores.base import Bucket, Charge
+from arbprov.limits.stores.memory import MemoryStore
 
 __all__ = ["Limiter"]
 

@@ -1,4 +1,4 @@
-"""What a limiter needs of the monitors that authors write; see `arbprov.monitors`."""
+"""What a limiter needs of the monitors that authors write; see `arbprov.limits.monitors`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
 from arbprov.limits.meter import Rule
-from arbprov.limits.store import Store
+from arbprov.limits.stores.base import Store
 
 __all__ = ["MeteredMonitor", "Monitor", "wait_of"]
 

@@ -12,8 +12,8 @@ from arbprov.limits.decision import Headroom, headroom_of
 from arbprov.limits.keys import describe_key
 from arbprov.limits.limiter import Limiter
 from arbprov.limits.monitor import wait_of
-from arbprov.limits.observing import LimitCounts
 from arbprov.limits.stack import BoundLimit, FixedLimit, LimitStack, MonitorLimit
+from arbprov.limits.stats import LimitCounts
 
 __all__ = ["LimitState", "LimitsOverview"]
 

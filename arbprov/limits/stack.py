@@ -14,8 +14,8 @@ from arbprov.limits.declaration import RateLimit, check_cost, rules_of
 from arbprov.limits.keys import BoundKey, Key, LimitedCall, read_keys
 from arbprov.limits.meter import Meter, Rule
 from arbprov.limits.monitor import Monitor
-from arbprov.limits.observing import Tally
-from arbprov.limits.store import Charge, Store
+from arbprov.limits.stats import Tally
+from arbprov.limits.stores.base import Charge, Store
 from arbprov.limits.window import RollingWindow
 
 __all__ = [

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 
-from arbprov.endpoint import parse_hub_url
 from arbprov.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -16,6 +15,7 @@ from arbprov.errors import (
     HubError,
 )
 from arbprov.localhub.backlog import Submission
+from arbprov.wire.url import parse_hub_url
 
 __all__ = ["LocalHubClient"]
 

@@ -18,10 +18,10 @@ import grpc
 from typing_extensions import Self
 
 from arbprov._proto import hub_pb2
-from arbprov.codec import Data, encode
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
-from arbprov.problems import Misfit
+from arbprov.payload.json import Data, encode
+from arbprov.payload.validation import Misfit
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]

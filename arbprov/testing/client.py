@@ -31,11 +31,11 @@ import attrs
 
 from arbprov._types import Clock, Hook
 from arbprov.clock import SystemClock
-from arbprov.codec import Data, encode
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import TaskError
 from arbprov.hooks import Hooks
-from arbprov.instrumentation.logs import log_failure
+from arbprov.logs.logs import log_failure
+from arbprov.payload.json import Data, encode
 from arbprov.task import Task, TaskResult
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ import grpc
 from typing_extensions import Self
 
 from arbprov._proto import hub_pb2
-from arbprov.codec import Data
 from arbprov.localhub import LocalHub, Submission
+from arbprov.payload.json import Data
 from arbprov.testing.faults import Fault, Kind
 from arbprov.testing.proxy import TcpProxy
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from arbprov import ProviderApp, TaskContext
 from arbprov.errors import ProviderError
-from arbprov.grpc_hub import GrpcHub
 from arbprov.task import Task
+from arbprov.wire.client import GrpcHub
 from support.records import Record, digest
 
 app = ProviderApp("chaos", execution_timeout=60)

@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 
 from arbprov import ProviderApp
 from arbprov._proto import hub_pb2
-from arbprov.grpc_hub import GrpcHub
-from arbprov.tokens import Token
-from arbprov.worker import Worker, WorkerSettings
+from arbprov.wire.client import GrpcHub
+from arbprov.wire.tokens import Token
+from arbprov.worker.worker import Worker, WorkerSettings
 from support.loops import JumpingLoop, run_jumping
 
 # What an account holds, and nothing else does.

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from arbprov.hub import Pause
-from arbprov.messages import decode_result
 from arbprov.task import Task, TaskResult
+from arbprov.wire.hub import Pause
+from arbprov.wire.messages import decode_result
 
 
 @attrs.frozen

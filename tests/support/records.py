@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from arbprov.messages import decode_result
 from arbprov.task import TaskResult
+from arbprov.wire.messages import decode_result
 
 INTERRUPTED = "interrupted, outcome unknown"
 

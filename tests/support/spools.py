@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from arbprov.spool import Spool
+from arbprov.outbox.spool import Spool
 
 
 class Inline(Executor):

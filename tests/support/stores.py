@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import attrs
 
 from arbprov.limits import Limiter
-from arbprov.limits.redis import RedisStore
+from arbprov.limits.stores.redis import RedisStore
 from arbprov.testing import VirtualClock
 
 from .redis_servers import RedisServer

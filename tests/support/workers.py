@@ -6,9 +6,9 @@ import asyncio
 
 import attrs
 
-from arbprov.messages import decode_result
 from arbprov.task import Task
-from arbprov.worker import Worker, WorkerSettings
+from arbprov.wire.messages import decode_result
+from arbprov.worker.worker import Worker, WorkerSettings
 
 from .loops import BEGIN, JumpingLoop, run_jumping
 

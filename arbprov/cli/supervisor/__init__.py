@@ -1,0 +1,1 @@
+"""Several workers of one provider, under a supervisor (`arbprov run --workers`)."""

@@ -1,0 +1,1 @@
+"""What runs handlers: the event loop, threads, or processes."""

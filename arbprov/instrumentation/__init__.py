@@ -1,1 +1,0 @@
-"""What lets one watch a provider at work."""

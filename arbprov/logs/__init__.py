@@ -1,0 +1,1 @@
+"""arbprov's log."""

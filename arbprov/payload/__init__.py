@@ -1,0 +1,1 @@
+"""How JSON becomes a handler's arguments, and a handler's result JSON."""

@@ -1,0 +1,1 @@
+"""The worker: polls the hub, runs tasks, and stops without losing results."""

@@ -1,0 +1,324 @@
+"""`arbprov run --workers`: real processes, over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.processes import Process, wait_until
+
+from arbprov import Blueprint, ConfigurationError, ProviderApp, TimeBasedRateLimitMonitor
+from arbprov.cli.supervisor.restart_policy import Stage
+from arbprov.cli.supervisor.spools import warn_of_left
+from arbprov.cli.supervisor.worker import Place, work
+from arbprov.cli.supervisor.worker_process import WorkerProcess
+from arbprov.outbox.spool import Spool
+from arbprov.outbox.sqlite import read_spool
+from arbprov.task import Status, Task, TaskResult
+from arbprov.testing import FaultyHub
+from arbprov.wire.messages import encode_result
+
+PROVIDER = """
+import os
+import threading
+from arbprov import ProviderApp
+
+app = ProviderApp("crew", execution_timeout=60)
+
+@app.action
+def who() -> dict:
+    return {"pid": os.getpid()}
+
+@app.action
+def patient() -> dict:
+    with open("begun", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    while not os.path.exists("go"):
+        threading.Event().wait(0.005)
+    return {"pid": os.getpid()}
+
+@app.action(isolation="process")
+def alone() -> dict:
+    return {"parent": os.getppid(), "pid": os.getpid()}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "crew.py").write_text(PROVIDER)
+    return tmp_path
+
+
+@pytest.fixture
+def hub():
+    with FaultyHub(token="token", hold=0.05) as hub:
+        yield hub
+
+
+@pytest.fixture
+def start(folder, hub):
+    """Return what runs a provider with two workers, each of which takes one task at a time."""
+    started = []
+
+    def start(*options, **environ):
+        environ = {
+            "PROVIDER_AUTH_TOKEN": "token",
+            "HUB_GRPC_URL": hub.url,
+            "ARBPROV_WORKERS": "2",
+            "ARBPROV_CONCURRENCY": "1",
+        } | environ
+        started.append(Process(["-m", "arbprov", "run", "crew", *options], folder, **environ))
+        return started[-1]
+
+    yield start
+    (folder / "go").touch()
+    for provider in started:
+        if provider.popen.poll() is None:
+            provider.send(signal.SIGTERM)
+        # Its standard error ends when the last worker has.
+        provider.ended()
+
+
+@pytest.fixture
+def working(start, hub, folder):
+    """Return what runs a provider, and has each of its two workers begin a task."""
+
+    def working(**environ):
+        provider = start(**environ)
+        tickets = [hub.put("patient", id=f"task-{number}") for number in (1, 2)]
+        wait_until(lambda: len(pids_of(folder)) == 2)
+        return provider, tickets
+
+    return working
+
+
+def pids_of(folder):
+    """Return the processes in which a task has begun."""
+    path = folder / "begun"
+    return {int(line) for line in path.read_text().split()} if path.exists() else set()
+
+
+# Processes
+
+
+def test_a_killed_worker_is_replaced_and_the_tasks_go_on(working, hub, folder):
+    provider, tickets = working()
+    os.kill(min(pids_of(folder)), signal.SIGKILL)
+    wait_until(lambda: provider.says("was killed by SIGKILL"))
+    hub.put("patient")
+    wait_until(lambda: len(pids_of(folder)) == 3)
+    (folder / "go").touch()
+    assert provider.stop() < 20
+    assert (provider.popen.returncode, len(hub.submissions)) == (0, 2)
+    assert [ticket.done for ticket in tickets].count(False) == 1
+
+
+def test_one_signal_has_all_workers_finish_and_none_of_them_hears_a_terminal_s(
+    working, folder, hub
+):
+    provider, tickets = working()
+    assert {os.getsid(pid) for pid in pids_of(folder)} == pids_of(folder)
+    provider.send(signal.SIGTERM)
+    wait_until(lambda: provider.says("the workers finish what is begun"))
+    (folder / "go").touch()
+    assert provider.ended() == 0
+    assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
+    hub.assert_nothing_lost()
+
+
+def test_a_signal_to_supervisor_and_workers_alike_counts_as_one(working, folder):
+    # As systemd stops a service.
+    provider, tickets = working()
+    for pid in (*pids_of(folder), provider.popen.pid):
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: provider.log.count("SIGTERM: ") == 3)
+    (folder / "go").touch()
+    assert provider.ended() == 0
+    assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
+
+
+def test_the_log_tells_the_workers_apart(working, folder):
+    provider, _ = working()
+    wait_until(lambda: all(f"[{pid}] arbprov: " in provider.log for pid in pids_of(folder)))
+    assert " INFO worker-1[" in provider.log
+    assert " INFO worker-2[" in provider.log
+
+
+def test_a_second_signal_kills_all_workers(working):
+    provider, _ = working(ARBPROV_DRAIN_TIMEOUT="60")
+    provider.send(signal.SIGINT)
+    wait_until(lambda: provider.says("the workers finish what is begun"))
+    assert provider.stop(signal.SIGINT) < 5
+    assert provider.popen.returncode == 1
+
+
+def test_workers_whose_supervisor_was_killed_finish_and_end(working, folder, hub):
+    provider, tickets = working()
+    provider.send(signal.SIGKILL)
+    wait_until(lambda: provider.log.count("the supervisor is gone") == 2)
+    (folder / "go").touch()
+    provider.ended()
+    assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
+
+
+def test_a_token_that_is_refused_ends_all_with_one_message(start):
+    provider = start(PROVIDER_AUTH_TOKEN="wrong")
+    assert provider.ended() == 77
+    assert provider.log.count("Error: ") == 1
+    assert "worker-2" not in provider.log
+
+
+def test_an_app_that_is_not_there_is_told_once(start, folder):
+    (folder / "crew.py").write_text("")
+    provider = start()
+    assert (provider.ended(), provider.log.count("which app of crew is meant?")) == (2, 1)
+
+
+def test_a_worker_runs_handlers_in_processes_too(start, hub):
+    start()
+    pid = hub.call("who", timeout=20).data["pid"]
+    alone = hub.call("alone", timeout=20).data
+    assert alone["pid"] not in (pid, alone["parent"])
+
+
+def test_each_worker_sends_what_its_spool_has_and_that_of_no_worker_is_told_of(start, hub, folder):
+    for number in (1, 2, 3):
+        leave(folder / f"tasks.db.{number}", f"left-{number}")
+    provider = start(ARBPROV_SPOOL="tasks.db")
+    hub.wait_until(lambda hub: len(hub.submissions) == 2)
+    assert {result.id for result in hub.submissions} == {"left-1", "left-2"}
+    assert provider.log.count("1 tasks of an earlier start are in the spool at ") == 1
+    assert [one.id for one in read_spool(folder / "tasks.db.3")] == ["left-3"]
+
+
+def test_options_are_those_of_each_worker(start, hub, folder):
+    (folder / "token").write_text("token")
+    options = ("--quiet", "--hub-url", hub.url, "--auth-token-file", "token")
+    provider = start(*options, HUB_GRPC_URL="127.0.0.1:1", PROVIDER_AUTH_TOKEN="wrong")
+    assert hub.call("who", timeout=20).status == "success"
+    provider.stop()
+    assert (provider.popen.returncode, provider.log) == (0, "")
+
+
+def test_one_worker_is_the_process_itself(start, hub):
+    provider = start("--workers", "1")
+    assert hub.call("who", timeout=20).data["pid"] == provider.popen.pid
+
+
+def test_the_supervisor_loads_no_grpc():
+    code = "import sys, arbprov.cli.supervisor.supervisor; assert 'grpc' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_worker_that_can_not_be_started_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(WorkerProcess.start([str(tmp_path / "none")], print))
+
+
+def test_a_worker_is_killed_while_it_starts_and_again_when_it_is_gone():
+    async def story():
+        worker = await WorkerProcess.start([sys.executable, "-c", "input()"], print)
+        worker.stop()
+        code = await worker.ended()
+        worker.stop()
+        worker.kill()
+        return code
+
+    assert asyncio.run(story()) == -signal.SIGTERM
+
+
+def test_what_a_worker_tells_before_it_dies_is_heard():
+    told = []
+    code = "import os, sys; os.write(int(sys.argv[1]), b'1 25.0\\n2 25.0\\n')"
+
+    async def story():
+        worker = await WorkerProcess.start([sys.executable, "-c", code], told.append)
+        return await worker.ended(), worker.stage, worker.drain_timeout
+
+    assert asyncio.run(story()) == (0, Stage.CONNECTED, 25.0)
+    assert told == [Stage.AT_WORK, Stage.CONNECTED]
+
+
+# Limits
+
+
+def limited(**options):
+    """Return an app with a limit of each kind."""
+    reports = Blueprint("reports", rate_limit="3/second")
+    reports.action(name="daily")(lambda: None)
+    app = ProviderApp("limited", **options)
+    app.register_blueprint(reports)
+
+    @app.action(rate_limit_monitor=TimeBasedRateLimitMonitor(2.0))
+    @app.rate_limit("1/hour", key="account.id")
+    @app.rate_limit("2/hour", store="redis://127.0.0.1:1")
+    def square(n: int) -> dict:
+        return {"square": n * n}
+
+    return app
+
+
+def test_several_workers_refuse_the_limits_that_each_would_count_for_itself():
+    with pytest.raises(ConfigurationError) as error:
+        work(limited(rate_limit="50/second"), Place(1, 3, -1))
+    assert str(error.value) == (
+        "each of 3 workers would count these limits for itself, and together they would admit 3 "
+        "times as much: 1/hour per account.id of action 'square', 3/second of the blueprint, "
+        "50/second of the app, a delay of 2s of action 'square'; share what was used, with "
+        'rate_limit_store="redis://..." or ARBPROV_RATE_LIMIT_STORE, or run one worker, as a '
+        "monitor always needs"
+    )
+
+
+@pytest.mark.parametrize("store", ["redis://127.0.0.1:1", object()])
+def test_with_a_store_for_all_only_a_monitor_counts_for_itself(store):
+    (found,) = limited(rate_limit_store=store).limits_in_memory()
+    assert found == "a delay of 2s of action 'square'"
+
+
+# Spools
+
+
+def leave(path, id):
+    """Leave a result for the hub in a spool."""
+
+    async def fill():
+        spool = Spool(path)
+        task = Task(id, "who", b"{}", b"")
+        await spool.begin(task)
+        await spool.finish(id, encode_result(TaskResult(task, Status.SUCCESS, "", {}), "crew"))
+        await spool.close()
+
+    asyncio.run(fill())
+
+
+@pytest.mark.parametrize(
+    ("count", "left", "told"),
+    [
+        (1, ["tasks", "tasks.1"], [("tasks.1", 1)]),
+        (2, ["tasks", "tasks.1", "tasks.2"], [("tasks", 1)]),
+        (2, ["tasks.2", "tasks.3", "tasks.12"], [("tasks.3", 3), ("tasks.12", 12)]),
+        (2, ["tasks.old", "other.3"], []),
+    ],
+)
+def test_what_is_left_in_the_spool_of_no_worker_is_warned_of(tmp_path, caplog, count, left, told):
+    for name in left:
+        leave(tmp_path / name, "left")
+    warn_of_left(str(tmp_path / "tasks"), count)
+    assert caplog.messages == [
+        f"1 tasks of an earlier start are in the spool at {tmp_path / name}, and no worker of this "
+        f"one sends their results; start once with --workers {workers}"
+        for name, workers in told
+    ]
+
+
+def test_what_is_no_spool_or_an_empty_one_is_nothing_that_was_left(tmp_path, caplog):
+    asyncio.run(Spool(tmp_path / "tasks.3").close())
+    (tmp_path / "tasks.4").write_text("no spool")
+    warn_of_left(str(tmp_path / "tasks"), 2)
+    warn_of_left("", 2)
+    assert caplog.messages == []

@@ -1,0 +1,238 @@
+"""Naming the handler that blocks the event loop, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+
+import pytest
+
+from arbprov import ProviderApp
+from arbprov.clock import SystemClock
+from arbprov.executors.executor import Executor, ThreadPool
+from arbprov.executors.watchdog import Watchdog
+from arbprov.task import Task
+
+PATIENCE = 20.0
+
+
+class Blocking:
+    """An app with a handler that blocks its loop until it is told to go on."""
+
+    def __init__(self):
+        self.app = ProviderApp("test", auth_token="token-of-the-hub", execution_timeout=60)
+        self.blocks, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+        @self.app.action
+        async def block(times: int = 1):
+            for _ in range(times):
+                self.wait_here("hunter22", "token-of-the-hub")
+                await asyncio.sleep(0)
+
+        @self.app.action
+        async def block_in_a_task():
+            async def part():
+                self.wait_here()
+
+            await asyncio.create_task(part())
+
+        @self.app.action
+        async def wait():
+            """Await what the test does, as a good handler would."""
+            await asyncio.to_thread(self.wait_here)
+
+    def wait_here(self, *_):
+        self.blocks.release()
+        assert self.go_on.acquire(timeout=PATIENCE)
+
+
+class Watched:
+    """A loop in a thread, with calls of `Blocking` on it, and a watchdog that the test drives."""
+
+    def __init__(self):
+        self.blocking = Blocking()
+        self.now = 0.0
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self.thread.start()
+        assert self.ready.wait(PATIENCE)
+
+    async def _main(self):
+        self.loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        self.dispatcher = self.blocking.app.dispatcher(SystemClock())
+        self.watchdog = Watchdog(self.dispatcher, lambda: self.now)
+        # The test looks, and nobody else.
+        self.watchdog._started = threading.current_thread
+        self.ready.set()
+        await self.ended.wait()
+
+    def start(self, *actions, payload=b"{}"):
+        """Begin calls at once, and return what waits for the end of all."""
+
+        def begin(action):
+            call = self.dispatcher.prepare(Task("t1", action, payload, b'{"key": "hunter22"}'))
+            inner = asyncio.create_task(self.dispatcher.perform(call, lambda awaitable: awaitable))
+            self.watchdog.watch(inner, call)
+            inner.add_done_callback(self.watchdog.unwatch)
+            return inner
+
+        async def run():
+            await asyncio.gather(*[begin(action) for action in actions])
+
+        future = asyncio.run_coroutine_threadsafe(run(), self.loop)
+        return lambda: future.result(PATIENCE)
+
+    def pass_by(self, seconds):
+        """Look, as the watchdog's thread does, while some seconds pass."""
+        for _ in range(round(seconds / 0.1)):
+            self.watchdog.look()
+            self.now += 0.1
+
+    def end(self):
+        self.loop.call_soon_threadsafe(self.ended.set)
+        self.thread.join(PATIENCE)
+
+
+@pytest.fixture
+def watched():
+    watched = Watched()
+    yield watched
+    watched.end()
+
+
+def blocked(watched, action, *waits, payload=b"{}"):
+    """Run actions whose blocks last some seconds each."""
+    wait = watched.start(*action.split(), payload=payload)
+    for seconds in waits:
+        assert watched.blocking.blocks.acquire(timeout=PATIENCE)
+        watched.pass_by(seconds)
+        watched.blocking.go_on.release()
+    wait()
+
+
+def test_a_handler_that_blocks_the_loop_is_named_with_its_task(watched, caplog):
+    blocked(watched, "block", 2.0)
+    assert caplog.messages[0].startswith(
+        "action 'block' (task 't1') has kept the event loop, and with it all other tasks, from "
+        "going on for more than 1 s; await what takes long, or make it a plain def\n"
+    )
+
+
+def test_it_is_named_with_its_stack_from_the_handler_on(watched, caplog):
+    blocked(watched, "block", 2.0)
+    first, _, second = caplog.messages[0].splitlines()[1:4]
+    assert first.endswith("in block")
+    assert second.endswith("in wait_here")
+
+
+def test_no_secret_is_in_the_stack(watched, caplog):
+    blocked(watched, "block", 2.0)
+    assert 'self.wait_here("[redacted]", "[redacted]")' in caplog.text
+
+
+def test_it_is_named_once_for_each_time(watched, caplog):
+    blocked(watched, "block", 5.0, 5.0, payload=b'{"times": 2}')
+    assert len(caplog.messages) == 2
+
+
+def test_less_than_a_second_is_fine(watched, caplog):
+    blocked(watched, "block", 0.9, 0.9, payload=b'{"times": 2}')
+    assert caplog.messages == []
+
+
+def test_handlers_that_block_for_over_a_second_only_together_are_fine(watched, caplog):
+    blocked(watched, "block block", 0.7, 0.7)
+    assert caplog.messages == []
+
+
+def test_a_handler_that_awaits_is_fine(watched, caplog):
+    blocked(watched, "wait", 5.0)
+    assert caplog.messages == []
+
+
+def test_a_task_of_a_handler_that_blocks_is_named_too(watched, caplog):
+    blocked(watched, "block_in_a_task", 2.0)
+    assert "block_in_a_task.<locals>.part has kept the event loop" in caplog.text
+
+
+def test_what_goes_on_while_its_stack_is_read_is_not_named(watched, caplog, monkeypatch):
+    read = watched.watchdog._stack
+
+    def slowly_read():
+        watched.watchdog._answer()
+        return read()
+
+    monkeypatch.setattr(watched.watchdog, "_stack", slowly_read)
+    blocked(watched, "block", 1.5)
+    assert caplog.messages == []
+
+
+# The thread itself.
+
+
+def run_with_executor(main):
+    """Run a coroutine function with an executor of `Blocking`'s app."""
+    blocking = Blocking()
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        dispatcher = blocking.app.dispatcher(SystemClock())
+        executor = Executor(dispatcher, ThreadPool(loop, "test"))
+        try:
+            await main(blocking, dispatcher, executor)
+        finally:
+            executor.close()
+        return executor
+
+    return asyncio.run(run())
+
+
+def test_nobody_looks_while_no_async_handler_runs():
+    async def main(blocking, dispatcher, executor):
+        assert executor._watchdog._thread is None
+
+    run_with_executor(main)
+
+
+def test_the_thread_sleeps_while_nothing_runs_and_ends_with_the_executor():
+    async def main(blocking, dispatcher, executor):
+        call = dispatcher.prepare(Task("t1", "wait"))
+        future = executor.start(call)
+        await asyncio.to_thread(blocking.blocks.acquire)
+        blocking.go_on.release()
+        await future
+        while executor._watchdog._has_calls.is_set():
+            await asyncio.sleep(0)
+        assert executor._watchdog._thread.is_alive()
+
+    executor = run_with_executor(main)
+    executor._watchdog._thread.join(PATIENCE)
+    assert not executor._watchdog._thread.is_alive()
+
+
+def test_a_loop_that_is_closed_is_looked_at_no_more():
+    async def main():
+        return Watchdog(ProviderApp("test").dispatcher(SystemClock()))
+
+    watchdog = asyncio.run(main())
+    watchdog.look()
+    assert watchdog._closed.is_set()
+
+
+@pytest.mark.slow
+def test_a_worker_names_who_blocks_its_loop(hub, serve, caplog):
+    caplog.set_level(logging.WARNING)
+    app = ProviderApp("test", execution_timeout=10)
+
+    @app.action
+    async def block() -> dict:
+        time.sleep(1.5)  # noqa: ASYNC251 - it is what this is about
+        return {}
+
+    serve(app)
+    result = hub.call("block", timeout=PATIENCE)
+    assert result.status == "success"
+    assert f"action 'block' (task '{result.id}') has kept the event loop" in caplog.text

@@ -1,0 +1,1013 @@
+"""Limits that several processes share through a Redis server, which the tests start themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+
+import pytest
+import redis
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from support.hammering import (
+    most_for_certain,
+    most_in_any,
+    process_pool,
+    start_hammering,
+)
+from support.redis_servers import RedisServer
+from support.stores import ClockedRedisStore, RedisBench
+
+from arbprov import (
+    Calendar,
+    ConfigurationError,
+    Limit,
+    MinDelay,
+    ProviderApp,
+    RateLimited,
+    Task,
+    TokenBucket,
+)
+from arbprov.clock import SystemClock
+from arbprov.limits import Charge, MemoryStore, StoreOpener, declare
+from arbprov.limits.stores.failover import FallbackStore
+from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError, connect
+from arbprov.testing import VirtualClock
+
+TEN = Limit(10, 60)
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(server):
+    client = connect(server.url)
+    client.flushall()
+    client.script_flush()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(client):
+    return RedisStore(client, "tests")
+
+
+def charge(rule, key="key", cost=1, shadow=False, clock=None):
+    """Return the charges of a limit's meters."""
+    meters = rule.meters(clock or SystemClock())
+    return [Charge(f"{rule}|{m.kind}", key.encode(), m, cost, shadow) for m in meters]
+
+
+def acquire(store, *charges):
+    """Try to charge, and return whether it was done, and what each charge was told."""
+    done = store.acquire(charges) is not None
+    return done, [(one.wait_time, one.remaining, one.gated) for one in charges]
+
+
+# The same decisions as in memory.
+
+RULES = [
+    Limit(5, 60),
+    Limit(3, 0.3),
+    Limit(10, 60, burst=3),
+    TokenBucket(requests_per_minute=60, burst_size=4),
+    MinDelay(2.5),
+    Calendar("7/day", tz="Europe/Madrid"),
+]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [*["acquire"] * 6, "peek", "refund", "report", "close_gate", "reopen_gate"]
+        ),
+        st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.29, 0.31, 1.0, 13.7, 60.0, 7200.0]),
+        st.lists(
+            st.tuples(
+                st.sampled_from(RULES), st.sampled_from("ab"), st.integers(1, 3), st.booleans()
+            ),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda one: one[:2],
+        ),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+class Trace:
+    """What one store answers to the steps of a script."""
+
+    def __init__(self, store, clock):
+        self.store = store
+        self.clock = clock
+        self.receipts = []
+
+    def step(self, operation, uses):
+        charges = [
+            one
+            for rule, key, cost, shadow in uses
+            for one in charge(rule, key, min(cost, rule.capacity), shadow, self.clock)
+        ]
+        return getattr(self, operation)(charges)
+
+    def acquire(self, charges):
+        receipt = self.store.acquire(charges)
+        self.receipts += [receipt] if receipt else []
+        told = [(one.wait_time, one.remaining, one.gated) for one in charges]
+        return told, receipt and (receipt.probing, len(receipt.charges))
+
+    def peek(self, charges):
+        self.store.peek(charges, {charges[0].bucket: 2})
+        return [(one.wait_time, one.remaining, one.gated) for one in charges]
+
+    def refund(self, charges):
+        if self.receipts:
+            self.receipts.pop().refund()
+
+    def report(self, charges):
+        self.store.report(charges[0], 2, 20.0)
+
+    def close_gate(self, charges):
+        self.store.close_gate(charges, 3.0, 0.5)
+
+    def reopen_gate(self, charges):
+        self.store.reopen_gate(charges)
+
+
+@pytest.fixture
+def clocked(client):
+    """Return what makes a memory and a Redis store on one clock, with nothing in them."""
+
+    def make():
+        bench = RedisBench(client)
+        # Quotas look at the clock themselves.
+        stores = (MemoryStore(bench.clock), bench.store())
+        return bench, [Trace(store, bench.clock) for store in stores]
+
+    return make
+
+
+def test_memory_and_redis_give_the_same_trace_on_one_clock(clocked):
+    seen = set()
+
+    @given(STEPS)
+    @settings(max_examples=300, phases=[Phase.generate])
+    def same_traces(steps):
+        bench, traces = clocked()
+        for operation, gap, uses in steps:
+            bench.advance(gap)
+            one, other = [trace.step(operation, uses) for trace in traces]
+            assert one == other
+            seen.add(operation)
+
+    same_traces()
+    assert len(seen) == 6
+
+
+def test_the_entries_of_a_key_are_bounded_on_the_server_too(client):
+    store = ClockedRedisStore(client, "tests")
+    # Around this time, floats would make 1,002 steps of a period.
+    for micros in range(58_745_400 - 1004 * 300, 58_745_400 + 1, 150):
+        client.set("time", json.dumps(divmod(micros, 1_000_000)))
+        acquire(store, *charge(Limit(10_000, 0.3)))
+    (key,) = client.keys("*used:*")
+    assert client.strlen(key) == 8 * (1 + 2 * 1001)
+
+
+# Several processes.
+
+
+@pytest.mark.slow
+def test_four_processes_never_exceed_two_limits_in_any_window_and_reach_both(server, client):
+    with process_pool(4) as pool:
+        _, running = start_hammering(pool, server.url, "10/second; 18/2s", processes=4, seconds=5)
+        reports = [future.result(60) for future in running]
+    times = sorted(one.charged_at for report in reports for one in report.admissions)
+    assert (most_in_any(times, 1), most_in_any(times, 2)) == (10, 18)
+    # 18 in each of two windows of 2 s, and 10 in the first second of the third.
+    assert len(times) >= 46 * 0.98
+    assert not any(one.fallback for report in reports for one in report.admissions)
+
+
+def test_a_gate_that_is_closed_again_waits_no_longer_for_who_went_first(client):
+    store = RedisStore(client, "tests")
+    store.close_gate(charge(Limit(5, 60)), 1e-6, 60.0)
+    first = store.acquire(charge(Limit(5, 60)))
+    refused = store.acquire(charge(Limit(5, 60)))
+    store.close_gate(charge(Limit(5, 60)), 0.0, 60.0)
+    second = store.acquire(charge(Limit(5, 60)))
+    assert (first.probing, refused, second.probing) == (True, None, True)
+
+
+def test_a_gate_that_one_process_closes_is_closed_for_the_others(client):
+    stores = [RedisStore(client, "tests") for _ in range(2)]
+    stores[0].close_gate(charge(Limit(5, 60)), 30.0, 1.0)
+    done, ((wait, _, gated),) = acquire(stores[1], *charge(Limit(5, 60)))
+    assert (done, gated, wait) == (False, True, pytest.approx(30, abs=1))
+
+
+def test_processes_of_another_name_share_nothing(client):
+    for name in ("one", "another"):
+        assert acquire(RedisStore(client, name), *charge(Limit(1, 60)))[0]
+
+
+def test_what_one_process_has_used_another_sees(client):
+    acquire(RedisStore(client, "tests"), *charge(Limit(5, 60)))
+    store, charges = RedisStore(client, "tests"), charge(Limit(5, 60))
+    store.peek(charges)
+    assert charges[0].remaining == 4
+
+
+# The keys on the server.
+
+
+def test_all_keys_have_one_hash_tag_so_that_a_cluster_keeps_them_together(client):
+    store = RedisStore(client, "odd {name}")
+    store.upkeep()
+    store.acquire([*charge(Limit(5, 60, burst=2)), *charge(Calendar("5/day"), key="another")])
+    store.close_gate(charge(Limit(5, 60)), 1.0, 1.0)
+    tags = {key.decode().partition("{")[2].partition("}")[0] for key in client.scan_iter()}
+    assert tags == {"odd name"}
+
+
+def test_a_name_of_braces_only_has_a_hash_tag_too(client):
+    RedisStore(client, "{}").upkeep()
+    assert {b"arbprov:{arbprov}:generation"} < set(client.scan_iter())
+
+
+@pytest.mark.parametrize(
+    ("rule", "seconds"),
+    [(Limit(5, 60), 60), (TokenBucket(requests_per_minute=60, burst_size=5), 1)],
+    ids=str,
+)
+def test_a_key_vanishes_when_it_is_idle(client, store, rule, seconds):
+    store.acquire(charge(rule))
+    (key,) = client.keys("*used*")
+    assert seconds * 1000 * 0.9 < client.pttl(key) <= seconds * 1001 + 1
+
+
+def test_a_quota_vanishes_at_midnight(client, store):
+    store.acquire(charge(Calendar("5/day")))
+    (key,) = client.keys("*used*")
+    assert 0 < client.pttl(key) <= 86_400_000
+
+
+def test_a_charge_that_was_taken_back_leaves_no_key(client, store):
+    store.acquire(charge(Limit(5, 60))).refund()
+    assert client.keys("*used*") == []
+
+
+def test_the_server_is_told_no_key_of_a_call(client, server):
+    app = ProviderApp("secretive", rate_limit_store=server.url)
+    app.action("work")(app.rate_limit("5/hour", key="account.api_key")(lambda: None))
+    dispatcher = app._live_dispatcher()
+    call = dispatcher.prepare(Task("1", "work", b"{}", b'{"api_key": "sample-secret"}'))
+    assert dispatcher.decide(call).allowed
+    assert [key for key in client.scan_iter() if b"sample-secret" in key] == []
+    assert any(b"account.api_key" in key for key in client.scan_iter())
+
+
+# What the server may do to it.
+
+
+def test_a_flushed_script_is_loaded_again(client, store):
+    acquire(store, *charge(Limit(5, 60)))
+    client.script_flush()
+    assert acquire(store, *charge(Limit(5, 60))) == (True, [(0, 3, False)])
+
+
+def test_lost_data_are_noticed(client, store):
+    acquire(store, *charge(Limit(5, 60)))
+    client.flushall()
+    RedisStore(client, "tests").upkeep()
+    with pytest.raises(DataLostError):
+        store.acquire(charge(Limit(5, 60)))
+
+
+def test_an_error_of_the_server_is_one_of_the_store(client, store):
+    client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreError, match="OOM"):
+            store.acquire(charge(Limit(5, 60)))
+    finally:
+        client.config_set("maxmemory", "0")
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_a_wall_clock_that_is_set_changes_nothing(client, server, monkeypatch, step):
+    store = FallbackStore(RedisStore(client, "tests"), SystemClock(), "local", "the store")
+    store.acquire(charge(Limit(1, 60)))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + step)
+    done, ((wait, _, _),) = acquire(store, *charge(Limit(1, 60)))
+    assert (done, wait) == (False, pytest.approx(60, abs=2))
+
+
+# While the server is away.
+
+
+class Cable:
+    """A client whose connection can be cut; the server behind it goes on."""
+
+    def __init__(self, client):
+        self._client = client
+        self.cut = False
+        self.tries = 0
+        self.before = lambda: None
+
+    def __getattr__(self, name):
+        def send(*arguments):
+            self.tries += 1
+            self.before()
+            if self.cut:
+                raise redis.ConnectionError("the cable is cut")
+            return getattr(self._client, name)(*arguments)
+
+        return send
+
+
+class Peer:
+    """One of the processes that share limits, with its own cable and its own clock."""
+
+    def __init__(self, client, mode="local"):
+        self.clock = VirtualClock()
+        self.cable = Cable(client)
+        inner = RedisStore(self.cable, "peers")
+        self.store = FallbackStore(inner, self.clock, mode, "the store")
+        self.store.upkeep()
+
+    def admitted(self, times, rule=TEN, **options):
+        return sum(self.store.acquire(charge(rule, **options)) is not None for _ in range(times))
+
+    def remaining(self, rule=TEN):
+        charges = charge(rule)
+        self.store.peek(charges)
+        return charges[0].remaining
+
+    def plug_in(self):
+        """Let the store come back, and settle."""
+        self.cable.cut = False
+        for _ in range(5):
+            self.clock.advance(0.5)
+            self.store.upkeep()
+
+
+@pytest.fixture
+def peer(client):
+    return Peer(client)
+
+
+def test_alone_a_process_may_use_all_of_a_limit_while_the_store_is_away(peer):
+    peer.cable.cut = True
+    assert peer.admitted(20) == 10
+
+
+def test_while_the_store_is_away_each_process_keeps_to_its_share(client):
+    peers = [Peer(client) for _ in range(3)]
+    for peer in peers:
+        peer.store.upkeep()
+        peer.cable.cut = True
+    assert [peer.admitted(20) for peer in peers] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(peer, cut):
+    peer.store.close_gate(charge(TEN), 1e-6, 60.0)
+    peer.clock.advance(1.0)
+    first, refused = [peer.store.acquire(charge(TEN)) for _ in range(2)]
+    peer.cable.cut = cut
+    first.refund()
+    assert (first.probing, refused, peer.admitted(1)) == (True, None, 1)
+
+
+def test_a_process_that_has_joined_lately_counts_from_the_next_answer_on(client):
+    first, second = Peer(client), Peer(client)
+    first.admitted(1)
+    first.cable.cut = second.cable.cut = True
+    # Of the 9 that are left, half.
+    assert [first.admitted(20), second.admitted(20)] == [4, 5]
+
+
+def test_a_process_that_only_asks_now_and_then_gives_a_sign_of_life_before(client, peer):
+    client.delete("arbprov:{peers}:peers")
+    peer.clock.advance(10)
+    peer.admitted(1)
+    assert client.zcard("arbprov:{peers}:peers") == 1
+
+
+def test_no_sign_of_life_is_given_twice_in_ten_seconds(client, peer):
+    client.delete("arbprov:{peers}:peers")
+    peer.clock.advance(9.9)
+    peer.admitted(1)
+    assert client.zcard("arbprov:{peers}:peers") == 0
+
+
+def test_a_share_is_one_at_least(client):
+    peers = [Peer(client) for _ in range(3)]
+    peers[-1].cable.cut = True
+    assert peers[-1].admitted(20, Limit(2, 60)) == 1
+
+
+def test_what_all_had_used_before_the_outage_counts(client, peer):
+    other = Peer(client)
+    peer.store.upkeep()
+    assert (other.admitted(3), peer.admitted(1)) == (3, 1)
+    peer.cable.cut = True
+    # Of the 6 that are left, as far as anybody knows, half.
+    assert peer.admitted(20) == 3
+
+
+def test_a_call_that_no_share_ever_admits_is_told_to_wait(client, peer):
+    Peer(client)
+    peer.store.upkeep()
+    peer.cable.cut = True
+    peer.admitted(1)
+    done, ((wait, remaining, _),) = acquire(peer.store, *charge(TEN, cost=9))
+    assert (done, wait > 0, remaining) == (False, True, 4)
+
+
+def test_the_calls_of_an_outage_are_told_to_the_store_afterwards(peer):
+    peer.admitted(2)
+    peer.cable.cut = True
+    assert peer.admitted(3) == 3
+    peer.plug_in()
+    assert peer.remaining() == 5
+
+
+def test_the_calls_of_an_outage_leave_the_store_when_they_leave_the_window(client, peer):
+    peer.cable.cut = True
+    peer.admitted(1)
+    peer.clock.advance(45)
+    peer.plug_in()
+    (key,) = client.keys("*used*")
+    assert 13_000 < client.pttl(key) <= 15_000
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Limit(10, 60, burst=5),
+        TokenBucket(requests_per_minute=6, burst_size=5),
+        Calendar("10/day", tz="Europe/Madrid"),
+    ],
+    ids=str,
+)
+def test_limits_of_all_kinds_are_told_to_the_store_afterwards(peer, rule):
+    peer.cable.cut = True
+    peer.admitted(2, rule)
+    left = peer.remaining(rule)
+    peer.plug_in()
+    assert peer.remaining(rule) == left
+
+
+def test_an_outage_that_ends_is_told_once(peer):
+    peer.cable.cut = True
+    peer.admitted(3)
+    peer.plug_in()
+    peer.cable.cut = True
+    peer.admitted(1)
+    peer.plug_in()
+    assert peer.remaining() == 6
+
+
+def test_a_store_that_is_back_is_told_at_once_what_is_admitted_until_all_have_settled(client, peer):
+    peer.cable.cut = True
+    peer.admitted(1)
+    peer.cable.cut = False
+    peer.clock.advance(0.5)
+    assert peer.admitted(2) == 2
+    assert peer.store._outage is not None
+    charges = charge(TEN)
+    RedisStore(client, "peers").peek(charges)
+    assert charges[0].remaining == 7
+
+
+def test_a_store_that_goes_away_again_has_not_settled(peer):
+    peer.cable.cut = True
+    peer.admitted(1)
+    for cut in (False, True, False):
+        peer.cable.cut = cut
+        peer.clock.advance(1.0)
+        peer.admitted(1)
+    peer.clock.advance(1.0)
+    peer.store.upkeep()
+    assert peer.store._outage is not None
+
+
+def test_a_store_that_goes_away_while_it_is_told_has_not_settled(peer):
+    peer.cable.cut = True
+    peer.admitted(1)
+    peer.cable.cut = False
+    peer.clock.advance(0.5)
+    peer.store.upkeep()
+    peer.cable.cut = True
+    assert peer.admitted(1) == 1
+    assert peer.store._outage.settled_at == math.inf
+    peer.plug_in()
+    assert peer.remaining() == 8
+
+
+def test_a_closed_store_refuses_all_while_it_is_away(client):
+    peer = Peer(client, "closed")
+    peer.cable.cut = True
+    charges = charge(TEN)
+    assert peer.store.acquire(charges) is None
+    assert (charges[0].wait_time, charges[0].fallback) == (1.0, True)
+
+
+def test_an_open_store_admits_all_while_it_is_away(client):
+    peer = Peer(client, "open")
+    peer.cable.cut = True
+    assert peer.admitted(25) == 25
+
+
+def test_what_an_open_store_has_admitted_counts_afterwards(client):
+    peer = Peer(client, "open")
+    peer.cable.cut = True
+    peer.admitted(25)
+    peer.plug_in()
+    assert peer.admitted(5) == 0
+
+
+def test_a_charge_of_an_outage_can_be_taken_back(peer):
+    peer.cable.cut = True
+    peer.store.acquire(charge(TEN)).refund()
+    assert peer.remaining() == 10
+    peer.plug_in()
+    assert peer.remaining() == 10
+
+
+def test_a_charge_from_before_an_outage_can_not_be_taken_back_during_it(peer):
+    receipt = peer.store.acquire(charge(TEN))
+    peer.cable.cut = True
+    receipt.refund()
+    assert peer.remaining() == 9
+    peer.plug_in()
+    assert peer.remaining() == 9
+
+
+def test_a_shadow_limit_never_refuses_during_an_outage(peer):
+    peer.cable.cut = True
+    assert peer.admitted(12, Limit(5, 60), shadow=True) == 12
+
+
+def test_a_gate_that_is_closed_during_an_outage_is_closed_for_all_afterwards(client, peer):
+    other = Peer(client)
+    peer.cable.cut = True
+    peer.store.close_gate(charge(TEN), 30.0, 1.0)
+    assert (peer.admitted(1), other.admitted(1)) == (0, 1)
+    peer.plug_in()
+    assert other.admitted(1) == 0
+
+
+def test_a_gate_that_ends_well_opens_for_all(client, peer):
+    other = Peer(client)
+    peer.store.close_gate(charge(TEN), 1e-6, 60.0)
+    receipt = peer.store.acquire(charge(TEN))
+    assert (receipt.probing, other.admitted(1)) == (True, 0)
+    receipt.store.reopen_gate(receipt.charges)
+    assert other.admitted(1) == 1
+
+
+def test_what_the_api_reports_counts_for_all_and_here_during_an_outage(client, peer):
+    other = Peer(client)
+    peer.store.upkeep()
+    peer.store.report(charge(TEN)[0], 9, 30.0)
+    peer.cable.cut = True
+    assert (other.admitted(5), peer.admitted(5)) == (1, 0)
+
+
+def test_a_change_is_logged_once(peer, caplog):
+    peer.cable.cut = True
+    peer.admitted(20)
+    peer.plug_in()
+    peer.admitted(20)
+    assert [record.getMessage() for record in caplog.records] == [
+        (
+            "the store is away, and meanwhile each process keeps to its share of the limits, "
+            "one of 1: the cable is cut"
+        ),
+        "the store decides again, after 2.0 s",
+    ]
+
+
+def test_a_store_that_is_away_is_tried_twice_a_second(peer):
+    peer.cable.cut = True
+    peer.admitted(1)
+    tries = peer.cable.tries
+    for _ in range(20):
+        peer.clock.advance(0.25)
+        peer.admitted(1)
+    assert peer.cable.tries - tries == 10
+
+
+def test_upkeep_looks_whether_a_store_is_back(peer):
+    peer.cable.cut = True
+    assert peer.store.upkeep() == 0.5
+    peer.cable.cut = False
+    peer.clock.advance(0.5)
+    assert peer.store.upkeep() == 0.5
+    peer.clock.advance(1.5)
+    assert peer.store.upkeep() == 10.0
+    assert peer.remaining() == 10
+
+
+def test_a_store_that_was_never_there_leaves_each_process_its_share():
+    store = FallbackStore(
+        RedisStore(connect("redis://127.0.0.1:1"), "x"), VirtualClock(), "local", "the store"
+    )
+    assert [store.acquire(charge(Limit(2, 60))) is not None for _ in range(3)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "rule", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/day")], ids=str
+)
+def test_data_that_are_lost_are_put_together_again_from_all_processes(client, rule):
+    peers = [Peer(client) for _ in range(2)]
+    assert [peer.admitted(3, rule) for peer in peers] == [3, 3]
+    client.flushall()
+    for peer in peers:
+        peer.plug_in()
+    assert [peer.remaining(rule) for peer in peers] == [4, 4]
+
+
+def test_until_lost_data_are_put_together_again_each_process_keeps_to_its_share(client):
+    peers = [Peer(client) for _ in range(2)]
+    peers[0].store.upkeep()
+    assert [peer.admitted(3) for peer in peers] == [3, 3]
+    client.flushall()
+    # 3 of its own, as far as it knows.
+    assert peers[0].admitted(20) == 3
+
+
+def test_data_that_are_lost_just_before_all_have_settled_are_put_together_again_first(client):
+    peers = [Peer(client) for _ in range(2)]
+    peers[0].store.upkeep()
+    assert [peer.admitted(3) for peer in peers] == [3, 3]
+    peers[0].cable.cut = True
+    peers[0].admitted(1)
+    peers[0].cable.cut = False
+    peers[0].clock.advance(0.5)
+    peers[0].store.upkeep()
+    client.flushall()
+    peers[0].clock.advance(1.5)
+    # Of the 7 that were left, as far as it knows, half; one was before.
+    assert peers[0].admitted(20) == 2
+
+
+def test_data_that_are_lost_take_no_closed_gate_with_them(client, peer):
+    peer.store.close_gate(charge(TEN), 30.0, 1.0)
+    client.flushall()
+    peer.plug_in()
+    assert Peer(client).admitted(1) == 0
+
+
+def test_data_that_are_lost_during_an_outage_are_told_once(client, peer):
+    peer.admitted(2)
+    peer.cable.cut = True
+    peer.admitted(3)
+    client.flushall()
+    Peer(client)
+    peer.plug_in()
+    assert peer.remaining() == 5
+
+
+def test_data_that_are_lost_again_and_again_are_an_outage(client, peer):
+    def lose_all():
+        client.flushall()
+        RedisStore(client, "peers").upkeep()
+
+    peer.cable.before = lose_all
+    assert peer.admitted(20) == 10
+    assert peer.store.upkeep() == 0.5
+
+
+# The real server: killed, paused and flushed under load.
+
+
+def certain(reports, period=1):
+    """Return the most calls that were surely admitted in one period, and the slowest answer."""
+    admissions = [one for report in reports for one in report.admissions]
+    return most_for_certain(admissions, period), max(report.slowest for report in reports)
+
+
+@pytest.fixture
+def own_server():
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+def hammered(server, disturb, **options):
+    """Return the reports of three processes that hammer while something happens to the server."""
+    with process_pool(3) as pool:
+        options = {"processes": 3, "seconds": 6, **options}
+        begin, running = start_hammering(pool, server.url, "30/second", **options)
+        disturb(lambda seconds: time.sleep(max(0.0, begin + seconds - time.monotonic())))
+        return [future.result(60) for future in running]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_calls(own_server):
+    def kill_and_restart(until):
+        until(2)
+        own_server.kill()
+        until(4)
+        own_server.start()
+
+    reports = hammered(own_server, kill_and_restart)
+    most, slowest = certain(reports)
+    assert most <= 30
+    assert slowest < 1.5
+    assert all(any(one.fallback for one in report.admissions) for report in reports)
+    # Shares of 10 are reached too, and the whole before and after.
+    assert sum(len(report.admissions) for report in reports) >= 0.8 * 6 * 30
+
+
+@pytest.mark.slow
+def test_a_server_that_is_paused_hangs_no_call(own_server):
+    def pause(until):
+        until(2)
+        own_server.pause()
+        until(4)
+        own_server.resume()
+
+    reports = hammered(own_server, pause)
+    most, slowest = certain(reports)
+    assert most <= 30
+    assert slowest < 1.5
+    assert sum(len(report.admissions) for report in reports) >= 0.7 * 6 * 30
+
+
+@pytest.mark.slow
+def test_a_server_that_is_flushed_forgets_nothing(own_server):
+    def flush(until):
+        with own_server.client() as client:
+            for second in range(1, 6):
+                until(second)
+                client.flushall()
+                client.script_flush()
+
+    most, _ = certain(hammered(own_server, flush))
+    assert most <= 30
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_with_closed_limits_admits_nothing(own_server):
+    own_server.kill()
+    reports = hammered(own_server, lambda until: None, seconds=1, on_store_error="closed")
+    assert [len(report.admissions) for report in reports] == [0, 0, 0]
+
+
+# Opening a store.
+
+
+def opening(store, **options):
+    """Return what an app says when a limit of it names a store."""
+    app = ProviderApp("opening")
+    app.action("work")(app.rate_limit("5/hour", store=store, **options)(lambda: None))
+    with pytest.raises(ConfigurationError) as caught:
+        app.limits.headroom("work")
+    return str(caught.value)
+
+
+def test_a_url_of_something_else_is_refused_without_showing_its_password():
+    assert opening("postgres://user:sample-secret@host/db") == (
+        "store: a store is a URL such as redis://host:6379/0, or a Redis client; "
+        "this one begins with postgres:"
+    )
+
+
+@pytest.mark.parametrize("origin", ["argument", "variable"])
+def test_a_wrong_store_of_the_app_is_named_as_its_setting(origin, monkeypatch):
+    if origin == "variable":
+        monkeypatch.setenv("ARBPROV_RATE_LIMIT_STORE", "http://host")
+    app = ProviderApp(
+        rate_limit="5/hour", rate_limit_store="http://host" if origin == "argument" else None
+    )
+    app.action("work")(lambda: None)
+    with pytest.raises(ConfigurationError, match="rate_limit_store, or ARBPROV_RATE_LIMIT_STORE: "):
+        app.limits.headroom("work")
+
+
+def test_a_text_that_is_no_url_is_refused():
+    assert opening("localhost").endswith("this one begins with no scheme")
+
+
+def test_a_url_that_redis_does_not_understand_is_refused():
+    assert opening("redis://host:port/0").startswith("store: ")
+
+
+def test_what_is_no_client_is_refused():
+    assert opening(5) == "store: a int is no Redis client and no URL of one"
+
+
+def test_a_client_that_would_wait_for_ever_is_refused():
+    with redis.Redis(socket_timeout=None) as client:
+        assert "make it with a socket_timeout" in opening(client)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert 'pip install "arbprov[redis]"' in opening("redis://127.0.0.1")
+
+
+@pytest.fixture
+def url_of_nobody():
+    return "redis://127.0.0.1:1/0"
+
+
+def test_a_test_client_needs_no_server(url_of_nobody, monkeypatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    app = ProviderApp(rate_limit="1/hour", rate_limit_store=url_of_nobody)
+    app.action("work")(lambda: None)
+    client = app.test_client()
+    assert [client.call("work").status.value for _ in range(2)] == ["success", "limit"]
+
+
+@pytest.mark.parametrize("how", ["argument", "environment", "client", "limit"])
+def test_a_store_may_be_given_in_each_of_these_ways(server, client, monkeypatch, how):
+    if how == "environment":
+        monkeypatch.setenv("ARBPROV_RATE_LIMIT_STORE", server.url)
+    stores = {"argument": server.url, "client": client}
+    app = ProviderApp("given", rate_limit_store=stores.get(how))
+    store = server.url if how == "limit" else None
+    app.action("work")(app.rate_limit("5/hour", store=store)(lambda: None))
+    dispatcher = app._live_dispatcher()
+    assert dispatcher.decide(dispatcher.prepare(Task("1", "work"))).allowed
+    assert client.keys("*{given}:used*")
+
+
+def test_limits_with_one_store_share_its_connection(server):
+    clock = VirtualClock()
+    opened = StoreOpener(clock, "one", server.url)
+    first, second, closed = (
+        declare("5/hour"),
+        declare("9/day"),
+        declare("1/hour", on_store_error="closed"),
+    )
+    assert opened(first) is opened(second)
+    assert opened(first) is not opened(closed)
+
+
+def test_what_the_store_has_is_seen_by_the_app(server, client):
+    apps = []
+    for _ in range(2):
+        app = ProviderApp("seen", rate_limit_store=server.url)
+        app.action("work")(app.rate_limit("5/hour", key="account.id")(lambda: None))
+        apps.append(app)
+    dispatcher = apps[0]._live_dispatcher()
+    dispatcher.decide(dispatcher.prepare(Task("1", "work", b"{}", b'{"id": 7}')))
+    assert [apps[1].limits.headroom("work", key)[0].remaining for key in (7, 8)] == [4, 5]
+
+
+def test_the_store_s_repr_and_the_config_s_show_no_password():
+    app = ProviderApp(rate_limit_store="redis://user:sample-secret@host")
+    assert "sample-secret" not in repr(app.config)
+
+
+# Over the wire.
+
+
+def run_tasks(hub, number, action="work"):
+    submissions = [hub.put(action) for _ in range(number)]
+    return sorted(submission.future.result(30).status for submission in submissions)
+
+
+def test_two_providers_share_a_limit_over_the_wire(server, client, hub, serve):
+    for _ in range(2):
+        app = ProviderApp("twins", rate_limit="5/hour", rate_limit_store=server.url)
+        app.action("work")(lambda: None)
+        serve(app)
+    assert run_tasks(hub, 20) == ["limit"] * 15 + ["success"] * 5
+
+
+def of_one_namespace(server, *names, **terms):
+    """Return the decisions of as many providers, each of which is asked twice for a limit of 2."""
+    decisions = []
+    for name in names:
+        app = ProviderApp(name, rate_limit_store=server.url, rate_limit_namespace="vendor")
+        app.action("work")(app.rate_limit("2/hour", **terms)(lambda: None))
+        dispatcher = app._live_dispatcher()
+        call = dispatcher.prepare(Task("1", "work"))
+        decisions.append([dispatcher.decide(call).allowed for _ in range(2)])
+    return decisions
+
+
+def test_providers_of_one_namespace_share_a_limit_of_one_name(server, client):
+    decisions = of_one_namespace(server, "reports", "campaigns", name="quota")
+    assert decisions == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize("scope", ["action", "app"])
+def test_providers_of_one_namespace_have_their_limits_without_a_name_apart(server, client, scope):
+    decisions = of_one_namespace(server, "reports", "campaigns", scope=scope)
+    assert decisions == [[True, True], [True, True]]
+
+
+def test_a_stack_of_two_stores_charges_both_or_none(server, client):
+    app = ProviderApp("both")
+    app.action("work")(
+        app.rate_limit("1/hour")(app.rate_limit("3/hour", store=server.url)(lambda: None))
+    )
+    dispatcher = app._live_dispatcher()
+    call = dispatcher.prepare(Task("1", "work"))
+    assert [dispatcher.decide(call).allowed for _ in range(4)] == [True, False, False, False]
+    assert {one.limit: one.remaining for one in app.limits.headroom("work")} == {
+        "1/hour": 0,
+        "3/hour": 2,
+    }
+
+
+def test_a_refusal_of_the_shared_store_takes_nothing_from_the_memory(server, client):
+    app = ProviderApp("both")
+    app.action("work")(
+        app.rate_limit("3/hour")(app.rate_limit("1/hour", store=server.url)(lambda: None))
+    )
+    dispatcher = app._live_dispatcher()
+    call = dispatcher.prepare(Task("1", "work"))
+    decisions = [dispatcher.decide(call) for _ in range(3)]
+    assert [one.allowed for one in decisions] == [True, False, False]
+    assert [one.remaining for one in decisions[-1].headroom if one.limit == "3/hour"] == [2]
+
+
+def test_a_task_waits_for_a_shared_limit(server, client, hub, serve):
+    app = ProviderApp("patient", rate_limit_store=server.url)
+    app.action("work")(app.rate_limit("2/s", max_wait=10)(lambda: None))
+    serve(app)
+    assert run_tasks(hub, 5) == ["success"] * 5
+
+
+def test_a_throttled_handler_closes_the_gate_for_other_processes(server, client, hub, serve):
+    app = ProviderApp("throttled", rate_limit_store=server.url)
+
+    @app.action
+    @app.rate_limit("100/hour")
+    def work():
+        raise RateLimited(60)
+
+    serve(app)
+    assert run_tasks(hub, 1) == ["limit"]
+    (left,) = app.limits.headroom("work")
+    assert left.wait_time == pytest.approx(60, abs=2)
+
+
+# Threads that meet, and what is bounded.
+
+
+def test_two_threads_that_lose_the_store_at_once_lose_it_once(peer, caplog):
+    peer.store._lose(StoreError("one"))
+    peer.store._lose(StoreError("another"))
+    assert len(caplog.records) == 1
+
+
+def test_one_thread_at_a_time_looks_whether_the_store_is_back(peer):
+    with peer.store._coming_back:
+        assert not peer.store._come_back()
+
+
+def test_a_thread_that_comes_after_another_has_brought_the_store_back_has_nothing_to_do(peer):
+    assert peer.store._come_back()
+
+
+def test_data_that_are_lost_without_an_outage_are_restored(client, peer):
+    peer.admitted(3)
+    client.flushall()
+    assert peer.store._come_back()
+    assert peer.remaining() == 7
+
+
+def test_a_store_that_can_not_be_brought_back_without_an_outage_is_left_alone(peer):
+    peer.cable.cut = True
+    assert not peer.store._come_back()
+
+
+def test_an_outage_that_is_over_before_it_is_noted_is_none(peer, monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(peer.store, "_is_away", lambda: next(answers))
+    assert peer.admitted(1) == 1
+
+
+def test_what_the_store_has_told_of_idle_keys_is_forgotten(client, peer):
+    for number in range(1025):
+        peer.store._told.learn(charge(TEN, str(number))[0], 1, peer.clock.monotonic())
+        peer.clock.advance(1)
+    assert len(peer.store._told._used) < 100
+
+
+def test_the_ends_of_quotas_are_bounded(store):
+    for number in range(1, 1028):
+        store._renew(charge(Calendar(f"{number}/day")), 0.0)
+    assert len(store._quotas) < 10

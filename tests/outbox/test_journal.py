@@ -1,0 +1,146 @@
+"""What every journal promises, of those in memory and on disk."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from arbprov.outbox.journal import MemoryJournal, Recent
+from arbprov.outbox.spool import Spool
+from arbprov.task import Task
+
+TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
+
+
+@pytest.fixture(params=["memory", "spool"])
+def make(request, tmp_path):
+    """Return what makes a journal that keeps at most some results, so many and so large."""
+
+    def make(most=100, most_bytes=10_000):
+        if request.param == "memory":
+            return MemoryJournal(Recent(most, most_bytes))
+        return Spool(tmp_path / "spool", most=most, most_bytes=most_bytes)
+
+    return make
+
+
+@pytest.fixture
+def asked(make):
+    """Return what runs a coroutine function with a journal, and returns what it returns."""
+
+    def ask(main, **bounds):
+        async def run():
+            journal = make(**bounds)
+            try:
+                return await main(journal)
+            finally:
+                await journal.close()
+
+        return asyncio.run(run())
+
+    return ask
+
+
+async def ended(journal, id, message=b"result"):
+    """Have a task come, be run, and its result be taken."""
+    await journal.begin(Task(id, "work"))
+    await journal.finish(id, message)
+    journal.delivered(id, message)
+
+
+def test_a_new_task_has_no_result(asked):
+    assert asked(lambda journal: journal.begin(TASK)) is None
+
+
+def test_a_task_that_was_finished_has_its_result(asked):
+    async def main(journal):
+        await ended(journal, "t", b"\x00 as it was \xff")
+        return await journal.begin(TASK)
+
+    assert asked(main) == b"\x00 as it was \xff"
+
+
+def test_a_task_whose_result_was_refused_has_it_still(asked):
+    async def main(journal):
+        await journal.begin(TASK)
+        await journal.finish("t", b"result")
+        journal.refused("t", b"result", "no")
+        return await journal.begin(TASK)
+
+    assert asked(main) == b"result"
+
+
+def test_what_came_in_the_place_of_a_result_is_the_result(asked):
+    async def main(journal):
+        await journal.begin(TASK)
+        await journal.finish("t", b"too large")
+        journal.refused("t", b"too large", "no")
+        await journal.finish("t", b"small")
+        journal.delivered("t", b"small")
+        return await journal.begin(TASK)
+
+    assert asked(main) == b"small"
+
+
+def test_many_tasks_at_once_are_kept_apart(asked):
+    async def main(journal):
+        names = [f"t{number}" for number in range(50)]
+        await asyncio.gather(*(ended(journal, name, name.encode()) for name in names))
+        return [await journal.begin(Task(name, "work")) == name.encode() for name in names]
+
+    assert all(asked(main))
+
+
+def kept(asked, sizes, **bounds):
+    """Return which tasks are remembered, after results of these sizes."""
+
+    async def main(journal):
+        for number, size in enumerate(sizes):
+            await ended(journal, str(number), b"x" * size)
+        found = [await journal.begin(Task(str(n), "work")) for n in range(len(sizes))]
+        return [number for number, message in enumerate(found) if message]
+
+    return asked(main, **bounds)
+
+
+def test_only_so_many_results_are_kept(asked):
+    assert kept(asked, [1] * 10, most=3) == [7, 8, 9]
+
+
+def test_only_so_large_results_are_kept(asked):
+    assert kept(asked, [40] * 10, most_bytes=100) == [8, 9]
+
+
+def test_a_result_that_is_larger_than_all_that_is_kept_is_not_kept(asked):
+    assert kept(asked, [40, 101], most_bytes=100) == []
+
+
+def test_a_result_that_was_sent_again_is_a_late_one(asked):
+    async def main(journal):
+        for name in "abc":
+            await ended(journal, name)
+        journal.delivered("a", b"result")
+        await ended(journal, "d")
+        return [name for name in "abcd" if await journal.begin(Task(name, "work"))]
+
+    assert asked(main, most=3) == ["a", "c", "d"]
+
+
+def test_nothing_is_left_of_an_earlier_run_at_first(asked):
+    async def main(journal):
+        return list(await journal.interrupted()), await journal.next_stored(0)
+
+    assert asked(main) == ([], None)
+
+
+def test_it_is_ready(asked):
+    async def main(journal):
+        await ended(journal, "t")
+        return journal.ready
+
+    assert asked(main) is True
+
+
+def test_it_can_be_closed_twice(asked):
+    asked(lambda journal: journal.close())

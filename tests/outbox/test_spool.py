@@ -1,0 +1,548 @@
+"""The spool on disk: what outlives the process, who may have it, and a disk that is full."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.spools import crash_image, fill, relieve
+
+from arbprov import ConfigurationError, ProviderError
+from arbprov.outbox.journal import Stored
+from arbprov.outbox.spool import Spool
+from arbprov.outbox.sqlite import SpoolFile, drop_letters, read_spool
+from arbprov.task import Task
+
+TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "spool"
+
+
+def using(path, main, **options):
+    """Run a coroutine function with the spool at a path, and return what it returns."""
+
+    async def run():
+        spool = Spool(path, **options)
+        try:
+            return await asyncio.wait_for(main(spool), 20)
+        finally:
+            await spool.close()
+
+    return asyncio.run(run())
+
+
+async def finished(spool, id, message=b"result"):
+    await spool.begin(Task(id, "work"))
+    await spool.finish(id, message)
+
+
+async def stored(spool):
+    """Return the results that wait for the hub, in their order."""
+    found = []
+    while (one := await spool.next_stored(found[-1].number if found else 0)) is not None:
+        found.append(one)
+    return [(one.id, one.message) for one in found]
+
+
+# What outlives the process.
+
+
+def test_a_result_waits_for_the_next_start(path):
+    using(path, lambda spool: finished(spool, "t"))
+    assert using(path, stored) == [("t", b"result")]
+
+
+def test_results_wait_in_the_order_their_tasks_came(path):
+    async def main(spool):
+        for name in "cab":
+            await spool.begin(Task(name, "work"))
+        for name in "abc":
+            await spool.finish(name, name.encode())
+
+    using(path, main)
+    assert [name for name, _ in using(path, stored)] == ["c", "a", "b"]
+
+
+def test_a_result_that_the_hub_has_does_not_wait(path):
+    async def main(spool):
+        await finished(spool, "t")
+        spool.delivered("t", b"result")
+
+    using(path, main)
+    assert using(path, stored) == []
+
+
+def test_a_task_that_has_begun_is_known_after_a_crash(path, tmp_path):
+    async def main(spool):
+        await spool.begin(TASK)
+        return crash_image(path, tmp_path / "crashed")
+
+    crashed = using(path, main)
+    assert using(crashed, lambda spool: spool.interrupted()) == [TASK]
+
+
+def test_a_result_is_known_after_a_crash(path, tmp_path):
+    async def main(spool):
+        await finished(spool, "t")
+        return crash_image(path, tmp_path / "crashed")
+
+    assert using(using(path, main), stored) == [("t", b"result")]
+
+
+def test_a_finished_task_was_not_interrupted(path):
+    using(path, lambda spool: finished(spool, "t"))
+    assert using(path, lambda spool: spool.interrupted()) == []
+
+
+def test_a_finished_task_is_known_at_the_next_start(path):
+    async def main(spool):
+        await finished(spool, "t")
+        spool.delivered("t", b"result")
+
+    using(path, main)
+    assert using(path, lambda spool: spool.begin(TASK)) == b"result"
+
+
+def test_only_so_many_are_kept_over_a_restart_too(path):
+    async def main(spool):
+        for name in "abcd":
+            await finished(spool, name)
+            spool.delivered(name, b"result")
+
+    using(path, main, most=3)
+
+    async def known(spool):
+        await finished(spool, "e")
+        spool.delivered("e", b"result")
+        return [name for name in "abcde" if await spool.begin(Task(name, "work"))]
+
+    assert using(path, known, most=3) == ["c", "d", "e"]
+
+
+def test_the_texts_of_a_task_go_when_its_result_is_there(path):
+    async def main(spool):
+        await spool.begin(TASK)
+        await spool.finish("t", b"result")
+
+    using(path, main)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT payload, account FROM task").fetchall() == [(None, None)]
+    database.close()
+
+
+def test_what_several_tasks_write_at_a_time_is_one_transaction(path, monkeypatch):
+    batches = []
+    commit = SpoolFile.commit
+
+    def counted(file, changes):
+        batches.append(len(changes))
+        return commit(file, changes)
+
+    monkeypatch.setattr(SpoolFile, "commit", counted)
+
+    async def main(spool):
+        await asyncio.gather(*(spool.begin(Task(str(n), "work")) for n in range(100)))
+
+    using(path, main)
+    assert sum(batches) == 100
+    assert len(batches) <= 2
+
+
+def test_what_is_written_is_on_the_disk_itself(path):
+    async def main(spool):
+        return spool._file._database.execute("PRAGMA synchronous").fetchone()
+
+    full = 2
+    assert using(path, main) == (full,)
+
+
+# Dead letters.
+
+
+async def refuse(spool):
+    await finished(spool, "t")
+    spool.refused("t", b"result", "PERMISSION_DENIED, not yours")
+
+
+def listed(path):
+    return [(entry.state, entry.id, entry.reason) for entry in read_spool(path)]
+
+
+def test_a_result_that_is_refused_is_a_dead_letter(path):
+    using(path, refuse)
+    assert listed(path) == [("dead", "t", "PERMISSION_DENIED, not yours")]
+    assert read_spool(path)[0].message == b"result"
+
+
+def test_a_dead_letter_is_not_sent_at_the_next_start(path):
+    using(path, refuse)
+    assert using(path, stored) == []
+
+
+def test_a_dead_letter_that_is_taken_after_all_is_none_any_more(path):
+    async def main(spool):
+        await refuse(spool)
+        spool.delivered("t", b"result")
+
+    using(path, main)
+    assert listed(path) == []
+
+
+def test_a_result_stays_a_dead_letter_when_something_else_is_taken_in_its_place(path):
+    async def main(spool):
+        await refuse(spool)
+        await spool.finish("t", b"small")
+        spool.delivered("t", b"small")
+
+    using(path, main)
+    assert [entry.message for entry in read_spool(path)] == [b"result"]
+
+
+def test_a_spool_can_be_read_while_it_is_used(path):
+    async def main(spool):
+        await spool.begin(TASK)
+        await finished(spool, "u")
+        return [(entry.state, entry.id, entry.action, entry.size) for entry in read_spool(path)]
+
+    assert using(path, main) == [("started", "t", "work", None), ("pending", "u", "work", 6)]
+
+
+def test_a_dead_letter_can_be_dropped_while_the_spool_is_used(path):
+    async def main(spool):
+        await refuse(spool)
+        await spool.finish("t", b"small")
+        dropped = drop_letters(path, ["t", "u"])
+        await spool.begin(Task("v", "work"))
+        return dropped
+
+    assert using(path, main) == 1
+    assert [state for state, *_ in listed(path)] == ["pending", "started"]
+
+
+def test_reading_a_spool_that_is_not_there_makes_none(path):
+    with pytest.raises(ConfigurationError, match=f"there is no spool at {path}"):
+        read_spool(path)
+    assert not path.exists()
+
+
+# Whose it is.
+
+
+def modes(path):
+    return {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.glob(f"{path.name}*")}
+
+
+@pytest.fixture
+def open_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_only_its_user_may_read_it(path, open_umask):
+    async def main(spool):
+        await spool.begin(TASK)
+        return modes(path)
+
+    names = ("spool", "spool-owner", "spool-shm", "spool-wal")
+    assert using(path, main) == dict.fromkeys(names, 0o600)
+
+
+def test_its_files_were_never_open_to_others(path, open_umask, monkeypatch):
+    monkeypatch.setattr("arbprov.outbox.sqlite._tighten", lambda path: None)
+
+    async def main(spool):
+        return modes(path)
+
+    assert set(using(path, main).values()) == {0o600}
+
+
+def test_files_that_others_may_read_are_closed_to_them(path, open_umask):
+    using(path, lambda spool: finished(spool, "t"))
+    for suffix in ("", "-owner", "-wal", "-shm"):
+        Path(f"{path}{suffix}").touch()
+        Path(f"{path}{suffix}").chmod(0o644)
+
+    async def main(spool):
+        return modes(path)
+
+    assert set(using(path, main).values()) == {0o600}
+
+
+def refusal(path):
+    with pytest.raises(ConfigurationError) as caught:
+        Spool(path)
+    return str(caught.value)
+
+
+def test_a_link_is_not_followed(path, tmp_path):
+    (tmp_path / "elsewhere").touch(0o644)
+    path.symlink_to(tmp_path / "elsewhere")
+    assert refusal(path) == f"{path} is no plain file, and can't be a part of a spool"
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_of_another_user_is_not_written_to(path, monkeypatch):
+    path.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert "belongs to another user" in refusal(path)
+
+
+def test_a_folder_is_no_spool(tmp_path):
+    assert "is no plain file" in refusal(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    assert "No such file or directory" in refusal(tmp_path / "nowhere" / "spool")
+
+
+def test_a_file_that_is_no_database_is_left_alone(path):
+    path.write_text("notes, and no database" * 100)
+    assert "file is not a database" in refusal(path)
+    assert path.read_text() == "notes, and no database" * 100
+
+
+def test_the_database_of_another_program_is_left_alone(path):
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE task (id)")
+    database.close()
+    assert "another program's database" in refusal(path)
+
+
+def test_a_spool_of_another_version_is_left_alone(path):
+    using(path, lambda spool: finished(spool, "t"))
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 9")
+    database.close()
+    assert "is of version 9, and this arbprov writes 1" in refusal(path)
+
+
+def test_a_lock_that_can_not_be_opened_is_told(path):
+    Path(f"{path}-owner").write_text("no database either" * 100)
+    assert "file is not a database" in refusal(path)
+
+
+def test_a_spool_has_one_owner_in_a_process(path):
+    async def main(spool):
+        return refusal(path)
+
+    assert using(path, main) == (
+        f"the spool at {path} is in use: each running provider needs one of its own"
+    )
+
+
+OWNER = """
+import asyncio, sys
+from arbprov.outbox.spool import Spool
+from arbprov.errors import ConfigurationError
+try:
+    spool = Spool(sys.argv[1])
+except ConfigurationError as error:
+    sys.exit(str(error))
+print("mine", flush=True)
+sys.stdin.read()
+"""
+
+
+def owner(path):
+    """Start a process that has a spool until its stdin ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_second_process_is_told_that_the_spool_is_in_use(path):
+    with owner(path) as first:
+        assert first.stdout.readline() == "mine\n"
+        with owner(path) as second:
+            assert "is in use: each running provider" in second.communicate(timeout=20)[1]
+        first.communicate(timeout=20)
+
+
+def test_a_refused_owner_in_the_process_of_the_first_leaves_it_locked_for_others(path):
+    async def main(spool):
+        refusal(path)
+        with owner(path) as other:
+            return other.communicate(timeout=20)[1]
+
+    assert "is in use" in using(path, main)
+
+
+def test_a_spool_is_free_when_its_owner_is_killed(path):
+    with owner(path) as first:
+        assert first.stdout.readline() == "mine\n"
+        first.kill()
+    assert using(path, lambda spool: spool.begin(TASK)) is None
+
+
+# A disk that is full.
+
+
+BIG = b"x" * 100_000
+
+
+async def until(spool, ready):
+    """Wait until a spool says that it is ready, or that it is not."""
+    changed = asyncio.Event()
+    spool.on_change = changed.set
+    while spool.ready is not ready:
+        changed.clear()
+        await changed.wait()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr("arbprov.outbox.spool._PAUSES", (0.01, 0.01))
+
+
+def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
+    async def main(spool):
+        fill(spool)
+        await finished(spool, "t", BIG)
+        assert not spool.survives("t")
+        relieve(spool)
+        await until(spool, ready=True)
+        return spool.survives("t")
+
+    assert using(path, main)
+    assert using(path, stored) == [("t", BIG)]
+
+
+def test_nobody_waits_for_a_disk_that_is_full(path):
+    async def main(spool):
+        fill(spool)
+        await finished(spool, "t", BIG)
+        await finished(spool, "u", BIG)
+        return spool.ready
+
+    assert using(path, main) is False
+
+
+def test_a_full_disk_is_told_once_for_each_change(path, no_pauses, caplog):
+    async def main(spool):
+        told = []
+        for ids in ("ab", "cd"):
+            fill(spool)
+            for name in ids:
+                await finished(spool, name, BIG)
+            relieve(spool)
+            await until(spool, ready=True)
+            told.append(len(caplog.messages))
+        return told
+
+    caplog.set_level(logging.WARNING)
+    assert using(path, main) == [2, 4]
+    full, again = caplog.messages[:2]
+    assert full.startswith(f"the spool at {path} can't be written: database or disk is full; ")
+    assert again == f"the spool at {path} can be written again"
+
+
+def test_a_task_that_comes_while_the_disk_is_full_is_new_if_it_is(path):
+    async def main(spool):
+        await finished(spool, "old")
+        spool.delivered("old", b"result")
+        fill(spool)
+        await finished(spool, "t", BIG)
+        return [await spool.begin(Task(name, "work")) for name in ("old", "new")]
+
+    assert using(path, main) == [b"result", None]
+
+
+def test_a_result_that_was_taken_while_the_disk_is_full_is_known_still(path):
+    async def main(spool):
+        fill(spool)
+        await finished(spool, "t", BIG)
+        spool.delivered("t", BIG)
+        return await spool.begin(Task("t", "work"))
+
+    assert using(path, main) == BIG
+
+
+def test_a_result_that_will_never_fit_does_not_keep_the_spool_from_working(path, no_pauses):
+    async def main(spool):
+        await spool.begin(Task("t", "work"))
+        fill(spool)
+        await spool.finish("t", BIG)
+        spool.delivered("t", BIG)
+        await until(spool, ready=True)
+
+    using(path, main)
+    assert read_spool(path) == []
+
+
+def test_a_result_of_before_that_is_taken_while_the_disk_is_full_is_noted(path, no_pauses):
+    async def main(spool):
+        await finished(spool, "t")
+        fill(spool)
+        await finished(spool, "u", BIG)
+        spool.delivered("t", b"result")
+        relieve(spool)
+        await until(spool, ready=True)
+
+    using(path, main)
+    assert using(path, stored) == [("u", BIG)]
+
+
+def test_the_end_tries_once_more_to_write(path):
+    async def main(spool):
+        fill(spool)
+        await finished(spool, "t", BIG)
+        relieve(spool)
+
+    using(path, main)
+    assert using(path, stored) == [("t", BIG)]
+
+
+def test_what_comes_after_the_end_waits_for_nothing(path):
+    async def main(spool):
+        await spool.close()
+        await spool.finish("t", b"result")
+        return spool.survives("t")
+
+    assert using(path, main) is False
+
+
+def test_who_gives_up_waiting_keeps_nobody_from_writing(path):
+    async def main(spool):
+        waiting = asyncio.ensure_future(spool.begin(TASK))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await spool.begin(Task("u", "work"))
+
+    using(path, main)
+    assert [entry.id for entry in read_spool(path)] == ["t", "u"]
+
+
+def test_a_spool_that_can_not_be_read_is_told(path):
+    async def main(spool):
+        spool._file._database.execute("DROP TABLE task")
+        await spool.next_stored(0)
+
+    with pytest.raises(ProviderError, match=f"the spool at {path} can't be read: no such table"):
+        using(path, main)
+
+
+def test_a_task_is_new_where_nothing_can_be_read(path):
+    async def main(spool):
+        spool._file._database.execute("DROP TABLE task")
+        return await spool.begin(TASK)
+
+    assert using(path, main) is None
+
+
+def test_a_stored_result_does_not_show_itself_in_a_log():
+    assert "secret" not in repr(Stored(1, "t", b"secret"))

@@ -1,0 +1,321 @@
+"""The architecture: layers by folder, no import circles, and no IO in layers 1 to 3."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "arbprov"
+
+LAYERS = {
+    1: "_proto _types _version backoff endings errors handlers printable quantities task timezones",
+    2: "context hooks limits payload",
+    3: "actions blueprint dispatcher redaction responses scaffold",
+    4: "clock executors logs outbox wire",
+    5: "config localhub testing worker",
+    6: "__init__ __main__ app cli compat importing pytest_plugin wiring",
+}
+LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+SANS_IO = 3
+# What waits, runs side by side, reads a clock, or talks to the world.
+IO = {
+    *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
+    *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request"),
+}
+LOCKS = {f"limits.{name}": {"threading"} for name in ("stores.failover", "stores.memory", "stats")}
+# `handle_throttling` sleeps, as the class-based framework's does, by the machine's clock.
+MONITORS = "limits.monitors"
+ALLOWED_IO = LOCKS | {MONITORS: {"threading", "time"}, "endings": {"signal"}}
+ALLOWED_IMPORTS = {MONITORS: {"clock"}}
+CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
+
+
+def module_name(path: Path) -> str:
+    """Return ``limits.stores.memory`` for its file; a package has its own name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, str]:
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name != "hub_pb2.py"]
+    return {module_name(path): path.read_text() for path in paths}
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield every module that a source imports when it runs, wherever in it that is written."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports would escape this test"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(module: str) -> int:
+    return LAYER[module.split(".", maxsplit=1)[0]]
+
+
+def own_imports(source: str) -> set[str]:
+    """Return the modules of arbprov that a source imports."""
+    names = [
+        name.removeprefix("arbprov.") for name in imports(source) if name.startswith("arbprov.")
+    ]
+    return {name for name in names if name in SOURCES}
+
+
+def climbing(module: str, source: str) -> set[str]:
+    higher = {name for name in own_imports(source) if layer(name) > layer(module)}
+    return higher - ALLOWED_IMPORTS.get(module, set())
+
+
+def doing_io(module: str, source: str) -> set[str]:
+    used = {part for name in imports(source) for part in (name, name.split(".")[0]) if part in IO}
+    return used - ALLOWED_IO.get(module, set())
+
+
+def reading_clocks(source: str) -> set[str]:
+    """Return the calls that sleep or ask the machine for the time."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    attributes = [call.func for call in calls if isinstance(call.func, ast.Attribute)]
+    return {
+        ast.unparse(one)
+        for one in attributes
+        if one.attr in CLOCK_READERS and "clock" not in ast.unparse(one.value)
+    }
+
+
+SOURCES = sources()
+GROUND = {name: text for name, text in SOURCES.items() if layer(name) <= SANS_IO}
+
+
+def test_every_module_has_a_layer():
+    assert {name.split(".")[0] for name in SOURCES} == set(LAYER)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_imports_no_higher_layer(module):
+    assert climbing(module, SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("module", GROUND)
+def test_a_module_of_the_lower_layers_imports_nothing_that_does_io(module):
+    assert doing_io(module, SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("module", [name for name in GROUND if name != MONITORS])
+def test_a_module_of_the_lower_layers_reads_no_clock(module):
+    assert reading_clocks(SOURCES[module]) == set()
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """Return the modules that import themselves, by whatever way."""
+    reached = {name: set(targets) for name, targets in graph.items()}
+    for _ in graph:
+        for targets in reached.values():
+            targets |= {far for near in set(targets) for far in reached.get(near, ())}
+    return {name for name, targets in reached.items() if name in targets}
+
+
+def test_no_module_is_in_a_circle():
+    graph = {}
+    for name, source in SOURCES.items():
+        targets = own_imports(source) - {name}
+        # `from arbprov.limits.grammar import Limit` is no import of what the package re-exports.
+        graph[name] = {t for t in targets if not any(o.startswith(f"{t}.") for o in targets)}
+    assert circles(graph) == set()
+
+
+def test_no_folder_is_in_a_circle():
+    graph: dict[str, set[str]] = {}
+    for name, source in SOURCES.items():
+        folder = name.split(".")[0]
+        targets = {target.split(".")[0] for target in own_imports(source)}
+        graph.setdefault(folder, set()).update(targets - {folder})
+    assert circles(graph) == set()
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        (
+            "grpc",
+            {
+                "wire.channel",
+                "wire.client",
+                "localhub.server",
+                "localhub.client",
+                "testing.faulty_hub",
+            },
+        ),
+        ("google", {"_proto.hub_pb2"}),
+        ("click", {name for name in SOURCES if name.startswith("cli")}),
+        ("pytest", {"pytest_plugin"}),
+        ("orjson", {"payload.json_backend"}),
+        ("uvloop", {"worker.run"}),
+    ],
+)
+def test_a_package_is_imported_only_where_it_belongs(package, allowed):
+    importers = {
+        name
+        for name, source in SOURCES.items()
+        if package in {imported.split(".")[0] for imported in imports(source)}
+    }
+    assert importers <= allowed
+
+
+def test_the_import_and_the_test_client_load_neither_grpc_nor_click():
+    code = """
+import sys
+before = set(sys.modules)
+from arbprov import ProviderApp
+app = ProviderApp()
+@app.action
+def echo(value: int) -> dict:
+    return {"value": value}
+assert app.test_client().call("echo", {"value": 1}).data == {"value": 1}
+heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3", "redis", "uvloop"}
+loaded = heavy & (set(sys.modules) - before)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_nothing_that_only_running_or_a_first_action_or_limit_needs_is_loaded_before():
+    code = """
+import sys
+before = set(sys.modules)
+from arbprov import ProviderApp
+app = ProviderApp("lean")
+put_off = {"cattrs", "json", "logging", "pathlib", "pickle", "ssl", "uuid", "zoneinfo"}
+late = ("payload", "dispatcher", "limits", "testing", "wire.tls")
+put_off |= {f"arbprov.{name}" for name in late}
+loaded = put_off & (set(sys.modules) - before)
+assert not loaded, loaded
+@app.action
+def echo(value: int) -> dict:
+    return {"value": value}
+put_off = {"arbprov.dispatcher", "arbprov.limits", "json", "logging", "pickle"}
+loaded = put_off & (set(sys.modules) - before)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+# The checks themselves.
+
+
+def test_a_lazy_import_of_a_higher_layer_is_found():
+    source = "def late():\n    from arbprov.worker.worker import Worker\n"
+    assert climbing("payload", source) == {"worker.worker"}
+
+
+def test_an_import_of_the_package_itself_is_found():
+    assert climbing("payload", "from arbprov.cli import main") == {"cli"}
+
+
+def test_an_import_for_types_only_is_none():
+    source = "if TYPE_CHECKING:\n    from arbprov.worker.worker import Worker\n"
+    assert climbing("payload", source) == set()
+
+
+@pytest.mark.parametrize(
+    "source", ["import grpc.aio", "from time import sleep", "import threading"]
+)
+def test_io_is_found(source):
+    assert doing_io("payload", source) != set()
+
+
+@pytest.mark.parametrize(
+    "source", ["time.sleep(1)", "x.sleep(1)", "datetime.now()", "dt.date.today()"]
+)
+def test_reading_a_clock_is_found(source):
+    assert reading_clocks(source) != set()
+
+
+def test_asking_the_clock_that_was_passed_in_is_fine():
+    assert reading_clocks("self.clock.monotonic(); self._clock.now()") == set()
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+
+
+# What hides from the checks above.
+
+
+def by_the_front_door(source: str) -> set[str]:
+    """Return what a source takes from the package's own face, which is the highest layer."""
+    tops = {name.split(".", maxsplit=1)[0] for name in SOURCES}
+    plain = {
+        alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "arbprov"
+    }
+    names = [name for name in imports(source) if name.startswith("arbprov.")]
+    return plain | {n for n in names if n.count(".") == 1 and n.split(".")[1] not in tops}
+
+
+def by_name(source: str) -> set[str]:
+    """Return the calls that import a module by a text, which no check can follow."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    names = {ast.unparse(call.func) for call in calls}
+    return {name for name in names if name.split(".")[-1] in {"__import__", "import_module"}}
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if layer(name) < 6])
+def test_a_module_takes_nothing_from_the_package_s_face(module):
+    assert by_the_front_door(SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if layer(name) < 6])
+def test_a_module_imports_none_by_a_text(module):
+    assert by_name(SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import arbprov", {"arbprov"}),
+        ("from arbprov import ProviderApp", {"arbprov.ProviderApp"}),
+        ("def late():\n    from arbprov import Task", {"arbprov.Task"}),
+        ("from arbprov import task", set()),
+        ("from arbprov.task import Task", set()),
+    ],
+)
+def test_what_is_taken_from_the_face_is_found(source, found):
+    assert by_the_front_door(source) == found
+
+
+@pytest.mark.parametrize("source", ["__import__('grpc')", "importlib.import_module('grpc')"])
+def test_an_import_by_a_text_is_found(source):
+    assert by_name(source) != set()
+
+
+def test_a_relative_import_is_found():
+    with pytest.raises(AssertionError, match="relative imports"):
+        list(imports("from .worker import Worker"))
+
+
+def test_a_lazy_import_that_does_io_is_found():
+    assert doing_io("payload", "def late():\n    import grpc.aio") != set()
+
+
+def test_the_lock_is_no_leave_for_anything_else():
+    assert doing_io("limits.stores.memory", "import threading, queue") == {"queue"}
+
+
+def test_a_module_without_a_layer_is_found():
+    with pytest.raises(KeyError, match="attic"):
+        layer("attic.trunk")

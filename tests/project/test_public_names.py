@@ -1,0 +1,142 @@
+"""What `import arbprov` offers."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import pydoc
+
+import pytest
+
+import arbprov
+from arbprov import Calendar
+
+
+def test_the_public_names_are_sorted():
+    assert arbprov.__all__ == sorted(arbprov.__all__)
+
+
+def test_the_public_names_are_all_that_is_shown():
+    public = {
+        name
+        for name in dir(arbprov)
+        if not name.startswith("_") and not inspect.ismodule(getattr(arbprov, name))
+    }
+    assert public == set(arbprov.__all__)
+
+
+def test_a_star_brings_all_public_names():
+    namespace = {}
+    exec("from arbprov import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == set(arbprov.__all__)
+
+
+def test_a_name_that_is_not_there_is_told_as_by_any_module():
+    with pytest.raises(AttributeError, match="module 'arbprov' has no attribute 'Limits'"):
+        arbprov.Limits  # noqa: B018
+
+
+def test_a_name_is_imported_on_demand_but_once():
+    del vars(arbprov)["Calendar"]
+    assert arbprov.Calendar is vars(arbprov)["Calendar"] is Calendar
+
+
+@pytest.mark.parametrize("name", arbprov.__all__)
+def test_a_public_name_is_documented(name):
+    assert inspect.getdoc(getattr(arbprov, name))
+
+
+def methods():
+    for name in arbprov.__all__:
+        for method, value in inspect.getmembers(getattr(arbprov, name), inspect.isfunction):
+            if not method.startswith("_"):
+                yield f"{name}.{method}", value
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), list(methods()), ids=lambda part: getattr(part, "__name__", part)
+)
+def test_a_public_method_is_documented(name, method):
+    assert inspect.getdoc(method)
+
+
+def test_the_errors_are_a_tree():
+    tree = {
+        arbprov.ConfigurationError: arbprov.ProviderError,
+        arbprov.TaskError: arbprov.ProviderError,
+        arbprov.ActionNotFoundError: arbprov.TaskError,
+        arbprov.InvalidPayloadError: arbprov.TaskError,
+        arbprov.RateLimited: arbprov.TaskError,
+        arbprov.TaskTimeoutError: arbprov.TaskError,
+        arbprov.HandlerProcessError: arbprov.TaskError,
+        arbprov.HubError: arbprov.ProviderError,
+        arbprov.HubConnectionError: arbprov.HubError,
+        arbprov.AuthenticationError: arbprov.HubError,
+    }
+    assert {child: child.__bases__[0] for child in tree} == tree
+
+
+def test_a_hub_that_is_away_is_a_builtin_connection_error_too():
+    assert issubclass(arbprov.HubConnectionError, ConnectionError)
+
+
+# The modules, too.
+
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(arbprov.__path__, "arbprov.")
+    if "_proto" not in info.name and "__main__" not in info.name
+)
+
+
+@pytest.mark.parametrize("name", arbprov.__all__)
+def test_help_tells_of_a_public_name(name):
+    assert inspect.getdoc(getattr(arbprov, name)).splitlines()[0] in pydoc.render_doc(
+        f"arbprov.{name}", renderer=pydoc.plaintext
+    )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_documented(name):
+    assert importlib.import_module(name).__doc__
+
+
+def own(module):
+    """Yield what a module defines for others: what it lists, or else what has a public name."""
+    for name in getattr(module, "__all__", vars(module)):
+        value = getattr(module, name)
+        here = getattr(value, "__module__", None) == module.__name__
+        if here and getattr(value, "__qualname__", "") == name and not name.startswith("_"):
+            yield name, value
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_defines_for_others_is_documented(name):
+    module = importlib.import_module(name)
+    assert [public for public, value in own(module) if not value.__doc__] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_s_classes_offer_is_documented(name):
+    bare = [
+        f"{public}.{method}"
+        for public, value in own(importlib.import_module(name))
+        if inspect.isclass(value)
+        for method, function in vars(value).items()
+        if inspect.isfunction(function) and not method.startswith("_") and not function.__doc__
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_lists_is_there(name):
+    module = importlib.import_module(name)
+    missing = [one for one in getattr(module, "__all__", ()) if not hasattr(module, one)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_lists_a_name_once(name):
+    listed = getattr(importlib.import_module(name), "__all__", [])
+    assert sorted(listed) == sorted(set(listed))

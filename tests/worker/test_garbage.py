@@ -1,0 +1,109 @@
+"""The garbage collector of a process that runs tasks."""
+
+import gc
+import socket
+import warnings
+
+import pytest
+
+from arbprov.worker.garbage import collected_rarely
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    thresholds = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+    gc.enable()
+
+
+def test_the_threshold_grows_with_the_tasks_in_flight():
+    with collected_rarely(10):
+        few = gc.get_threshold()[0]
+    with collected_rarely(100):
+        assert gc.get_threshold() == (10 * few, 10, 10)
+
+
+def test_the_thresholds_are_as_before_afterwards():
+    with pytest.raises(ZeroDivisionError), collected_rarely(100):
+        raise ZeroDivisionError
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+def test_a_higher_threshold_is_kept():
+    gc.set_threshold(50_000, 20, 20)
+    with collected_rarely(10):
+        assert gc.get_threshold() == (50_000, 20, 20)
+
+
+@pytest.mark.parametrize("off", [gc.disable, lambda: gc.set_threshold(0)])
+def test_a_collector_that_is_off_is_left_alone(off):
+    off()
+    before = gc.get_threshold()
+    with collected_rarely(100):
+        assert gc.get_threshold() == before
+
+
+def test_what_is_there_at_the_start_is_frozen_until_the_end():
+    with collected_rarely(1):
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_the_author_has_frozen_stays_frozen():
+    gc.freeze()
+    with collected_rarely(1):
+        pass
+    assert gc.get_freeze_count() > 0
+
+
+class Connection:
+    """Owns a socket and closes it in the end, as those of database clients do."""
+
+    def __init__(self):
+        self.itself = self
+        self.socket = None
+
+    def __del__(self):
+        self.socket.close()
+
+
+def test_what_owns_a_socket_ends_before_it_at_the_end():
+    gc.disable()
+    with warnings.catch_warnings(record=True) as caught, collected_rarely(1):
+        connection = Connection()
+        gc.collect(0)  # it is of an older generation than its socket
+        connection.socket = socket.socket()
+        del connection
+    assert caught == []
+
+
+def test_what_was_frozen_ends_before_the_socket_that_it_has_opened_since():
+    gc.disable()
+    connection = Connection()
+    with collected_rarely(1):
+        connection.socket = socket.socket()
+    del connection
+    with warnings.catch_warnings(record=True) as caught:
+        gc.collect()
+    assert caught == []
+
+
+def test_a_cycle_that_a_task_leaves_behind_is_still_collected():
+    collected = 0
+
+    def count(phase, info):
+        nonlocal collected
+        collected += info["collected"] if phase == "stop" else 0
+
+    gc.callbacks.append(count)
+    try:
+        with collected_rarely(10):
+            for _ in range(5_000):
+                cycle = []
+                cycle.append(cycle)
+            assert collected > 0
+    finally:
+        gc.callbacks.remove(count)

@@ -1,0 +1,103 @@
+"""Deadlines that share a timer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.loops import BEGIN, JumpingLoop, run_jumping
+
+from arbprov.worker.timeouts import Deadlines
+
+
+@pytest.fixture
+def run():
+    """Return what runs ``main(deadlines, expire)``; returns what has expired, and when."""
+
+    def run(main):
+        loop, expired = JumpingLoop(), []
+
+        def expire(name):
+            expired.append((name, round(loop.time() - BEGIN, 3)))
+
+        run_jumping(main(Deadlines(loop), expire), loop)
+        return expired
+
+    return run
+
+
+def test_what_does_not_end_expires_at_its_time(run):
+    async def main(deadlines, expire):
+        deadlines.start(5.0, "a", expire, "a")
+        await asyncio.sleep(60)
+
+    assert run(main) == [("a", 5.0)]
+
+
+def test_what_was_stopped_does_not_expire(run):
+    async def main(deadlines, expire):
+        deadlines.start(5.0, "a", expire, "a")
+        deadlines.start(5.0, "b", expire, "b")
+        deadlines.stop(5.0, "a")
+        await asyncio.sleep(60)
+
+    assert run(main) == [("b", 5.0)]
+
+
+def test_each_expires_at_its_own_time(run):
+    async def main(deadlines, expire):
+        deadlines.start(5.0, "a", expire, "a")
+        await asyncio.sleep(1)
+        deadlines.start(5.0, "b", expire, "b")
+        deadlines.start(0.5, "c", expire, "c")
+        await asyncio.sleep(2)
+        deadlines.stop(5.0, "a")
+        deadlines.start(5.0, "d", expire, "d")
+        await asyncio.sleep(60)
+
+    assert run(main) == [("c", 1.5), ("b", 6.0), ("d", 8.0)]
+
+
+def test_one_that_begins_when_all_others_are_over_expires_too(run):
+    async def main(deadlines, expire):
+        deadlines.start(5.0, "a", expire, "a")
+        deadlines.stop(5.0, "a")
+        await asyncio.sleep(60)
+        deadlines.start(5.0, "b", expire, "b")
+        await asyncio.sleep(60)
+
+    assert run(main) == [("b", 65.0)]
+
+
+def test_what_has_expired_can_be_stopped_still(run):
+    async def main(deadlines, expire):
+        deadlines.start(5.0, "a", expire, "a")
+        await asyncio.sleep(60)
+        deadlines.stop(5.0, "a")
+
+    assert run(main) == [("a", 5.0)]
+
+
+def test_what_expires_may_stop_another_and_start_one(run):
+    async def main(deadlines, expire):
+        deadlines.start(5.0, "a", deadlines.stop, 5.0, "b")
+        deadlines.start(5.0, "b", expire, "b")
+        deadlines.start(5.0, "c", deadlines.start, 5.0, "d", expire, "d")
+        await asyncio.sleep(60)
+
+    assert run(main) == [("d", 10.0)]
+
+
+def test_however_many_have_the_same_time_there_is_one_timer():
+    loop = JumpingLoop()
+
+    async def main():
+        deadlines = Deadlines(loop)
+        for number in range(1000):
+            deadlines.start(5.0, number, print)
+        timers = len(loop._scheduled)
+        for number in range(1000):
+            deadlines.stop(5.0, number)
+        return timers
+
+    assert run_jumping(main(), loop) == 1
