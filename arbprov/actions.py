@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from arbprov._types import Handler, HandlerT
+from arbprov._utils import describe_handler, is_positive_number, unwrap_function
 from arbprov.errors import ConfigurationError
-from arbprov.handlers import describe_handler, function_of
-from arbprov.quantities import is_quantity
 
 if TYPE_CHECKING:
     from arbprov.limits import RateLimit
@@ -40,7 +39,7 @@ class Action:
 
     @timeout.validator
     def _check_timeout(self, attribute: object, timeout: float | None) -> None:
-        if timeout is not None and not is_quantity(timeout):
+        if timeout is not None and not is_positive_number(timeout):
             raise ConfigurationError(
                 f"{describe_handler(self.handler)}: timeout={timeout!r} is not a number of "
                 f"seconds above 0"
@@ -79,7 +78,7 @@ class Action:
     @property
     def is_async(self) -> bool:
         """Whether the handler is an ``async def`` or an object whose ``__call__`` is one."""
-        return inspect.iscoroutinefunction(function_of(self.handler))
+        return inspect.iscoroutinefunction(unwrap_function(self.handler))
 
 
 def first_line(handler: Handler) -> str:

@@ -14,10 +14,10 @@ from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
 from arbprov.executors.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
 from arbprov.hooks import Hooks
-from arbprov.importing import refuse_while_imported
+from arbprov.importing import check_not_importing
 from arbprov.scaffold import Scaffold
 from arbprov.wire.tokens import Token, TokenSource
-from arbprov.worker.stopping import StopSwitch
+from arbprov.worker.stopping import StopSignal
 
 if TYPE_CHECKING:
     from arbprov.dispatcher import Dispatcher
@@ -134,7 +134,7 @@ class ProviderApp(Scaffold):
             rate_limit_monitor=rate_limit_monitor,
         )
         self._blueprints: dict[str, Blueprint] = {}
-        self._stop = StopSwitch()
+        self._stop = StopSignal()
         self._live: Dispatcher | None = None
         self._store_client = None if is_url else rate_limit_store
         self._home = ForkGuard(repr(self))
@@ -255,7 +255,7 @@ class ProviderApp(Scaffold):
             changes: Settings, before what the app was made with; None leaves one as it is.
         """
         refuse_in_handler_process()
-        refuse_while_imported()
+        check_not_importing()
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
         with without_fork_handlers():

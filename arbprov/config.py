@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from arbprov._utils import find_timezone, is_positive_number
 from arbprov.errors import ConfigurationError
-from arbprov.quantities import is_quantity
-from arbprov.timezones import find_timezone
 from arbprov.wire.tokens import TokenFile
 from arbprov.wire.url import parse_hub_url
 
@@ -27,7 +26,7 @@ _MOST_AT_ONCE = 1_000_000
 
 
 def _positive(config: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not is_quantity(value):
+    if not is_positive_number(value):
         raise ValueError("is not a number above 0")
 
 

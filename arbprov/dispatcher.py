@@ -31,9 +31,9 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
-from arbprov.limits import Decision, Limiter, LimitsOverview, LimitStack
+from arbprov.limits import ActionLimits, Decision, Limiter, LimitsOverview
 from arbprov.payload.json import dump, load_object, plain
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import redact, secrets_in, secrets_of
 from arbprov.responses import OWN_KEYS, error_response
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
@@ -59,7 +59,7 @@ class Route:
 
     action: Action | None
     hooks: TaskHooks
-    limits: LimitStack
+    limits: ActionLimits
     timeout: float
     logger: logging.Logger = attrs.field(repr=False)
     # Whether the call may block, and so belongs on a thread.
@@ -321,7 +321,7 @@ class Dispatcher:
         secrets = self._secrets(call)
         try:
             data = plain(_redacted(response.data, secrets))
-        except Misfit as misfit:  # of what the author put into the error
+        except ValidationFailure as misfit:  # of what the author put into the error
             return self._error_result(call, misfit)
         return TaskResult(call.task, response.status, redact(response.message, secrets), data)
 
@@ -335,7 +335,7 @@ class Dispatcher:
         error = call.error
         if error is None or isinstance(error, TaskError):
             return ""
-        if isinstance(error, Misfit):
+        if isinstance(error, ValidationFailure):
             text = error_response(error).message
         else:
             lines = traceback.format_exception(type(error), error, _own_part(error))
@@ -395,7 +395,7 @@ def _own_part(error: BaseException) -> TracebackType | None:
 def _loaded(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:
     try:
         return load_object(raw)
-    except Misfit as misfit:
+    except ValidationFailure as misfit:
         problems += misfit.below(name)
         return {}
 

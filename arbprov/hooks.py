@@ -27,8 +27,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from arbprov._types import Hook, HookT
+from arbprov._utils import describe_handler
 from arbprov.errors import ConfigurationError
-from arbprov.handlers import describe_handler
 
 __all__ = ["Hooks", "TaskHooks"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from arbprov.errors import ConfigurationError
 
-__all__ = ["imported_for_its_app", "refuse_while_imported"]
+__all__ = ["check_not_importing", "importing_app"]
 
 _being_imported: list[str] = []
 
 
 @contextlib.contextmanager
-def imported_for_its_app(name: str) -> Iterator[None]:
+def importing_app(name: str) -> Iterator[None]:
     """Have no app run until the module of this name is imported."""
     _being_imported.append(name)
     try:
@@ -22,7 +22,7 @@ def imported_for_its_app(name: str) -> Iterator[None]:
         _being_imported.pop()
 
 
-def refuse_while_imported() -> None:
+def check_not_importing() -> None:
     """Refuse to run an app whose module is being imported.
 
     Raises:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from arbprov.payload.json import load_object
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 
 __all__ = ["redact", "secrets_in", "secrets_of"]
 
@@ -49,7 +49,7 @@ def secrets_in(account: bytes) -> Iterator[str]:
     """Yield the secrets of an account as it came: all of it, if it can't be read."""
     try:
         yield from secrets_of(load_object(account))
-    except Misfit:
+    except ValidationFailure:
         yield account.decode(errors="backslashreplace")
 
 

@@ -14,7 +14,7 @@ from arbprov.errors import (
     RateLimited,
     TaskTimeoutError,
 )
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 from arbprov.task import ProviderResponse, Status
 
 __all__ = ["OWN_KEYS", "error_response"]
@@ -55,7 +55,7 @@ def _(error: InvalidPayloadError) -> ProviderResponse:
 
 
 @error_response.register
-def _(error: Misfit) -> ProviderResponse:
+def _(error: ValidationFailure) -> ProviderResponse:
     text = "The action returned what JSON can't carry: "
     text += "; ".join(str(problem) for problem in error.problems)
     return _error(text, error=text, problems=_listed(error.problems))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from arbprov._types import Handler, HandlerT, Hook, HookT
+from arbprov._utils import describe_handler
 from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
 from arbprov.errors import ConfigurationError
-from arbprov.handlers import describe_handler
 from arbprov.hooks import Hooks
 
 if TYPE_CHECKING:

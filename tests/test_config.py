@@ -283,7 +283,7 @@ def test_an_unknown_time_zone_is_named(zone, origin):
         message = complaint({"timezone": zone})
     else:
         message = complaint(environ={origin: zone})
-    assert message.startswith(f"{origin} {zone!r} is no time zone that this machine knows")
+    assert message.startswith(f"{origin} {zone!r} is not a time zone that this machine knows")
 
 
 def test_an_unknown_time_zone_is_told_the_mend():

@@ -19,7 +19,7 @@ from arbprov import (
 )
 from arbprov.errors import Problem
 from arbprov.limits.decision import Headroom
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import redact, secrets_of
 from arbprov.responses import OWN_KEYS, error_response
 
@@ -102,7 +102,7 @@ def test_an_account_s_words_leave_the_keys_of_arbprov_s_own_results_alone():
     [
         ActionNotFoundError("x", ["y"]),
         InvalidPayloadError([Problem("x", "y")]),
-        Misfit("x"),
+        ValidationFailure("x"),
         TaskTimeoutError(1.0),
         RateLimited(1.0),
         LookupError("x"),

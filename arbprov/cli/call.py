@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
+from arbprov._utils import is_positive_number
 from arbprov.cli.hub import ADDRESS, token_option
 from arbprov.cli.options import account_option, payload_argument
 from arbprov.cli.print_result import end, json_option
 from arbprov.errors import ProviderError
-from arbprov.quantities import is_quantity
 
 __all__ = ["call"]
 
 
 def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if not is_quantity(value):
+    if not is_positive_number(value):
         raise click.BadParameter(f"{value:g} is no number above 0", ctx, param)
     return value
 

@@ -11,7 +11,7 @@ from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import account_option, payload_argument
 from arbprov.cli.print_result import end, json_option
-from arbprov.logs.logs import ensure_handler
+from arbprov.logs import ensure_handler
 from arbprov.testing.client import RunningClock
 
 __all__ = ["invoke"]

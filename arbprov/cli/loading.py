@@ -16,7 +16,7 @@ from arbprov.app import ProviderApp
 from arbprov.cli.options import names
 from arbprov.compat import Provider
 from arbprov.errors import ProviderError
-from arbprov.importing import imported_for_its_app
+from arbprov.importing import importing_app
 
 __all__ = ["TARGET", "app_argument", "app_of", "load_app", "module_folder"]
 
@@ -95,7 +95,7 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     try:
-        with imported_for_its_app(name):
+        with importing_app(name):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # Only the module itself: one that it imports and misses is its own error.

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from arbprov._utils import escape_line
 from arbprov.payload.json import load_object, plain
-from arbprov.payload.validation import Misfit
-from arbprov.printable import one_line
+from arbprov.payload.validation import ValidationFailure
 
 __all__ = [
     "account_option",
@@ -34,7 +34,7 @@ def json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[
         return sendable_object(_bytes(value))
     except OSError as error:
         message = f"{value[1:]} can't be read: {error.strerror}"
-    except Misfit as misfit:
+    except ValidationFailure as misfit:
         message = f'{misfit.problems[0]}; write it like \'{{"city": "Paris"}}\''
     raise click.BadParameter(message, ctx, param)
 
@@ -91,8 +91,8 @@ def seconds(number: float) -> str:
 def summary(status: str, message: str, data: Any) -> str:
     """Return one line on how a task ended."""
     if status == "success":
-        return one_line(json.dumps(data, ensure_ascii=False), _LONGEST_LINE)
+        return escape_line(json.dumps(data, ensure_ascii=False), _LONGEST_LINE)
     if status == "limit" and isinstance(data, dict) and "wait_time" in data:
         limit = f"{data['limit']}, " if data.get("limit") else ""
         message = f"{message}: {limit}wait {seconds(data['wait_time'])}"
-    return one_line(message, _LONGEST_LINE)
+    return escape_line(message, _LONGEST_LINE)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from arbprov._utils import escape_line
 from arbprov.cli.options import as_json
-from arbprov.printable import one_line
 
 __all__ = ["end", "json_option"]
 
@@ -21,6 +21,6 @@ def end(envelope: dict[str, Any], whole: bool) -> None:
     status, message = envelope["status"], envelope["message"]
     click.echo(as_json(envelope if whole else envelope["data"]["response"]))
     if not whole and status != "success":
-        click.echo(f"{status}: {one_line(message, 10_000)}", err=True)
+        click.echo(f"{status}: {escape_line(message, 10_000)}", err=True)
     if status in ("error", "limit"):
         click.get_current_context().exit(1)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arbprov._utils import escape_line
 from arbprov.cli.options import sendable_object, summary
 from arbprov.errors import ProviderError
-from arbprov.payload.validation import Misfit
-from arbprov.printable import one_line
+from arbprov.payload.validation import ValidationFailure
 
 if TYPE_CHECKING:
     from arbprov.localhub import LocalHub, Submission
@@ -33,7 +33,7 @@ def _read(ctx: click.Context, param: click.Parameter, path: Path | None) -> list
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             tasks += [_task(line)] if line.strip() else []
-        except Misfit as misfit:
+        except ValidationFailure as misfit:
             message = f"{path}, line {number}: {misfit.problems[0]}"
             raise click.BadParameter(message, ctx, param) from None
     return tasks
@@ -75,13 +75,15 @@ def run_tasks(
 
 def _line(result: Submission) -> str:
     end = summary(result.status, result.message, result.data)
-    return f"{one_line(result.id):10}  {one_line(result.action):16}  {result.status:8}  {end}"
+    return f"{escape_line(result.id):10}  {escape_line(result.action):16}  {result.status:8}  {end}"
 
 
 def _task(line: bytes) -> Arguments:
     task = sendable_object(line)
     if not isinstance(task.get("action"), str):
-        raise Misfit('a task needs its action, as in {"action": "greet", "payload": {}}')
+        raise ValidationFailure('a task needs its action, as in {"action": "greet", "payload": {}}')
     if unknown := sorted(set(task) - _FIELDS):
-        raise Misfit(f"a task has no {unknown[0]!r}; it may have {', '.join(sorted(_FIELDS))}")
+        raise ValidationFailure(
+            f"a task has no {unknown[0]!r}; it may have {', '.join(sorted(_FIELDS))}"
+        )
     return task

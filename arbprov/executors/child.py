@@ -27,7 +27,7 @@ from arbprov.limits import Headroom, check_report
 from arbprov.payload.json import plain
 from arbprov.task import ProviderResponse
 
-__all__ = ["ContextData", "Failure", "Order", "serve"]
+__all__ = ["ContextState", "Failure", "Order", "serve"]
 
 _LOOK_EVERY = 1.0
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -36,7 +36,7 @@ Send = Callable[[str, Any], None]
 
 
 @attrs.frozen
-class ContextData:
+class ContextState:
     """What a handler's context is made of, where it runs."""
 
     id: str
@@ -66,7 +66,7 @@ class Order:
     kwargs: dict[str, Any] = attrs.field(repr=False)
     levels: Mapping[str, int]
     contexts: Sequence[str | int] = ()
-    context: ContextData | None = None
+    context: ContextState | None = None
 
 
 @attrs.frozen
@@ -98,7 +98,7 @@ class _Limits:
     wait_time = 0.0
     allowed = True
 
-    def __init__(self, data: ContextData, tell: Send) -> None:
+    def __init__(self, data: ContextState, tell: Send) -> None:
         self.headroom = tuple(data.headroom)
         self.names = data.limit_names
         self._tell = tell
@@ -182,7 +182,7 @@ class _Server:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
 
-    def _context(self, order: Order, data: ContextData) -> TaskContext:
+    def _context(self, order: Order, data: ContextState) -> TaskContext:
         clock = SystemClock()
         return TaskContext(
             id=data.id,

@@ -13,7 +13,7 @@ from typing import Any
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import HandlerProcessError
 from arbprov.executors.forking import end_fork
-from arbprov.executors.processes import HandlerProcess, ProcessPool, StandIn
+from arbprov.executors.processes import HandlerProcess, ProcessHandler, ProcessPool
 from arbprov.executors.watchdog import Watchdog
 from arbprov.task import TaskResult
 
@@ -124,7 +124,7 @@ class Executor:
             self._processes.give_back(process)
             call.error = error
             return
-        call.stand_in = StandIn(process, call)
+        call.stand_in = ProcessHandler(process, call)
         call.ctx.deadline = self._dispatcher.clock.monotonic() + call.route.timeout
 
     def release(self, call: Call) -> None:

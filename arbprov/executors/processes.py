@@ -17,14 +17,13 @@ from typing import Any
 
 import attrs
 
+from arbprov._utils import describe_exit, quote
 from arbprov.dispatcher import Call
-from arbprov.endings import how_it_ended
 from arbprov.errors import HandlerProcessError, TaskTimeoutError
-from arbprov.executors.child import ContextData, Failure, Order, serve
+from arbprov.executors.child import ContextState, Failure, Order, serve
 from arbprov.executors.forking import HANDLER_PROCESS
-from arbprov.printable import quoted
 
-__all__ = ["HandlerProcess", "ProcessPool", "StandIn"]
+__all__ = ["HandlerProcess", "ProcessHandler", "ProcessPool"]
 
 logger = logging.getLogger("arbprov")
 
@@ -98,7 +97,7 @@ class HandlerProcess:
             if self.is_killed:
                 raise TaskTimeoutError(call.route.timeout) from None
             if self._ended:
-                task, action = quoted(call.task.id), call.task.action
+                task, action = quote(call.task.id), call.task.action
                 logger.error("task %s of action %r: %s", task, action, error)
             raise
 
@@ -164,12 +163,12 @@ class HandlerProcess:
         self._ended = True
         self.wait(_END_WITHIN)
         stage = "" if self.is_started else " before it was ready"
-        text = f"The process that the action runs in {how_it_ended(self._process.exitcode)}{stage}"
+        text = f"The process that the action runs in {describe_exit(self._process.exitcode)}{stage}"
         return HandlerProcessError(text)
 
 
 @attrs.frozen
-class StandIn:
+class ProcessHandler:
     """Takes the place of a call's handler, which runs in a process."""
 
     process: HandlerProcess
@@ -256,9 +255,9 @@ def _order(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         ) from None
 
 
-def _context(call: Call) -> ContextData:
+def _context(call: Call) -> ContextState:
     ctx = call.ctx
-    return ContextData(
+    return ContextState(
         id=ctx.id,
         remaining=ctx.remaining,
         logger=ctx.logger.name,

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 
 from arbprov import dispatcher as dispatcher_module
+from arbprov._utils import indent_lines, quote
 from arbprov.dispatcher import Call, Dispatcher
-from arbprov.printable import indented, quoted
 
 __all__ = ["Watchdog"]
 
@@ -111,7 +111,7 @@ class Watchdog:
             "%g s; await what takes long, or make it a plain def\n%s",
             _name(task, call),
             _PATIENCE,
-            indented(self._dispatcher.redacted(stack, *known)),
+            indent_lines(self._dispatcher.redacted(stack, *known)),
         )
 
     def _stack(self) -> str:
@@ -123,4 +123,4 @@ class Watchdog:
 def _name(task: asyncio.Task[object], call: Call | None) -> str:
     if call is None:
         return f"a task of {getattr(task.get_coro(), '__qualname__', 'somebody')}"
-    return f"action {call.task.action!r} (task {quoted(call.task.id)})"
+    return f"action {call.task.action!r} (task {quote(call.task.id)})"

@@ -11,13 +11,14 @@ from arbprov.limits.limiter import Limiter
 from arbprov.limits.meter import Meter, Rule
 from arbprov.limits.overview import LimitsOverview, LimitState
 from arbprov.limits.spacing import MinDelay
-from arbprov.limits.stack import LimitStack
+from arbprov.limits.stack import ActionLimits
 from arbprov.limits.stats import LimitCounts
 from arbprov.limits.stores.base import Charge, Store
 from arbprov.limits.stores.memory import MemoryStore
 from arbprov.limits.stores.opening import StoreOpener
 
 __all__ = [
+    "ActionLimits",
     "AnyLimit",
     "Calendar",
     "Charge",
@@ -27,7 +28,6 @@ __all__ = [
     "Key",
     "Limit",
     "LimitCounts",
-    "LimitStack",
     "LimitState",
     "LimitedCall",
     "Limiter",

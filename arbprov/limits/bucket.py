@@ -14,10 +14,10 @@ from typing import Any
 import attrs
 
 from arbprov._types import Clock
+from arbprov._utils import format_number, is_positive_integer, is_positive_number
 from arbprov.errors import ConfigurationError
 from arbprov.limits.meter import Debt, Meter, State
 from arbprov.limits.window import until
-from arbprov.quantities import is_count, is_quantity, written
 
 __all__ = ["Bucket", "TokenBucket"]
 
@@ -45,11 +45,15 @@ class TokenBucket:
     burst_size: int
 
     def __attrs_post_init__(self) -> None:
-        _check(is_quantity(self.requests_per_minute), "requests_per_minute", "a number", self)
-        _check(is_count(self.burst_size), "burst_size", "a whole number", self)
+        _check(
+            is_positive_number(self.requests_per_minute), "requests_per_minute", "a number", self
+        )
+        _check(is_positive_integer(self.burst_size), "burst_size", "a whole number", self)
 
     def __str__(self) -> str:
-        return f"token bucket of {self.burst_size}, {written(self.requests_per_minute)}/minute"
+        return (
+            f"token bucket of {self.burst_size}, {format_number(self.requests_per_minute)}/minute"
+        )
 
     @property
     def capacity(self) -> int:

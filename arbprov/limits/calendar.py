@@ -9,11 +9,11 @@ from array import array
 import attrs
 
 from arbprov._types import Clock
+from arbprov._utils import find_timezone
 from arbprov.errors import ConfigurationError
 from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.meter import Debt, Meter, State
 from arbprov.limits.window import until
-from arbprov.timezones import find_timezone
 
 __all__ = ["Calendar", "Quota"]
 

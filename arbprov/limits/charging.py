@@ -7,13 +7,13 @@ from contextlib import ExitStack
 
 from arbprov.limits.decision import Decision
 from arbprov.limits.monitor import Monitor, wait_of
-from arbprov.limits.stack import LimitStack
+from arbprov.limits.stack import ActionLimits
 from arbprov.limits.stores.base import Bucket, Charge, Receipt, Store
 
 __all__ = ["charge_call", "look"]
 
 
-def charge_call(stack: LimitStack, charges: Sequence[Charge]) -> Decision:
+def charge_call(stack: ActionLimits, charges: Sequence[Charge]) -> Decision:
     """Decide over a call, and charge it everywhere or nowhere."""
     if not stack.monitors:
         return Decision(charges, _charge_stores(stack.stores, charges))
@@ -55,7 +55,7 @@ def _charge_in_turn(stores: Sequence[Store], charges: Sequence[Charge]) -> Seque
     return receipts
 
 
-def _charge_with_monitors(stack: LimitStack, charges: Sequence[Charge]) -> Decision:
+def _charge_with_monitors(stack: ActionLimits, charges: Sequence[Charge]) -> Decision:
     monitored = [one for one in charges if not one.group]
     metered = [one for one in charges if one.group]
     for charge in monitored:

@@ -1,4 +1,4 @@
-"""From the declarations of an action to its `LimitStack`, once at start."""
+"""From the declarations of an action to its `ActionLimits`, once at start."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from arbprov.limits.keys import BoundKey, Key, describe_key
 from arbprov.limits.meter import Rule
 from arbprov.limits.monitor import MeteredMonitor, Monitor
 from arbprov.limits.stack import (
-    BoundLimit,
+    ActionLimits,
+    CompiledLimit,
     FixedLimit,
     FunctionLimit,
-    LimitStack,
     MonitorLimit,
     parts_of,
 )
@@ -46,10 +46,10 @@ class LimitCompiler:
 
     def compile(
         self, declarations: Iterable[RateLimit], action: str, blueprint: str | None
-    ) -> LimitStack:
+    ) -> ActionLimits:
         """Return all limits of an action; a bucket is charged but once, at its largest cost."""
         owners = {"action": f"action:{action}", "blueprint": f"blueprint:{blueprint}", "app": "app"}
-        bounds: dict[Any, BoundLimit] = {}
+        bounds: dict[Any, CompiledLimit] = {}
         for terms in declarations:
             owner = owners[terms.scope] if terms.name is None else f"name:{terms.name}"
             for limit in terms.limits:
@@ -58,7 +58,7 @@ class LimitCompiler:
                 bounds[bound.identity] = max(known, bound, key=lambda one: one.cost)
         return _stack(list(bounds.values()))
 
-    def _bind(self, terms: RateLimit, limit: Any, owner: str) -> BoundLimit:
+    def _bind(self, terms: RateLimit, limit: Any, owner: str) -> CompiledLimit:
         # Only a name makes a limit one that providers share.
         whose = f"{self._provider}/" if self._provider and terms.name is None else ""
         group = f"{whose}{owner}|{self._key_name(terms.key)}" + ("|shadow" if terms.shadow else "")
@@ -109,10 +109,10 @@ class LimitCompiler:
         return f"{name}#{known.index(key)}"
 
 
-def _stack(bounds: list[BoundLimit]) -> LimitStack:
+def _stack(bounds: list[CompiledLimit]) -> ActionLimits:
     stores = dict.fromkeys(bound.store for bound in bounds if bound.store is not None)
     monitors = {id(b.monitor): b.monitor for b in bounds if isinstance(b, MonitorLimit)}
-    return LimitStack(
+    return ActionLimits(
         tuple(bounds),
         tuple(sorted(stores, key=lambda store: not store.blocks)),
         # In one order everywhere, or two decisions could wait for each other.

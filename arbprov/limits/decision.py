@@ -7,10 +7,10 @@ from itertools import groupby
 
 import attrs
 
+from arbprov._utils import is_positive_number
 from arbprov.errors import RateLimited
-from arbprov.limits.stack import BoundLimit
+from arbprov.limits.stack import CompiledLimit
 from arbprov.limits.stores.base import Charge, Receipt
-from arbprov.quantities import is_quantity
 
 __all__ = ["Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]
 
@@ -52,7 +52,7 @@ class Decision:
         return not [one for one in self.charges if one.refused]
 
     @property
-    def refusing(self) -> list[BoundLimit]:
+    def refusing(self) -> list[CompiledLimit]:
         """The limits because of which the call can't run now."""
         return [one.limit.bound for one in self.charges if one.refused]
 
@@ -152,7 +152,7 @@ def check_report(names: Sequence[str], name: str, used: float, reset_in: float) 
     """
     if type(used) not in (int, float) or not used >= 0:
         raise ValueError(f"used={used!r} is not a share, such as 0.93")
-    if not is_quantity(reset_in):
+    if not is_positive_number(reset_in):
         raise ValueError(f"reset_in={reset_in!r} is not a number of seconds above 0")
     if name not in names:
         known = ", ".join(map(repr, dict.fromkeys(names)))

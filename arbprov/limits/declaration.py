@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import attrs
 
+from arbprov._utils import is_positive_integer
 from arbprov.errors import ConfigurationError
 from arbprov.limits.bucket import TokenBucket
 from arbprov.limits.calendar import Calendar
@@ -16,7 +17,6 @@ from arbprov.limits.keys import Key, LimitedCall, check_key, describe_key
 from arbprov.limits.meter import Rule
 from arbprov.limits.monitor import MeteredMonitor, Monitor
 from arbprov.limits.spacing import MinDelay
-from arbprov.quantities import is_count
 
 __all__ = [
     "AnyLimit",
@@ -146,7 +146,7 @@ def check_cost(cost: Any, limit: Any) -> None:
     Raises:
         ConfigurationError: It is one of these.
     """
-    if not is_count(cost):
+    if not is_positive_integer(cost):
         raise ConfigurationError(f"cost={cost!r} is not a whole number above 0")
     capacity = limit.capacity if isinstance(limit, _KNOWN) else None
     if capacity is not None and cost > capacity:

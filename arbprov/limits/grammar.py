@@ -7,11 +7,11 @@ import re
 import attrs
 
 from arbprov._types import Clock
+from arbprov._utils import format_number, is_positive_integer, is_positive_number
 from arbprov.errors import ConfigurationError
 from arbprov.limits.bucket import Bucket
 from arbprov.limits.meter import Meter
 from arbprov.limits.window import RollingWindow
-from arbprov.quantities import is_count, is_quantity, written
 
 __all__ = ["Limit", "parse_limits"]
 
@@ -54,10 +54,10 @@ class Limit:
     burst: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._check(is_count(self.amount), "amount", "a whole number above 0")
+        self._check(is_positive_integer(self.amount), "amount", "a whole number above 0")
         if self.burst is not None:
-            self._check(is_count(self.burst), "burst", "a whole number above 0")
-        self._check(is_quantity(self.period), "period", "a number of seconds above 0")
+            self._check(is_positive_integer(self.burst), "burst", "a whole number above 0")
+        self._check(is_positive_number(self.period), "period", "a number of seconds above 0")
         if self.burst is not None and self.burst > self.amount:
             raise ConfigurationError(
                 f"a burst of {self.burst} is more than the limit of {self.amount} itself; "
@@ -85,7 +85,7 @@ class Limit:
         """Return the limit as the grammar writes it."""
         name, seconds = next((n, s) for n, s in _NAMES if self.period % s == 0 or n == "second")
         count = self.period / seconds
-        every = name if count == 1 else f"{written(count)}{name[0]}"
+        every = name if count == 1 else f"{format_number(count)}{name[0]}"
         burst = "" if self.burst is None else f" burst {self.burst}"
         return f"{self.amount}/{every}{burst}"
 

@@ -11,7 +11,7 @@ from arbprov.limits.compile import LimitCompiler, OpenStore
 from arbprov.limits.decision import Decision, quotas_of
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
-from arbprov.limits.stack import BoundLimit, LimitStack
+from arbprov.limits.stack import ActionLimits, CompiledLimit
 from arbprov.limits.stats import LimitCounts, crossed
 from arbprov.limits.stores.base import Bucket, Charge
 from arbprov.limits.stores.memory import MemoryStore
@@ -38,11 +38,11 @@ class Limiter:
 
     def compile(
         self, declarations: Iterable[RateLimit], *, action: str, blueprint: str | None = None
-    ) -> LimitStack:
+    ) -> ActionLimits:
         """Return all limits of an action, ready to be asked; a bucket is charged but once."""
         return self._compiler.compile(declarations, action, blueprint)
 
-    def acquire(self, stack: LimitStack, call: LimitedCall) -> Decision:
+    def acquire(self, stack: ActionLimits, call: LimitedCall) -> Decision:
         """Charge a call to all of its limits, or to none.
 
         Raises:
@@ -56,7 +56,7 @@ class Limiter:
         return Decision(charges, () if receipt is None else (receipt,))
 
     def peek(
-        self, stack: LimitStack, call: LimitedCall, ahead: Mapping[Bucket, int] | None = None
+        self, stack: ActionLimits, call: LimitedCall, ahead: Mapping[Bucket, int] | None = None
     ) -> Decision:
         """Return what `acquire` would decide, and charge nothing; monitors are not asked.
 
@@ -99,9 +99,9 @@ class Limiter:
         return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _by_bound(charges: Iterable[Charge]) -> list[tuple[BoundLimit, list[Charge]]]:
+def _by_bound(charges: Iterable[Charge]) -> list[tuple[CompiledLimit, list[Charge]]]:
     """Return the charges of each limit of an action, which stand one after the other."""
-    groups: list[tuple[BoundLimit, list[Charge]]] = []
+    groups: list[tuple[CompiledLimit, list[Charge]]] = []
     for charge in charges:
         bound = charge.limit.bound
         if groups and groups[-1][0] is bound:

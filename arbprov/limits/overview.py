@@ -12,7 +12,7 @@ from arbprov.limits.decision import Headroom, headroom_of
 from arbprov.limits.keys import describe_key
 from arbprov.limits.limiter import Limiter
 from arbprov.limits.monitor import wait_of
-from arbprov.limits.stack import BoundLimit, FixedLimit, LimitStack, MonitorLimit
+from arbprov.limits.stack import ActionLimits, CompiledLimit, FixedLimit, MonitorLimit
 from arbprov.limits.stats import LimitCounts
 
 __all__ = ["LimitState", "LimitsOverview"]
@@ -45,7 +45,7 @@ class LimitsOverview:
         stacks: The limits of each action.
     """
 
-    def __init__(self, limiter: Limiter, stacks: Mapping[str, LimitStack]) -> None:
+    def __init__(self, limiter: Limiter, stacks: Mapping[str, ActionLimits]) -> None:
         self._limiter = limiter
         self._stacks = stacks
 
@@ -102,13 +102,13 @@ class LimitsOverview:
         """Return what each limit has allowed and denied since the start."""
         return self._limiter.counts()
 
-    def _bounds(self, action: str) -> tuple[BoundLimit, ...]:
+    def _bounds(self, action: str) -> tuple[CompiledLimit, ...]:
         if action not in self._stacks:
             raise LookupError(f"there is no action {action!r}; there is {', '.join(self._stacks)}")
         return self._stacks[action].bounds
 
 
-def _left_of(bound: BoundLimit, value: Any) -> Headroom:
+def _left_of(bound: CompiledLimit, value: Any) -> Headroom:
     if isinstance(bound, MonitorLimit):
         return Headroom(bound.limit, None, wait_of(bound.monitor))
     assert isinstance(bound, FixedLimit)
@@ -117,7 +117,7 @@ def _left_of(bound: BoundLimit, value: Any) -> Headroom:
     return next(headroom_of(charges))
 
 
-def _value(bound: BoundLimit, key: Any) -> Any:
+def _value(bound: CompiledLimit, key: Any) -> Any:
     """Return the value of a limit's key, or None if it was not given."""
     written = bound.terms.key
     if not isinstance(key, Mapping):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 
 from arbprov._types import Clock
+from arbprov._utils import format_number, is_positive_number
 from arbprov.errors import ConfigurationError
 from arbprov.limits.window import RollingWindow
-from arbprov.quantities import is_quantity, written
 
 __all__ = ["MinDelay"]
 
@@ -26,13 +26,13 @@ class MinDelay:
     seconds: float
 
     def __attrs_post_init__(self) -> None:
-        if not is_quantity(self.seconds):
+        if not is_positive_number(self.seconds):
             raise ConfigurationError(
                 f"a delay is a number of seconds above 0, not {self.seconds!r}"
             )
 
     def __str__(self) -> str:
-        return f"a delay of {written(self.seconds)}s"
+        return f"a delay of {format_number(self.seconds)}s"
 
     @property
     def capacity(self) -> int:

@@ -19,10 +19,10 @@ from arbprov.limits.stores.base import Charge, Store
 from arbprov.limits.window import RollingWindow
 
 __all__ = [
-    "BoundLimit",
+    "ActionLimits",
+    "CompiledLimit",
     "FixedLimit",
     "FunctionLimit",
-    "LimitStack",
     "MonitorLimit",
     "Use",
     "parts_of",
@@ -33,7 +33,7 @@ __all__ = [
 class Use:
     """A limit as calls meet it: whose it is, and how it is written; None for a monitor."""
 
-    bound: BoundLimit
+    bound: CompiledLimit
     rule: Rule | None
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Use:
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class BoundLimit(ABC):
+class CompiledLimit(ABC):
     """A limit of one action.
 
     Args:
@@ -104,7 +104,7 @@ def parts_of(group: str, rule: Rule, clock: Clock) -> Parts:
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class FixedLimit(BoundLimit):
+class FixedLimit(CompiledLimit):
     """A limit that is the same for each call."""
 
     rule: Rule
@@ -131,7 +131,7 @@ class FixedLimit(BoundLimit):
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class FunctionLimit(BoundLimit):
+class FunctionLimit(CompiledLimit):
     """A limit of which something is a function of the call."""
 
     written: Any
@@ -174,7 +174,7 @@ _UNUSED = RollingWindow(1, 1.0)
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class MonitorLimit(BoundLimit):
+class MonitorLimit(CompiledLimit):
     """A limit that an author has written as code."""
 
     monitor: Monitor
@@ -190,7 +190,7 @@ class MonitorLimit(BoundLimit):
 
 
 @attrs.frozen(eq=False)
-class LimitStack:
+class ActionLimits:
     """All limits of an action; every one of them has to admit a call.
 
     Args:
@@ -199,7 +199,7 @@ class LimitStack:
         monitors: The monitors among them, each once, in an order that all stacks share.
     """
 
-    bounds: tuple[BoundLimit, ...] = ()
+    bounds: tuple[CompiledLimit, ...] = ()
     stores: tuple[Store, ...] = ()
     monitors: tuple[Monitor, ...] = ()
     # Worked out here, since each call asks for it.
@@ -238,7 +238,7 @@ def _reader_of_charge(bound: FixedLimit) -> Callable[[LimitedCall], list[Charge]
     return lambda call: [Charge(group, read(call), meter, cost, shadow, use)]
 
 
-def _reader_of_all(bounds: Sequence[BoundLimit]) -> Callable[[LimitedCall], list[Charge]]:
+def _reader_of_all(bounds: Sequence[CompiledLimit]) -> Callable[[LimitedCall], list[Charge]]:
     """Return what makes the charges of limits, and reads each key of a call but once."""
     keys: list[Key] = []
     for bound in bounds:

@@ -21,7 +21,7 @@ from arbprov._proto import hub_pb2
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
 from arbprov.payload.json import Data, encode
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]
@@ -260,7 +260,7 @@ class LocalHub:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls wait already")
         try:
             submission = self.call(**request)
-        except Misfit as misfit:
+        except ValidationFailure as misfit:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(misfit.problems[0]))
         except TimeoutError as error:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))

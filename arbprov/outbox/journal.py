@@ -10,13 +10,13 @@ import attrs
 
 from arbprov.task import Task
 
-__all__ = ["Journal", "MemoryJournal", "Recent", "Stored"]
+__all__ = ["Journal", "MemoryJournal", "ResultCache", "StoredResult"]
 
 _MEBIBYTE = 1024 * 1024
 
 
 @attrs.frozen
-class Stored:
+class StoredResult:
     """A result that waits for the hub; `number` says where it stands in the order they came."""
 
     number: int
@@ -59,7 +59,7 @@ class Journal(Protocol):
         """Return the tasks that an earlier run has begun and not finished."""
         ...
 
-    async def next_stored(self, after: int) -> Stored | None:
+    async def next_stored(self, after: int) -> StoredResult | None:
         """Return the first result with a number above `after` that the hub has not taken."""
         ...
 
@@ -68,7 +68,7 @@ class Journal(Protocol):
         ...
 
 
-class Recent:
+class ResultCache:
     """The latest results, so many and so large at most; the oldest make room for new ones.
 
     Args:
@@ -101,10 +101,10 @@ class MemoryJournal:
         recent: Keeps the results that the hub has, or has refused.
     """
 
-    def __init__(self, recent: Recent | None = None) -> None:
+    def __init__(self, recent: ResultCache | None = None) -> None:
         self.ready = True
         self.on_change: Callable[[], object] = lambda: None
-        self._recent = recent or Recent()
+        self._recent = recent or ResultCache()
 
     async def begin(self, task: Task) -> bytes | None:
         """Return the result of a task that was there before; see `Journal.begin`."""
@@ -129,7 +129,7 @@ class MemoryJournal:
         """Return nothing: no earlier run is known."""
         return ()
 
-    async def next_stored(self, after: int) -> Stored | None:
+    async def next_stored(self, after: int) -> StoredResult | None:
         """Return nothing: no earlier run is known."""
         return None
 

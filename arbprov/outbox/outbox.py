@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 
+from arbprov._utils import quote
 from arbprov.backoff import Backoff
 from arbprov.errors import HubError, TaskError
 from arbprov.outbox.journal import Journal
-from arbprov.printable import quoted
 from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Hub, ResultRefused, ResultTooLarge
@@ -129,7 +129,7 @@ class Outbox:
         if known is None:
             parcel.task = task
             return True
-        logger.info("task %s has been run before; its result is sent again", quoted(task.id))
+        logger.info("task %s has been run before; its result is sent again", quote(task.id))
         self._send(task.id, known)
         return False
 
@@ -246,7 +246,7 @@ class Outbox:
         result = decode_result(parcel.message)
         # The hub may repeat what it was sent.
         reason = redact(str(error), secrets_in(result.task.account))
-        logger.error("the hub refuses the result of task %s for good: %s", quoted(id), reason)
+        logger.error("the hub refuses the result of task %s for good: %s", quote(id), reason)
         self._journal.refused(id, parcel.message, reason)
         self._events.refused(result, error)
         if isinstance(error, ResultTooLarge):

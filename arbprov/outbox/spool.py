@@ -17,7 +17,7 @@ import attrs
 
 from arbprov.backoff import Backoff
 from arbprov.errors import ProviderError
-from arbprov.outbox.journal import Recent, Stored
+from arbprov.outbox.journal import ResultCache, StoredResult
 from arbprov.outbox.sqlite import SpoolFile
 from arbprov.task import Task
 
@@ -69,7 +69,7 @@ class Spool:
         self._writer: asyncio.Task[None] | None = None
         self._pause = Backoff(*_PAUSES)
         # What the hub has taken while it could not be written.
-        self._recent = Recent()
+        self._recent = ResultCache()
         self._closing = asyncio.Event()
 
     async def begin(self, task: Task) -> bytes | None:
@@ -111,7 +111,7 @@ class Spool:
         """Return the tasks that an earlier run has begun and not finished."""
         return await self._read(self._file.interrupted)
 
-    async def next_stored(self, after: int) -> Stored | None:
+    async def next_stored(self, after: int) -> StoredResult | None:
         """Return the next result for the hub; see `Journal.next_stored`."""
         return await self._read(functools.partial(self._file.next_stored, after))
 

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from arbprov.errors import ConfigurationError
-from arbprov.outbox.journal import Stored
+from arbprov.outbox.journal import StoredResult
 from arbprov.task import Task
 
 __all__ = ["Entry", "SpoolFile", "drop_letters", "read_spool"]
@@ -213,10 +213,10 @@ class SpoolFile:
         """Return the tasks that have no result."""
         return [Task(*row) for row in self._database.execute(_INTERRUPTED)]
 
-    def next_stored(self, after: int) -> Stored | None:
+    def next_stored(self, after: int) -> StoredResult | None:
         """Return the first result with a number above `after` that the hub has not taken."""
         row = self._database.execute(_NEXT_STORED, [after]).fetchone()
-        return None if row is None else Stored(*row)
+        return None if row is None else StoredResult(*row)
 
 
 def read_spool(path: Path) -> list[Entry]:

@@ -17,14 +17,14 @@ import attrs
 from cattrs import Converter
 
 from arbprov._types import Handler
+from arbprov._utils import describe_handler, unwrap_function
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
-from arbprov.handlers import describe_handler, function_of
 from arbprov.payload.common import Hook, hook_of
 from arbprov.payload.converter import make_converter
 from arbprov.payload.objects import field_names, takes_object
 from arbprov.payload.schema import compile_schema
-from arbprov.payload.validation import MISSING, Misfit, field_path, unknown_fields
+from arbprov.payload.validation import MISSING, ValidationFailure, field_path, unknown_fields
 
 __all__ = ["Arguments", "Binding", "compile_binding"]
 
@@ -137,7 +137,7 @@ class _Compiler:
             return Any
         # One parameter at a time, so that the error can name it.
         holder = type("holder", (), {"__annotations__": {"it": parameter.annotation}})
-        namespace = getattr(function_of(self.handler), "__globals__", {})
+        namespace = getattr(unwrap_function(self.handler), "__globals__", {})
         try:
             return typing.get_type_hints(holder, namespace, include_extras=True)["it"]
         except Exception as error:
@@ -199,7 +199,7 @@ class _Compiler:
                     try:
                         values[name] = hook(payload[name], target)
                     except Exception as error:
-                        problems += Misfit.of(error).below(field_path(name))
+                        problems += ValidationFailure.of(error).below(field_path(name))
                 elif default is _EMPTY:
                     problems.append(Problem(field_path(name), MISSING))
                 else:
@@ -236,7 +236,7 @@ class _Compiler:
             structured = structure(ctx.payload)
             fields = _as_mapping(structured, ctx.payload if known is None else known)
             if missing := [n for n in wanted if n not in fields and n not in optional]:
-                raise Misfit([Problem(field_path(name), MISSING) for name in missing])
+                raise ValidationFailure([Problem(field_path(name), MISSING) for name in missing])
             if whole:
                 values["payload"] = structured
             for name in wanted:
@@ -273,7 +273,7 @@ def _reporting(source: Callable[[TaskContext, dict[str, Any]], None], path: str 
         try:
             source(ctx, values)
         except Exception as error:
-            problems += Misfit.of(error).below(path)
+            problems += ValidationFailure.of(error).below(path)
 
     return reporting
 

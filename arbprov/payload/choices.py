@@ -9,7 +9,7 @@ from typing import Any
 from cattrs import Converter
 
 from arbprov.payload.common import Hook, origin
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 
 Choices = list[tuple[Any, Any]]
 
@@ -32,7 +32,7 @@ def pick(value: Any, choices: Choices) -> Any:
         if written == value and type(written) is type(value):
             return member
     known = ", ".join(repr(written) for written, _ in choices)
-    raise Misfit(f"expected one of {known}" if len(choices) > 1 else f"expected {known}")
+    raise ValidationFailure(f"expected one of {known}" if len(choices) > 1 else f"expected {known}")
 
 
 def is_enum(target: Any) -> bool:

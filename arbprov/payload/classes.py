@@ -19,7 +19,13 @@ from typing_extensions import NotRequired, ReadOnly, Required, TypedDict
 
 from arbprov.errors import Problem
 from arbprov.payload.common import Hook, origin
-from arbprov.payload.validation import MISSING, Misfit, expect_object, field_path, unknown_field
+from arbprov.payload.validation import (
+    MISSING,
+    ValidationFailure,
+    expect_object,
+    field_path,
+    unknown_field,
+)
 from arbprov.payload.validators import objections_to
 
 Fields = dict[str, Any]
@@ -95,7 +101,7 @@ def _hook(fill: Callable[[Fields, Any], Any], target: Any, converter: Converter)
         try:
             return fill(fields, target)
         except ClassValidationError as error:
-            raise Misfit(_problems(error, fields, target, converter)) from None
+            raise ValidationFailure(_problems(error, fields, target, converter)) from None
 
     return structure
 
@@ -109,11 +115,11 @@ def _problems(
         if isinstance(cause, KeyError) and note.name not in fields:
             found.append(Problem(field_path(note.name), MISSING))
         else:
-            found += Misfit.of(cause).below(field_path(note.name))
+            found += ValidationFailure.of(cause).below(field_path(note.name))
     objections = objections_to(target, fields, converter)
     for cause in of_the_whole:
         if isinstance(cause, ForbiddenExtraKeysError):
             found += map(unknown_field, sorted(cause.extra_fields))
         elif not objections:
-            found += Misfit.of(cause).problems
+            found += ValidationFailure.of(cause).problems
     return objections + found

@@ -19,12 +19,12 @@ from arbprov.errors import Problem
 from arbprov.payload.choices import literal_choices
 from arbprov.payload.common import Factory, Hook, UnfillableTypeError, hook_of, is_union, origin
 from arbprov.payload.scalars import AS_THEY_ARE
-from arbprov.payload.validation import Misfit, expect_object, field_path, json_kind
+from arbprov.payload.validation import ValidationFailure, expect_object, field_path, json_kind
 
 
 def _expect_array(value: Any) -> list[Any]:
     if type(value) is not list:
-        raise Misfit(f"expected an array, got {json_kind(value)}")
+        raise ValidationFailure(f"expected an array, got {json_kind(value)}")
     return value
 
 
@@ -49,7 +49,9 @@ def _collect(build: Callable[[list[Any]], Any], items: list[Any]) -> Any:
     try:
         return build(items)
     except TypeError:
-        raise Misfit("expected items that a set can hold, got objects or arrays") from None
+        raise ValidationFailure(
+            "expected items that a set can hold, got objects or arrays"
+        ) from None
 
 
 def _each(items: Iterable[Any], hook: Hook, target: Any) -> list[Any]:
@@ -59,9 +61,9 @@ def _each(items: Iterable[Any], hook: Hook, target: Any) -> list[Any]:
         try:
             structured.append(hook(item, target))
         except Exception as error:
-            problems += Misfit.of(error).below(f"[{index}]")
+            problems += ValidationFailure.of(error).below(f"[{index}]")
     if problems:
-        raise Misfit(problems)
+        raise ValidationFailure(problems)
     return structured
 
 
@@ -75,7 +77,7 @@ def _tuple_factory(target: Any, converter: Converter) -> Hook:
 
     def structure(value: Any, _: Any) -> Any:
         if len(_expect_array(value)) != len(hooks):
-            raise Misfit(f"expected an array of {len(hooks)} items, got {len(value)}")
+            raise ValidationFailure(f"expected an array of {len(hooks)} items, got {len(value)}")
         return tuple(_each(zip(value, hooks, targets, strict=True), _by_its_own, None))
 
     return structure
@@ -101,9 +103,9 @@ def mapping_factory(target: Any, converter: Converter) -> Hook:
             try:
                 structured[key_hook(key, key_type)] = item_hook(item, item_type)
             except Exception as error:
-                problems += Misfit.of(error).below(field_path(key))
+                problems += ValidationFailure.of(error).below(field_path(key))
         if problems:
-            raise Misfit(problems)
+            raise ValidationFailure(problems)
         return build(structured, item_type)
 
     return structure

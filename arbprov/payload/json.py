@@ -17,7 +17,13 @@ from typing import Any
 from arbprov.errors import Problem
 from arbprov.payload.json_backend import fastest_json
 from arbprov.payload.serialize import form
-from arbprov.payload.validation import Misfit, field_path, join_paths, json_kind, type_name
+from arbprov.payload.validation import (
+    ValidationFailure,
+    field_path,
+    join_paths,
+    json_kind,
+    type_name,
+)
 
 # A payload or an account, as one writes it in Python.
 Data = Mapping[str, Any] | bytes | None
@@ -42,7 +48,7 @@ def load_object(raw: bytes) -> dict[str, Any]:
         return {}
     data = _parse(raw)
     if type(data) is not dict:
-        raise Misfit(f"expected a JSON object, got {json_kind(data)}")
+        raise ValidationFailure(f"expected a JSON object, got {json_kind(data)}")
     return data
 
 
@@ -58,8 +64,8 @@ def _parse(raw: bytes) -> Any:
     return data
 
 
-def _too_deep() -> Misfit:
-    return Misfit(f"nested deeper than {MAX_DEPTH} levels")
+def _too_deep() -> ValidationFailure:
+    return ValidationFailure(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _is_deeper(data: Any, levels: int) -> bool:
@@ -100,7 +106,7 @@ def plain(value: Any) -> Any:
         path = _path_of_cycle(value)
     if path is None:
         raise _too_deep()
-    raise Misfit([Problem(path, "contains itself")])
+    raise ValidationFailure([Problem(path, "contains itself")])
 
 
 def _path_of_cycle(value: Any) -> str | None:
@@ -125,20 +131,20 @@ def _plain_string(value: str, _: int = 0) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise Misfit("a string with a lone surrogate is no Unicode text") from None
+            raise ValidationFailure("a string with a lone surrogate is no Unicode text") from None
     return value
 
 
 def _plain_integer(value: int, _: int) -> int:
     # Python itself neither writes nor reads more than 4,300 digits.
     if value.bit_length() > 14_000:
-        raise Misfit("an integer of more than 4,200 digits is too long")
+        raise ValidationFailure("an integer of more than 4,200 digits is too long")
     return value
 
 
 def _plain_float(value: float, _: int) -> float:
     if not math.isfinite(value):
-        raise Misfit(f"{value} is no JSON number")
+        raise ValidationFailure(f"{value} is no JSON number")
     return value
 
 
@@ -157,12 +163,12 @@ def _plain_object(value: dict[Any, Any], levels: int) -> dict[str, Any]:
             else:
                 carried = _PLAIN.get(kind, _plain_form)(item, levels - 1)
             data[key if type(key) is str and key.isascii() else _key(key)] = carried
-        except Misfit as misfit:
+        except ValidationFailure as misfit:
             problems += misfit.below(field_path(_name(key)))
     if problems:
-        raise Misfit(problems)
+        raise ValidationFailure(problems)
     if len(data) < len(value):
-        raise Misfit("two of its keys are the same text")
+        raise ValidationFailure("two of its keys are the same text")
     return data
 
 
@@ -177,10 +183,10 @@ def _plain_array(value: Any, levels: int) -> list[Any]:
                 data.append(item)
             else:
                 data.append(_PLAIN.get(kind, _plain_form)(item, levels - 1))
-        except Misfit as misfit:
+        except ValidationFailure as misfit:
             problems += misfit.below(f"[{index}]")
     if problems:
-        raise Misfit(problems)
+        raise ValidationFailure(problems)
     return data
 
 
@@ -206,7 +212,7 @@ def _key(key: Any) -> str:
     if isinstance(key, _KEY_TYPES):
         key = form(key)
     if not isinstance(key, str):
-        raise Misfit(f"the key {_name(key)} is no string")
+        raise ValidationFailure(f"the key {_name(key)} is no string")
     return _plain_string(str(key))
 
 
@@ -246,5 +252,5 @@ def _steps(value: Any) -> list[tuple[str, Any]]:
 def _form_or_nothing(value: Any) -> Any:
     try:
         return form(value)
-    except Misfit:
+    except ValidationFailure:
         return None

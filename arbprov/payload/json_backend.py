@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any, Protocol
 
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 
 __all__ = ["JsonBackend", "OrJson", "StandardJson", "fastest_json"]
 
@@ -40,11 +40,13 @@ class StandardJson:
         try:
             return _decoded(raw.decode())
         except UnicodeDecodeError as error:
-            raise Misfit(f"not UTF-8: byte {error.start} can't be decoded") from None
+            raise ValidationFailure(f"not UTF-8: byte {error.start} can't be decoded") from None
         except json.JSONDecodeError as error:
-            raise Misfit(f"not JSON: {error.msg} (character {error.pos})") from None
+            raise ValidationFailure(f"not JSON: {error.msg} (character {error.pos})") from None
         except ValueError:
-            raise Misfit("holds an integer of more than 4,300 digits, which is too long") from None
+            raise ValidationFailure(
+                "holds an integer of more than 4,300 digits, which is too long"
+            ) from None
 
     def dump(self, data: Any) -> str:
         """Return plain data as compact text."""
@@ -63,12 +65,12 @@ def _decoded(text: str) -> Any:
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise Misfit("holds a number that is too large for a double")
+        raise ValidationFailure("holds a number that is too large for a double")
     return number
 
 
 def _no_constant(name: str) -> Any:
-    raise Misfit(f"not JSON: {name} is no JSON number")
+    raise ValidationFailure(f"not JSON: {name} is no JSON number")
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from arbprov.errors import Problem
-from arbprov.payload.validation import MISSING, Misfit, field_path, join_paths
+from arbprov.payload.validation import MISSING, ValidationFailure, field_path, join_paths
 
 Hook = Callable[[Any, Any], Any]
 
@@ -33,7 +33,7 @@ def pydantic_hook(model: Any) -> Hook:
             return model.__pydantic_validator__.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise Misfit([_pydantic_problem(one) for one in found])
+        raise ValidationFailure([_pydantic_problem(one) for one in found])
 
     return structure
 
@@ -64,7 +64,9 @@ def msgspec_hook(struct: Any) -> Hook:
         except msgspec.ValidationError as error:
             text = str(error)
         match = re.fullmatch(_MSGSPEC_PATH, text, re.DOTALL)
-        raise Misfit([Problem(match["path"], match["message"]) if match else Problem("", text)])
+        raise ValidationFailure(
+            [Problem(match["path"], match["message"]) if match else Problem("", text)]
+        )
 
     return structure
 
@@ -82,16 +84,16 @@ def model_data(value: Any) -> Any:
     """
     try:
         return _pydantic_data(value) if is_pydantic_model(type(value)) else _msgspec_data(value)
-    except Misfit:
+    except ValidationFailure:
         raise
     except Exception as error:
-        raise Misfit(f"{type(value).__name__} can't be written: {error}") from None
+        raise ValidationFailure(f"{type(value).__name__} can't be written: {error}") from None
 
 
 def _pydantic_data(value: Any) -> Any:
     # In JSON, pydantic writes NaN as null, and nobody would notice.
     if problems := list(_not_finite(value.model_dump(), "")):
-        raise Misfit(problems)
+        raise ValidationFailure(problems)
     return value.model_dump(mode="json")
 
 

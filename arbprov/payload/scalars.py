@@ -14,13 +14,13 @@ from typing import Any
 
 from arbprov.payload.choices import enum_choices, pick
 from arbprov.payload.common import Hook
-from arbprov.payload.validation import Misfit, json_kind
+from arbprov.payload.validation import ValidationFailure, json_kind
 
 
 def _exactly(kind: type, expected: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if type(value) is not kind:
-            raise Misfit(f"expected {expected}, got {json_kind(value)}")
+            raise ValidationFailure(f"expected {expected}, got {json_kind(value)}")
         return value
 
     return check
@@ -32,12 +32,12 @@ _null = _exactly(type(None), "null")
 
 def _float(value: Any) -> float:
     if type(value) not in (int, float):
-        raise Misfit(f"expected a number, got {json_kind(value)}")
+        raise ValidationFailure(f"expected a number, got {json_kind(value)}")
     try:
         # JSON knows no others than finite ones.
         return float(value)
     except OverflowError:
-        raise Misfit("expected a number that a double can hold") from None
+        raise ValidationFailure("expected a number that a double can hold") from None
 
 
 def _bytes(value: Any) -> bytes:
@@ -45,7 +45,7 @@ def _bytes(value: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise Misfit("expected base64") from None
+        raise ValidationFailure("expected base64") from None
 
 
 # Python itself takes more than anybody writes: " 1_000 ", digits of any script, any hyphens.
@@ -57,30 +57,32 @@ def _decimal(value: Any) -> Decimal:
     if type(value) is int:
         return Decimal(value)
     if type(value) is float:
-        raise Misfit("expected a decimal written as a string, got a number with a fraction")
+        raise ValidationFailure(
+            "expected a decimal written as a string, got a number with a fraction"
+        )
     if not _DECIMAL.fullmatch(text := _text(value, "a decimal")):
-        raise Misfit("expected a decimal such as '12.50'")
+        raise ValidationFailure("expected a decimal such as '12.50'")
     return Decimal(text)
 
 
 def _uuid(value: Any) -> uuid.UUID:
     if not _UUID.fullmatch(text := _text(value, "a UUID")):
-        raise Misfit("expected a UUID")
+        raise ValidationFailure("expected a UUID")
     return uuid.UUID(text)
 
 
 def _timedelta(value: Any) -> dt.timedelta:
     if type(value) not in (int, float):
-        raise Misfit(f"expected a number of seconds, got {json_kind(value)}")
+        raise ValidationFailure(f"expected a number of seconds, got {json_kind(value)}")
     try:
         return dt.timedelta(seconds=value)
     except (OverflowError, ValueError):
-        raise Misfit("expected a number of seconds that a timedelta can hold") from None
+        raise ValidationFailure("expected a number of seconds that a timedelta can hold") from None
 
 
 def _text(value: Any, expected: str) -> str:
     if type(value) is not str:
-        raise Misfit(f"expected {expected} as a string, got {json_kind(value)}")
+        raise ValidationFailure(f"expected {expected} as a string, got {json_kind(value)}")
     return value
 
 
@@ -105,7 +107,7 @@ def _iso(
                 return parse(_for_every_python(match))
         except ValueError:
             pass
-        raise Misfit(f"expected {name} such as '{example}'")
+        raise ValidationFailure(f"expected {name} such as '{example}'")
 
     return check
 

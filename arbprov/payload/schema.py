@@ -16,7 +16,7 @@ from cattrs import Converter
 from arbprov.errors import ConfigurationError
 from arbprov.payload.validation import (
     MISSING,
-    Misfit,
+    ValidationFailure,
     expect_object,
     field_path,
     join_paths,
@@ -105,9 +105,9 @@ def schema_factory(target: type[Schema], converter: Converter) -> Any:
             try:
                 structured[name] = hook(_field(value, name, field_type), field_type)
             except Exception as error:
-                problems += Misfit.of(error).below(field_path(name))
+                problems += ValidationFailure.of(error).below(field_path(name))
         if problems:
-            raise Misfit(problems)
+            raise ValidationFailure(problems)
         return structured
 
     return structure
@@ -118,7 +118,7 @@ def _field(value: dict[str, Any], name: str, field_type: Any) -> Any:
         return value[name]
     if is_optional(field_type):
         return None
-    raise Misfit(MISSING)
+    raise ValidationFailure(MISSING)
 
 
 def is_optional(target: Any) -> bool:

@@ -18,7 +18,7 @@ import attrs
 
 from arbprov.errors import Problem
 from arbprov.payload.models import is_foreign_model, model_data
-from arbprov.payload.validation import Misfit, field_path, type_name
+from arbprov.payload.validation import ValidationFailure, field_path, type_name
 
 __all__ = ["form"]
 
@@ -56,14 +56,16 @@ def _former_of_fields(names: list[str]) -> Callable[[Any], Any]:
             return {name: getattr(value, name) for name in names}
         except AttributeError:
             unset = [name for name in names if not hasattr(value, name)]
-            raise Misfit([Problem(field_path(name), "has no value") for name in unset]) from None
+            raise ValidationFailure(
+                [Problem(field_path(name), "has no value") for name in unset]
+            ) from None
 
     return fields
 
 
 @functools.singledispatch
 def _form(value: Any) -> Any:
-    raise Misfit(f"JSON has no form for {type_name(type(value))}")
+    raise ValidationFailure(f"JSON has no form for {type_name(type(value))}")
 
 
 @_form.register
@@ -105,7 +107,7 @@ def _(value: uuid.UUID) -> Any:
 @_form.register
 def _(value: Decimal) -> Any:
     if not value.is_finite():
-        raise Misfit(f"{value} is no JSON number")
+        raise ValidationFailure(f"{value} is no JSON number")
     return str(value)
 
 
@@ -124,4 +126,4 @@ def _(value: Any) -> Any:
 @_form.register(set)
 @_form.register(frozenset)
 def _(value: Any) -> Any:
-    raise Misfit("a set has no order in JSON; return sorted(...) or list(...) of it")
+    raise ValidationFailure("a set has no order in JSON; return sorted(...) or list(...) of it")

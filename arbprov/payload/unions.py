@@ -13,7 +13,7 @@ from cattrs import Converter
 from arbprov.errors import Problem
 from arbprov.payload.common import Hook, hook_of
 from arbprov.payload.objects import field_names
-from arbprov.payload.validation import Misfit, json_kind, type_name
+from arbprov.payload.validation import ValidationFailure, json_kind, type_name
 
 
 def union_factory(target: Any, converter: Converter) -> Hook:
@@ -44,7 +44,7 @@ def _best_fit(value: Any, hooks: list[tuple[Any, Hook]]) -> Any:
         try:
             fits.append((_known_fields(member, value), hook(value, member)))
         except Exception as error:
-            misfits.append(Misfit.of(error))
+            misfits.append(ValidationFailure.of(error))
     if not fits:
         raise _closest(value, misfits, hooks)
     return max(fits, key=lambda fit: fit[0])[1]
@@ -54,12 +54,14 @@ def _known_fields(member: Any, value: Any) -> int:
     return len(value.keys() & (field_names(member) or ())) if isinstance(value, dict) else 0
 
 
-def _closest(value: Any, misfits: list[Misfit], hooks: list[tuple[Any, Hook]]) -> Misfit:
+def _closest(
+    value: Any, misfits: list[ValidationFailure], hooks: list[tuple[Any, Hook]]
+) -> ValidationFailure:
     inside = [misfit for misfit in misfits if any(p.path for p in misfit.problems)]
     if inside:
         return min(inside, key=lambda misfit: len(misfit.problems))
     names = ", ".join("null" if m is type(None) else type_name(m) for m, _ in hooks)
-    return Misfit(f"expected one of {names}, got {json_kind(value)}")
+    return ValidationFailure(f"expected one of {names}, got {json_kind(value)}")
 
 
 def annotated_factory(target: Any, converter: Converter) -> Hook:
@@ -71,7 +73,7 @@ def annotated_factory(target: Any, converter: Converter) -> Hook:
     def structure(value: Any, _: Any) -> Any:
         structured = hook(value, inner)
         if problems := list(_objections(validators, structured)):
-            raise Misfit(problems)
+            raise ValidationFailure(problems)
         return structured
 
     return structure if validators else lambda value, _: hook(value, inner)
@@ -82,7 +84,7 @@ def _objections(validators: list[Callable[[Any], Any]], value: Any) -> Iterator[
         try:
             validate(value)
         except Exception as error:
-            yield from Misfit.of(error).problems
+            yield from ValidationFailure.of(error).problems
 
 
 def _validator(function: Callable[..., Any]) -> Callable[[Any], Any]:

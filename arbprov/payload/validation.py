@@ -43,7 +43,7 @@ def join_paths(parent: str, child: str) -> str:
     return f"{parent}.{child}"
 
 
-class Misfit(Exception):
+class ValidationFailure(Exception):
     """A value does not fit: one message for the whole of it, or the problems inside of it."""
 
     def __init__(self, problems: str | Sequence[Problem]) -> None:
@@ -53,7 +53,7 @@ class Misfit(Exception):
         )
 
     @classmethod
-    def of(cls, error: Exception) -> Misfit:
+    def of(cls, error: Exception) -> ValidationFailure:
         """Return `error` as a misfit; a validator's error keeps its own words."""
         if isinstance(error, cls):
             return error
@@ -74,7 +74,7 @@ def expect_object(value: Any) -> dict[str, Any]:
         Misfit: It is something else.
     """
     if not isinstance(value, dict):
-        raise Misfit(f"expected an object, got {json_kind(value)}")
+        raise ValidationFailure(f"expected an object, got {json_kind(value)}")
     return value
 
 

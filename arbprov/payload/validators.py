@@ -11,7 +11,7 @@ from cattrs import Converter
 
 from arbprov.errors import Problem
 from arbprov.payload.common import hook_of, origin
-from arbprov.payload.validation import Misfit, field_path
+from arbprov.payload.validation import ValidationFailure, field_path
 
 __all__ = ["objections_to"]
 
@@ -71,4 +71,4 @@ def _objections(instance: Any, fields: dict[str, Any], complete: bool) -> Iterat
         except Exception as error:
             # It may have looked at a field that did not fit, and that one has its own problem.
             if complete or not isinstance(error, AttributeError):
-                yield from Misfit.of(error).below(field_path(attribute.name))
+                yield from ValidationFailure.of(error).below(field_path(attribute.name))

@@ -34,7 +34,7 @@ from arbprov.clock import SystemClock
 from arbprov.dispatcher import Call, Dispatcher, Resolve
 from arbprov.errors import TaskError
 from arbprov.hooks import Hooks
-from arbprov.logs.logs import log_failure
+from arbprov.logs import log_failure
 from arbprov.payload.json import Data, encode
 from arbprov.task import Task, TaskResult
 

@@ -12,12 +12,12 @@ import grpc
 import grpc.aio
 
 from arbprov._proto import hub_pb2
+from arbprov._utils import escape_line
 from arbprov.backoff import Backoff
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
 from arbprov.executors.executor import ThreadPool
 from arbprov.payload.json import load_object
-from arbprov.payload.validation import Misfit
-from arbprov.printable import one_line
+from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task
 from arbprov.wire.channel import HubChannel, Keepalive
@@ -280,7 +280,7 @@ class GrpcHub:
 
     def _details(self, error: grpc.aio.AioRpcError, account: bytes = b"") -> str:
         """Return what the hub says of an error; it may quote what it was sent, in any form."""
-        return one_line(redact(error.details() or "", [*self._token, *secrets_in(account)]))
+        return escape_line(redact(error.details() or "", [*self._token, *secrets_in(account)]))
 
     # The token.
 
@@ -316,6 +316,6 @@ def _pause(payload: bytes) -> Pause | None:
     """Return the pause of a `rate_limited` hint; one that can't be read is no hint."""
     try:
         seconds = float(load_object(payload)["wait_time"])
-    except (Misfit, ValueError, OverflowError, TypeError, KeyError):
+    except (ValidationFailure, ValueError, OverflowError, TypeError, KeyError):
         return None
     return Pause(seconds) if 0 < seconds < math.inf else None

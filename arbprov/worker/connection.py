@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from arbprov.errors import AuthenticationError, HubConnectionError, HubError
 
-__all__ = ["Contact"]
+__all__ = ["HubConnection"]
 
 # A token may be in the middle of a rotation, but not for longer, in seconds.
 _REFUSED_FOR = 60.0
 
 
-class Contact:
+class HubConnection:
     """What is known of the hub: once it was reached, it is never given up."""
 
     def __init__(self, began: float, start_timeout: float) -> None:

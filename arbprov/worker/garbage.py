@@ -6,7 +6,7 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-__all__ = ["collected_rarely"]
+__all__ = ["tuned_gc"]
 
 _GENERATIONS = range(3)
 
@@ -15,7 +15,7 @@ _OBJECTS_PER_TASK = 150
 
 
 @contextlib.contextmanager
-def collected_rarely(tasks: int) -> Iterator[None]:
+def tuned_gc(tasks: int) -> Iterator[None]:
     """Spare the collector what is not garbage: whatever was imported, and tasks in flight.
 
     With Python's own threshold, each task in flight is looked through several times before it

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from arbprov.dispatcher import Call
 from arbprov.errors import ProviderError
 
-__all__ = ["Hangs"]
+__all__ = ["StuckHandlers"]
 
 # Seconds that all slots may be lost, before it is no more likely that any of them comes back.
 _PATIENCE = 10.0
 
 
-class Hangs:
+class StuckHandlers:
     """Knows which handlers hang, and has the worker given up once they leave it no slot.
 
     It belongs to the event loop that runs when it is made.

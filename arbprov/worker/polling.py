@@ -7,7 +7,7 @@ from collections import deque
 
 from arbprov.backoff import Backoff
 
-__all__ = ["PollGate"]
+__all__ = ["PollThrottle"]
 
 # A hub that holds a poll this long is a long poll: its answer was worth waiting for.
 _HELD = 0.1
@@ -15,7 +15,7 @@ _HELD = 0.1
 _BUSY = 5.0
 
 
-class PollGate:
+class PollThrottle:
     """Lets slots poll, as many at once as seem worth it.
 
     Args:

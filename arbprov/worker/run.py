@@ -16,12 +16,12 @@ from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
 from arbprov.executors.forking import ForkGuard, loop_kept_from_forks
 from arbprov.hooks import Hooks
-from arbprov.logs.logs import ensure_handler, flush_log
+from arbprov.logs import ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
-from arbprov.worker.garbage import collected_rarely
-from arbprov.worker.stopping import StopSwitch
+from arbprov.worker.garbage import tuned_gc
+from arbprov.worker.stopping import StopSignal
 from arbprov.worker.worker import Worker, WorkerSettings
 
 __all__ = ["run_provider"]
@@ -36,7 +36,7 @@ _LAST_WAIT = 0.5
 
 
 def run_provider(
-    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch
+    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
 ) -> None:
     """Work until `stop` is turned or a signal comes; see `ProviderApp.run` for what it raises."""
     ensure_handler()
@@ -44,7 +44,7 @@ def run_provider(
     _grpc.keep()
     loop = _new_loop()
     try:
-        with loop_kept_from_forks(loop), collected_rarely(config.concurrency):
+        with loop_kept_from_forks(loop), tuned_gc(config.concurrency):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
     finally:
         _close(loop)
@@ -69,14 +69,14 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _work(
-    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSwitch
+    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
 ) -> None:
     loop = asyncio.get_running_loop()
     journal = _journal(config)
     hub = _hub(config, token)
     worker = Worker(dispatcher, hub, hooks, _settings(config, dispatcher), journal)
     logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
-    with stop.heard_by(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.turn):
+    with stop.listen(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.turn):
         await worker.run()
     logger.info("provider %r has stopped", config.name)
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["StopSwitch"]
+__all__ = ["StopSignal"]
 
 
-class StopSwitch:
+class StopSignal:
     """Calls whoever listens; a turn that nobody hears waits for the next listener."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StopSwitch:
                 self._listener()
 
     @contextmanager
-    def heard_by(self, listener: Callable[[], object]) -> Iterator[None]:
+    def listen(self, listener: Callable[[], object]) -> Iterator[None]:
         """Have `listener` called for each turn, at once if there was one already.
 
         Raises:

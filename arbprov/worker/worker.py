@@ -12,22 +12,21 @@ from typing import Any, cast
 import attrs
 
 from arbprov._types import Hook
+from arbprov._utils import escape_line, quote
 from arbprov.backoff import Backoff
 from arbprov.dispatcher import HOOKS_GRACE, Call, Dispatcher
 from arbprov.errors import HubError, ProviderError, TaskTimeoutError
 from arbprov.executors.executor import Executor, ThreadPool
 from arbprov.hooks import Hooks
-from arbprov.logs.logs import log_failure
-from arbprov.logs.task_lines import TaskLog
+from arbprov.logs import TaskLog, log_failure
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.outbox.outbox import Outbox, OutboxEvents
-from arbprov.printable import one_line, quoted
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Hub, Pause
 from arbprov.worker.admission import Admission
-from arbprov.worker.connection import Contact
-from arbprov.worker.hangs import Hangs
-from arbprov.worker.polling import PollGate
+from arbprov.worker.connection import HubConnection
+from arbprov.worker.hangs import StuckHandlers
+from arbprov.worker.polling import PollThrottle
 from arbprov.worker.timeouts import Deadlines
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -86,7 +85,7 @@ class Worker:
         self._threads = ThreadPool(self._loop, "arbprov")
         self._executor = Executor(dispatcher, self._threads)
         self._log = TaskLog(logger)
-        self._gate = PollGate(settings.concurrency, Backoff(*_IDLE))
+        self._gate = PollThrottle(settings.concurrency, Backoff(*_IDLE))
         self._outbox = Outbox(
             hub,
             journal or MemoryJournal(),
@@ -102,8 +101,8 @@ class Worker:
             most=max(_MOST_RESULTS, settings.concurrency),
         )
         self._deadlines = Deadlines(self._loop)
-        self._hangs = Hangs(settings.concurrency, self._fail)
-        self._contact = Contact(self._loop.time(), settings.start_timeout)
+        self._hangs = StuckHandlers(settings.concurrency, self._fail)
+        self._contact = HubConnection(self._loop.time(), settings.start_timeout)
         self._trouble_pause = Backoff(*_TROUBLE)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
@@ -201,7 +200,8 @@ class Worker:
             self._fail(
                 ProviderError(
                     f"stopped after {self._settings.drain_timeout:g} s with {len(unfinished)} "
-                    f"tasks unfinished; results that the hub never took: {[*map(one_line, lost)]}"
+                    "tasks unfinished; results that the hub never took: "
+                    f"{[*map(escape_line, lost)]}"
                 )
             )
 
@@ -292,7 +292,7 @@ class Worker:
             self._gate.pause(answer.seconds)
             return None
         if answer is not None and self._outbox.has(answer.id):
-            task = quoted(answer.id)
+            task = quote(answer.id)
             logger.info("task %s came again while it is here; its result will do", task)
             answer = None
         if answer is None:
@@ -438,7 +438,7 @@ def _log_late(call: Call, outcome: Outcome) -> None:
     if not isinstance(outcome, asyncio.CancelledError) and not isinstance(call.error, _ENDED_BY_US):
         logger.warning(
             "task %s of action %r ended after its timeout of %g s; that result is dropped",
-            quoted(call.task.id),
+            quote(call.task.id),
             call.task.action,
             call.route.timeout,
         )

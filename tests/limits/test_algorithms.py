@@ -237,7 +237,11 @@ def test_setting_the_wall_clock_changes_nothing(rule, hours):
         ("5/day; 6/week", "UTC", "a calendar's quota is one of a day or a week"),
         ("5/day burst 2", "UTC", "a calendar's quota is one of a day or a week"),
         ("5/month", "UTC", "a month has no fixed length"),
-        ("5/day", "Europe/Nowhere", "tz='Europe/Nowhere' is no time zone that this machine knows"),
+        (
+            "5/day",
+            "Europe/Nowhere",
+            "tz='Europe/Nowhere' is not a time zone that this machine knows",
+        ),
     ],
 )
 def test_a_calendar_of_nonsense_is_refused(quota, tz, message):

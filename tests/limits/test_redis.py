@@ -32,7 +32,7 @@ from arbprov import (
 )
 from arbprov.clock import SystemClock
 from arbprov.limits import Charge, MemoryStore, StoreOpener, declare
-from arbprov.limits.stores.failover import FallbackStore
+from arbprov.limits.stores.failover import FailoverStore
 from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError, connect
 from arbprov.testing import VirtualClock
 
@@ -303,7 +303,7 @@ def test_an_error_of_the_server_is_one_of_the_store(client, store):
 
 @pytest.mark.parametrize("step", [-3600, 3600])
 def test_a_wall_clock_that_is_set_changes_nothing(client, server, monkeypatch, step):
-    store = FallbackStore(RedisStore(client, "tests"), SystemClock(), "local", "the store")
+    store = FailoverStore(RedisStore(client, "tests"), SystemClock(), "local", "the store")
     store.acquire(charge(Limit(1, 60)))
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + step)
@@ -341,7 +341,7 @@ class Peer:
         self.clock = VirtualClock()
         self.cable = Cable(client)
         inner = RedisStore(self.cable, "peers")
-        self.store = FallbackStore(inner, self.clock, mode, "the store")
+        self.store = FailoverStore(inner, self.clock, mode, "the store")
         self.store.upkeep()
 
     def admitted(self, times, rule=TEN, **options):
@@ -621,7 +621,7 @@ def test_upkeep_looks_whether_a_store_is_back(peer):
 
 
 def test_a_store_that_was_never_there_leaves_each_process_its_share():
-    store = FallbackStore(
+    store = FailoverStore(
         RedisStore(connect("redis://127.0.0.1:1"), "x"), VirtualClock(), "local", "the store"
     )
     assert [store.acquire(charge(Limit(2, 60))) is not None for _ in range(3)] == [

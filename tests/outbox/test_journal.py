@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from arbprov.outbox.journal import MemoryJournal, Recent
+from arbprov.outbox.journal import MemoryJournal, ResultCache
 from arbprov.outbox.spool import Spool
 from arbprov.task import Task
 
@@ -19,7 +19,7 @@ def make(request, tmp_path):
 
     def make(most=100, most_bytes=10_000):
         if request.param == "memory":
-            return MemoryJournal(Recent(most, most_bytes))
+            return MemoryJournal(ResultCache(most, most_bytes))
         return Spool(tmp_path / "spool", most=most, most_bytes=most_bytes)
 
     return make

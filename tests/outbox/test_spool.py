@@ -15,7 +15,7 @@ import pytest
 from support.spools import crash_image, fill, relieve
 
 from arbprov import ConfigurationError, ProviderError
-from arbprov.outbox.journal import Stored
+from arbprov.outbox.journal import StoredResult
 from arbprov.outbox.spool import Spool
 from arbprov.outbox.sqlite import SpoolFile, drop_letters, read_spool
 from arbprov.task import Task
@@ -545,4 +545,4 @@ def test_a_task_is_new_where_nothing_can_be_read(path):
 
 
 def test_a_stored_result_does_not_show_itself_in_a_log():
-    assert "secret" not in repr(Stored(1, "t", b"secret"))
+    assert "secret" not in repr(StoredResult(1, "t", b"secret"))

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from arbprov import ProviderApp, ProviderResponse
 from arbprov.payload.json import MAX_DEPTH, dump, load_object, plain
-from arbprov.payload.validation import Misfit, field_path, join_paths
+from arbprov.payload.validation import ValidationFailure, field_path, join_paths
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
 
 def refused(function, value) -> list[tuple[str, str]]:
-    with pytest.raises(Misfit) as caught:
+    with pytest.raises(ValidationFailure) as caught:
         function(value)
     return [(problem.path, problem.message) for problem in caught.value.problems]
 

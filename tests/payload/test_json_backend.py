@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arbprov.payload import json as codec
 from arbprov.payload.json_backend import OrJson, StandardJson, fastest_json
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 
 STANDARD = StandardJson()
 
@@ -27,7 +27,7 @@ def read(backend, raw: bytes) -> str:
         patch.setattr(codec, "_json", backend)
         try:
             return repr(codec.load_object(raw))
-        except Misfit as misfit:
+        except ValidationFailure as misfit:
             return f"refused: {misfit}"
 
 

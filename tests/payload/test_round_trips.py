@@ -19,7 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from arbprov import ProviderApp
 from arbprov.payload.json import dump, load_object, plain
-from arbprov.payload.validation import Misfit
+from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Status
 
 pytestmark = pytest.mark.usefixtures("each_json")
@@ -165,7 +165,7 @@ def test_json_passes_through_unchanged(data):
 def test_any_bytes_are_an_object_or_a_misfit(raw):
     try:
         assert isinstance(load_object(raw), dict)
-    except Misfit as misfit:
+    except ValidationFailure as misfit:
         assert misfit.problems
 
 
@@ -188,7 +188,7 @@ ANYTHING = st.recursive(
 def test_anything_is_json_or_a_misfit_with_paths(value):
     try:
         data = plain(value)
-    except Misfit as misfit:
+    except ValidationFailure as misfit:
         assert misfit.problems
     else:
         assert json.loads(dump(data)) == data
@@ -198,7 +198,7 @@ def test_anything_is_json_or_a_misfit_with_paths(value):
 def test_plain_data_is_plain_already(value):
     try:
         data = plain(value)
-    except Misfit:
+    except ValidationFailure:
         return
     assert plain(data) == data
 

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "arbprov"
 
 LAYERS = {
-    1: "_proto _types _version backoff endings errors handlers printable quantities task timezones",
+    1: "_proto _types _utils _version backoff errors task",
     2: "context hooks limits payload",
     3: "actions blueprint dispatcher redaction responses scaffold",
     4: "clock executors logs outbox wire",
@@ -30,7 +30,7 @@ IO = {
 LOCKS = {f"limits.{name}": {"threading"} for name in ("stores.failover", "stores.memory", "stats")}
 # `handle_throttling` sleeps, as the class-based framework's does, by the machine's clock.
 MONITORS = "limits.monitors"
-ALLOWED_IO = LOCKS | {MONITORS: {"threading", "time"}, "endings": {"signal"}}
+ALLOWED_IO = LOCKS | {MONITORS: {"threading", "time"}, "_utils": {"signal"}}
 ALLOWED_IMPORTS = {MONITORS: {"clock"}}
 CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
 

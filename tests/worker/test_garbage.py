@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from arbprov.worker.garbage import collected_rarely
+from arbprov.worker.garbage import tuned_gc
 
 
 @pytest.fixture(autouse=True)
@@ -20,21 +20,21 @@ def collector():
 
 
 def test_the_threshold_grows_with_the_tasks_in_flight():
-    with collected_rarely(10):
+    with tuned_gc(10):
         few = gc.get_threshold()[0]
-    with collected_rarely(100):
+    with tuned_gc(100):
         assert gc.get_threshold() == (10 * few, 10, 10)
 
 
 def test_the_thresholds_are_as_before_afterwards():
-    with pytest.raises(ZeroDivisionError), collected_rarely(100):
+    with pytest.raises(ZeroDivisionError), tuned_gc(100):
         raise ZeroDivisionError
     assert gc.get_threshold() == (700, 10, 10)
 
 
 def test_a_higher_threshold_is_kept():
     gc.set_threshold(50_000, 20, 20)
-    with collected_rarely(10):
+    with tuned_gc(10):
         assert gc.get_threshold() == (50_000, 20, 20)
 
 
@@ -42,19 +42,19 @@ def test_a_higher_threshold_is_kept():
 def test_a_collector_that_is_off_is_left_alone(off):
     off()
     before = gc.get_threshold()
-    with collected_rarely(100):
+    with tuned_gc(100):
         assert gc.get_threshold() == before
 
 
 def test_what_is_there_at_the_start_is_frozen_until_the_end():
-    with collected_rarely(1):
+    with tuned_gc(1):
         assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0
 
 
 def test_what_the_author_has_frozen_stays_frozen():
     gc.freeze()
-    with collected_rarely(1):
+    with tuned_gc(1):
         pass
     assert gc.get_freeze_count() > 0
 
@@ -72,7 +72,7 @@ class Connection:
 
 def test_what_owns_a_socket_ends_before_it_at_the_end():
     gc.disable()
-    with warnings.catch_warnings(record=True) as caught, collected_rarely(1):
+    with warnings.catch_warnings(record=True) as caught, tuned_gc(1):
         connection = Connection()
         gc.collect(0)  # it is of an older generation than its socket
         connection.socket = socket.socket()
@@ -83,7 +83,7 @@ def test_what_owns_a_socket_ends_before_it_at_the_end():
 def test_what_was_frozen_ends_before_the_socket_that_it_has_opened_since():
     gc.disable()
     connection = Connection()
-    with collected_rarely(1):
+    with tuned_gc(1):
         connection.socket = socket.socket()
     del connection
     with warnings.catch_warnings(record=True) as caught:
@@ -100,7 +100,7 @@ def test_a_cycle_that_a_task_leaves_behind_is_still_collected():
 
     gc.callbacks.append(count)
     try:
-        with collected_rarely(10):
+        with tuned_gc(10):
             for _ in range(5_000):
                 cycle = []
                 cycle.append(cycle)

@@ -8,7 +8,7 @@ import pytest
 from support.loops import JumpingLoop, run_jumping
 
 from arbprov.backoff import Backoff
-from arbprov.worker.polling import PollGate
+from arbprov.worker.polling import PollThrottle
 
 
 def gated(main, most=4):
@@ -16,7 +16,7 @@ def gated(main, most=4):
     loop = JumpingLoop()
 
     async def run():
-        return await main(PollGate(most, Backoff(1.0, 1.0, jitter=lambda: 1.0)), loop)
+        return await main(PollThrottle(most, Backoff(1.0, 1.0, jitter=lambda: 1.0)), loop)
 
     return run_jumping(run(), loop)
 
@@ -53,7 +53,7 @@ def test_pauses_of_almost_nothing_end_on_uvloop_too():
     import uvloop
 
     async def main():
-        gate = PollGate(4, Backoff(1.0, 1.0))
+        gate = PollThrottle(4, Backoff(1.0, 1.0))
         gate.found()
         assert await gate.enter()
         assert await gate.enter()

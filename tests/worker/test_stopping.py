@@ -1,4 +1,4 @@
-"""`StopSwitch`: each turn is heard, whoever turns it and when."""
+"""`StopSignal`: each turn is heard, whoever turns it and when."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import threading
 
 import pytest
 
-from arbprov.worker.stopping import StopSwitch
+from arbprov.worker.stopping import StopSignal
 
 
 def test_a_turn_is_heard():
-    switch, heard = StopSwitch(), []
-    with switch.heard_by(lambda: heard.append("turn")):
+    switch, heard = StopSignal(), []
+    with switch.listen(lambda: heard.append("turn")):
         switch.turn()
     assert heard == ["turn"]
 
 
 def test_a_turn_that_nobody_heard_waits_for_the_next_listener():
-    switch, heard = StopSwitch(), []
+    switch, heard = StopSignal(), []
     switch.turn()
-    with switch.heard_by(lambda: heard.append("turn")):
+    with switch.listen(lambda: heard.append("turn")):
         assert heard == ["turn"]
 
 
 def test_a_turn_is_heard_by_one_listener_only():
-    switch, heard = StopSwitch(), []
-    with switch.heard_by(lambda: heard.append("first")):
+    switch, heard = StopSignal(), []
+    with switch.listen(lambda: heard.append("first")):
         switch.turn()
-    with switch.heard_by(lambda: heard.append("second")):
+    with switch.listen(lambda: heard.append("second")):
         pass
     assert heard == ["first"]
 
 
 def test_there_is_one_listener_at_a_time():
-    switch = StopSwitch()
+    switch = StopSignal()
     with (
-        switch.heard_by(lambda: None),
+        switch.listen(lambda: None),
         pytest.raises(RuntimeError, match="runs already"),
-        switch.heard_by(lambda: None),
+        switch.listen(lambda: None),
     ):
         pass
 
 
 def test_a_turn_may_interrupt_another_one():
     """As a signal does whose handler stops the app, whatever its thread is about."""
-    switch, heard = StopSwitch(), []
+    switch, heard = StopSignal(), []
 
     def hear():
         heard.append("turn")
@@ -52,7 +52,7 @@ def test_a_turn_may_interrupt_another_one():
             switch.turn()
 
     def turn():
-        with switch.heard_by(hear):
+        with switch.listen(hear):
             switch.turn()
 
     # On a thread of its own: where it fails, it hangs for ever.

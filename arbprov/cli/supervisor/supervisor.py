@@ -13,10 +13,10 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
+from arbprov._utils import describe_exit
 from arbprov.cli.supervisor.restart_policy import Pauses, Stage, final_code
 from arbprov.cli.supervisor.worker_process import WorkerProcess
-from arbprov.endings import how_it_ended
-from arbprov.logs.logs import ensure_handler
+from arbprov.logs import ensure_handler
 
 __all__ = ["Supervisor", "Worker", "supervise"]
 
@@ -172,7 +172,7 @@ class Supervisor:
             (worker.kill if self._is_killing else worker.stop)()
         code = await worker.ended()
         del self._workers[number]
-        end = f"worker {number} (pid {worker.pid}) {how_it_ended(code)}"
+        end = f"worker {number} (pid {worker.pid}) {describe_exit(code)}"
         self._judge(code, worker.stage, end)
         return end
 

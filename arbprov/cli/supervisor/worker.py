@@ -12,7 +12,7 @@ from arbprov.cli.supervisor.restart_policy import Stage
 from arbprov.cli.supervisor.spools import warn_of_left, worker_spool
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
-from arbprov.logs.logs import ensure_handler
+from arbprov.logs import ensure_handler
 
 __all__ = ["Place", "work"]
 

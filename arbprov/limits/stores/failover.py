@@ -18,7 +18,7 @@ from arbprov.limits.stores.base import Bucket, Charge, Receipt
 from arbprov.limits.stores.memory import MemoryStore
 from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError
 
-__all__ = ["FallbackStore"]
+__all__ = ["FailoverStore"]
 
 logger = logging.getLogger("arbprov")
 
@@ -57,7 +57,7 @@ class _Outage:
     settled_at: float = math.inf
 
 
-class FallbackStore:
+class FailoverStore:
     """A shared store that always answers; see `arbprov.limits.stores.base.Store`.
 
     It remembers what this process was admitted, and what the others had used when the store last

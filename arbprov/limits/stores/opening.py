@@ -48,12 +48,12 @@ class StoreOpener:
 
     def _open(self, wanted: Any, origin: str, on_store_error: OnStoreError) -> Store:
         # Neither these nor what they import is needed while all limits are in memory.
-        from arbprov.limits.stores.failover import FallbackStore
+        from arbprov.limits.stores.failover import FailoverStore
         from arbprov.limits.stores.redis import RedisStore
 
         client, name = _client(wanted, origin)
         store = RedisStore(client, self._namespace)
-        return FallbackStore(store, self._clock, on_store_error, name)
+        return FailoverStore(store, self._clock, on_store_error, name)
 
 
 def _client(wanted: Any, origin: str) -> tuple[Any, str]:

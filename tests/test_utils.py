@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbprov.printable import indented, one_line, quoted
+from arbprov._utils import escape_line, indent_lines, quote
 
 
 @pytest.mark.parametrize(
@@ -23,23 +23,23 @@ from arbprov.printable import indented, one_line, quoted
     ],
 )
 def test_what_is_not_printable_is_escaped(text, line):
-    assert one_line(text) == line
+    assert escape_line(text) == line
 
 
 @given(st.text(max_size=300) | st.text(alphabet="\n\r\x1b\u2028\u202e\x85a", max_size=300))
 def test_a_line_is_printable_whatever_it_was(text):
-    assert one_line(text).isprintable()
-    assert quoted(text).isprintable()
+    assert escape_line(text).isprintable()
+    assert quote(text).isprintable()
 
 
 def test_what_is_too_long_is_cut():
-    assert one_line("x" * 1_000_000) == "x" * 200 + "... (1,000,000 characters)"
-    assert quoted("x" * 1_000_000) == repr("x" * 200 + "... (1,000,000 characters)")
+    assert escape_line("x" * 1_000_000) == "x" * 200 + "... (1,000,000 characters)"
+    assert quote("x" * 1_000_000) == repr("x" * 200 + "... (1,000,000 characters)")
 
 
 def test_a_quoted_text_is_told_from_what_is_around_it():
-    assert quoted("it's \n'x'") == repr("it's \n'x'")
+    assert quote("it's \n'x'") == repr("it's \n'x'")
 
 
 def test_lines_are_set_in():
-    assert indented("Traceback\n  File\n\n\tat\x1b") == "  Traceback\n    File\n\n      at\\x1b"
+    assert indent_lines("Traceback\n  File\n\n\tat\x1b") == "  Traceback\n    File\n\n      at\\x1b"

@@ -15,8 +15,8 @@ import pytest
 from support.forking import exit_code_of
 from support.loops import JumpingLoop, run_jumping
 
-from arbprov.logs import batching, logs
-from arbprov.logs.batching import GatheringHandler
+from arbprov import logs
+from arbprov.logs import BatchingHandler
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def stream():
 @pytest.fixture
 def log(stream):
     logger = logging.Logger("test")
-    handler = GatheringHandler()
+    handler = BatchingHandler()
     handler.setStream(stream)
     logger.addHandler(handler)
     return logger
@@ -131,14 +131,14 @@ def test_two_apps_that_start_at_once_add_one_handler(monkeypatch):
     logger = logging.Logger("test")
     both_are_adding = threading.Barrier(2)
 
-    class SlowHandler(GatheringHandler):
+    class SlowHandler(BatchingHandler):
         def __init__(self):
             super().__init__()
             with contextlib.suppress(threading.BrokenBarrierError):
                 both_are_adding.wait(0.2)
 
     monkeypatch.setattr(logs, "logger", logger)
-    monkeypatch.setattr(batching, "GatheringHandler", SlowHandler)
+    monkeypatch.setattr(logs, "BatchingHandler", SlowHandler)
     with ThreadPoolExecutor(2) as pool:
         for started in [pool.submit(logs.ensure_handler) for _ in range(2)]:
             started.result()

@@ -1,0 +1,138 @@
+"""Small helpers that several folders need: text for logs, numbers, time zones, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from arbprov._types import Handler
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+__all__ = [
+    "describe_exit",
+    "describe_handler",
+    "escape_line",
+    "find_timezone",
+    "format_number",
+    "indent_lines",
+    "is_positive_integer",
+    "is_positive_number",
+    "quote",
+    "unwrap_function",
+]
+
+# A task's id may have any length, and more characters than these say no more.
+_MAX_LINE = 200
+_MAX_BLOCK_LINE = 1_000
+
+
+def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
+    r"""Return `text` as one printable line.
+
+    Args:
+        text: Text from outside: a hub, an API, a user.
+        max_length: Characters to keep; a longer text ends with its length.
+
+    >>> escape_line("first\nsecond")
+    'first\\nsecond'
+    """
+    shown = _truncate(text, max_length)
+    return shown if shown.isprintable() else "".join(map(_escape_character, shown))
+
+
+def quote(text: str) -> str:
+    """Return a name or an id in quotes, on one printable line."""
+    return repr(_truncate(text, _MAX_LINE))
+
+
+def indent_lines(text: str) -> str:
+    """Return several lines, each printable and indented, so that none looks like a log line."""
+    # Split at \n only: a terminal goes on at every other line separator.
+    lines = text.replace("\t", "    ").split("\n")
+    return "\n".join(f"  {escape_line(line, _MAX_BLOCK_LINE)}" if line else line for line in lines)
+
+
+def _truncate(text: str, max_length: int) -> str:
+    if len(text) <= max_length:
+        return text
+    return f"{text[:max_length]}... ({len(text):,} characters)"
+
+
+def _escape_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def is_positive_number(value: Any) -> bool:
+    """Tell whether `value` is a number above 0 that a double can hold; bool is not a number."""
+    return type(value) in (int, float) and 0 < value <= sys.float_info.max
+
+
+def is_positive_integer(value: Any) -> bool:
+    """Tell whether `value` is an integer above 0; bool is not an integer."""
+    return type(value) is int and value > 0
+
+
+def format_number(number: float) -> str:
+    """Return a number in full, without the ``.0`` of a whole number."""
+    return str(int(number) if number == int(number) else number)
+
+
+def find_timezone(name: str) -> tzinfo:
+    """Return a time zone by its name.
+
+    Raises:
+        ValueError: This machine has no time zone of that name.
+    """
+    from datetime import timezone
+
+    # A slim machine has no time zone database, and UTC needs none.
+    if name == "UTC":
+        return timezone.utc
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except Exception:
+        raise ValueError(
+            "is not a time zone that this machine knows, such as Europe/Madrid "
+            '(a machine without a time zone database needs: pip install "tzdata")'
+        ) from None
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """Describe an exit code, e.g. "was killed by SIGTERM"; None means the connection closed."""
+    if exit_code is None:
+        return "has closed its connection"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    if exit_code == -signal.SIGKILL:
+        return "was killed by SIGKILL, as the system does when memory runs out"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-exit_code}"
+    return f"was killed by {name}"
+
+
+def describe_handler(handler: Handler) -> str:
+    """Return a handler's name, file and line, for error messages."""
+    function = unwrap_function(handler)
+    name = getattr(function, "__qualname__", repr(function))
+    code = getattr(function, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def unwrap_function(handler: Handler) -> Any:
+    """Return the function that a handler is, wraps, or has as its ``__call__``."""
+    inner = inspect.unwrap(handler)
+    while isinstance(inner, functools.partial):
+        inner = inspect.unwrap(inner.func)
+    call = inspect.getattr_static(type(inner), "__call__", None)
+    return call if inspect.isfunction(call) else inner

@@ -1,0 +1,188 @@
+"""arbprov's log: a handler for stderr, the line of each task, and failures with tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from arbprov._utils import indent_lines, quote
+from arbprov.dispatcher import Call, Dispatcher
+from arbprov.task import TaskResult
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = [
+    "BatchingHandler",
+    "Formatter",
+    "TaskLog",
+    "ensure_handler",
+    "flush_log",
+    "log_failure",
+]
+
+logger = logging.getLogger("arbprov")
+# Two apps of one process may start at once.
+_adding_handler = threading.Lock()
+# Seconds that a line may wait, so that many are written at once.
+_BATCH_SECONDS = 0.05
+_TASK_MESSAGE = "task %s of action %s: %s"
+
+
+def log_failure(dispatcher: Dispatcher, call: Call) -> None:
+    """Log the traceback of a call that failed by its own code; do nothing for any other call."""
+    if failure := dispatcher.failure_of(call):
+        task = quote(call.task.id)
+        logger.error(
+            "task %s of action %r failed\n%s", task, call.task.action, indent_lines(failure)
+        )
+
+
+def flush_log() -> None:
+    """Write the lines that arbprov's handlers still hold."""
+    for handler in logger.handlers:
+        handler.flush()
+
+
+def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
+    """Send arbprov's log to stderr, unless the author has set up logging.
+
+    Args:
+        level: The lowest level that is shown, unless the author has set one.
+        who: The process's name on each line; a `logging` format, such as ``"worker-%(process)d "``.
+    """
+    with _adding_handler:
+        if logger.hasHandlers():
+            return
+        handler = BatchingHandler()
+        handler.setFormatter(Formatter(f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"))
+        logger.addHandler(handler)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)
+
+
+class Formatter(logging.Formatter):
+    """Formats lines as `logging` does, but each second's date and time only once."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the time of a record."""
+        return f"{_format_second(int(record.created))},{int(record.msecs):03d}"
+
+
+@functools.lru_cache(maxsize=4)
+def _format_second(second: int) -> str:
+    return time.strftime(logging.Formatter.default_time_format, time.localtime(second))
+
+
+class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic in Python 3.10
+    """Writes the lines that are logged on an event loop to stderr in batches.
+
+    Writing each line by itself takes longer than running a small task. Warnings, and lines that
+    are logged where no loop runs, are written at once, together with the batch before them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        # The loop that will write the batch; a closed loop never will.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # A forked child would write the batch once more.
+        os.register_at_fork(before=self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; `logging` holds the handler's lock."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+        if record.levelno >= logging.WARNING or not self._flush_is_scheduled():
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the batch."""
+        self.acquire()
+        try:
+            text, self._loop = "".join(self._lines), None
+            self._lines.clear()
+            # The reader of the log may be gone; a task must not fail for that.
+            with contextlib.suppress(OSError, ValueError):
+                self.stream.write(text)
+                self.stream.flush()
+        finally:
+            self.release()
+
+    def _flush_is_scheduled(self) -> bool:
+        # asyncio would make `import arbprov` and the test client much slower.
+        import asyncio
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_later(_BATCH_SECONDS, self.flush)
+        return True
+
+
+class TaskLog:
+    """Logs how each task ended.
+
+    `logging` finds out the same facts for each of these records: the logger, the source line, the
+    thread. Finding them once makes a line a third cheaper (by cachegrind). An author's own logger
+    class or record factory is used as it is.
+
+    It belongs to the thread that makes it.
+
+    Args:
+        logger: The logger of the lines.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._makes_records = type(logger).makeRecord is not logging.Logger.makeRecord
+        line = TaskLog.ended.__code__.co_firstlineno
+        first = logging.LogRecord(
+            logger.name, logging.INFO, __file__, line, _TASK_MESSAGE, (), None, "ended"
+        )
+        self._template = vars(first)
+        self._started_at = first.created - first.relativeCreated / 1000
+
+    def ended(self, result: TaskResult) -> None:
+        """Log a result's status."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        arguments = (quote(result.id), quote(result.action), result.status.value)
+        if self._makes_records or logging.getLogRecordFactory() is not logging.LogRecord:
+            self._logger.info(_TASK_MESSAGE, *arguments)
+        else:
+            self._logger.handle(self._record(arguments))
+
+    def _record(self, arguments: tuple[str, ...]) -> logging.LogRecord:
+        now = time.time()
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        vars(record).update(self._template)
+        record.args = arguments
+        record.created = now
+        record.msecs = now % 1 * 1000 // 1
+        record.relativeCreated = (now - self._started_at) * 1000
+        if "taskName" in self._template:  # pragma: no cover - from Python 3.12 on
+            vars(record)["taskName"] = _task_name()
+        return record
+
+
+def _task_name() -> str | None:  # pragma: no cover - from Python 3.12 on
+    import asyncio
+
+    if not getattr(logging, "logAsyncioTasks", False):
+        return None
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        return None
+    return None if task is None else task.get_name()

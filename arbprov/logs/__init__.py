@@ -1,1 +1,0 @@
-"""arbprov's log."""
