@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import logging
     from datetime import datetime
 
+    from arbprov.limits import CallLimits
+
 __all__ = ["TaskContext"]
 
 
@@ -31,7 +33,7 @@ class TaskContext:
     logger: logging.Logger
     payload: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     account: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    limits: Any = attrs.field(default=None, repr=False)
+    limits: CallLimits = attrs.field(default=None, repr=False)
     # True once nobody waits for this call any more: its deadline has passed, or the worker ends.
     # A long plain `def` handler looks at it and returns early.
     cancelled: bool = False

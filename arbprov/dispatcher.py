@@ -75,6 +75,8 @@ class Call:
     task: Task
     route: Route
     ctx: TaskContext
+    # What the limits answered; `ctx.limits` is the part of it that an author sees.
+    decision: Decision
     args: list[Any] = attrs.field(factory=list, repr=False)
     kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
     # What ended it, or will: then no handler runs, only the hooks that see results.
@@ -90,7 +92,7 @@ class Call:
     @property
     def unsettled(self) -> bool:
         """Whether the limits have to be told how the call has ended."""
-        return self.throttled is not None or self.ctx.limits.is_probing
+        return self.throttled is not None or self.decision.is_probing
 
 
 @attrs.define
@@ -158,15 +160,16 @@ class Dispatcher:
 
     def _open(self, task: Task) -> Call:
         route = self.routes.get(task.action, self.unknown)
+        decision = Decision()
         ctx = TaskContext(
             id=task.id,
             action=task.action,
             deadline=self.clock.monotonic() + route.timeout,
             logger=route.logger,
-            limits=Decision(),
+            limits=decision,
             clock=self.clock,
         )
-        return Call(task, route, ctx)
+        return Call(task, route, ctx, decision)
 
     def _find(self, call: Call) -> None:
         if call.route.action is None:
@@ -193,18 +196,17 @@ class Dispatcher:
             ProviderError: A limit that is a function of the call returned no limit.
         """
         decision = self.limiter.acquire(call.route.limits, call.ctx)
-        call.ctx.limits = decision
+        call.decision = call.ctx.limits = decision
         call.ctx.deadline = self.clock.monotonic() + call.route.timeout
         return decision
 
     def settle(self, call: Call) -> None:
         """Close the gates of a call whose handler was told to wait, else open what it held."""
-        limits: Decision = call.ctx.limits
         throttled, call.throttled = call.throttled, None
         if throttled is not None:
             lease = call.route.timeout + HOOKS_GRACE
-            limits.close_gates(throttled.retry_after, throttled.limit, lease)
-        limits.reopen_gates()
+            call.decision.close_gates(throttled.retry_after, throttled.limit, lease)
+        call.decision.reopen_gates()
 
     def overview(self) -> LimitsOverview:
         """Return what is left of the limits, and what they have decided."""

@@ -93,7 +93,7 @@ class Failure:
 
 
 class _Limits:
-    """The limits of a call, as its handler sees them from here; see `arbprov.limits.Decision`."""
+    """The limits of a call, as its handler sees them from here; see `arbprov.limits.CallLimits`."""
 
     wait_time = 0.0
     allowed = True

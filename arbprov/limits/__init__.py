@@ -3,7 +3,7 @@
 from arbprov.limits.bucket import TokenBucket
 from arbprov.limits.calendar import Calendar
 from arbprov.limits.compile import OpenStore
-from arbprov.limits.decision import Decision, Headroom, check_report
+from arbprov.limits.decision import CallLimits, Decision, Headroom, check_report
 from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, Scope, declare
 from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.keys import Key, LimitedCall
@@ -21,6 +21,7 @@ __all__ = [
     "ActionLimits",
     "AnyLimit",
     "Calendar",
+    "CallLimits",
     "Charge",
     "Cost",
     "Decision",

@@ -1,9 +1,10 @@
-"""What was decided over one call: `ctx.limits`."""
+"""The decision over one call, and `ctx.limits`: what a handler sees of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Protocol
 
 import attrs
 
@@ -12,7 +13,7 @@ from arbprov.errors import RateLimited
 from arbprov.limits.stack import CompiledLimit
 from arbprov.limits.stores.base import Charge, Receipt
 
-__all__ = ["Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]
+__all__ = ["CallLimits", "Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]
 
 
 @attrs.frozen
@@ -27,9 +28,90 @@ class Headroom:
     wait_time: float
 
 
+class CallLimits(Protocol):
+    """The limits of a running call: `TaskContext.limits`.
+
+    >>> from arbprov import ProviderApp, TaskContext
+    >>> app = ProviderApp("shop")
+    >>> @app.action
+    ... @app.rate_limit("100/hour")
+    ... def search(ctx: TaskContext, text: str) -> dict:
+    ...     return {"left": ctx.limits.headroom[0].remaining}
+    >>> app.test_client().call("search", {"text": "tea"}).data
+    {'left': 99}
+    """
+
+    @property
+    def headroom(self) -> tuple[Headroom, ...]:
+        """What is left of each limit after this call: the app's, the blueprint's, the action's."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that `report` takes: each limit's `name`, and its text."""
+        ...
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the limits admitted the call; only a hook sees a call that they refused."""
+        ...
+
+    @property
+    def wait_time(self) -> float:
+        """Seconds until all limits would admit the call; 0 if they did."""
+        ...
+
+    def refund(self) -> None:
+        """Take back the call's charges, because the handler did not call the API after all.
+
+        A second call changes nothing. A `RateLimitMonitor` counts for itself, and is not asked to
+        take anything back.
+
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app, cache = ProviderApp("shop"), {"tea": 3.5}
+        >>> @app.action
+        ... @app.rate_limit("100/hour")
+        ... def price(ctx: TaskContext, article: str) -> dict:
+        ...     if article in cache:
+        ...         ctx.limits.refund()
+        ...     return {"price": cache.get(article)}
+        >>> client = app.test_client()
+        >>> client.call("price", {"article": "tea"}).data, client.limits.headroom("price")
+        ({'price': 3.5}, [Headroom(limit='100/hour', remaining=100, wait_time=0.0)])
+        """
+        ...
+
+    def report(self, name: str, *, used: float, reset_in: float) -> None:
+        """Correct a limit's count by the API's own: at least the share `used` is gone.
+
+        Args:
+            name: The limit's `name`, or its text, as in ``"1000/hour"``.
+            used: The share of the limit that is used, from 0 to 1.
+            reset_in: Seconds until it is free again. A rolling window forgets a report after its
+                own period at the latest; token buckets and calendar quotas refill at their own
+                pace and ignore it. For a longer ban, raise `RateLimited`.
+
+        Raises:
+            ValueError: The call has no limit of that name, `used` is negative or not a number, or
+                `reset_in` is not above 0.
+
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... @app.rate_limit("1000/hour", name="vendor")
+        ... def order(ctx: TaskContext) -> None:
+        ...     usage = {"percent": 93, "reset": 1800}  # from the API's response headers
+        ...     ctx.limits.report("vendor", used=usage["percent"] / 100, reset_in=usage["reset"])
+        >>> client = app.test_client()
+        >>> client.call("order").data, client.limits.headroom("order")[0].remaining
+        ({}, 70)
+        """
+        ...
+
+
 @attrs.define(eq=False)
 class Decision:
-    """Whether a call may run now, and what is left of each of its limits: ``ctx.limits``."""
+    """Whether the limits admit a call, what it was charged, and `CallLimits` for its handler."""
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
@@ -62,28 +144,13 @@ class Decision:
         return bool([receipt for receipt in self.receipts if receipt.probing])
 
     def refund(self) -> None:
-        """Take back what the call was charged, since it used nothing after all.
-
-        For a handler that finds its answer without calling the API; a second time changes nothing.
-        A monitor that an author wrote is told nothing.
-        """
+        """Take back what the call was charged; see `CallLimits.refund`."""
         receipts, self.receipts = self.receipts, ()
         for receipt in receipts:
             receipt.refund()
 
     def report(self, name: str, *, used: float, reset_in: float) -> None:
-        """Tell what the API says is used of a quota, whoever has used it.
-
-        Args:
-            name: The limit's `name`, or its text, as in ``"1000/hour"``.
-            used: The share that is used, from 0 to 1.
-            reset_in: The seconds after which it is free again. A window forgets it after its own
-                length at the latest; a token bucket and a calendar quota go by themselves alone.
-                For a longer ban, raise `RateLimited`.
-
-        Raises:
-            ValueError: The call has no such limit, or a number makes no sense.
-        """
+        """Correct a limit's count by the API's own; see `CallLimits.report`."""
         check_report(self.names, name, used, reset_in)
         for charge in self._called(name):
             charge.limit.bound.store.report(charge, _share(used, charge.meter.size), reset_in)

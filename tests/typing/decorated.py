@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_type
 
 from arbprov import Blueprint, Limit, ProviderApp, TaskContext, TaskResult
+from arbprov.limits import CallLimits, Headroom
 
 app = ProviderApp("typed")
 reports = Blueprint("reports")
@@ -58,3 +59,15 @@ after("no result")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentTy
 async def awaited() -> None:
     assert_type(await asynchronous("Paris"), list[int])
     await asynchronous(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def limits_of_a_call(ctx: TaskContext) -> None:
+    assert_type(ctx.limits, CallLimits)
+    assert_type(ctx.limits.headroom, tuple[Headroom, ...])
+    assert_type(ctx.limits.headroom[0].remaining, int | None)
+    ctx.limits.refund()
+    ctx.limits.report("vendor", used=0.93, reset_in=60)
+    # A misspelt name, a misspelt argument, and a value of the wrong type.
+    ctx.limits.refnud()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    ctx.limits.report("vendor", share=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ctx.limits.report("vendor", used="", reset_in=9)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
