@@ -1,25 +1,59 @@
-"""The callback aliases, and the clock that everything is handed."""
+"""The types of handlers, of each kind of hook, and of the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-Handler = Callable[..., Any]
-HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-# What a hook is called with differs by its kind: see `arbprov.hooks`.
-Hook = Callable[..., Any]
-HookT = TypeVar("HookT", bound=Callable[..., Any])
+    from arbprov.context import TaskContext
+    from arbprov.errors import HubError
+    from arbprov.task import TaskResult
+
+    # A hook may leave out arguments from the right, so each kind is a union of callables.
+    LifecycleHook: TypeAlias = Callable[[], Any]
+    DisconnectHook: TypeAlias = Callable[[HubError], Any] | Callable[[], Any]
+    BeforeTaskHook: TypeAlias = Callable[[TaskContext], Any] | Callable[[], Any]
+    AfterTaskHook: TypeAlias = (
+        Callable[[TaskResult, TaskContext], TaskResult | Awaitable[TaskResult]]
+        | Callable[[TaskResult], TaskResult | Awaitable[TaskResult]]
+        | Callable[[], TaskResult | Awaitable[TaskResult]]
+    )
+    TeardownTaskHook: TypeAlias = (
+        Callable[[BaseException | None, TaskContext], Any]
+        | Callable[[BaseException | None], Any]
+        | Callable[[], Any]
+    )
+    SubmitFailedHook: TypeAlias = (
+        Callable[[TaskResult, HubError], Any] | Callable[[TaskResult], Any] | Callable[[], Any]
+    )
+    # The first argument is of the class that @errorhandler names; no type can refer to that.
+    ErrorHandler: TypeAlias = (
+        Callable[[Any, TaskContext], Any] | Callable[[Any], Any] | Callable[[], Any]
+    )
+
+Handler: TypeAlias = Callable[..., Any]
+HandlerT = TypeVar("HandlerT", bound=Handler)
+Hook: TypeAlias = Callable[..., Any]
+HookT = TypeVar("HookT", bound=Hook)
+
+# A bound, unlike a plain type, lets a decorator return the exact type of its function.
+LifecycleHookT = TypeVar("LifecycleHookT", bound="LifecycleHook")
+DisconnectHookT = TypeVar("DisconnectHookT", bound="DisconnectHook")
+BeforeTaskHookT = TypeVar("BeforeTaskHookT", bound="BeforeTaskHook")
+AfterTaskHookT = TypeVar("AfterTaskHookT", bound="AfterTaskHook")
+TeardownTaskHookT = TypeVar("TeardownTaskHookT", bound="TeardownTaskHook")
+SubmitFailedHookT = TypeVar("SubmitFailedHookT", bound="SubmitFailedHook")
+ErrorHandlerT = TypeVar("ErrorHandlerT", bound="ErrorHandler")
 
 
 class Clock(Protocol):
     """Where arbprov takes the time from."""
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow, from a start that means nothing."""
+        """Return seconds that only ever grow, counted from an arbitrary start."""
         ...
 
     def now(self) -> datetime:

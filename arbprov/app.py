@@ -271,7 +271,9 @@ class ProviderApp(Scaffold):
         token.read()
         dispatcher = attrs.evolve(self._live_dispatcher(), secrets=token)
         with self._home.kept():
-            run_provider(config, token, dispatcher, self.life_hooks().joined([hooks]), self._stop)
+            run_provider(
+                config, token, dispatcher, self.life_hooks().join_lifecycle([hooks]), self._stop
+            )
 
     def stop(self) -> None:
         """Do what SIGTERM does; any thread may call it, before or during `run`.
@@ -309,7 +311,8 @@ class ProviderApp(Scaffold):
 
     def life_hooks(self) -> Hooks:
         """Return the hooks around the worker's life, the blueprints' after the app's."""
-        return self._hooks.joined(blueprint._hooks for blueprint in self._blueprints.values())
+        hooks = (blueprint._hooks for blueprint in self._blueprints.values())
+        return self._hooks.join_lifecycle(hooks)
 
     def _live_dispatcher(self) -> Dispatcher:
         """Return what `run` runs on: the same again, so that stopping does not reset a limit."""

@@ -1,21 +1,21 @@
-"""The callbacks around tasks and around the worker's life, in the order they run.
+"""The hooks around tasks and around a provider's life.
 
-============== ============================ ===================================================
-hook           called with                  what its return does
-============== ============================ ===================================================
-on_startup     nothing                      nothing
-on_shutdown    nothing                      nothing
-on_connect     nothing                      nothing
-on_disconnect  the `HubError`               nothing
-before_task    ctx                          anything but None is the answer; no handler runs
-after_task     result, ctx                  is the result from there on
-teardown_task  error or None, ctx           nothing; it runs always
-errorhandler   error, ctx                   is the answer, as if the handler had returned it
-on_submit_failed  result, error             nothing
-============== ============================ ===================================================
+================ ============= ============================================================
+hook             called with   the returned value
+================ ============= ============================================================
+on_startup       nothing       is ignored
+on_shutdown      nothing       is ignored
+on_connect       nothing       is ignored
+on_disconnect    error         is ignored
+before_task      ctx           is the answer unless it is None; no handler runs then
+after_task       result, ctx   is the result from there on
+teardown_task    error, ctx    is ignored; the error is None after a task that succeeded
+errorhandler     error, ctx    is the answer, as if the handler had returned it
+on_submit_failed result, error is ignored
+================ ============= ============================================================
 
-A hook may leave out its last arguments: ``def stamp(result)`` is an `after_task` too. It may be
-plain or ``async``. What it raises is never swallowed: around a task, it becomes the result.
+A hook may leave out arguments from the right: ``def stamp(result)`` is an `after_task` too. It may
+be plain or ``async``. An error that a hook around a task raises becomes the task's result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from arbprov._types import Hook, HookT
+from arbprov._types import Hook
 from arbprov._utils import describe_handler
 from arbprov.errors import ConfigurationError
 
@@ -34,10 +34,20 @@ __all__ = ["Hooks", "TaskHooks"]
 
 ErrorHandlers = dict[type[BaseException], Hook]
 
+_LIFECYCLE = ("on_startup", "on_shutdown", "on_connect", "on_disconnect", "on_submit_failed")
+_ARGUMENTS: dict[str, Sequence[str]] = {
+    "on_disconnect": ("error",),
+    "on_submit_failed": ("result", "error"),
+    "before_task": ("ctx",),
+    "after_task": ("result", "ctx"),
+    "teardown_task": ("error", "ctx"),
+    "errorhandler": ("error", "ctx"),
+}
+
 
 @attrs.define
 class Hooks:
-    """What was registered on one app or one blueprint, in the order of registration."""
+    """The hooks of one app or one blueprint, in the order of registration."""
 
     on_startup: list[Hook] = attrs.field(factory=list)
     on_shutdown: list[Hook] = attrs.field(factory=list)
@@ -49,36 +59,44 @@ class Hooks:
     teardown_task: list[Hook] = attrs.field(factory=list)
     errorhandlers: ErrorHandlers = attrs.field(factory=dict)
 
-    def add(self, kind: str, hook: HookT) -> HookT:
-        """Register `hook` and return it as it is.
+    def add(self, kind: str, hook: Hook) -> None:
+        """Register a hook.
+
+        Args:
+            kind: The name of the decorator, such as ``before_task``.
+            hook: The function to call.
 
         Raises:
-            ConfigurationError: It can't be called with what this kind of hook is given.
+            ConfigurationError: The function's parameters do not match the kind of hook.
         """
-        getattr(self, kind).append(_accepting(kind, hook))
-        return hook
-
-    def joined(self, others: Iterable[Hooks]) -> Hooks:
-        """Return the hooks around the worker's life, with those of `others` after these."""
-        joined = Hooks()
-        for level in (self, *others):
-            for kind in _OF_LIFE:
-                getattr(joined, kind).extend(getattr(level, kind))
-        return joined
+        getattr(self, kind).append(_fit_arguments(kind, hook))
 
     def add_errorhandler(self, exception: type[BaseException], handler: Hook) -> None:
-        """Register `handler` for an exception and its subclasses."""
+        """Register a handler for an exception class and its subclasses.
+
+        Raises:
+            ConfigurationError: `exception` is not an exception class, or the handler's parameters
+                do not match.
+        """
         if not (isinstance(exception, type) and issubclass(exception, BaseException)):
             raise ConfigurationError(
                 f"{describe_handler(handler)}: @errorhandler takes an exception class, "
                 f"not {exception!r}"
             )
-        self.errorhandlers[exception] = _accepting("errorhandler", handler)
+        self.errorhandlers[exception] = _fit_arguments("errorhandler", handler)
+
+    def join_lifecycle(self, more: Iterable[Hooks]) -> Hooks:
+        """Return the hooks around the provider's life: first these, then `more`."""
+        joined = Hooks()
+        for hooks in (self, *more):
+            for kind in _LIFECYCLE:
+                getattr(joined, kind).extend(getattr(hooks, kind))
+        return joined
 
 
 @attrs.frozen
 class TaskHooks:
-    """The hooks around one action, those of its blueprint and those of the app."""
+    """The hooks around one action: its blueprint's and the app's."""
 
     before: tuple[Hook, ...] = ()
     after: tuple[Hook, ...] = ()
@@ -87,18 +105,18 @@ class TaskHooks:
 
     @classmethod
     def compile(cls, app: Hooks, blueprint: Hooks | None) -> TaskHooks:
-        """Return the chains: into a task from app to blueprint, and out of it the other way."""
+        """Return the hooks in calling order: before a task from the app in, after it back out."""
         inward = [app] if blueprint is None else [app, blueprint]
         outward = inward[::-1]
         return cls(
-            before=tuple(hook for level in inward for hook in level.before_task),
-            after=tuple(hook for level in outward for hook in level.after_task[::-1]),
-            teardown=tuple(hook for level in outward for hook in level.teardown_task[::-1]),
-            errorhandlers=tuple(level.errorhandlers for level in outward),
+            before=tuple(hook for hooks in inward for hook in hooks.before_task),
+            after=tuple(hook for hooks in outward for hook in hooks.after_task[::-1]),
+            teardown=tuple(hook for hooks in outward for hook in hooks.teardown_task[::-1]),
+            errorhandlers=tuple(hooks.errorhandlers for hooks in outward),
         )
 
     def errorhandler(self, error: BaseException) -> Hook | None:
-        """Return the handler nearest in the error's MRO; the blueprint's before the app's."""
+        """Return the handler nearest in the error's MRO, the blueprint's before the app's."""
         for handlers in self.errorhandlers:
             for kind in type(error).__mro__:
                 if kind in handlers:
@@ -106,37 +124,28 @@ class TaskHooks:
         return None
 
 
-_OF_LIFE = ("on_startup", "on_shutdown", "on_connect", "on_disconnect", "on_submit_failed")
-_GIVEN: dict[str, Sequence[str]] = {
-    "on_disconnect": ("error",),
-    "on_submit_failed": ("result", "error"),
-    "before_task": ("ctx",),
-    "after_task": ("result", "ctx"),
-    "teardown_task": ("error", "ctx"),
-    "errorhandler": ("error", "ctx"),
-}
+def _fit_arguments(kind: str, hook: Hook) -> Hook:
+    """Return `hook` as a callable that takes all arguments of its kind.
+
+    Raises:
+        ConfigurationError: The hook can't be called with them.
+    """
+    arguments = _ARGUMENTS.get(kind, ())
+    counts = range(len(arguments), -1, -1)
+    count = next((count for count in counts if _accepts(hook, count)), None)
+    if count is None:
+        raise ConfigurationError(
+            f"{describe_handler(hook)}: {kind} hooks are called with ({', '.join(arguments)}); "
+            f"declare these parameters, or fewer from the left, and no others without a default"
+        )
+    if count == len(arguments):
+        return hook
+    return functools.wraps(hook)(lambda *given: hook(*given[:count]))
 
 
-def _accepting(kind: str, hook: Hook) -> Hook:
-    """Return `hook` as a callable of all that its kind is given."""
-    given = _GIVEN.get(kind, ())
-    for count in range(len(given), -1, -1):
-        if _takes(hook, count):
-            return hook if count == len(given) else _first(hook, count)
-    wanted = ", ".join(given)
-    raise ConfigurationError(
-        f"{describe_handler(hook)}: a {kind} hook is called with ({wanted}), or with fewer of "
-        f"these from the left; this one takes something else"
-    )
-
-
-def _takes(hook: Hook, count: int) -> bool:
+def _accepts(hook: Hook, count: int) -> bool:
     try:
         inspect.signature(hook).bind(*range(count))
-    except (TypeError, ValueError):  # it takes something else, or does not tell what
+    except (TypeError, ValueError):  # it needs other arguments, or has no known signature
         return False
     return True
-
-
-def _first(hook: Hook, count: int) -> Hook:
-    return functools.wraps(hook)(lambda *given: hook(*given[:count]))

@@ -6,7 +6,19 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from arbprov._types import Handler, HandlerT, Hook, HookT
+from arbprov._types import (
+    AfterTaskHookT,
+    BeforeTaskHookT,
+    DisconnectHookT,
+    ErrorHandlerT,
+    Handler,
+    HandlerT,
+    Hook,
+    HookT,
+    LifecycleHookT,
+    SubmitFailedHookT,
+    TeardownTaskHookT,
+)
 from arbprov._utils import describe_handler
 from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
 from arbprov.errors import ConfigurationError
@@ -172,43 +184,231 @@ class Scaffold:
             self._undecorated[attach] = limit
         return attach
 
-    def on_startup(self, hook: HookT) -> HookT:
-        """Run a function before the first poll."""
+    def on_startup(self, hook: LifecycleHookT) -> LifecycleHookT:
+        """Call a function before the first poll, once per process.
+
+        Open here what all tasks share: a connection pool, an HTTP client, a model. An error ends
+        the provider before it takes a task.
+
+        >>> from arbprov import ProviderApp
+        >>> app, prices = ProviderApp("shop"), {}
+        >>> @app.on_startup
+        ... def load_prices():
+        ...     prices["tea"] = 3.5
+        >>> with app.test_client():
+        ...     prices
+        {'tea': 3.5}
+
+        Args:
+            hook: A plain or async function without arguments.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function has required parameters, or the app has started.
+        """
         return self._add_hook("on_startup", hook)
 
-    def on_shutdown(self, hook: HookT) -> HookT:
-        """Run a function after the last result is sent."""
+    def on_shutdown(self, hook: LifecycleHookT) -> LifecycleHookT:
+        """Call a function when the provider stops, after the last result was sent.
+
+        Close here what an `on_startup` hook opened. It runs after a failed start too.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.on_shutdown
+        ... async def close():
+        ...     print("closed")
+        >>> with app.test_client():
+        ...     pass
+        closed
+
+        Args:
+            hook: A plain or async function without arguments.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function has required parameters, or the app has started.
+        """
         return self._add_hook("on_shutdown", hook)
 
-    def on_connect(self, hook: HookT) -> HookT:
-        """Run a function when the hub answers for the first time, or again after trouble."""
+    def on_connect(self, hook: LifecycleHookT) -> LifecycleHookT:
+        """Call a function when the hub answers: the first time, and each time after an outage.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.on_connect
+        ... def report():
+        ...     print("connected")
+
+        Args:
+            hook: A plain or async function without arguments.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function has required parameters, or the app has started.
+        """
         return self._add_hook("on_connect", hook)
 
-    def on_disconnect(self, hook: HookT) -> HookT:
-        """Run a function with the `HubError` when the hub is lost."""
+    def on_disconnect(self, hook: DisconnectHookT) -> DisconnectHookT:
+        """Call a function when the connection to the hub is lost.
+
+        The provider reconnects by itself; the hook is for alarms and dashboards.
+
+        >>> from arbprov import HubError, ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.on_disconnect
+        ... def report(error: HubError):
+        ...     print(f"no hub: {error}")
+
+        Args:
+            hook: A plain or async function of the `HubError`.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function's parameters do not match, or the app has started.
+        """
         return self._add_hook("on_disconnect", hook)
 
-    def before_task(self, hook: HookT) -> HookT:
-        """Run a function with the `TaskContext` before a handler; what it returns is the answer."""
+    def before_task(self, hook: BeforeTaskHookT) -> BeforeTaskHookT:
+        """Call a function before each handler; a value other than None answers the task.
+
+        The app's hooks run before the blueprint's, each in the order of registration. After an
+        answer, neither the handler nor further `before_task` hooks run.
+
+        >>> from arbprov import ProviderApp, ProviderResponse, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> _ = app.action("price")(lambda item: {"item": item})
+        >>> @app.before_task
+        ... def require_customer(ctx: TaskContext):
+        ...     if "customer" not in ctx.account:
+        ...         return ProviderResponse("error", message="The account has no customer")
+        >>> app.test_client().call("price", {"item": "tea"}).message
+        'The account has no customer'
+
+        Args:
+            hook: A plain or async function of the `TaskContext`.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function's parameters do not match, or the app has started.
+        """
         return self._add_hook("before_task", hook)
 
-    def after_task(self, hook: HookT) -> HookT:
-        """Run a function with each `TaskResult`; it returns the one to send."""
+    def after_task(self, hook: AfterTaskHookT) -> AfterTaskHookT:
+        """Call a function with each result, errors and refusals included, before it is sent.
+
+        The returned `TaskResult` replaces it. The blueprint's hooks run before the app's, each in
+        reverse order of registration.
+
+        >>> import attrs
+        >>> from arbprov import ProviderApp, TaskResult
+        >>> app = ProviderApp("shop")
+        >>> _ = app.action("price")(lambda item: {"item": item})
+        >>> @app.after_task
+        ... def add_currency(result: TaskResult):
+        ...     return attrs.evolve(result, data={"currency": "EUR", **result.data})
+        >>> app.test_client().call("price", {"item": "tea"}).data
+        {'currency': 'EUR', 'item': 'tea'}
+
+        Args:
+            hook: A plain or async function of the `TaskResult` and the `TaskContext`; it returns a
+                `TaskResult`.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function's parameters do not match, or the app has started.
+        """
         return self._add_hook("after_task", hook)
 
-    def teardown_task(self, hook: HookT) -> HookT:
-        """Run a function with the error, or None, after each task, however it ended."""
+    def teardown_task(self, hook: TeardownTaskHookT) -> TeardownTaskHookT:
+        """Call a function at the end of each task, however it ended.
+
+        Release here what a `before_task` hook took. The blueprint's hooks run before the app's,
+        each in reverse order of registration.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> _ = app.action("price")(lambda item: {"item": item})
+        >>> @app.teardown_task
+        ... def report(error, ctx):
+        ...     print(ctx.action, type(error).__name__)
+        >>> _ = app.test_client().call("price")
+        price InvalidPayloadError
+
+        Args:
+            hook: A plain or async function of the exception, which is None after a success, and
+                the `TaskContext`.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function's parameters do not match, or the app has started.
+        """
         return self._add_hook("teardown_task", hook)
 
-    def on_submit_failed(self, hook: HookT) -> HookT:
-        """Run a function with a `TaskResult` that the hub refuses for good, and the `HubError`."""
+    def on_submit_failed(self, hook: SubmitFailedHookT) -> SubmitFailedHookT:
+        """Call a function when the hub refuses a result permanently.
+
+        It is the last chance to save the result. With a spool, the result is also kept there as a
+        dead letter.
+
+        >>> from arbprov import HubError, ProviderApp, TaskResult
+        >>> app = ProviderApp("shop")
+        >>> @app.on_submit_failed
+        ... def save(result: TaskResult, error: HubError):
+        ...     print(f"{result.id} was refused: {error}")
+
+        Args:
+            hook: A plain or async function of the `TaskResult` and the `HubError`.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function's parameters do not match, or the app has started.
+        """
         return self._add_hook("on_submit_failed", hook)
 
-    def errorhandler(self, exception: type[BaseException]) -> Callable[[HookT], HookT]:
-        """Have a function answer in the place of a handler that raised `exception`.
+    def errorhandler(
+        self, exception: type[BaseException]
+    ) -> Callable[[ErrorHandlerT], ErrorHandlerT]:
+        """Answer a task with a function when its handler raises an exception.
 
-        The handler for the nearest class in the exception's MRO is called with the exception; a
-        blueprint's come before the app's.
+        The function for the nearest class in the exception's MRO is called; a blueprint's come
+        before the app's. Refused tasks are included: see `InvalidPayloadError`, `RateLimited`.
+
+        >>> from arbprov import ProviderApp, ProviderResponse
+        >>> app = ProviderApp("shop")
+        >>> _ = app.action("price")(lambda item: {"tea": 3.5}[item])
+        >>> @app.errorhandler(KeyError)
+        ... def unknown(error: KeyError):
+        ...     return ProviderResponse("warning", message=f"There is no {error}")
+        >>> app.test_client().call("price", {"item": "milk"}).message
+        "There is no 'milk'"
+
+        Args:
+            exception: The class to answer for; its subclasses are included.
+
+        Returns:
+            A decorator for a plain or async function of the exception and the `TaskContext`. It
+            returns the function as it is; what the function returns is the task's answer.
+
+        Raises:
+            ConfigurationError: `exception` is not an exception class, the function's parameters
+                do not match, or the app has started.
         """
         if callable(exception) and not isinstance(exception, type):
             raise ConfigurationError(
@@ -216,7 +416,7 @@ class Scaffold:
                 f"@app.errorhandler(KeyError)"
             )
 
-        def add(handler: HookT) -> HookT:
+        def add(handler: ErrorHandlerT) -> ErrorHandlerT:
             self._check_setup(handler)
             self._hooks.add_errorhandler(exception, handler)
             return handler
@@ -266,7 +466,8 @@ class Scaffold:
 
     def _add_hook(self, kind: str, hook: HookT) -> HookT:
         self._check_setup(hook)
-        return self._hooks.add(kind, hook)
+        self._hooks.add(kind, hook)
+        return hook
 
     def _start(self) -> None:
         """Take no more registrations.
