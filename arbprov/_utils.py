@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 __all__ = [
+    "MEBIBYTE",
     "describe_exit",
     "describe_handler",
     "escape_line",
@@ -25,6 +26,8 @@ __all__ = [
     "quote",
     "unwrap_function",
 ]
+
+MEBIBYTE = 1024 * 1024
 
 # A task's id may have any length, and more characters than these say no more.
 _MAX_LINE = 200

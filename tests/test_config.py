@@ -333,7 +333,7 @@ def test_a_url_that_is_no_hub_s_is_named(origin):
     given = {origin.strip("="): "http://hub:1"}
     message = complaint(given) if origin == "hub_url=" else complaint(environ=given)
     assert message == (
-        f"{origin} 'http://hub:1' has the scheme http://, which is none of a hub's; "
+        f"{origin} 'http://hub:1' has the unknown scheme http://; "
         "write host:port, grpc://host:port, grpcs://host:port for TLS, or unix:path"
     )
 

@@ -1,1 +1,1 @@
-"""The gRPC connection to the hub. Only this package and the bundled hub import `grpc`."""
+"""The gRPC connection to the hub; only this folder and the bundled hub import `grpc`."""

@@ -1,4 +1,4 @@
-"""What the worker needs of a hub; whatever offers it can take the hub's place."""
+"""What the worker and the outbox need from a hub, as a Protocol; `GrpcHub` implements it."""
 
 from __future__ import annotations
 
@@ -14,42 +14,46 @@ __all__ = ["Hub", "Pause", "ResultRefused", "ResultTooLarge"]
 
 @attrs.frozen
 class Pause:
-    """The hub asks for no more polls for `seconds`."""
+    """An answer to a poll: the hub asks for no more polls for `seconds`.
+
+    >>> Pause(2.5).seconds
+    2.5
+    """
 
     seconds: float
 
 
 class ResultRefused(HubError):
-    """The hub will never take this result, however often it is sent."""
+    """The hub will never accept this result, however often it is sent."""
 
 
 class ResultTooLarge(ResultRefused):
-    """The hub will never take this result, for its size."""
+    """The hub will never accept this result because it is too large."""
 
 
 class Hub(Protocol):
-    """Where tasks come from and results go."""
+    """Hands out tasks and accepts results."""
 
     async def fetch(self) -> Task | Pause | None:
-        """Return a task, None if there is nothing now, or the pause that the hub asks for.
+        """Poll once; return a task, None if there is nothing to do, or the pause to keep.
 
         Raises:
-            HubConnectionError: The hub can't be reached or is in trouble.
-            AuthenticationError: It refuses the token.
+            HubConnectionError: The hub cannot be reached, or cannot answer now.
+            AuthenticationError: The hub refuses the token.
         """
         ...
 
     async def submit(self, message: bytes) -> None:
-        """Send a result, as `encode_result` has written it; when this returns, the hub has it.
+        """Send a result that `encode_result` has encoded; the hub has it when this returns.
 
         Raises:
-            HubConnectionError: The hub can't be reached or is in trouble; send it again.
-            AuthenticationError: It refuses the token.
-            ResultRefused: It refuses the result for good.
-            ResultTooLarge: Likewise, for its size.
+            HubConnectionError: The hub cannot be reached, or cannot answer now; send it again.
+            AuthenticationError: The hub refuses the token.
+            ResultRefused: The hub refuses the result for good.
+            ResultTooLarge: The hub refuses the result for good because of its size.
         """
         ...
 
     async def close(self) -> None:
-        """Give up what connects to the hub."""
+        """Close the connections to the hub."""
         ...

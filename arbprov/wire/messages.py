@@ -1,32 +1,81 @@
-"""Results as protobuf messages: written once, kept as bytes, and the token added when sent.
+"""The messages of `hub.proto` as bytes: polls, tasks and results; protobuf ends here.
 
-Fields of a message that stand one after the other are one message, so the token can follow: a
-result stays the same bytes though the token is rotated, and what is kept holds no token.
+A result is encoded once, without the token, and stays the same bytes until the hub has it. Two
+messages of one type, one after the other, are read as one message: so the token is appended when
+the result is sent, and no token is ever stored.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 
 from arbprov._proto import hub_pb2
+from arbprov.payload.json import load_object
+from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Task, TaskResult
+from arbprov.wire.hub import Pause
 
-__all__ = ["decode_result", "encode_poll", "encode_result", "with_token"]
+__all__ = ["decode_answer", "decode_result", "encode_poll", "encode_result", "with_token"]
 
-# A token is the same for hours: the current one, and those that it has just replaced.
-_FEW_TOKENS = functools.lru_cache(maxsize=8)
+# A token stays the same for hours: this keeps the current token and the few before it.
+_cache_per_token = functools.lru_cache(maxsize=8)
+
+
+@_cache_per_token
+def encode_poll(provider: str, auth_token: str) -> bytes:
+    """Return the request for a task.
+
+    >>> hub_pb2.ProviderRequest.FromString(encode_poll("weather", "sample-token")).provider
+    'weather'
+    """
+    request = hub_pb2.ProviderRequest(provider=provider, auth_token=auth_token)
+    message: bytes = request.SerializeToString()
+    return message
+
+
+def decode_answer(message: bytes) -> Task | Pause | None:
+    """Return the task or the pause in the answer to a poll; None if it holds neither.
+
+    Raises:
+        google.protobuf.message.DecodeError: The answer is not a task.
+
+    >>> decode_answer(hub_pb2.Task(id="t1", action="forecast").SerializeToString()).action
+    'forecast'
+    >>> hint = hub_pb2.Task(action="rate_limited", payload=b'{"wait_time": 2.5}')
+    >>> decode_answer(hint.SerializeToString())
+    Pause(seconds=2.5)
+    """
+    task = hub_pb2.Task.FromString(message)
+    if task.id:
+        return Task(task.id, task.action, task.payload, task.account)
+    if task.action != "rate_limited":
+        return None
+    try:
+        seconds = float(load_object(task.payload)["wait_time"])
+    except (ValidationFailure, ValueError, OverflowError, TypeError, KeyError):
+        return None
+    return Pause(seconds) if 0 < seconds < math.inf else None
 
 
 def encode_result(result: TaskResult, provider: str) -> bytes:
-    """Return a result as it goes to the hub, but for the token."""
+    """Return a result as the hub gets it, but without the token.
+
+    >>> from arbprov.task import Status
+    >>> body = '{"message": "done", "data": {"response": {"rows": 1}}}'
+    >>> task = Task("t1", "forecast")
+    >>> result = TaskResult(task, Status.SUCCESS, "done", {"rows": 1}, body=body)
+    >>> decode_result(encode_result(result, "weather")) == result
+    True
+    """
     task = result.task
     message = hub_pb2.TaskResult(
         id=task.id,
         provider=provider,
         status=result.status.value,
         action=task.action,
-        # Back as they came, as far as the field's type, a text, allows.
+        # The hub gets both back as it sent them, as far as a text field can hold them.
         payload=task.payload.decode(errors="replace"),
         result=result.body,
         account=task.account.decode(errors="replace"),
@@ -35,32 +84,28 @@ def encode_result(result: TaskResult, provider: str) -> bytes:
 
 
 def decode_result(message: bytes) -> TaskResult:
-    """Return the result that `encode_result` has written."""
-    read = hub_pb2.TaskResult.FromString(message)
-    envelope = json.loads(read.result)
+    """Return the result that `encode_result` has encoded."""
+    decoded = hub_pb2.TaskResult.FromString(message)
+    envelope = json.loads(decoded.result)
     return TaskResult(
-        Task(read.id, read.action, read.payload.encode(), read.account.encode()),
-        read.status,
+        Task(decoded.id, decoded.action, decoded.payload.encode(), decoded.account.encode()),
+        decoded.status,
         envelope["message"],
         envelope["data"]["response"],
-        body=read.result,
+        body=decoded.result,
     )
 
 
 def with_token(message: bytes, auth_token: str) -> bytes:
-    """Return a result's message with the token that the hub wants to see."""
+    """Return a result's message with the token that the hub requires.
+
+    >>> hub_pb2.TaskResult.FromString(with_token(b"", "sample-token")).auth_token
+    'sample-token'
+    """
     return message + _token_field(auth_token)
 
 
-@_FEW_TOKENS
-def encode_poll(provider: str, auth_token: str) -> bytes:
-    """Return the request for a task."""
-    request = hub_pb2.ProviderRequest(provider=provider, auth_token=auth_token)
-    message: bytes = request.SerializeToString()
-    return message
-
-
-@_FEW_TOKENS
+@_cache_per_token
 def _token_field(auth_token: str) -> bytes:
     field: bytes = hub_pb2.TaskResult(auth_token=auth_token).SerializeToString()
     return field

@@ -1,4 +1,4 @@
-"""What TLS to the hub needs."""
+"""TLS settings for the hub, loaded from PEM files and checked before the first connection."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _KEY = "HUB_GRPC_TLS_KEY (hub_tls_key=)"
 
 @attrs.frozen
 class Tls:
-    """What TLS to a hub needs; the texts of PEM files.
+    """TLS settings for a hub; the files' contents, in PEM form.
 
     Args:
-        ca: Who signs the hub's certificate; None stands for the CAs that gRPC knows.
-        certificate: Of this provider, for mutual TLS.
-        key: Its private key.
-        server_name: The host name in the hub's certificate; empty if it is that of the URL.
+        ca: CA certificates that may sign the hub's certificate; None for gRPC's own list of CAs.
+        certificate: This provider's certificate, for mutual TLS.
+        key: Private key of `certificate`.
+        server_name: Host name in the hub's certificate; empty for the URL's host name.
     """
 
     ca: bytes | None = None
@@ -33,17 +33,42 @@ class Tls:
 
 
 def load_tls(*, ca: str, certificate: str, key: str, server_name: str) -> Tls:
-    """Return what TLS needs, from the paths of PEM files; an empty path is none.
+    """Load PEM files and check them: gRPC would only say that it cannot connect.
+
+    Args:
+        ca: Path of the CA certificates; empty for gRPC's own list of CAs.
+        certificate: Path of this provider's certificate; empty for none.
+        key: Path of its private key, which must have no password; empty for none.
+        server_name: Host name in the hub's certificate; empty for the URL's host name.
 
     Raises:
-        ConfigurationError: A file can't be used; the message names the setting.
+        ConfigurationError: A file cannot be used; the message names the setting.
+
+    >>> load_tls(ca="", certificate="", key="", server_name="hub.example.org")
+    Tls(ca=None, certificate=None, server_name='hub.example.org')
     """
+    import ssl
+
     if bool(certificate) != bool(key):
         given, missing = (_CERT, _KEY) if certificate else (_KEY, _CERT)
-        raise ConfigurationError(f"{given} is given without {missing}; they need each other")
-    files = Tls(_read(_CA, ca), _read(_CERT, certificate), _read(_KEY, key), server_name)
-    _check(ca, certificate, key)
-    return files
+        raise ConfigurationError(f"{given} is set without {missing}; set both or neither")
+    tls = Tls(_read(_CA, ca), _read(_CERT, certificate), _read(_KEY, key), server_name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca:
+            context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise ConfigurationError(f"{_CA}: {ca} contains no certificate in PEM form") from None
+    try:
+        if certificate:
+            # Without a password, OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise ConfigurationError(
+            f"{_CERT} and {_KEY}: {certificate} and {key} are not a certificate and its private "
+            f"key in PEM form without a password: {error.reason}"
+        ) from None
+    return tls
 
 
 def _read(setting: str, path: str) -> bytes | None:
@@ -53,24 +78,3 @@ def _read(setting: str, path: str) -> bytes | None:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{setting}: {path} can't be read: {error}") from None
-
-
-def _check(ca: str, certificate: str, key: str) -> None:
-    """Find what is wrong with the files; gRPC itself would only say that it can't connect."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if ca:
-            context.load_verify_locations(ca)
-    except ssl.SSLError:
-        raise ConfigurationError(f"{_CA}: there is no certificate in PEM form in {ca}") from None
-    try:
-        if certificate:
-            # Without a password, OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        raise ConfigurationError(
-            f"{_CERT} and {_KEY}: {certificate} and {key} are no certificate and its private key "
-            f"in PEM form, without a password: {error.reason}"
-        ) from None

@@ -1,4 +1,4 @@
-"""What is wrong when TLS to the hub fails; gRPC itself only says that it can't connect."""
+"""Explains a failed TLS connection to the hub: gRPC itself only says that it cannot connect."""
 
 from __future__ import annotations
 
@@ -9,78 +9,86 @@ from arbprov.wire.tls import Tls
 
 __all__ = ["explain_tls", "speaks_tls"]
 
-_PATIENCE = 2.0
+_TIMEOUT = 2.0
 
-# What gRPC's details say, in its releases from 1.65 to 1.85, and what that means; of several
-# texts, the first one counts.
-_PLAINTEXT = (
-    "it speaks no TLS, and this provider does: write grpc:// in HUB_GRPC_URL and remove "
-    "HUB_GRPC_TLS*, or have the hub speak TLS"
+_PLAINTEXT_HUB = (
+    "it does not speak TLS, and this provider does: write grpc:// in HUB_GRPC_URL and remove "
+    "HUB_GRPC_TLS*, or turn TLS on in the hub"
 )
 _EXPIRED = "its certificate has expired: renew it"
 _UNKNOWN_CA = (
-    "its certificate is signed by no CA that is known here, or has expired: set HUB_GRPC_TLS_CA "
-    "to the file of its CA"
+    "its certificate has expired, or its CA is not known here: set HUB_GRPC_TLS_CA to the file of "
+    "the CA that signed it"
 )
 _WRONG_NAME = (
-    "its certificate is for another host name: correct the one in HUB_GRPC_URL, or set "
-    "HUB_GRPC_TLS_SERVER_NAME to one that the certificate has"
+    "its certificate is for another host name: correct the host name in HUB_GRPC_URL, or set "
+    "HUB_GRPC_TLS_SERVER_NAME to a host name in the certificate"
 )
-_NO_GRPC = "it speaks TLS, but no gRPC: is HUB_GRPC_URL right?"
-_MEANINGS = {
-    "WRONG_VERSION_NUMBER": _PLAINTEXT,
+_NOT_GRPC = "it speaks TLS, but not gRPC: is HUB_GRPC_URL right?"
+# Texts in gRPC's details, from gRPC 1.65 to 1.85. Order matters: the first match counts.
+_EXPLANATIONS = {
+    "WRONG_VERSION_NUMBER": _PLAINTEXT_HUB,
     "certificate has expired": _EXPIRED,
     "CERTIFICATE_VERIFY_FAILED": _UNKNOWN_CA,
     "Hostname Verification Check failed": _WRONG_NAME,
     "is not in peer certificate": _WRONG_NAME,
-    "missing selected ALPN property": _NO_GRPC,
+    "missing selected ALPN property": _NOT_GRPC,
 }
 _CLOSED = ("Socket closed", "Connection reset")
-_WITHOUT_CERTIFICATE = (
-    "it closed the connection after the TLS handshake, as a hub does that wants to see a client "
+_MISSING_CERTIFICATE = (
+    "it closed the connection after the TLS handshake, as a hub does that requires a client "
     "certificate: set HUB_GRPC_TLS_CERT and HUB_GRPC_TLS_KEY"
 )
-_WITH_CERTIFICATE = (
+_UNTRUSTED_CERTIFICATE = (
     "it closed the connection after the TLS handshake, as a hub does that does not trust the "
     "client certificate: is HUB_GRPC_TLS_CERT right?"
 )
 
 
 def explain_tls(details: str, tls: Tls | None) -> str:
-    """Return what gRPC's details of a failed connection mean, where that is about TLS."""
+    """Return what a failed connection's details mean for TLS, and the fix; empty if unrelated.
+
+    Args:
+        details: The details of gRPC's error.
+        tls: TLS settings of the connection; None for plaintext.
+
+    >>> explain_tls("failed to connect to all addresses; certificate has expired", Tls())
+    'its certificate has expired: renew it'
+    """
     if tls is None or "failed to connect" not in details:
         return ""
-    for text, meaning in _MEANINGS.items():
+    for text, explanation in _EXPLANATIONS.items():
         if text in details:
-            return meaning
+            return explanation
     if any(text in details for text in _CLOSED):
-        return _WITH_CERTIFICATE if tls.certificate else _WITHOUT_CERTIFICATE
+        return _UNTRUSTED_CERTIFICATE if tls.certificate else _MISSING_CERTIFICATE
     return ""
 
 
 def speaks_tls(target: str) -> bool:
-    """Return whether what listens at ``host:port`` speaks TLS; this may take some seconds.
+    """Return whether the server at ``host:port`` speaks TLS; blocks for up to some seconds.
 
-    gRPC's details do not tell: to a plaintext connection, TLS just closes.
+    A plaintext connection to a TLS server is just closed, so gRPC's details do not tell.
+
+    >>> from arbprov.localhub import LocalHub
+    >>> with LocalHub() as hub:
+    ...     speaks_tls(hub.address)
+    False
     """
     host, _, port = target.rpartition("/")[2].rpartition(":")
-    try:
-        with (
-            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection,
-            _trusting().wrap_socket(connection),
-        ):
-            return True
-    except ssl.SSLError as error:
-        # To refuse us in TLS is to speak it.
-        return "ALERT" in (error.reason or "")
-    except OSError:
-        return False
-
-
-def _trusting() -> ssl.SSLContext:
-    """Return what trusts anybody: nothing is ever sent there."""
+    # Trusts every server: nothing is ever sent over this connection.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    return context
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT) as connection,
+            context.wrap_socket(connection),
+        ):
+            return True
+    except ssl.SSLError as error:
+        # A server that refuses the handshake with a TLS alert speaks TLS.
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False

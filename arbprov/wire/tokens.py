@@ -1,4 +1,4 @@
-"""The hub's token: from a text, a file or a function, and read again when it is refused."""
+"""The hub's token: from a string, a file or a function, and read again when the hub refuses it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ __all__ = ["Token", "TokenFile", "TokenSource"]
 
 TokenSource = str | Callable[[], str]
 
-# A provider that runs for years may see many tokens, and each is looked for in each error.
-_REMEMBERED = 100
+# Bounds memory and redaction time: every known token is searched for in every error.
+_MAX_KNOWN = 100
 
 
 @attrs.frozen
 class TokenFile:
-    """A token in a file, which may be replaced at any time.
+    """A file that contains the token and may be replaced at any time.
 
     Args:
-        origin: What has named the file, for errors.
-        path: Where it is.
+        origin: The setting that names the file, for errors.
+        path: Path of the file.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w") as file:
+    ...     print("sample-token", file=file, flush=True)
+    ...     TokenFile("PROVIDER_AUTH_TOKEN_FILE", file.name)()
+    'sample-token'
     """
 
     origin: str
     path: str
 
     def __call__(self) -> str:
-        """Return what is in the file now, without the white space around it.
+        """Read the file; return the token without the white space around it.
 
         Raises:
-            ConfigurationError: It can't be read, or is blank.
+            ConfigurationError: The file cannot be read, or is blank.
         """
         from pathlib import Path
 
@@ -48,10 +54,17 @@ class TokenFile:
 
 
 class Token:
-    """The token that is in use, and all that were: iterating yields each, for redaction.
+    """The current token, and earlier ones: iterating yields every known token, for redaction.
 
     Args:
-        source: The token itself, or what returns it.
+        source: The token itself, or a function that returns it.
+
+    >>> tokens = iter(["old", "new"])
+    >>> token = Token(lambda: next(tokens))
+    >>> token.read(), token.read(), token.current
+    ('old', 'new', 'new')
+    >>> list(token)
+    ['old', 'new']
     """
 
     def __init__(self, source: TokenSource) -> None:
@@ -64,38 +77,34 @@ class Token:
         return self._known[-1]
 
     def __iter__(self) -> Iterator[str]:
-        # A tuple that is replaced as a whole, since any thread may look.
+        # A tuple that is replaced as a whole: any thread may iterate.
         return iter(self._known)
 
     def read(self) -> str:
-        """Ask the source, and return the token that is current from now on.
+        """Read the source and return its token, which becomes the current token.
 
         Raises:
-            ConfigurationError: It has none.
+            ConfigurationError: The source has no token.
         """
-        token = self._source if isinstance(self._source, str) else _returned_by(self._source)
-        others = [known for known in self._known if known != token]
-        self._known = (*others[-_REMEMBERED + 1 :], token)
+        token = self._source if isinstance(self._source, str) else _call(self._source)
+        older = [known for known in self._known if known != token]
+        self._known = (*older[-_MAX_KNOWN + 1 :], token)
         return token
 
 
-def _returned_by(source: Callable[[], str]) -> str:
+def _call(source: Callable[[], str]) -> str:
+    name = getattr(source, "__qualname__", type(source).__name__)
     try:
         token = source()
     except ConfigurationError:
         raise
     except Exception as error:
-        # Not its text, which may tell of secrets; the cause is there for who debugs.
+        # Without the error's text, which may contain secrets; the cause is kept for debugging.
         raise ConfigurationError(
-            f"auth_token={_name(source)} has raised {type(error).__name__} instead of a token"
+            f"auth_token={name} raised {type(error).__name__} instead of returning a token"
         ) from error
     if not isinstance(token, str) or not token.strip():
         raise ConfigurationError(
-            f"auth_token={_name(source)} has to return a text that is not blank, "
-            f"not {type(token).__name__}"
+            f"auth_token={name} must return a string that is not blank, not {type(token).__name__}"
         )
     return token.strip()
-
-
-def _name(source: Callable[[], str]) -> str:
-    return getattr(source, "__qualname__", type(source).__name__)

@@ -1,4 +1,4 @@
-"""Where a hub is: reading what people write as its URL. Pure."""
+"""Parses the hub's URL. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import NamedTuple
 __all__ = ["Endpoint", "parse_hub_url"]
 
 _FORMS = "write host:port, grpc://host:port, grpcs://host:port for TLS, or unix:path"
-# Whether a scheme means TLS.
-_SCHEMES = {"grpc": False, "grpcs": True}
-_LOCAL = ("unix:", "unix-abstract:")
-# What gRPC itself resolves.
-_RESOLVED = ("dns:", "ipv4:", "ipv6:")
-_HOST_AND_PORT = r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]?#]+):(?P<port>[0-9]+)"
+_USES_TLS = {"grpc": False, "grpcs": True}
+_SOCKET_SCHEMES = ("unix:", "unix-abstract:")
+# Schemes that gRPC resolves by itself.
+_GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:")
+_HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]?#]+"
 
 
 class Endpoint(NamedTuple):
-    """A hub's place.
+    """A hub's address.
 
     Attributes:
-        target: What gRPC connects to.
+        target: The address in gRPC's notation.
         tls: Whether the URL asks for TLS; None if it does not say.
     """
 
@@ -29,42 +28,37 @@ class Endpoint(NamedTuple):
 
 
 def parse_hub_url(url: str) -> Endpoint:
-    """Return where a hub is.
+    """Return the address in a hub's URL.
 
     Raises:
-        ValueError: It can't be there; the message begins with a verb.
+        ValueError: The URL is not valid; the message begins with a verb, to follow the URL.
+
+    >>> parse_hub_url("grpcs://hub.example.org:50051")
+    Endpoint(target='hub.example.org:50051', tls=True)
     """
     text = url.strip()
-    if text.startswith(_LOCAL):
-        return _local(text)
-    if text.startswith(_RESOLVED):
-        return _resolved(text)
+    if text.startswith(_SOCKET_SCHEMES):
+        if not text.partition(":")[2].strip("/"):
+            raise ValueError(f"names no path; {_FORMS}")
+        return Endpoint(text, False)
+    if text.startswith(_GRPC_SCHEMES):
+        if not re.search(r":[0-9]+$", text):
+            raise ValueError(f"has no port, as in {text}:50051")
+        return Endpoint(text, None)
     scheme, separator, rest = text.rpartition("://")
     scheme = scheme.lower()
-    if separator and scheme not in _SCHEMES:
-        raise ValueError(f"has the scheme {scheme}://, which is none of a hub's; {_FORMS}")
-    place = rest.removesuffix("/") if separator else text
-    return Endpoint(_checked(place), _SCHEMES.get(scheme))
+    if separator and scheme not in _USES_TLS:
+        raise ValueError(f"has the unknown scheme {scheme}://; {_FORMS}")
+    target = rest.removesuffix("/") if separator else text
+    _check_host_and_port(target)
+    return Endpoint(target, _USES_TLS.get(scheme))
 
 
-def _local(text: str) -> Endpoint:
-    if not text.partition(":")[2].strip("/"):
-        raise ValueError(f"names no path; {_FORMS}")
-    return Endpoint(text, False)
-
-
-def _resolved(text: str) -> Endpoint:
-    if not re.search(r":[0-9]+$", text):
-        raise ValueError(f"has no port, as in {text}:50051")
-    return Endpoint(text, None)
-
-
-def _checked(place: str) -> str:
-    match = re.fullmatch(_HOST_AND_PORT, place)
-    if match and 0 < int(match["port"]) < 2**16:
-        return place
-    if match:
+def _check_host_and_port(target: str) -> None:
+    match = re.fullmatch(rf"({_HOST})(:(?P<port>[0-9]+))?", target)
+    if match is None:
+        raise ValueError(f"is not the address of a hub; {_FORMS}")
+    if match["port"] is None:
+        raise ValueError(f"has no port, as in {target}:50051")
+    if not 0 < int(match["port"]) < 2**16:
         raise ValueError("has a port that is not from 1 to 65535")
-    if re.fullmatch(r"[^\s:/@\[\]?#]+|\[[0-9A-Fa-f:.%]+\]", place):
-        raise ValueError(f"has no port, as in {place}:50051")
-    raise ValueError(f"is no address of a hub; {_FORMS}")

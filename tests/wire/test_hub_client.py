@@ -115,7 +115,7 @@ def test_a_task_with_an_id_is_a_task(asked, server):
 
 def test_an_answer_that_is_no_task_is_a_connection_error(asked):
     hub = FaultyHub(faults.garbled())
-    with hub, pytest.raises(HubConnectionError, match="has sent what is no task"):
+    with hub, pytest.raises(HubConnectionError, match="sent an answer that is not a task"):
         asked("fetch", to=hub.url)
 
 

@@ -156,7 +156,7 @@ def test_an_app_works_over_tls(files, start):
 
 def test_tls_to_a_plaintext_hub_is_named(asked, start):
     url = f"grpcs://localhost:{start()}"
-    assert f"the hub at {url}: it speaks no TLS, and this provider does: write grpc://" in (
+    assert f"the hub at {url}: it does not speak TLS, and this provider does: write grpc://" in (
         complaint(asked, url, ca="ca.pem")
     )
 
@@ -172,12 +172,12 @@ def test_plaintext_to_a_tls_hub_is_named(asked, start, scheme, wants_certificate
 
 def test_a_certificate_of_an_unknown_ca_is_named(asked, start):
     message = complaint(asked, f"grpcs://localhost:{start('hub')}", ca="other-ca.pem")
-    assert "is signed by no CA that is known here, or has expired: set HUB_GRPC_TLS_CA" in message
+    assert "has expired, or its CA is not known here: set HUB_GRPC_TLS_CA" in message
 
 
 def test_a_certificate_of_no_public_ca_is_named(asked, start):
     message = complaint(asked, f"grpcs://localhost:{start('hub')}")
-    assert "is signed by no CA that is known here" in message
+    assert "its CA is not known here" in message
 
 
 def test_a_certificate_for_another_host_is_named(asked, start):
@@ -194,9 +194,7 @@ def test_an_expired_certificate_is_named(asked, start):
 def test_a_certificate_that_the_hub_misses_is_named(asked, start):
     url = f"grpcs://localhost:{start('hub', wants_certificates=True)}"
     message = complaint(asked, url, ca="ca.pem")
-    assert (
-        "wants to see a client certificate: set HUB_GRPC_TLS_CERT and HUB_GRPC_TLS_KEY" in message
-    )
+    assert "requires a client certificate: set HUB_GRPC_TLS_CERT and HUB_GRPC_TLS_KEY" in message
 
 
 def test_a_certificate_that_the_hub_does_not_trust_is_named(asked, start):
@@ -267,7 +265,7 @@ def test_a_tls_server_that_is_no_hub_is_named(asked, listening, files):
             secure.recv(10)
 
     message = complaint(asked, f"grpcs://localhost:{listening(serve)}", ca="ca.pem")
-    assert "it speaks TLS, but no gRPC: is HUB_GRPC_URL right?" in message
+    assert "it speaks TLS, but not gRPC: is HUB_GRPC_URL right?" in message
 
 
 def test_to_refuse_a_handshake_in_tls_is_to_speak_it(listening, files):
@@ -284,7 +282,7 @@ def test_to_refuse_a_handshake_in_tls_is_to_speak_it(listening, files):
 
 
 def test_whoever_is_silent_speaks_no_tls(listening, monkeypatch):
-    monkeypatch.setattr("arbprov.wire.tls_diagnosis._PATIENCE", 0.1)
+    monkeypatch.setattr("arbprov.wire.tls_diagnosis._TIMEOUT", 0.1)
     port = listening(lambda connection: connection.recv(10) and connection.recv(10))
     assert not speaks_tls(f"127.0.0.1:{port}")
 
@@ -320,14 +318,14 @@ def test_a_file_that_is_not_there_is_named(files, name, variable):
 
 def test_a_certificate_without_its_key_is_named(files):
     assert problem(hub_tls_cert=str(files / "provider.pem")) == (
-        "HUB_GRPC_TLS_CERT (hub_tls_cert=) is given without HUB_GRPC_TLS_KEY (hub_tls_key=); "
-        "they need each other"
+        "HUB_GRPC_TLS_CERT (hub_tls_cert=) is set without HUB_GRPC_TLS_KEY (hub_tls_key=); "
+        "set both or neither"
     )
 
 
 def test_a_key_without_its_certificate_is_named(files):
     assert problem(hub_tls_key=str(files / "provider.key")).startswith(
-        "HUB_GRPC_TLS_KEY (hub_tls_key=) is given without HUB_GRPC_TLS_CERT"
+        "HUB_GRPC_TLS_KEY (hub_tls_key=) is set without HUB_GRPC_TLS_CERT"
     )
 
 
@@ -335,7 +333,7 @@ def test_a_ca_that_is_none_is_named(files, tmp_path):
     path = tmp_path / "ca.pem"
     path.write_text("nothing of the kind")
     assert problem(hub_tls_ca=str(path)) == (
-        f"HUB_GRPC_TLS_CA (hub_tls_ca=): there is no certificate in PEM form in {path}"
+        f"HUB_GRPC_TLS_CA (hub_tls_ca=): {path} contains no certificate in PEM form"
     )
 
 
@@ -346,7 +344,7 @@ def test_a_key_that_does_not_fit_is_named(files, key):
     message = problem(hub_tls_cert=str(files / "provider.pem"), hub_tls_key=str(files / key))
     assert message.startswith(
         f"HUB_GRPC_TLS_CERT (hub_tls_cert=) and HUB_GRPC_TLS_KEY (hub_tls_key=): "
-        f"{files}/provider.pem and {files}/{key} are no certificate and its private key"
+        f"{files}/provider.pem and {files}/{key} are not a certificate and its private key"
     )
 
 

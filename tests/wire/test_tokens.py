@@ -57,7 +57,7 @@ def test_a_function_that_returns_no_token_is_named(returned):
     def ask_the_vault():
         return returned
 
-    message = rf"^auth_token=.*ask_the_vault has to return a text .*{type(returned).__name__}$"
+    message = rf"^auth_token=.*ask_the_vault must return a string .*{type(returned).__name__}$"
     with pytest.raises(ConfigurationError, match=message):
         Token(ask_the_vault).read()
 
@@ -68,7 +68,9 @@ def test_what_a_function_raises_is_named_without_its_text():
 
     with pytest.raises(ConfigurationError) as caught:
         Token(ask_the_vault).read()
-    assert str(caught.value).endswith("ask_the_vault has raised LookupError instead of a token")
+    assert str(caught.value).endswith(
+        "ask_the_vault raised LookupError instead of returning a token"
+    )
     assert isinstance(caught.value.__cause__, LookupError)
 
 
@@ -77,7 +79,7 @@ def test_a_function_without_a_name_is_named_by_its_type():
         def __call__(self):
             return None
 
-    with pytest.raises(ConfigurationError, match=r"^auth_token=Vault has to return"):
+    with pytest.raises(ConfigurationError, match=r"^auth_token=Vault must return"):
         Token(Vault()).read()
 
 
