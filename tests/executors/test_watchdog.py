@@ -91,6 +91,9 @@ class Watched:
             self.watchdog.look()
             self.now += 0.1
 
+    def let_loop_go_on(self):
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(PATIENCE)
+
     def end(self):
         self.loop.call_soon_threadsafe(self.ended.set)
         self.thread.join(PATIENCE)
@@ -149,7 +152,13 @@ def test_handlers_that_block_for_over_a_second_only_together_are_fine(watched, c
 
 
 def test_a_handler_that_awaits_is_fine(watched, caplog):
-    blocked(watched, "wait", 5.0)
+    wait = watched.start("wait")
+    assert watched.blocking.blocks.acquire(timeout=PATIENCE)
+    # The loop itself waits until a new thread has started.
+    watched.let_loop_go_on()
+    watched.pass_by(5.0)
+    watched.blocking.go_on.release()
+    wait()
     assert caplog.messages == []
 
 

@@ -210,8 +210,10 @@ def test_polls_that_end_together_renew_the_channel_once(start):
     hub = start(faults.hang(8))
 
     async def main(provider):
+        # Each connection is made by a call that has more time than a poll.
+        await provider.submit(RESULT)
         await asyncio.gather(*[provider.fetch() for _ in range(8)])
-        await provider.fetch()
+        await provider.submit(RESULT)
 
     with WatchingProxy(hub.address) as proxy:
         run(main, proxy.address, poll_timeout=0.3)
