@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.waiting import TIMEOUT, wait_for_line
 
 from arbprov.cli import main
 from arbprov.cli.dev import _Provider
@@ -108,12 +109,6 @@ def start(folder):
             # A second signal, so that whatever it still does or waits for is given up.
             process.terminate()
             process.terminate()
-
-
-def wait_for(process, text):
-    """Read a process's stderr up to the line with `text`."""
-    while text not in (line := process.stderr.readline()):
-        assert line, f"it has ended without saying {text!r}"
 
 
 # What is typed
@@ -452,29 +447,29 @@ def token_file(folder, hub):
 def running(start, hub, token_file):
     """A provider at work, in a process of its own."""
     process = start("run", "typed", "--hub-url", hub.address, "--auth-token-file", token_file)
-    wait_for(process, "connected to the hub")
+    wait_for_line(process, "connected to the hub")
     return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_has_run_finish_its_task_and_exit_with_0(running, hub, number):
     ticket = hub.put("ask")
-    wait_for(running, "asking")
+    wait_for_line(running, "asking")
     running.send_signal(number)
-    wait_for(running, "finishing what is begun")
+    wait_for_line(running, "finishing what is begun")
     running.stdin.write("yes\n")
     running.stdin.close()
-    assert running.wait(20) == 0
+    assert running.wait(TIMEOUT) == 0
     assert ticket.result().data == {"answer": "yes\n"}
 
 
 def test_a_second_signal_ends_run_at_once(running, hub):
     hub.put("ask")
-    wait_for(running, "asking")
+    wait_for_line(running, "asking")
     running.terminate()
-    wait_for(running, "finishing what is begun")
+    wait_for_line(running, "finishing what is begun")
     running.terminate()
-    assert running.wait(20) == 1
+    assert running.wait(TIMEOUT) == 1
 
 
 def test_a_stop_that_takes_too_long_ends_run_with_1(start, hub, token_file):
@@ -483,10 +478,10 @@ def test_a_stop_that_takes_too_long_ends_run_with_1(start, hub, token_file):
         ARBPROV_DRAIN_TIMEOUT="1",
     )
     hub.put("ask")
-    wait_for(process, "asking")
+    wait_for_line(process, "asking")
     process.terminate()
-    wait_for(process, "Error: stopped after 1 s with 1 tasks unfinished")
-    assert process.wait(20) == 1
+    wait_for_line(process, "Error: stopped after 1 s with 1 tasks unfinished")
+    assert process.wait(TIMEOUT) == 1
 
 
 def test_quiet_logs_warnings_only(start, hub, token_file):
@@ -505,7 +500,7 @@ def test_a_module_runs_by_itself_too(folder, hub):
         assert hub.call("so_so").status == "warning"
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 # hub and call
@@ -519,14 +514,14 @@ def test_hub_and_call_work_together(start, arbprov):
     result = arbprov("call", "square", '{"n": 3}', "--account", '{"id": "a"}', env=environ)
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"square": 9})
     hub.send_signal(signal.SIGINT)
-    assert hub.wait(20) == 0
+    assert hub.wait(TIMEOUT) == 0
 
 
 def test_a_hub_says_where_it_listens(start):
     hub = start("hub", "--address", "127.0.0.1:0")
-    wait_for(hub, "The hub listens on 127.0.0.1:")
+    wait_for_line(hub, "The hub listens on 127.0.0.1:")
     hub.terminate()
-    assert hub.wait(20) == 0
+    assert hub.wait(TIMEOUT) == 0
 
 
 def test_a_hub_beyond_this_machine_is_bad_configuration(arbprov):
@@ -606,7 +601,7 @@ def test_dev_leaves_the_spool_alone(start, folder, spool):
 def test_dev_prints_what_tasks_end_with_that_an_interruption_finds_at_work(start, folder, number):
     (folder / "tasks.jsonl").write_text('{"action": "linger"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
-    wait_for(process, "lingering")
+    wait_for_line(process, "lingering")
     process.send_signal(number)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
@@ -629,12 +624,12 @@ def test_dev_says_how_many_tasks_an_interruption_leaves_without_a_result(start, 
 def test_a_second_signal_to_dev_waits_for_no_task(start, folder):
     (folder / "tasks.jsonl").write_text('{"action": "linger"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
-    wait_for(process, "lingering")
+    wait_for_line(process, "lingering")
     process.terminate()
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
     process.terminate()
-    assert process.wait(10) == 1
+    assert process.wait(TIMEOUT) == 1
 
 
 def test_dev_ends_when_the_provider_does_before_its_tasks(start, folder):
@@ -648,22 +643,22 @@ def test_dev_ends_when_the_provider_does_before_its_tasks(start, folder):
 
 def test_dev_starts_the_provider_again_when_its_file_changes(start, folder):
     process = start("dev", "typed", "--address", "127.0.0.1:0")
-    wait_for(process, "connected to the hub")
+    wait_for_line(process, "connected to the hub")
     (folder / "typed.py").write_text(PROVIDER + "\nprint('changed', file=sys.stderr)\n")
-    wait_for(process, "typed.py has changed, starting again")
-    wait_for(process, "changed")
-    wait_for(process, "connected to the hub")
+    wait_for_line(process, "typed.py has changed, starting again")
+    wait_for_line(process, "changed")
+    wait_for_line(process, "connected to the hub")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(TIMEOUT) == 0
 
 
 def mend_once_it_waits(process, folder):
     """Have dev's provider be as it should again, see it work, and end dev."""
-    wait_for(process, "The provider has ended; waiting for a change.")
+    wait_for_line(process, "The provider has ended; waiting for a change.")
     (folder / "typed.py").write_text(PROVIDER)
-    wait_for(process, "connected to the hub")
+    wait_for_line(process, "connected to the hub")
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(TIMEOUT) == 0
 
 
 def test_dev_waits_for_a_provider_that_can_not_start_to_be_mended(start, folder):
@@ -673,7 +668,7 @@ def test_dev_waits_for_a_provider_that_can_not_start_to_be_mended(start, folder)
 
 def test_dev_waits_when_a_save_leaves_no_app_for_now(start, folder):
     process = start("dev", "typed", "--address", "127.0.0.1:0")
-    wait_for(process, "connected to the hub")
+    wait_for_line(process, "connected to the hub")
     (folder / "typed.py").write_text("")
     mend_once_it_waits(process, folder)
 
@@ -695,20 +690,20 @@ def test_dev_without_reload_ends_with_the_provider(start, folder):
 
 def test_a_second_signal_to_dev_ends_its_provider_too(start, folder):
     process = start("dev", "typed", "--address", "127.0.0.1:0")
-    wait_for(process, "The hub listens on 127.0.0.1:")
+    wait_for_line(process, "The hub listens on 127.0.0.1:")
     address = None
     while address is None:
         line = process.stderr.readline()
         address = line.rpartition(" ")[2].strip() if "works for the hub" in line else None
     caller = start("call", "ask", "--hub-url", address, "--timeout", "20")
-    wait_for(process, "asking")
+    wait_for_line(process, "asking")
     process.terminate()
-    wait_for(process, "finishing what is begun")
+    wait_for_line(process, "finishing what is begun")
     process.terminate()
     # Its provider writes to the same stderr, so the end of that is the end of both.
     assert "Traceback" not in process.stderr.read()
-    assert process.wait(20) == 1
-    assert caller.wait(30) == 69
+    assert process.wait(TIMEOUT) == 1
+    assert caller.wait(TIMEOUT) == 69
 
 
 def test_dev_ends_when_there_is_no_such_module(start):
@@ -722,7 +717,7 @@ def test_dev_has_the_provider_work_for_its_hub_whatever_the_app_says(start, fold
     text = PROVIDER.replace('"typed",', '"typed", hub_url="192.0.2.1:1", auth_token="theirs",')
     (folder / "typed.py").write_text(text)
     process = start("dev", "typed", "--address", "127.0.0.1:0")
-    wait_for(process, "connected to the hub")
+    wait_for_line(process, "connected to the hub")
 
 
 # Changes of files
@@ -794,7 +789,7 @@ def test_a_reader_that_has_enough_is_no_traceback(folder):
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(20) == 1
+    assert process.wait(TIMEOUT) == 1
     process.stderr.close()
 
 

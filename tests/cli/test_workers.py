@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from support.processes import Process, wait_until
+from support.processes import Process
+from support.waiting import wait_until
 
 from arbprov import Blueprint, ConfigurationError, ProviderApp, TimeBasedRateLimitMonitor
 from arbprov.cli.supervisor.restart_policy import Stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.examples import load, statuses_of_tasks, working
 from support.postgres_servers import PostgresServer
-from support.processes import wait_until
+from support.waiting import wait_until
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "

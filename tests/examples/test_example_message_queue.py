@@ -8,7 +8,7 @@ import nats
 import pytest
 from support.examples import load, statuses_of_tasks, working
 from support.nats_servers import NatsServer
-from support.processes import wait_until
+from support.waiting import wait_until
 
 GOOD = {"id": "order-1", "article": "tea", "weight": 0.5}
 HEAVY = {"id": "order-2", "article": "oven", "weight": 45.0}

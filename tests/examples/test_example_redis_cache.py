@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.examples import load, statuses_of_tasks, working
-from support.processes import wait_until
 from support.redis_servers import RedisServer
+from support.waiting import wait_until
 
 KEY = "rates:EUR"
 

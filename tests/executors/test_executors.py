@@ -7,7 +7,7 @@ import threading
 import weakref
 
 import pytest
-from support.processes import wait_until
+from support.waiting import wait_until
 
 from arbprov.executors.executor import ThreadPool
 

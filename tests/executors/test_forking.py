@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov import ProviderError
 from arbprov.executors import executor, forking
 from arbprov.localhub import LocalHub
-
-PATIENCE = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +34,13 @@ def provider():
         with process:
             yield hub, process
             process.terminate()
-            process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=TIMEOUT)
 
 
 @pytest.fixture
 def call(provider):
     def call(action, payload=None):
-        result = provider[0].call(action, payload, timeout=PATIENCE)
+        result = provider[0].call(action, payload, timeout=TIMEOUT)
         return result.data
 
     return call
@@ -100,10 +99,10 @@ def test_an_app_can_run_in_a_fork_that_was_made_before(hub, tmp_path):
     )
     environ = {"PROVIDER_AUTH_TOKEN": hub.token, "HUB_GRPC_URL": hub.address}
     with subprocess.Popen([sys.executable, "-c", script], env=os.environ | environ) as process:
-        pid = hub.call("work", timeout=PATIENCE).data["pid"]
+        pid = hub.call("work", timeout=TIMEOUT).data["pid"]
         assert pid != process.pid
         os.kill(pid, 15)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_a_fork_after_the_end_of_an_app_may_test_it_but_run_none(touch, said):
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert said in ended.stdout
 

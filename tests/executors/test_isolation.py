@@ -9,13 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support import isolated
+from support.waiting import TIMEOUT, wait_for_line, wait_until
 
 from arbprov import (
     ConfigurationError,
@@ -28,18 +28,7 @@ from arbprov import (
 from arbprov.executors import child, executor, processes
 from arbprov.localhub import LocalHub
 
-# Nothing takes so long on a machine that is alive.
-PATIENCE = 20.0
 SUPPORT = Path(__file__).parent.parent
-
-
-def eventually(happened):
-    """Wait until something has happened that nobody tells of, such as the end of a process."""
-    deadline = time.monotonic() + PATIENCE
-    while not (outcome := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-    return outcome
 
 
 def is_alive(pid: int) -> bool:
@@ -67,13 +56,13 @@ def shared_hub():
         running = pool.submit(isolated.app.run, hub_url=hub.address, auth_token=hub.token)
         yield hub
         isolated.app.stop()
-        running.result(PATIENCE)
+        running.result(TIMEOUT)
 
 
 @pytest.fixture
 def call(shared_hub):
     return lambda action, payload=None, **options: shared_hub.call(
-        action, payload, timeout=PATIENCE, **options
+        action, payload, timeout=TIMEOUT, **options
     )
 
 
@@ -110,7 +99,7 @@ def start(tmp_path):
 def stop(process) -> tuple[int, str]:
     """Stop a provider; return what it has ended with, and its stderr."""
     process.terminate()
-    errors = process.communicate(timeout=PATIENCE)[1]
+    errors = process.communicate(timeout=TIMEOUT)[1]
     return process.returncode, errors
 
 
@@ -121,7 +110,7 @@ def test_nothing_is_started_before_the_first_task(hub, serve):
     app = app_with(isolated.pid)
     app.action(isolated.in_a_thread)
     serve(app)
-    hub.call("in_a_thread", timeout=PATIENCE)
+    hub.call("in_a_thread", timeout=TIMEOUT)
     assert multiprocessing.active_children() == []
 
 
@@ -137,10 +126,10 @@ def test_handlers_that_run_at_once_have_processes_of_their_own(call, shared_hub,
     paths = [tmp_path / name for name in "ab"]
     tickets = [shared_hub.put("wait_for", {"path": str(path)}) for path in paths]
     for path in paths:
-        eventually(path.exists)
+        wait_until(path.exists)
     for path in paths:
         path.unlink()
-    assert len({ticket.result(PATIENCE).data["pid"] for ticket in tickets}) == 2
+    assert len({ticket.result(TIMEOUT).data["pid"] for ticket in tickets}) == 2
 
 
 def test_the_test_client_runs_it_in_the_process_of_the_test():
@@ -161,16 +150,16 @@ def test_the_test_client_runs_it_in_the_process_of_the_test():
 def test_a_provider_finds_its_handlers_however_it_is_run(hub, start, tmp_path, command):
     (tmp_path / "isolated.py").write_text(Path(isolated.__file__).read_text())
     process = start(hub, *command)
-    pids = hub.call("pid", timeout=PATIENCE).data
+    pids = hub.call("pid", timeout=TIMEOUT).data
     assert pids["parent"] == process.pid
-    assert hub.call("fail", {"how": "odd"}, timeout=PATIENCE).message == "mended 5"
+    assert hub.call("fail", {"how": "odd"}, timeout=TIMEOUT).message == "mended 5"
     assert stop(process)[0] == 0
 
 
 def test_the_command_finds_them_too(hub, start, tmp_path):
     command = Path(sys.executable).parent / "arbprov"
     process = start(hub, str(command), "run", "support.isolated:app")
-    assert hub.call("pid", timeout=PATIENCE).data["parent"] == process.pid
+    assert hub.call("pid", timeout=TIMEOUT).data["parent"] == process.pid
 
 
 # How it ends.
@@ -209,23 +198,23 @@ def test_the_end_of_a_process_is_logged(call, caplog):
 def test_a_crash_leaves_the_others_alone(call, shared_hub, tmp_path):
     path = tmp_path / "here"
     ticket = shared_hub.put("wait_for", {"path": str(path)})
-    pid = int(eventually(lambda: path.exists() and path.read_text()))
+    pid = int(wait_until(lambda: path.exists() and path.read_text()))
     call("segfault")
     path.unlink()
-    assert ticket.result(PATIENCE).data == {"pid": pid}
+    assert ticket.result(TIMEOUT).data == {"pid": pid}
 
 
 def test_a_process_that_has_ended_while_idle_is_replaced(call):
     pid = call("pid").data["pid"]
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid))
     assert call("pid").data["pid"] != pid
 
 
 def test_a_process_that_ends_before_it_gets_a_task_is_an_error(call, monkeypatch):
     pid = call("pid").data["pid"]
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid))
     with monkeypatch.context() as unnoticed:
         unnoticed.setattr(processes.HandlerProcess, "is_alive", True)
         assert "was killed by SIGKILL" in call("pid").message
@@ -237,7 +226,7 @@ def test_a_handler_is_killed_at_its_deadline_with_all_that_it_has_started(call, 
     result = call("hang", {"path": str(path)})
     assert result.data["timeout"] == 1.0
     for pid in path.read_text().split():
-        eventually(lambda pid=pid: not is_alive(int(pid)))
+        wait_until(lambda pid=pid: not is_alive(int(pid)))
 
 
 def test_a_handler_that_was_killed_is_not_late(call, caplog, tmp_path):
@@ -249,21 +238,21 @@ def test_a_handler_that_was_killed_is_not_late(call, caplog, tmp_path):
 def test_the_processes_end_with_the_worker(hub, serve):
     app = app_with(isolated.pid)
     running = serve(app)
-    pid = hub.call("pid", timeout=PATIENCE).data["pid"]
+    pid = hub.call("pid", timeout=TIMEOUT).data["pid"]
     app.stop()
-    running.result(PATIENCE)
+    running.result(TIMEOUT)
     assert not is_alive(pid)
 
 
 def test_a_process_ends_with_its_provider_though_that_was_killed(hub, start, tmp_path):
     process = start(hub, "-m", "support.isolated")
     path = tmp_path / "here"
-    pid = hub.call("pid", timeout=PATIENCE).data["pid"]
+    pid = hub.call("pid", timeout=TIMEOUT).data["pid"]
     hub.put("wait_for", {"path": str(path)})
-    eventually(lambda: path.exists() and path.read_text())
+    wait_until(lambda: path.exists() and path.read_text())
     busy = int(path.read_text())
     process.kill()
-    eventually(lambda: not is_alive(pid) and not is_alive(busy))
+    wait_until(lambda: not is_alive(pid) and not is_alive(busy))
 
 
 def test_a_provider_that_ends_without_a_stop_leaves_nothing_behind(hub, start, tmp_path):
@@ -275,8 +264,8 @@ def test_a_provider_that_ends_without_a_stop_leaves_nothing_behind(hub, start, t
         "    sys.stdin.read()\n"
     )
     process = start(hub, "thread.py", stdin=subprocess.PIPE)
-    pid = hub.call("pid", timeout=PATIENCE).data["pid"]
-    process.communicate(timeout=PATIENCE)
+    pid = hub.call("pid", timeout=TIMEOUT).data["pid"]
+    process.communicate(timeout=TIMEOUT)
     assert not is_alive(pid)
 
 
@@ -287,12 +276,12 @@ def test_ctrl_c_lets_a_handler_finish(hub, start, tmp_path):
     process = start(hub, "-m", "support.isolated", start_new_session=True)
     path = tmp_path / "here"
     ticket = hub.put("wait_for", {"path": str(path)})
-    eventually(path.exists)
+    wait_until(path.exists)
     os.killpg(process.pid, signal.SIGINT)
     wait_for_line(process, "SIGINT: finishing what is begun")
     path.unlink()
-    assert ticket.result(PATIENCE).status == "success"
-    assert process.wait(PATIENCE) == 0
+    assert ticket.result(TIMEOUT).status == "success"
+    assert process.wait(TIMEOUT) == 0
 
 
 def test_ctrl_c_lets_a_process_start(hub, start, tmp_path):
@@ -308,29 +297,24 @@ def test_ctrl_c_lets_a_process_start(hub, start, tmp_path):
     process = start(hub, "slowly.py", start_new_session=True)
     ticket = hub.put("pid")
     starting = tmp_path / "starting"
-    eventually(starting.exists)
+    wait_until(starting.exists)
     os.killpg(process.pid, signal.SIGINT)
     wait_for_line(process, "SIGINT: finishing what is begun")
     starting.unlink()
-    assert ticket.result(PATIENCE).status == "success"
+    assert ticket.result(TIMEOUT).status == "success"
 
 
 def test_a_handler_finishes_though_its_process_is_told_to_end(call, shared_hub, tmp_path):
     path = tmp_path / "here"
     ticket = shared_hub.put("wait_for", {"path": str(path)})
-    pid = int(eventually(lambda: path.exists() and path.read_text()))
+    pid = int(wait_until(lambda: path.exists() and path.read_text()))
     os.kill(pid, signal.SIGTERM)
     path.unlink()
-    assert ticket.result(PATIENCE).data == {"pid": pid}
+    assert ticket.result(TIMEOUT).data == {"pid": pid}
 
 
 def test_what_a_handler_forks_can_be_told_to_end(call):
     assert call("end_a_fork").data == {"exit_code": -signal.SIGTERM}
-
-
-def wait_for_line(process, text):
-    while text not in (line := process.stderr.readline()):
-        assert line, f"it has ended without saying {text!r}"
 
 
 # What a handler gets.
@@ -356,11 +340,11 @@ def test_a_refund_is_passed_on(call):
 @pytest.mark.slow
 def test_a_limit_is_charged_when_the_process_is_there_and_the_handler_can_start(hub, serve):
     app = ProviderApp("isolated", execution_timeout=10)
-    limited = app.rate_limit(MinDelay(0.5), max_wait=PATIENCE)
+    limited = app.rate_limit(MinDelay(0.5), max_wait=TIMEOUT)
     app.action(isolation="process")(limited(isolated.begun))
     serve(app)
     tickets = [hub.put("begun") for _ in range(4)]
-    began = sorted(ticket.result(PATIENCE).data["at"] for ticket in tickets)
+    began = sorted(ticket.result(TIMEOUT).data["at"] for ticket in tickets)
     gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
     # A charge and the start that it is for are apart, by more on a machine with other work.
     assert min(gaps) > 0.25
@@ -374,7 +358,7 @@ class Closed(RateLimitMonitor):
 def test_a_call_that_a_monitor_refuses_leaves_its_process_to_others(hub, serve):
     before = set(multiprocessing.active_children())
     serve(app_with(isolated.pid, rate_limit_monitor=Closed()))
-    statuses = [hub.call("pid", timeout=PATIENCE).status for _ in range(3)]
+    statuses = [hub.call("pid", timeout=TIMEOUT).status for _ in range(3)]
     assert statuses == ["limit"] * 3
     # Monitors are not asked before it is there.
     assert len(set(multiprocessing.active_children()) - before) == 1
@@ -384,7 +368,7 @@ def test_calls_that_come_at_once_start_no_more_processes_than_a_limit_admits(hub
     before = set(multiprocessing.active_children())
     serve(app_with(isolated.pid, rate_limit="2/hour"))
     tickets = [hub.put("pid") for _ in range(8)]
-    statuses = sorted(ticket.result(PATIENCE).status for ticket in tickets)
+    statuses = sorted(ticket.result(TIMEOUT).status for ticket in tickets)
     assert statuses == ["limit"] * 6 + ["success"] * 2
     assert len(set(multiprocessing.active_children()) - before) <= 2
 
@@ -393,9 +377,9 @@ def test_a_process_that_does_not_start_takes_nothing_from_a_limit(hub, serve, mo
     serve(app_with(isolated.pid, rate_limit="2/hour"))
     with monkeypatch.context() as patch:
         patch.setattr(processes.HandlerProcess, "start", refuse_to_start)
-        failed = hub.call("pid", timeout=PATIENCE)
+        failed = hub.call("pid", timeout=TIMEOUT)
     assert (failed.status, failed.data["type"]) == ("error", "HandlerProcessError")
-    statuses = [hub.call("pid", timeout=PATIENCE).status for _ in range(3)]
+    statuses = [hub.call("pid", timeout=TIMEOUT).status for _ in range(3)]
     assert statuses == ["success", "success", "limit"]
 
 
@@ -432,7 +416,7 @@ def test_a_handler_has_nothing_to_read(call):
 
 def test_what_a_handler_prints_is_printed_at_once(hub, start):
     process = start(hub, "-m", "support.isolated")
-    hub.call("say", {"word": "printed"}, timeout=PATIENCE)
+    hub.call("say", {"word": "printed"}, timeout=TIMEOUT)
     assert process.stdout.readline() == "printed\n"
 
 
@@ -547,7 +531,7 @@ def test_the_time_that_a_process_takes_to_start_is_not_the_task_s(hub, start, tm
         "if __name__ == '__main__': app.run()\n",
     )
     start(hub, name)
-    assert hub.call("work", timeout=PATIENCE).status == "success"
+    assert hub.call("work", timeout=TIMEOUT).status == "success"
 
 
 def test_a_module_that_can_not_be_imported_is_an_error(hub, start, tmp_path):
@@ -561,7 +545,7 @@ def test_a_module_that_can_not_be_imported_is_an_error(hub, start, tmp_path):
         "if __name__ == '__main__': app.run()\n",
     )
     process = start(hub, name)
-    assert hub.call("work", timeout=PATIENCE).data["error"] == (
+    assert hub.call("work", timeout=TIMEOUT).data["error"] == (
         "The process that the action runs in ended with exit code 1 before it was ready"
     )
     assert "AssertionError: only once" in stop(process)[1]
@@ -577,14 +561,14 @@ def test_a_script_that_runs_the_app_when_imported_is_told_how_to_mend_that(hub, 
         "app.run()\n",
     )
     process = start(hub, name)
-    assert "before it was ready" in hub.call("work", timeout=PATIENCE).data["error"]
+    assert "before it was ready" in hub.call("work", timeout=TIMEOUT).data["error"]
     assert 'app.run() belongs under `if __name__ == "__main__":`' in stop(process)[1]
 
 
 def test_a_process_that_does_not_get_ready_is_given_up(hub, serve, monkeypatch):
     monkeypatch.setattr(executor, "_START_WITHIN", 0.0)
     serve(app_with(isolated.pid))
-    error = hub.call("pid", timeout=PATIENCE).data["error"]
+    error = hub.call("pid", timeout=TIMEOUT).data["error"]
     assert error.startswith("The process that the action runs in was killed by SIGKILL")
     assert error.endswith(" before it was ready")
 
@@ -596,7 +580,7 @@ def test_a_system_that_starts_no_process_is_an_error(hub, serve, monkeypatch):
 
     monkeypatch.setattr(processes._SPAWN, "Process", Process)
     serve(app_with(isolated.pid))
-    assert hub.call("pid", timeout=PATIENCE).data["error"] == (
+    assert hub.call("pid", timeout=TIMEOUT).data["error"] == (
         "the process that the action runs in can't be started: no more processes"
     )
 
@@ -609,11 +593,11 @@ def test_a_stop_that_has_no_more_time_kills_what_still_runs(hub, tmp_path, monke
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=hub.address, auth_token=hub.token)
         hub.put("wait_for", {"path": str(path)})
-        pid = int(eventually(lambda: path.exists() and path.read_text()))
+        pid = int(wait_until(lambda: path.exists() and path.read_text()))
         app.stop()
         with pytest.raises(Exception, match="1 tasks unfinished"):
-            running.result(PATIENCE)
-    eventually(lambda: not is_alive(pid))
+            running.result(TIMEOUT)
+    wait_until(lambda: not is_alive(pid))
     assert goodbyes == []
 
 
@@ -654,7 +638,7 @@ def test_an_errorhandler_may_answer_for_the_end_of_a_process(hub, serve):
         return ProviderResponse("warning", message="it crashed")
 
     serve(app)
-    assert hub.call("leave", {"code": 1}, timeout=PATIENCE).message == "it crashed"
+    assert hub.call("leave", {"code": 1}, timeout=TIMEOUT).message == "it crashed"
 
 
 # What only the process itself sees.

@@ -8,14 +8,13 @@ import threading
 import time
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov import ProviderApp
 from arbprov.clock import SystemClock
 from arbprov.executors.executor import Executor, ThreadPool
 from arbprov.executors.watchdog import Watchdog
 from arbprov.task import Task
-
-PATIENCE = 20.0
 
 
 class Blocking:
@@ -45,7 +44,7 @@ class Blocking:
 
     def wait_here(self, *_):
         self.blocks.release()
-        assert self.go_on.acquire(timeout=PATIENCE)
+        assert self.go_on.acquire(timeout=TIMEOUT)
 
 
 class Watched:
@@ -57,7 +56,7 @@ class Watched:
         self.ready = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self.thread.start()
-        assert self.ready.wait(PATIENCE)
+        assert self.ready.wait(TIMEOUT)
 
     async def _main(self):
         self.loop = asyncio.get_running_loop()
@@ -83,7 +82,7 @@ class Watched:
             await asyncio.gather(*[begin(action) for action in actions])
 
         future = asyncio.run_coroutine_threadsafe(run(), self.loop)
-        return lambda: future.result(PATIENCE)
+        return lambda: future.result(TIMEOUT)
 
     def pass_by(self, seconds):
         """Look, as the watchdog's thread does, while some seconds pass."""
@@ -92,11 +91,11 @@ class Watched:
             self.now += 0.1
 
     def let_loop_go_on(self):
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(PATIENCE)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(TIMEOUT)
 
     def end(self):
         self.loop.call_soon_threadsafe(self.ended.set)
-        self.thread.join(PATIENCE)
+        self.thread.join(TIMEOUT)
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ def blocked(watched, action, *waits, payload=b"{}"):
     """Run actions whose blocks last some seconds each."""
     wait = watched.start(*action.split(), payload=payload)
     for seconds in waits:
-        assert watched.blocking.blocks.acquire(timeout=PATIENCE)
+        assert watched.blocking.blocks.acquire(timeout=TIMEOUT)
         watched.pass_by(seconds)
         watched.blocking.go_on.release()
     wait()
@@ -153,7 +152,7 @@ def test_handlers_that_block_for_over_a_second_only_together_are_fine(watched, c
 
 def test_a_handler_that_awaits_is_fine(watched, caplog):
     wait = watched.start("wait")
-    assert watched.blocking.blocks.acquire(timeout=PATIENCE)
+    assert watched.blocking.blocks.acquire(timeout=TIMEOUT)
     # The loop itself waits until a new thread has started.
     watched.let_loop_go_on()
     watched.pass_by(5.0)
@@ -218,7 +217,7 @@ def test_the_thread_sleeps_while_nothing_runs_and_ends_with_the_executor():
         assert executor._watchdog._thread.is_alive()
 
     executor = run_with_executor(main)
-    executor._watchdog._thread.join(PATIENCE)
+    executor._watchdog._thread.join(TIMEOUT)
     assert not executor._watchdog._thread.is_alive()
 
 
@@ -242,6 +241,6 @@ def test_a_worker_names_who_blocks_its_loop(hub, serve, caplog):
         return {}
 
     serve(app)
-    result = hub.call("block", timeout=PATIENCE)
+    result = hub.call("block", timeout=TIMEOUT)
     assert result.status == "success"
     assert f"action 'block' (task '{result.id}') has kept the event loop" in caplog.text

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent import futures
 
 import pytest
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov.localhub import LocalHub
 from arbprov.outbox.sqlite import read_spool
@@ -75,8 +75,8 @@ def start(folder):
     yield start
     for process in started:
         process.kill()
-        process.wait(20)
-        process.log.result(20)
+        process.wait(TIMEOUT)
+        process.log.result(TIMEOUT)
         process.stderr.close()
 
 
@@ -84,14 +84,6 @@ def started(folder):
     """Return the numbers of the tasks whose handlers have begun, in order."""
     path = folder / "started"
     return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def wait_until(condition):
-    """Wait for what another process does; there is no event for that."""
-    ends = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < ends, "it did not happen within 20 s"
-        threading.Event().wait(0.01)
 
 
 @pytest.mark.slow
@@ -102,11 +94,11 @@ def test_a_task_that_was_received_ends_as_its_result_or_as_interrupted(folder, s
             process = start(hub)
             wait_until(lambda enough=enough: len(hub.submissions) >= enough)
             process.send_signal(signal.SIGKILL)
-            process.wait(20)
+            process.wait(TIMEOUT)
         process = start(hub)
-        hub.put("work", {"n": 1000}).result(20)
+        hub.put("work", {"n": 1000}).result(TIMEOUT)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(TIMEOUT) == 0
         submissions = hub.submissions
         answers = {n: ticket.result(0) for n, ticket in tickets.items() if ticket.done}
 
@@ -163,8 +155,8 @@ def test_results_that_were_not_sent_before_a_crash_are_sent_after_it(cut_off, st
 def test_a_stop_with_results_in_the_spool_is_a_clean_one(cut_off, start, tmp_path):
     process = cut_off(ARBPROV_DRAIN_TIMEOUT="2")
     process.terminate()
-    assert process.wait(20) == 0
-    assert "5 results wait in the spool; the next start sends them" in process.log.result(20)
+    assert process.wait(TIMEOUT) == 0
+    assert "5 results wait in the spool; the next start sends them" in process.log.result(TIMEOUT)
     assert len(sent_after(start, tmp_path)) == 5
 
 

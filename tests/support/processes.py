@@ -9,24 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from support.records import Tail
+from support.waiting import TIMEOUT
 
 _TESTS = Path(__file__).parent.parent
-# Nothing that a test waits for takes this long, however slow the machine.
-PATIENCE = 60.0
-
-
-def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
-    """Wait for what another process does; there is no event for that."""
-    ends = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < ends, f"it did not happen within {timeout:g} s"
-        threading.Event().wait(0.005)
 
 
 class Process:
@@ -61,7 +51,7 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
-    def ended(self, timeout: float = PATIENCE) -> int:
+    def ended(self, timeout: float = TIMEOUT) -> int:
         """Wait for its end, and return its exit code."""
         code = self.popen.wait(timeout)
         self._reader.join(timeout)

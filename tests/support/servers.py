@@ -1,9 +1,10 @@
-"""What starting any server takes: a port that is free, and patience until it answers."""
+"""What starting any server takes: a free port, and waiting until it answers."""
 
 from __future__ import annotations
 
 import socket
-import time
+
+from .waiting import wait_until
 
 
 def free_port():
@@ -12,13 +13,13 @@ def free_port():
         return free.getsockname()[1]
 
 
-def wait_for(ask, error, process, patience=20.0):
-    """Return what ``ask()`` returns, once it does not fail with `error` any more."""
-    give_up_at = time.monotonic() + patience
-    while True:
+def wait_for_answer(ask, error, process):
+    """Return what `ask()` returns, once it does not raise `error` any more."""
+
+    def answer():
         try:
-            return ask()
+            return [ask()]
         except error:
             assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < give_up_at, "the server does not answer"
-            time.sleep(0.01)
+
+    return wait_until(answer)[0]

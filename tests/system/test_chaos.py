@@ -12,8 +12,9 @@ import threading
 
 import attrs
 import pytest
-from support.processes import HubProcess, start_provider, wait_until
+from support.processes import HubProcess, start_provider
 from support.records import Account
+from support.waiting import wait_until
 
 from arbprov.outbox.sqlite import read_spool
 from arbprov.testing import TcpProxy

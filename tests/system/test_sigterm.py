@@ -6,7 +6,8 @@ import signal
 import socket
 
 import pytest
-from support.processes import Process, wait_until
+from support.processes import Process
+from support.waiting import wait_until
 
 from arbprov.outbox.sqlite import read_spool
 from arbprov.testing import FaultyHub

@@ -1,0 +1,28 @@
+"""Waiting for what another thread or process does, where no event tells of it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Seconds that nothing takes which a test waits for, however busy the machine is.
+TIMEOUT = 60.0
+
+
+def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
+    """Call `condition` until it returns something true, and return that."""
+    deadline = time.monotonic() + timeout
+    while not (outcome := condition()):
+        assert time.monotonic() < deadline, f"it did not happen within {timeout:g} s"
+        time.sleep(0.005)
+    return outcome
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    """Read a process's stderr up to the line with `text`."""
+    while text not in (line := process.stderr.readline()):
+        assert line, f"the process has ended without a line with {text!r}"
