@@ -24,10 +24,11 @@ _ISOLATIONS = ("thread", "process")
 
 @attrs.frozen
 class Action:
-    """One action: what a task calls it, and how it is done.
+    """An action: its name in tasks, its handler, and how the handler runs.
 
-    `timeout` is in seconds; None stands for the app's `execution_timeout`. `isolation` is where
-    a plain function runs: on a ``thread``, or in a ``process`` that can be killed.
+    Attributes:
+        timeout: Seconds that the handler may run; None stands for the app's `execution_timeout`.
+        isolation: Where a plain function runs: on a ``"thread"`` or in a ``"process"``.
     """
 
     name: str
@@ -41,16 +42,16 @@ class Action:
     def _check_timeout(self, attribute: object, timeout: float | None) -> None:
         if timeout is not None and not is_positive_number(timeout):
             raise ConfigurationError(
-                f"{describe_handler(self.handler)}: timeout={timeout!r} is not a number of "
-                f"seconds above 0"
+                f"{describe_handler(self.handler)}: timeout={timeout!r} must be a number of "
+                f"seconds greater than 0"
             )
 
     @isolation.validator
     def _check_isolation(self, attribute: object, isolation: str) -> None:
         if isolation not in _ISOLATIONS:
             raise ConfigurationError(
-                f"{describe_handler(self.handler)}: isolation={isolation!r} is none; "
-                f'it is "thread" or "process"'
+                f"{describe_handler(self.handler)}: isolation={isolation!r} must be "
+                f'"thread" or "process"'
             )
         if isolation == "process" and self.is_async:
             raise ConfigurationError(
@@ -58,11 +59,11 @@ class Action:
                 f'make it a plain def for isolation="process", or leave isolation out'
             )
 
-    def pickled(self) -> bytes:
-        """Return the handler as the process that it runs in gets it: by its name.
+    def pickle_handler(self) -> bytes:
+        """Return the handler for another process, pickled by its name.
 
         Raises:
-            ConfigurationError: It can't be found by a name.
+            ConfigurationError: The handler is not at the top of a module under its own name.
         """
         import pickle
 
@@ -71,18 +72,18 @@ class Action:
         except Exception as error:
             raise ConfigurationError(
                 f"{describe_handler(self.handler)}: another process can't import it, as "
-                f'isolation="process" needs ({error}); define it at the top of a module, and leave '
-                f"its name to it"
+                f'isolation="process" needs ({error}); define it at the top of a module, and do '
+                f"not give its name to anything else there"
             ) from None
 
     @property
     def is_async(self) -> bool:
-        """Whether the handler is an ``async def`` or an object whose ``__call__`` is one."""
+        """Whether calling the handler returns a coroutine."""
         return inspect.iscoroutinefunction(unwrap_function(self.handler))
 
 
 def first_line(handler: Handler) -> str:
-    """Return the first line of a handler's docstring, or nothing."""
+    """Return the first line of a handler's docstring, or an empty text."""
     return (inspect.getdoc(handler) or "").partition("\n")[0]
 
 
@@ -102,7 +103,7 @@ class ActionRegistry:
         if taken := self._actions.get(action.name):
             raise ConfigurationError(
                 f"{where}: there is an action {action.name!r} already, "
-                f'{describe_handler(taken.handler)}; register one as @app.action("another_name")'
+                f'{describe_handler(taken.handler)}; rename one, as in @app.action("another_name")'
             )
         self._actions[action.name] = action
 
@@ -111,10 +112,13 @@ class ActionRegistry:
 
 
 def attach_limit(handler: HandlerT, limit: RateLimit) -> HandlerT:
-    """Attach a limit to a handler, registered or not yet, and return the handler as it is.
+    """Attach a limit to a handler, before or after its registration.
+
+    Returns:
+        The handler as it is.
 
     Raises:
-        ConfigurationError: It is no function, so nothing can be attached to it.
+        ConfigurationError: The handler takes no attributes, as bound methods do not.
     """
     try:
         setattr(handler, _LIMITS, (*attached_limits(handler), limit))

@@ -60,7 +60,7 @@ class ProviderApp(Scaffold):
         timezone: Of the envelope's local time (``PROVIDER_TIMEZONE``, UTC).
         concurrency: Tasks in flight at once (``ARBPROV_CONCURRENCY``, 32).
         drain_timeout: How long a stop may take (``ARBPROV_DRAIN_TIMEOUT``, 25).
-        start_timeout: How long the hub may stay away at the start (``ARBPROV_START_TIMEOUT``, 30).
+        start_timeout: How long to wait for the hub at the start (``ARBPROV_START_TIMEOUT``, 30).
         poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
         submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
         max_message_size: Bytes of the largest task that is taken (``ARBPROV_MAX_MESSAGE_SIZE``,
@@ -261,7 +261,7 @@ class ProviderApp(Scaffold):
         with without_fork_handlers():
             from arbprov.worker.run import run_provider
 
-        config = self.config.changed(**changes)
+        config = self.config.override(**changes)
         if not config.auth_token:
             raise ConfigurationError(
                 "the hub's token is missing: set PROVIDER_AUTH_TOKEN or PROVIDER_AUTH_TOKEN_FILE, "

@@ -1,4 +1,4 @@
-"""A part of a provider in a module of its own."""
+"""Blueprints: parts of a provider, each in a module of its own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ __all__ = ["Blueprint"]
 
 
 class Blueprint(Scaffold):
-    """Actions with hooks and limits of their own, for `ProviderApp.register_blueprint`.
+    """Actions with their own hooks and limits, for `ProviderApp.register_blueprint`.
 
-    >>> reports = Blueprint("reports", prefix="reports.")
+    A blueprint has the decorators of `ProviderApp`. Its hooks see only its own tasks.
+
+    >>> from arbprov import ProviderApp
+    >>> reports = Blueprint("reports", prefix="reports.", rate_limit="10/minute")
     >>> @reports.action
     ... def daily(day: str) -> dict:
     ...     return {"day": day}
+    >>> app = ProviderApp("office")
+    >>> app.register_blueprint(reports)
+    >>> app.test_client().call("reports.daily", {"day": "Monday"}).data
+    {'day': 'Monday'}
 
     Args:
-        name: Tells it from the app's other blueprints.
-        prefix: Stands before the names of its actions.
+        name: Identifies the blueprint in its app.
+        prefix: Is put before the names of its actions.
         rate_limit: A limit that its actions share.
-        rate_limit_monitor: The same, as code.
+        rate_limit_monitor: A limit as code that its actions share.
 
     Raises:
-        ConfigurationError: The limit can't be parsed.
+        ConfigurationError: The limit is not valid.
     """
 
     def __init__(
@@ -62,9 +69,12 @@ def shared_limits(scope: Scope, owner: str, **limits: AnyLimit | None) -> tuple[
     """Return the limits that all actions of an app or a blueprint share.
 
     Args:
-        scope: Who shares them.
-        owner: How an error names the app or the blueprint.
-        limits: By the argument that gave it; None is one that was not given.
+        scope: ``"app"`` or ``"blueprint"``.
+        owner: The name of the app or the blueprint in error messages.
+        limits: The limits by the name of their argument; None was not given.
+
+    Raises:
+        ConfigurationError: A limit is not valid.
     """
     given = {argument: limit for argument, limit in limits.items() if limit is not None}
     if not given:

@@ -1,15 +1,15 @@
 """The errors of arbprov.
 
 ProviderError
-├ ConfigurationError            the provider author's to mend; at import or start
+├ ConfigurationError            the provider's code or settings are wrong; at import or start
 ├ TaskError                     becomes a task's result
 │  ├ ActionNotFoundError
-│  ├ InvalidPayloadError        also for an account that does not fit
+│  ├ InvalidPayloadError        the payload or the account
 │  ├ RateLimited
 │  ├ TaskTimeoutError
-│  └ HandlerProcessError     with isolation="process" only
+│  └ HandlerProcessError        with isolation="process" only
 └ HubError
-   ├ HubConnectionError         also a builtin ConnectionError
+   ├ HubConnectionError         is a builtin ConnectionError too
    └ AuthenticationError
 """
 
@@ -39,9 +39,14 @@ __all__ = [
 
 @attrs.frozen
 class Problem:
-    """One thing that is wrong with a payload, an account or a result.
+    """One problem of a payload, an account or a result.
 
-    `path` says where, as in ``user.emails[2]``; it is empty for the whole.
+    >>> str(Problem("user.emails[2]", "expected a string, got an integer"))
+    'user.emails[2]: expected a string, got an integer'
+
+    Attributes:
+        path: Where the problem is, as in ``user.emails[2]``; empty for the whole object.
+        message: The problem, in a few words.
     """
 
     path: str
@@ -52,19 +57,51 @@ class Problem:
 
 
 class ProviderError(Exception):
-    """Whatever arbprov raises."""
+    """The base class of all errors of arbprov.
+
+    >>> issubclass(RateLimited, ProviderError)
+    True
+    """
 
 
 class ConfigurationError(ProviderError):
-    """The provider's code or settings are wrong, and the message says how to mend them."""
+    """The provider's code or settings are wrong; the message says how to fix them.
+
+    >>> from arbprov import ProviderApp
+    >>> ProviderApp("shop", concurrency=0)
+    Traceback (most recent call last):
+        ...
+    arbprov.errors.ConfigurationError: concurrency= 0 must be greater than 0
+    """
 
 
 class TaskError(ProviderError):
-    """A task that can't be done; it becomes the task's result."""
+    """The task can't be done; the error becomes its result.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop")
+    >>> @app.action
+    ... def price(item: str):
+    ...     raise TaskError(f"There is no {item} today")
+    >>> result = app.test_client().call("price", {"item": "tea"})
+    >>> result.status, result.message
+    (<Status.ERROR: 'error'>, 'There is no tea today')
+    """
 
 
 class ActionNotFoundError(TaskError):
-    """The task asks for an action that this provider does not have."""
+    """The provider has no such action.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop")
+    >>> _ = app.action("price")(lambda item: item)
+    >>> app.test_client().call("prize").data
+    {'error': 'Action not found', 'available_actions': ['price']}
+
+    Attributes:
+        action: The action that the task asks for.
+        available_actions: The names of the provider's actions.
+    """
 
     def __init__(self, action: str, available_actions: Sequence[str] = ()) -> None:
         super().__init__("Action not found")
@@ -73,9 +110,22 @@ class ActionNotFoundError(TaskError):
 
 
 class InvalidPayloadError(TaskError):
-    """The payload or the account does not fit; `problems` says where and why, all at once.
+    """The payload or the account does not fit; all problems are listed.
 
-    A handler may raise it too, with a text for the whole payload, or with `Problem` objects.
+    A handler raises it for problems that types can't express.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop")
+    >>> @app.action
+    ... def order(amount: int):
+    ...     if amount < 1:
+    ...         raise InvalidPayloadError([Problem("amount", "must be at least 1")])
+    >>> app.test_client().call("order", {"amount": 0}).problems
+    [{'path': 'amount', 'message': 'must be at least 1'}]
+
+    Args:
+        problems: A text about the whole payload, or a list of texts and `Problem` objects.
+        message: The result's message; the problems joined by default.
     """
 
     def __init__(self, problems: str | Sequence[Problem | str], message: str = "") -> None:
@@ -85,28 +135,56 @@ class InvalidPayloadError(TaskError):
 
 
 class RateLimited(TaskError):
-    """The quota is used up for `retry_after` seconds.
+    """A quota is used up for `retry_after` seconds.
 
-    A limit of arbprov raises it, or a handler that was told so by the API it calls;
-    `limit` names the limit, as in ``"5/second"``.
+    A limit of arbprov raises it. A handler raises it when an API throttles its call; the limit then
+    refuses all calls of the same key until that time.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop")
+    >>> @app.action
+    ... @app.rate_limit("100/minute")
+    ... def search(text: str):
+    ...     raise RateLimited(retry_after=30)  # from the API's Retry-After header
+    >>> client = app.test_client()
+    >>> [client.call("search", {"text": "tea"}).wait_time for _ in range(2)]
+    [30.0, 30.0]
+
+    Args:
+        retry_after: Seconds until the quota is free again.
+        limit: The limit's name or text, as in ``"5/second"``. By default, all limits of the call
+            that have a key; if none has, the action's own; else all.
 
     Raises:
-        ValueError: `retry_after` is no number of seconds above 0; a header's text is none either.
+        ValueError: `retry_after` is not a finite number greater than 0. Convert a header's text.
     """
 
     def __init__(self, retry_after: float, limit: str | None = None) -> None:
-        # What an API says comes here, as a header's text perhaps.
+        # A handler may pass an API's header on, which is a string and can hold anything.
         if not isinstance(retry_after, (int, float)) or not 0 < retry_after < math.inf:
-            raise ValueError(f"retry_after is a number of seconds above 0, not {retry_after!r}")
+            raise ValueError(
+                f"retry_after must be a number of seconds greater than 0, not {retry_after!r}"
+            )
         super().__init__(f"Rate limit exceeded, retry after {retry_after:g} s")
         self.retry_after = float(retry_after)
         self.limit = limit
-        # More for the result, such as the headroom of each limit.
+        # Further data of the result, such as the headroom of each limit.
         self.details: dict[str, Any] = {}
 
 
 class TaskTimeoutError(TaskError):
-    """The handler ran longer than its `timeout`, in seconds."""
+    """The handler ran longer than its timeout.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop", execution_timeout=1)
+    >>> _ = app.action("slow")(lambda: client.clock.advance(2))
+    >>> client = app.test_client()
+    >>> client.call("slow").message
+    'The action ran longer than its timeout of 1 s'
+
+    Attributes:
+        timeout: The timeout in seconds.
+    """
 
     def __init__(self, timeout: float) -> None:
         super().__init__(f"The action ran longer than its timeout of {timeout:g} s")
@@ -114,16 +192,29 @@ class TaskTimeoutError(TaskError):
 
 
 class HandlerProcessError(TaskError):
-    """The process that a handler runs in did not start, ended, or could not be given the task."""
+    """The process of an isolated handler did not start, ended early, or could not take the task.
+
+    >>> from arbprov import ProviderApp, ProviderResponse
+    >>> app = ProviderApp("press")
+    >>> @app.errorhandler(HandlerProcessError)
+    ... def crashed(error: HandlerProcessError):
+    ...     return ProviderResponse("error", message="The page could not be rendered")
+    """
 
 
 class HubError(ProviderError):
-    """The hub could not be asked or told something."""
+    """A call to the hub failed."""
 
 
 class HubConnectionError(HubError, ConnectionError):
-    """The hub can't be reached."""
+    """The hub can't be reached.
+
+    `ProviderApp.run` raises it if the hub was not reached within `start_timeout`.
+    """
 
 
 class AuthenticationError(HubError):
-    """The hub refuses this provider's token."""
+    """The hub refuses the provider's token.
+
+    `ProviderApp.run` raises it: at the first contact at once, later after a minute of retries.
+    """

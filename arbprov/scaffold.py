@@ -1,4 +1,4 @@
-"""The decorators that an app and a blueprint have in common."""
+"""The decorators that `ProviderApp` and `Blueprint` share."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ Isolation = Literal["thread", "process"]
 
 
 class Scaffold:
-    """Registers actions, limits and hooks; every decorator returns the function as it is."""
+    """Registers actions, limits and hooks. Every decorator returns the function as it is."""
 
     def __init__(self) -> None:
         self._actions = ActionRegistry()
         self._hooks = Hooks()
         self._started = False
-        # By what was returned for them, the functions that were given as limits of nothing yet.
+        # Functions given to @rate_limit, by the decorator it returned, until that is applied. One
+        # that never is was meant as a handler: a bare @app.rate_limit.
         self._undecorated: dict[Any, Handler] = {}
 
     @overload
@@ -72,41 +73,67 @@ class Scaffold:
         forbid_extra: bool = False,
         rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Any:
-        """Register a function as an action.
+        """Register a function as an action, with its signature as the payload's schema.
 
-        Its signature is the payload's schema: a parameter takes the payload's field of its name,
-        a default makes it optional, ``**extra`` takes the rest. `payload` and `account` are the
-        whole of these, and a parameter annotated with `TaskContext` gets that.
+        Each parameter takes the payload field of its name; a default makes the field optional, and
+        ``**extra`` takes all other fields. A parameter called `payload` or `account` takes the
+        whole object, and one annotated with `TaskContext` takes the context.
+
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... def price(item: str, currency: str = "EUR") -> dict:
+        ...     return {"item": item, "currency": currency}
+        >>> @app.action("order.place", timeout=10)
+        ... async def place_order(ctx: TaskContext, items: list[str]) -> dict:
+        ...     return {"order": ctx.id, "items": len(items)}
+        >>> client = app.test_client()
+        >>> client.call("price", {"item": "tea"}).data
+        {'item': 'tea', 'currency': 'EUR'}
+        >>> client.call("order.place", {"items": ["tea"]}, id="7").data
+        {'order': '7', 'items': 1}
 
         Args:
-            name: What tasks call it; the function's own name, if not given.
-            description: One sentence; the docstring's first line, if not given.
-            payload_schema: A class, or a dict of types; it stands for the annotations.
+            name: The action's name in tasks; the function's name by default.
+            description: One sentence; the first line of the docstring by default.
+            payload_schema: A class, or a dict of types, that replaces the annotations.
             account_schema: The same for the account.
-            timeout: Seconds that the handler may run; the app's `execution_timeout`, if not given.
+            timeout: Seconds that the handler may run; the app's `execution_timeout` by default.
             isolation: Where a plain function runs: on a ``"thread"``, or in a ``"process"`` that is
-                killed at the deadline, and whose crash costs nothing but its task.
-            forbid_extra: Whether a field that nobody asked for is an error.
+                killed at the deadline and whose crash fails no other task.
+            forbid_extra: Whether a payload field without a parameter is an error.
             rate_limit_monitor: A limit as code, as with ``@app.rate_limit(monitor)``.
+
+        Returns:
+            The function as it is, or a decorator that returns it.
 
         Raises:
             ConfigurationError: The name is taken, a parameter can't be filled from a payload, an
-                annotation can't be resolved, or the app has started.
+                annotation can't be resolved, an option is not valid, or the app has started.
         """
 
         def register(handler: HandlerT) -> HandlerT:
+            from arbprov.payload.arguments import compile_binding
+
             if rate_limit_monitor is not None:
                 self.rate_limit(rate_limit_monitor)(handler)
-            return self._add_action(
-                handler,
-                name=None if handler is name else name,
-                description=description,
+            self._check_setup(handler)
+            self._check_decorated([handler])
+            action = Action(
+                name=self._action_name(handler, None if handler is name else name),
+                handler=handler,
+                binding=compile_binding(
+                    handler,
+                    payload_schema=payload_schema,
+                    account_schema=account_schema,
+                    forbid_extra=forbid_extra,
+                ),
+                description=first_line(handler) if description is None else description,
                 timeout=timeout,
                 isolation=isolation,
-                payload_schema=payload_schema,
-                account_schema=account_schema,
-                forbid_extra=forbid_extra,
             )
+            self._actions.add(action)
+            return handler
 
         return register(name) if callable(name) else register
 
@@ -125,35 +152,53 @@ class Scaffold:
         on_store_error: OnStoreError = "local",
         shadow: bool = False,
     ) -> Callable[[HandlerT], HandlerT]:
-        """Limit how often an action runs; limits stack, and any order with `action` works.
+        """Limit how often an action runs. Limits stack, above or below `action`.
 
         All limits of a call are one decision: all are charged, or none is. A refused task ends
-        with status ``limit`` and the `wait_time` after which it would pass.
+        with status ``limit`` and the `wait_time` after which it would be admitted.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... @app.rate_limit("1000/hour", key="account.id")
+        ... @app.rate_limit("1/second")
+        ... def search(text: str) -> dict:
+        ...     return {"text": text}
+        >>> client = app.test_client()
+        >>> client.call("search", {"text": "tea"}, account={"id": 1}).status
+        <Status.SUCCESS: 'success'>
+        >>> refused = client.call("search", {"text": "tea"}, account={"id": 2})
+        >>> refused.status, refused.wait_time
+        (<Status.LIMIT: 'limit'>, 1.0)
 
         Args:
             limit: ``"10/minute"``, ``"5 per second"``, ``"100/2h"``, several joined by ``;``, a
                 `Limit`, `TokenBucket`, `MinDelay` or `Calendar`, a `RateLimitMonitor`, or a
                 function of the call that returns a text or a limit. No period of a limit's length
-                ever holds more.
-            key: Whose quota it is: a dotted path such as ``"account.id"``, a tuple of such, or a
-                function of the call. Without it, all calls share one.
-            name: Limits of one name share what was used, wherever they stand, if they are the same:
-                the same limit, counted by the same key (of functions, the same object).
-            scope: Whether each action has the limit to itself, or all of the blueprint or the app
-                share it: ``"action"``, ``"blueprint"`` or ``"app"``.
-            cost: What a call takes from the limit, or a function of the call that returns it.
-            burst: At most so much at once; the rest is spread evenly.
+                ever holds more calls.
+            key: Whose quota is charged: a dotted path such as ``"account.id"``, a tuple of paths,
+                or a function of the call. All calls share one quota by default.
+            name: Limits of the same name share their count, on any action, if limit and key are the
+                same (the same object, for functions).
+            scope: Whether each ``"action"`` has the limit to itself, or all actions of the
+                ``"blueprint"`` or the ``"app"`` share it.
+            cost: How much a call takes from the limit, or a function of the call that returns it.
+            burst: The most that is admitted at once; the rest is spread evenly.
             max_wait: Seconds that a task may wait for its turn, first come, first served. At most
-                half of the app's `concurrency` waits; the others are refused.
-            warn_at: Shares of the limit; each time one is reached, a warning is logged.
-            store: Where what was used is kept: ``"redis://..."`` or a Redis client, to share it
-                with other processes; the app's `rate_limit_store`, if not given, else the memory.
-            on_store_error: What to do while the store is away: ``"local"`` has each process keep to
-                its share of the limit, ``"closed"`` refuses all, ``"open"`` admits all.
-            shadow: Whether to count only, and refuse nothing.
+                half of the app's `concurrency` waits; further tasks are refused.
+            warn_at: Shares of the limit; reaching one logs a warning.
+            store: Where the count is kept: ``"redis://..."`` or a Redis client, to share it with
+                other processes; the app's `rate_limit_store` by default, else memory.
+            on_store_error: What to do while the store is away: ``"local"`` limits each process to
+                its share, ``"closed"`` refuses all calls, ``"open"`` admits all.
+            shadow: Whether to only count, without refusing.
+
+        Returns:
+            A decorator that attaches the limit and returns the function as it is.
 
         Raises:
-            ConfigurationError: An argument makes no sense, or the limit can never be met.
+            ConfigurationError: An argument is not valid, the limit can never be met, or the app has
+                started.
         """
 
         def attach(handler: HandlerT) -> HandlerT:
@@ -180,7 +225,6 @@ class Scaffold:
             return attach_limit(handler, declared)
 
         if inspect.isfunction(limit):
-            # It may be the handler itself, under a bare @app.rate_limit.
             self._undecorated[attach] = limit
         return attach
 
@@ -423,31 +467,6 @@ class Scaffold:
 
         return add
 
-    def _add_action(
-        self,
-        handler: HandlerT,
-        *,
-        name: Any,
-        description: str | None,
-        timeout: float | None,
-        isolation: Isolation,
-        **binding: Any,
-    ) -> HandlerT:
-        from arbprov.payload.arguments import compile_binding
-
-        self._check_setup(handler)
-        self._check_decorated([handler])
-        action = Action(
-            name=self._action_name(handler, name),
-            handler=handler,
-            binding=compile_binding(handler, **binding),
-            description=first_line(handler) if description is None else description,
-            timeout=timeout,
-            isolation=isolation,
-        )
-        self._actions.add(action)
-        return handler
-
     def _check_decorated(self, decorators: Iterable[Any]) -> None:
         for decorator in decorators:
             if (function := self._undecorated.get(decorator)) is not None:
@@ -460,7 +479,7 @@ class Scaffold:
         given = getattr(handler, "__name__", "") if name is None else name
         if not isinstance(given, str) or given in ("", "<lambda>"):
             raise ConfigurationError(
-                f'{describe_handler(handler)}: an action needs a name; give it @app.action("name")'
+                f'{describe_handler(handler)}: an action needs a name; write @app.action("name")'
             )
         return given
 
@@ -470,10 +489,10 @@ class Scaffold:
         return hook
 
     def _start(self) -> None:
-        """Take no more registrations.
+        """Refuse registrations from now on.
 
         Raises:
-            ConfigurationError: A limit was declared that limits nothing.
+            ConfigurationError: A bare @rate_limit decorates a function.
         """
         self._check_decorated(list(self._undecorated))
         self._started = True

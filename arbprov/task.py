@@ -1,4 +1,4 @@
-"""What is asked of a provider and what it answers: frozen values, no behaviour."""
+"""Tasks and their results, as frozen values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ __all__ = ["ProviderResponse", "Status", "Task", "TaskResult"]
 
 
 class Status(str, enum.Enum):
-    """How a task ended."""
+    """How a task ended; each member equals its text.
+
+    >>> Status.LIMIT == "limit"
+    True
+    """
 
     SUCCESS = "success"
     ERROR = "error"
@@ -21,7 +25,11 @@ class Status(str, enum.Enum):
 
     @property
     def default_message(self) -> str:
-        """The message of a result whose handler gave none."""
+        """The message of a result whose handler gave no message.
+
+        >>> Status.SUCCESS.default_message
+        'Action completed successfully'
+        """
         return _DEFAULT_MESSAGES[self]
 
 
@@ -40,19 +48,19 @@ def _to_status(value: Status | str) -> Status:
         return Status(value)
     except ValueError:
         known = ", ".join(repr(status.value) for status in Status)
-        raise ValueError(f"{value!r} is no status; it is one of {known}") from None
+        raise ValueError(f"status must be one of {known}, not {value!r}") from None
 
 
 def _to_text(message: str) -> str:
     if not isinstance(message, str):
-        raise TypeError(f"a message is a text, not {message!r}")
-    # A lone surrogate is no character, and UTF-8 has no bytes for it.
+        raise TypeError(f"message must be a string, not {message!r}")
+    # UTF-8 has no bytes for a lone surrogate.
     return message if message.isascii() else message.encode(errors="replace").decode()
 
 
 @attrs.frozen
 class Task:
-    """One task, as the hub handed it out; `payload` and `account` are JSON objects."""
+    """One task of the hub; `payload` and `account` are JSON objects as bytes."""
 
     id: str
     action: str
@@ -62,18 +70,19 @@ class Task:
 
 @attrs.frozen(init=False)
 class ProviderResponse:
-    """What a handler returns to choose its status and message.
+    """A handler's answer with a status and a message; plain data is a ``success``.
 
-    >>> ProviderResponse("warning", message="Only half of it was there", data={"rows": 5}).status
+    >>> ProviderResponse("warning", message="Two rows have no id", data={"rows": 5}).status
     <Status.WARNING: 'warning'>
 
     Args:
         status: ``success``, ``error``, ``warning`` or ``limit``; a `Status` or its text.
-        message: One sentence; without it, the status has one.
-        data: Whatever JSON can carry; None stands for ``{}``.
+        message: One sentence; the status has a default.
+        data: Any JSON value; None stands for ``{}``.
 
     Raises:
-        ValueError: There is no such status.
+        ValueError: The status is unknown.
+        TypeError: The message is not a string.
     """
 
     status: Status
@@ -87,17 +96,31 @@ class ProviderResponse:
 
 @attrs.frozen
 class TaskResult:
-    """How a task ended, as hooks and tests see it and the hub gets it.
+    """The result of a task, as hooks and tests see it and the hub gets it.
 
-    `data` is what stands under ``response`` in the envelope: what the handler returned, or
-    the details of an error. Hooks change a result with ``attrs.evolve(result, data=...)``.
+    An `after_task` hook changes a result with ``attrs.evolve(result, data=...)``.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop")
+    >>> _ = app.action("price")(lambda item: {"item": item})
+    >>> result = app.test_client().call("price", {"item": "tea"})
+    >>> result.status, result.data
+    (<Status.SUCCESS: 'success'>, {'item': 'tea'})
+    >>> result.envelope["data"]["response"]
+    {'item': 'tea'}
+
+    Attributes:
+        task: The task.
+        status: How the task ended.
+        message: One sentence.
+        data: The handler's value, or the details of an error: ``response`` in the envelope.
+        body: The envelope as JSON text; empty until the result is final.
     """
 
     task: Task
     status: Status = attrs.field(converter=_to_status)
     message: str = attrs.field(converter=_to_text)
     data: Any
-    # The whole envelope as JSON text; the dispatcher fills it in last.
     body: str = attrs.field(default="", repr=False)
 
     @property
@@ -112,19 +135,26 @@ class TaskResult:
 
     @property
     def envelope(self) -> dict[str, Any]:
-        """The whole envelope, as the hub gets it."""
+        """The envelope, as the hub gets it."""
         import json
 
         return cast("dict[str, Any]", json.loads(self.body))
 
     @property
     def wait_time(self) -> float | None:
-        """Seconds until the limit that refused the task would admit it, else None."""
+        """Seconds until the limit that refused the task would admit it; None without one."""
         return cast("float | None", self._detail("wait_time"))
 
     @property
     def problems(self) -> list[dict[str, str]]:
-        """What did not fit in the payload or the account, each with `path` and `message`."""
+        """The problems of the payload or the account, each with `path` and `message`.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> _ = app.action("price")(lambda item: {"item": item})
+        >>> app.test_client().call("price", {}).problems
+        [{'path': 'item', 'message': 'required field is missing'}]
+        """
         return cast("list[dict[str, str]]", self._detail("problems") or [])
 
     def _detail(self, name: str) -> Any:

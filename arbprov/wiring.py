@@ -67,7 +67,7 @@ class Wiring:
             timeout=timeout or self._config.execution_timeout,
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
             blocking=action is None or not action.is_async,
-            pickled=action.pickled() if action and action.isolation == "process" else None,
+            pickled=action.pickle_handler() if action and action.isolation == "process" else None,
         )
 
     def dispatcher(self, routes: Mapping[str, Route]) -> Dispatcher:

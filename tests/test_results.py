@@ -260,7 +260,7 @@ def test_an_unknown_status_is_a_value_error(status):
     with pytest.raises(ValueError) as caught:
         ProviderResponse(status)
     assert str(caught.value) == (
-        f"{status!r} is no status; it is one of 'success', 'error', 'warning', 'limit'"
+        f"status must be one of 'success', 'error', 'warning', 'limit', not {status!r}"
     )
 
 
@@ -550,7 +550,7 @@ def test_a_handler_may_name_the_limit():
 
 @pytest.mark.parametrize("wait", [0, -1, float("nan"), float("inf"), "120", None], ids=repr)
 def test_a_wait_that_is_none_is_a_value_error(wait):
-    with pytest.raises(ValueError, match="retry_after is a number of seconds above 0, not"):
+    with pytest.raises(ValueError, match="retry_after must be a number of seconds greater"):
         RateLimited(wait)
 
 

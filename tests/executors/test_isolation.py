@@ -615,7 +615,7 @@ def test_an_async_handler_can_not_have_a_process():
 
 
 def test_an_isolation_that_is_none_is_an_error():
-    with pytest.raises(ConfigurationError, match='it is "thread" or "process"'):
+    with pytest.raises(ConfigurationError, match='must be "thread" or "process"'):
         ProviderApp().action(isolation="vat")(isolated.later)
 
 

@@ -168,7 +168,7 @@ def test_a_refusal_at_a_gate_is_counted_as_such():
 
 def test_a_retry_that_is_no_time_is_the_handler_s_error():
     for nonsense in (0, -1, math.nan):
-        with pytest.raises(ValueError, match="retry_after is a number of seconds above 0"):
+        with pytest.raises(ValueError, match="retry_after must be a number of seconds greater"):
             RateLimited(nonsense)
 
 

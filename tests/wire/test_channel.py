@@ -467,7 +467,7 @@ def test_a_large_task_is_taken_by_default(start):
 
 
 def test_the_size_of_tasks_is_the_app_s_setting(start, app, log_line):
-    app.config = app.config.changed(max_message_size=1000)
+    app.config = app.config.override(max_message_size=1000)
     hub = start()
     with serving(app, hub):
         hub.put("echo", {"value": 1, "text": "x" * 2000})

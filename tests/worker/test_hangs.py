@@ -124,7 +124,7 @@ def test_a_worker_whose_slots_are_lost_is_not_ready(app):
 
 
 def test_a_worker_that_stops_is_not_ready(app):
-    app.config = app.config.changed(execution_timeout=5.0)
+    app.config = app.config.override(execution_timeout=5.0)
     assert Running(app, tasks("crunch")).until(1, 2).unready == {2: "stopping"}
 
 

@@ -369,7 +369,7 @@ def test_a_stopped_worker_polls_no_more(app):
 
 
 def test_a_stopping_worker_finishes_its_tasks(app):
-    app.config = app.config.changed(execution_timeout=60.0)
+    app.config = app.config.override(execution_timeout=60.0)
     running = Running(app, polls=tasks(4, payload=b'{"seconds": 10}')).until(1)
     assert running.statuses == ["success"] * 4
     assert running.ended_at == 10
