@@ -14,7 +14,7 @@ from arbprov.cli.options import as_json
 from arbprov.cli.supervisor.spools import spools_at
 
 if TYPE_CHECKING:
-    from arbprov.outbox.sqlite import Entry
+    from arbprov.outbox.sqlite import SpoolEntry
 
 __all__ = ["outbox"]
 
@@ -42,14 +42,14 @@ def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
     A task is "started" while it runs, "pending" while its result waits for the hub, and "dead" if
     the hub refuses its result for good.
     """
-    from arbprov.outbox.sqlite import drop_letters, read_spool
+    from arbprov.outbox.sqlite import drop_dead_letters, read_spool
 
     if path is None:
         raise click.UsageError("which spool? Give its PATH, or set ARBPROV_SPOOL")
     path = path.expanduser().absolute()
     spools = spools_at(path) or [path]
     if ids:
-        click.echo(f"{sum(drop_letters(one, ids) for one in spools)} dropped", err=True)
+        click.echo(f"{sum(drop_dead_letters(one, ids) for one in spools)} dropped", err=True)
         return
     entries = [entry for one in spools for entry in read_spool(one)]
     found = [_described(entry) for entry in sorted(entries, key=lambda entry: entry.at)]
@@ -62,7 +62,7 @@ def outbox(path: Path | None, machine: bool, ids: tuple[str, ...]) -> None:
     click.echo(", ".join(f"{states[state]} {state}" for state in _STATES), err=True)
 
 
-def _described(entry: Entry) -> dict[str, Any]:
+def _described(entry: SpoolEntry) -> dict[str, Any]:
     at = datetime.fromtimestamp(entry.at, timezone.utc).isoformat(timespec="seconds")
     row = {
         "state": entry.state,

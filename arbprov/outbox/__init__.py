@@ -1,1 +1,1 @@
-"""How a result is sent: kept until the hub has it, in memory or on disk."""
+"""How a result is sent: `outbox` keeps it until the hub has it, a journal remembers it."""

@@ -1,4 +1,4 @@
-"""What is remembered of tasks, so that none is run twice and no result is lost."""
+"""Journals remember tasks and results, so that no task runs twice and no result is lost."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from typing import Protocol
 
 import attrs
 
+from arbprov._utils import MEBIBYTE
 from arbprov.task import Task
 
 __all__ = ["Journal", "MemoryJournal", "ResultCache", "StoredResult"]
 
-_MEBIBYTE = 1024 * 1024
-
 
 @attrs.frozen
 class StoredResult:
-    """A result that waits for the hub; `number` says where it stands in the order they came."""
+    """A stored result that the hub does not have yet.
+
+    Attributes:
+        number: Its task's place in the order of arrival.
+        id: The task's id.
+        message: The encoded result.
+
+    >>> StoredResult(1, "t1", b"...")
+    StoredResult(number=1, id='t1')
+    """
 
     number: int
     id: str
@@ -25,112 +33,128 @@ class StoredResult:
 
 
 class Journal(Protocol):
-    """Remembers each task from when it came until some time after the hub has its result.
+    """Remembers each task from its arrival until some time after the hub has its result.
 
     Attributes:
-        ready: Whether it can keep what it promises; if not, no new task should be fetched.
-        on_change: Called whenever `ready` has changed.
+        ready: Whether it can store tasks and results now; if not, polling stops.
+        on_change: Called after each change of `ready`.
     """
 
     ready: bool
     on_change: Callable[[], object]
 
     async def begin(self, task: Task) -> bytes | None:
-        """Note that a task has come, before it runs; return its result if it had one already."""
+        """Store a task before it runs; return its result if it has run before."""
         ...
 
     async def finish(self, id: str, message: bytes) -> None:
-        """Keep a task's result; it may be sent from when this returns."""
+        """Store a task's result; it may be sent once this returns."""
         ...
 
-    def delivered(self, id: str, message: bytes) -> None:
-        """Note that the hub has a result."""
+    def mark_delivered(self, id: str, message: bytes) -> None:
+        """Record that the hub has a result."""
         ...
 
-    def refused(self, id: str, message: bytes, reason: str) -> None:
-        """Note that the hub will never take a result, and put that among the dead letters."""
+    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+        """Record that the hub refuses a result for good, and keep it as a dead letter."""
         ...
 
-    def survives(self, id: str) -> bool:
-        """Return whether the next start will know of a task what this one knows."""
+    def is_durable(self, id: str) -> bool:
+        """Return whether everything known of a task is on disk."""
         ...
 
-    async def interrupted(self) -> Sequence[Task]:
-        """Return the tasks that an earlier run has begun and not finished."""
+    async def interrupted_tasks(self) -> Sequence[Task]:
+        """Return the tasks that an earlier run started and did not finish."""
         ...
 
     async def next_stored(self, after: int) -> StoredResult | None:
-        """Return the first result with a number above `after` that the hub has not taken."""
+        """Return the next result for the hub, by number, or None.
+
+        Args:
+            after: Number of the result before; 0 for the first result.
+        """
         ...
 
     async def close(self) -> None:
-        """Write what is not written yet, and let go of all."""
+        """Write pending changes and close the journal."""
         ...
 
 
 class ResultCache:
-    """The latest results, so many and so large at most; the oldest make room for new ones.
+    """The latest results, up to a number and a size; the oldest are dropped.
 
     Args:
-        most: How many.
-        most_bytes: How large all of them together.
+        max_results: How many results to keep.
+        max_bytes: Bytes of all kept results together.
+
+    >>> cache = ResultCache(max_results=2)
+    >>> for id in ("a", "b", "c"):
+    ...     cache.add(id, b"result")
+    >>> cache.get("a"), cache.get("c")
+    (None, b'result')
     """
 
-    def __init__(self, most: int = 10_000, most_bytes: int = 16 * _MEBIBYTE) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
+    def __init__(self, max_results: int = 10_000, max_bytes: int = 16 * MEBIBYTE) -> None:
+        self._max_results = max_results
+        self._max_bytes = max_bytes
         self._bytes = 0
         self._messages: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, id: str) -> bytes | None:
-        """Return a task's result, if it is one of the latest."""
+        """Return a task's result, or None."""
         return self._messages.get(id)
 
-    def keep(self, id: str, message: bytes) -> None:
-        """Add a result as the latest one."""
+    def add(self, id: str, message: bytes) -> None:
+        """Keep a result as the latest, and drop the oldest results beyond the limits."""
         self._bytes += len(message) - len(self._messages.pop(id, b""))
         self._messages[id] = message
-        while self._bytes > self._most_bytes or len(self._messages) > self._most:
+        while self._bytes > self._max_bytes or len(self._messages) > self._max_results:
             self._bytes -= len(self._messages.popitem(last=False)[1])
 
 
 class MemoryJournal:
-    """Remembers for as long as the process runs; see `Journal`.
+    """A journal in memory: it knows the tasks of this process only; see `Journal`.
 
     Args:
-        recent: Keeps the results that the hub has, or has refused.
+        cache: Keeps the results that the hub has, or refuses.
+
+    >>> import asyncio
+    >>> journal = MemoryJournal()
+    >>> journal.mark_delivered("t1", b"result")
+    >>> asyncio.run(journal.begin(Task("t1", "forecast")))
+    b'result'
     """
 
-    def __init__(self, recent: ResultCache | None = None) -> None:
+    def __init__(self, cache: ResultCache | None = None) -> None:
         self.ready = True
         self.on_change: Callable[[], object] = lambda: None
-        self._recent = recent or ResultCache()
+        self._cache = cache or ResultCache()
 
     async def begin(self, task: Task) -> bytes | None:
-        """Return the result of a task that was there before; see `Journal.begin`."""
-        return self._recent.get(task.id)
+        """Return the task's result if it is cached; see `Journal.begin`."""
+        return self._cache.get(task.id)
 
     async def finish(self, id: str, message: bytes) -> None:
         """Do nothing: the outbox has the result in memory."""
 
-    def delivered(self, id: str, message: bytes) -> None:
-        """Keep a result as a recent one."""
-        self._recent.keep(id, message)
+    def mark_delivered(self, id: str, message: bytes) -> None:
+        """Cache a result that the hub has."""
+        self._cache.add(id, message)
 
-    def refused(self, id: str, message: bytes, reason: str) -> None:
-        """Keep a result as a recent one: there are no dead letters in memory."""
-        self._recent.keep(id, message)
+    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+        """Cache a result that the hub refuses; memory has no dead letters."""
+        self._cache.add(id, message)
 
-    def survives(self, id: str) -> bool:
-        """Return False: memory ends with the process."""
+    def is_durable(self, id: str) -> bool:
+        """Return False: nothing is on disk."""
         return False
 
-    async def interrupted(self) -> Sequence[Task]:
+    async def interrupted_tasks(self) -> Sequence[Task]:
         """Return nothing: no earlier run is known."""
         return ()
 
     async def next_stored(self, after: int) -> StoredResult | None:
-        """Return nothing: no earlier run is known."""
+        """Return None: no earlier run is known."""
         return None
 
     async def close(self) -> None:

@@ -1,4 +1,15 @@
-"""Results on their way to the hub: each is sent, always the same, until the hub has it."""
+"""How a result is sent: encoded once, stored, and sent the same until the hub accepts it.
+
+1. `Outbox.begin` registers a task before it runs. A task that the hub redelivers does not run
+   again: the result of its first run is sent again.
+2. `Outbox.put` encodes the task's result, stores it in the journal and starts its delivery.
+3. `Outbox._deliver` submits the result until the hub accepts it, or refuses it for good. A refused
+   result is a dead letter; for a result that is too large, a small error is sent in its place.
+
+The journal remembers which tasks have run, in memory (`MemoryJournal`) or on disk (`Spool`). With
+a spool, `Outbox.recover` sends the results that an earlier run could not send. While too many
+results wait for the hub, `Capacity` stops the polling.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +20,10 @@ from typing import Any
 
 import attrs
 
-from arbprov._utils import quote
+from arbprov._utils import MEBIBYTE, quote
 from arbprov.backoff import Backoff
 from arbprov.errors import HubError, TaskError
+from arbprov.outbox.capacity import Capacity
 from arbprov.outbox.journal import Journal
 from arbprov.redaction import redact, secrets_in
 from arbprov.task import Task, TaskResult
@@ -22,66 +34,90 @@ __all__ = ["Outbox", "OutboxEvents"]
 
 logger = logging.getLogger("arbprov")
 
-_MEBIBYTE = 1024 * 1024
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
-# Of an earlier run's results, so many are on their way at once; tasks need room for theirs.
-_EARLIER_AT_ONCE = 32
-# What stands for a result that is too large goes with the task's texts only up to this size.
-_SMALL = 16 * 1024
+# Seconds between attempts to send a result: a backoff's first ceiling, and its cap.
+_PAUSES = (0.5, 30.0)
+# Results of an earlier run on their way at once; the rest of the capacity is for new tasks.
+_MAX_STORED_AT_ONCE = 32
+# Bytes of a payload or an account up to which an error for a result too large repeats it.
+_MAX_REPEATED = 16 * 1024
 
 
 class ResultTooLargeError(TaskError):
-    """What the hub is told when it does not take a result for its size."""
+    """The error that is sent in place of a result too large for the hub."""
 
 
 class TaskInterruptedError(TaskError):
-    """What the hub is told of a task that the provider's end has cut off."""
+    """The result of a task that the provider's end interrupted."""
+
+
+_TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
+_INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
 
 
 @attrs.frozen(kw_only=True)
 class OutboxEvents:
-    """What an outbox tells, and what it asks for.
+    """Callbacks of an outbox.
 
     Args:
-        refused: Called with a result that the hub will never take, and its error.
-        trouble: Called with each error of a try.
-        room: Called with whether there is room for more results, when that changes.
-        spawn: Runs what an outbox does by itself.
+        on_refused: Called with a result that the hub refuses for good, and the hub's error.
+        on_error: Called with the error of each failed attempt to send a result.
+        on_capacity: Called with whether polling may go on, when that changes.
+        spawn: Starts an asyncio task for the outbox.
     """
 
-    refused: Callable[[TaskResult, HubError], object]
-    trouble: Callable[[HubError], object]
-    room: Callable[[bool], object]
+    on_refused: Callable[[TaskResult, HubError], object]
+    on_error: Callable[[HubError], object]
+    on_capacity: Callable[[bool], object]
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 @attrs.define(eq=False)
-class _Parcel:
-    """A task from when it came until the hub has its result."""
+class _Entry:
+    """A task from its arrival until the hub has its result."""
 
-    # While it is at work, the task; then the result's message.
+    # The task while it runs, then None.
     task: Task | None = None
+    # The encoded result, once there is one.
     message: bytes = b""
-    # The hub has handed the task out once more, so it wants a result from now on.
-    wanted: bool = False
-    # What sends the message.
+    # The result must be sent (again), e.g. because the hub has redelivered the task.
+    resend: bool = False
+    # Sends the message.
     delivery: asyncio.Task[None] | None = None
 
 
 class Outbox:
-    """Keeps the results that the hub has not acknowledged, and sends them until it has.
-
-    It also sees to it that no task runs twice: one that is there already is not begun again.
+    """Sends each result until the hub has it, and keeps redelivered tasks from running again.
 
     Args:
-        hub: Where the results go.
+        hub: Receives the results.
         journal: Remembers tasks and results.
         provider: The provider's name.
-        fail: Returns the result of a task that ends with an error.
-        events: Whom to tell.
-        most: How many results may wait for the hub before there is no room for more.
-        most_bytes: How large they may be together.
+        fail: Returns the error result of a task.
+        events: Callbacks.
+        max_results: How many results may wait for the hub before polling stops.
+        max_bytes: Bytes of all waiting results before polling stops.
+
+    >>> from arbprov.outbox.journal import MemoryJournal
+    >>> from arbprov.task import Status
+    >>> class PrintingHub:
+    ...     async def submit(self, message: bytes) -> None:
+    ...         print("sent", decode_result(message).data)
+    >>> async def run() -> None:
+    ...     events = OutboxEvents(
+    ...         on_refused=print,
+    ...         on_error=print,
+    ...         on_capacity=print,
+    ...         spawn=asyncio.get_running_loop().create_task,
+    ...     )
+    ...     outbox = Outbox(PrintingHub(), MemoryJournal(), "weather", print, events, 256)
+    ...     task = Task("t1", "forecast")
+    ...     print(await outbox.begin(task), await outbox.begin(task))
+    ...     body = '{"message": "done", "data": {"response": {"rows": 1}}}'
+    ...     await outbox.put(TaskResult(task, Status.SUCCESS, "done", {"rows": 1}, body=body))
+    ...     await outbox.flush(timeout=1.0)
+    >>> asyncio.run(run())
+    True False
+    sent {'rows': 1}
     """
 
     def __init__(
@@ -91,85 +127,164 @@ class Outbox:
         provider: str,
         fail: Callable[[Task, Exception], TaskResult],
         events: OutboxEvents,
-        most: int,
-        most_bytes: int = 64 * _MEBIBYTE,
+        max_results: int,
+        max_bytes: int = 64 * MEBIBYTE,
     ) -> None:
         self._hub = hub
         self._journal = journal
         self._provider = provider
         self._fail = fail
         self._events = events
-        self._most = most
-        self._most_bytes = most_bytes
-        self._parcels: dict[str, _Parcel] = {}
-        self._count = 0
-        self._bytes = 0
-        self._has_room = True
-        self._told_full = False
-        self._hurried: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._eased = asyncio.Event()
-        self._sends_earlier: asyncio.Task[None] | None = None
-        journal.on_change = self._look_for_room
+        self._capacity = Capacity(journal, events.on_capacity, max_results, max_bytes)
+        self._entries: dict[str, _Entry] = {}
+        self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._recovery: asyncio.Task[None] | None = None
 
-    # Tasks that come, and their results.
-
-    def has(self, id: str) -> bool:
-        """Return whether a task is running or its result is on its way; note that it came again."""
-        parcel = self._parcels.get(id)
-        if parcel is not None:
-            parcel.wanted = True
-        return parcel is not None
+    # A task's way: `begin`, the handler, `put`, `_deliver`.
 
     async def begin(self, task: Task) -> bool:
-        """Return whether `task` is to be run; if it was, its result is sent again."""
-        if self.has(task.id):
+        """Register a task before it runs.
+
+        Returns:
+            True if the task is new; False if it must not run, because its result is on its way.
+        """
+        if self.note_duplicate(task.id):
             return False
-        parcel = self._parcels[task.id] = _Parcel()
-        known = await self._journal.begin(task)
-        if known is None:
-            parcel.task = task
+        entry = self._entries[task.id] = _Entry()
+        message = await self._journal.begin(task)
+        if message is None:
+            entry.task = task
             return True
-        logger.info("task %s has been run before; its result is sent again", quote(task.id))
-        self._send(task.id, known)
+        logger.info("task %s was redelivered; its result is sent again", quote(task.id))
+        self._start_delivery(task.id, entry, message)
         return False
 
-    async def put(self, result: TaskResult) -> None:
-        """Take a task's result; from when this returns, it is on its way."""
-        message = encode_result(result, self._provider)
-        self._parcels[result.id].task = None
-        await self._journal.finish(result.id, message)
-        self._send(result.id, message)
+    def note_duplicate(self, id: str) -> bool:
+        """Have a redelivered task's result sent again.
 
-    # Beginning and ending.
+        Returns:
+            True if the task runs now, or its result is on its way; False if the task is unknown.
+        """
+        entry = self._entries.get(id)
+        if entry is None:
+            return False
+        entry.resend = True
+        return True
+
+    async def put(self, result: TaskResult) -> None:
+        """Store a task's result and start its delivery."""
+        message = encode_result(result, self._provider)
+        entry = self._entries[result.id]
+        entry.task = None
+        await self._journal.finish(result.id, message)
+        self._start_delivery(result.id, entry, message)
+
+    def _start_delivery(self, id: str, entry: _Entry, message: bytes) -> None:
+        self._set_message(entry, message)
+        entry.delivery = self._events.spawn(self._deliver(id, entry))
+
+    async def _deliver(self, id: str, entry: _Entry) -> None:
+        """Send a result until no further attempt is needed, then forget the task."""
+        backoff = Backoff(*_PAUSES)
+        entry.resend = True
+        while entry.resend:
+            # If the hub redelivers the task during this attempt, another attempt follows: the hub
+            # may not count what it receives in this one.
+            entry.resend = False
+            if not await self._submit(id, entry):
+                entry.resend = True
+                await self._wait_before_retry(backoff)
+        del self._entries[id]
+        self._set_message(entry, b"")
+
+    async def _submit(self, id: str, entry: _Entry) -> bool:
+        """Try once; return True when no further attempt is needed."""
+        try:
+            await self._hub.submit(entry.message)
+        except ResultRefused as error:
+            await self._on_refused(id, entry, error)
+        except HubError as error:
+            self._events.on_error(error)
+            return False
+        else:
+            self._journal.mark_delivered(id, entry.message)
+        return True
+
+    async def _wait_before_retry(self, backoff: Backoff) -> None:
+        if self._draining.done():
+            await asyncio.sleep(backoff.next())
+            return
+        await asyncio.wait([self._draining], timeout=backoff.next())
+        if self._draining.done():
+            backoff.reset()
+
+    async def _on_refused(self, id: str, entry: _Entry, error: ResultRefused) -> None:
+        result = decode_result(entry.message)
+        # The hub may quote the account in its error.
+        reason = redact(str(error), secrets_in(result.task.account))
+        logger.error("the hub refuses the result of task %s for good: %s", quote(id), reason)
+        self._journal.mark_refused(id, entry.message, reason)
+        self._events.on_refused(result, error)
+        if isinstance(error, ResultTooLarge):
+            task = attrs.evolve(
+                result.task,
+                payload=_drop_if_large(result.task.payload),
+                account=_drop_if_large(result.task.account),
+            )
+            small = encode_result(self._fail(task, _TOO_LARGE), self._provider)
+            if len(small) < len(entry.message):
+                await self._journal.finish(id, small)
+                self._set_message(entry, small)
+                entry.resend = True
+
+    def _set_message(self, entry: _Entry, message: bytes) -> None:
+        results = bool(message) - bool(entry.message)
+        size = len(message) - len(entry.message)
+        entry.message = message
+        self._capacity.update(results, size)
+
+    # The start and the end of a run.
 
     async def recover(self) -> None:
-        """Finish what an earlier run has begun, and have its results sent."""
-        tasks = await self._journal.interrupted()
+        """Report an earlier run's unfinished tasks as interrupted, and send its stored results."""
+        tasks = await self._journal.interrupted_tasks()
         results = [self._fail(task, _INTERRUPTED) for task in tasks]
-        messages = [(one.id, encode_result(one, self._provider)) for one in results]
+        messages = [(result.id, encode_result(result, self._provider)) for result in results]
         await asyncio.gather(*(self._journal.finish(*message) for message in messages))
         if tasks:
-            logger.warning("an earlier run was interrupted in %d tasks", len(tasks))
-        self._sends_earlier = self._events.spawn(self._send_earlier())
+            logger.warning(
+                "an earlier run left %d tasks unfinished; the hub gets an error for each",
+                len(tasks),
+            )
+        self._recovery = self._events.spawn(self._send_stored())
 
-    def hurry(self) -> None:
-        """Try each result at once, and in short pauses again: there is not much time."""
-        self._hurried.set_result(None)
-        assert self._sends_earlier is not None  # `recover` has come before
-        self._sends_earlier.cancel()
+    async def _send_stored(self) -> None:
+        number = 0
+        while (stored := await self._journal.next_stored(number)) is not None:
+            number = stored.number
+            if stored.id not in self._entries:
+                entry = self._entries[stored.id] = _Entry()
+                self._start_delivery(stored.id, entry, stored.message)
+            await self._capacity.wait_below(_MAX_STORED_AT_ONCE)
+
+    def start_draining(self) -> None:
+        """Retry each result at once, then with short pauses; leave stored results to a next run."""
+        self._draining.set_result(None)
+        assert self._recovery is not None  # `recover` comes first
+        self._recovery.cancel()
 
     async def interrupt(self) -> None:
-        """Have the hub told of the tasks that are still at work: nobody will learn their end."""
-        tasks = [parcel.task for parcel in self._parcels.values() if parcel.task is not None]
+        """Put an error as the result of each task that still runs: its outcome stays unknown."""
+        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
         await asyncio.gather(*(self.put(self._fail(task, _INTERRUPTED)) for task in tasks))
 
-    async def empty(self, timeout: float) -> None:
-        """Wait until the hub has all results, but no longer than `timeout` seconds."""
+    async def flush(self, timeout: float) -> None:
+        """Wait until the hub has every result, but no longer than `timeout` seconds."""
         if deliveries := self._deliveries():
             await asyncio.wait(deliveries, timeout=timeout)
 
     async def close(self) -> None:
-        """Send no more."""
+        """Stop sending, and close the journal."""
         deliveries = self._deliveries()
         for delivery in deliveries:
             delivery.cancel()
@@ -177,119 +292,20 @@ class Outbox:
             await asyncio.wait(deliveries)
         await self._journal.close()
 
+    def _deliveries(self) -> list[asyncio.Task[None]]:
+        entries = self._entries.values()
+        return [entry.delivery for entry in entries if entry.delivery is not None]
+
     @property
     def undelivered(self) -> list[str]:
-        """The tasks whose results the hub has not taken."""
-        return sorted(name for name, parcel in self._parcels.items() if parcel.message)
+        """The ids of tasks whose results the hub does not have, sorted."""
+        return sorted(name for name, entry in self._entries.items() if entry.message)
 
     @property
     def lost(self) -> list[str]:
-        """Of the undelivered, those that will not be sent at the next start either."""
-        return [name for name in self.undelivered if not self._journal.survives(name)]
-
-    def _deliveries(self) -> list[asyncio.Task[None]]:
-        parcels = self._parcels.values()
-        return [parcel.delivery for parcel in parcels if parcel.delivery is not None]
-
-    async def _send_earlier(self) -> None:
-        number = 0
-        while (stored := await self._journal.next_stored(number)) is not None:
-            number = stored.number
-            if stored.id not in self._parcels:
-                self._parcels[stored.id] = _Parcel()
-                self._send(stored.id, stored.message)
-            while not self._has_room or self._count >= _EARLIER_AT_ONCE:
-                self._eased.clear()
-                await self._eased.wait()
-
-    # Sending.
-
-    def _send(self, id: str, message: bytes) -> None:
-        parcel = self._parcels[id]
-        self._weigh(parcel, message)
-        parcel.delivery = self._events.spawn(self._deliver(id, parcel))
-
-    async def _deliver(self, id: str, parcel: _Parcel) -> None:
-        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-        parcel.wanted = True
-        while parcel.wanted:
-            # Whoever asks for it during a try may not get what that brings.
-            parcel.wanted = False
-            if not await self._try(id, parcel):
-                parcel.wanted = True
-                await self._pause(backoff)
-        del self._parcels[id]
-        self._weigh(parcel, b"")
-
-    async def _try(self, id: str, parcel: _Parcel) -> bool:
-        """Send a result once; return whether that was it."""
-        try:
-            await self._hub.submit(parcel.message)
-        except ResultRefused as error:
-            await self._refused(id, parcel, error)
-        except HubError as error:
-            self._events.trouble(error)
-            return False
-        else:
-            self._journal.delivered(id, parcel.message)
-        return True
-
-    async def _pause(self, backoff: Backoff) -> None:
-        if self._hurried.done():
-            await asyncio.sleep(backoff.next())
-            return
-        await asyncio.wait([self._hurried], timeout=backoff.next())
-        if self._hurried.done():
-            backoff.reset()
-
-    async def _refused(self, id: str, parcel: _Parcel, error: ResultRefused) -> None:
-        result = decode_result(parcel.message)
-        # The hub may repeat what it was sent.
-        reason = redact(str(error), secrets_in(result.task.account))
-        logger.error("the hub refuses the result of task %s for good: %s", quote(id), reason)
-        self._journal.refused(id, parcel.message, reason)
-        self._events.refused(result, error)
-        if isinstance(error, ResultTooLarge):
-            small = encode_result(self._fail(_light(result.task), _TOO_LARGE), self._provider)
-            if len(small) < len(parcel.message):
-                await self._journal.finish(id, small)
-                self._weigh(parcel, small)
-                parcel.wanted = True
-
-    # Room.
-
-    def _weigh(self, parcel: _Parcel, message: bytes) -> None:
-        """Have a parcel hold `message` from now on."""
-        self._count += bool(message) - bool(parcel.message)
-        self._bytes += len(message) - len(parcel.message)
-        parcel.message = message
-        self._look_for_room()
-
-    def _look_for_room(self) -> None:
-        full = self._count >= self._most or self._bytes >= self._most_bytes
-        if full and not self._told_full:
-            logger.warning(
-                "%d results of %d bytes wait for the hub; no polls until there is room again",
-                self._count,
-                self._bytes,
-            )
-        # Not each time that one goes and another comes.
-        self._told_full = full or (self._told_full and self._count > 0)
-        self._eased.set()
-        has_room = not full and self._journal.ready
-        if has_room != self._has_room:
-            self._has_room = has_room
-            self._events.room(has_room)
+        """The ids of undelivered results that no later start can send, since none is on disk."""
+        return [name for name in self.undelivered if not self._journal.is_durable(name)]
 
 
-_INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
-_TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
-
-
-def _light(task: Task) -> Task:
-    """Return a task without what is large in it."""
-    return attrs.evolve(
-        task,
-        payload=task.payload if len(task.payload) <= _SMALL else b"",
-        account=task.account if len(task.account) <= _SMALL else b"",
-    )
+def _drop_if_large(content: bytes) -> bytes:
+    return content if len(content) <= _MAX_REPEATED else b""

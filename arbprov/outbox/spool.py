@@ -1,4 +1,4 @@
-"""A journal on disk: what was begun and what came of it outlives the process."""
+"""A journal on disk: tasks and results outlive the process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,34 +27,52 @@ logger = logging.getLogger("arbprov")
 
 T = TypeVar("T")
 
-# Between tries to write to a disk that is full, in seconds.
+# Seconds between attempts to write to a full disk: a backoff's first ceiling, and its cap.
 _PAUSES = (2.0, 10.0)
 
 
 @attrs.define(eq=False)
 class _Change:
-    """Something to write; `id` is the task it is dropped with, if any."""
+    """A pending change of the file.
+
+    Attributes:
+        id: The task's id; empty if the change must be made although the hub has the task's result.
+        apply: Makes the change.
+        outcome: Gets whether the first attempt worked; None if nothing waits for that.
+        returned: The value that `apply` returned.
+    """
 
     id: str
-    make: Callable[[], Any]
-    # Whether it could be written at the first try, for who waits for that.
-    written: asyncio.Future[bool] | None = None
+    apply: Callable[[], Any]
+    outcome: asyncio.Future[bool] | None = None
     returned: Any = None
 
 
 class Spool:
     """Keeps tasks and results in an SQLite file; see `Journal`.
 
-    What several tasks have to write at a time is one transaction, on a thread. What can't be
-    written is kept in memory, and tried again until it can.
+    One thread writes, and the changes of several tasks share a transaction. Changes that cannot be
+    written now stay in memory, and are retried until they are written.
 
     Args:
-        path: Where the file is, or will be made.
-        executor: Runs what blocks, one after the other; a thread, if not given.
-        options: Of `SpoolFile`.
+        path: Path of the file, which is created if it does not exist.
+        executor: Runs the blocking calls one after the other; by default, a thread of its own.
+        options: Options of `SpoolFile`.
 
     Raises:
-        ConfigurationError: The file can't be used.
+        ConfigurationError: The file cannot be used.
+
+    >>> import tempfile
+    >>> async def run(path: str) -> bytes | None:
+    ...     spool = Spool(path)
+    ...     await spool.begin(Task("t1", "forecast"))
+    ...     await spool.finish("t1", b"result")
+    ...     redelivered = await spool.begin(Task("t1", "forecast"))
+    ...     await spool.close()
+    ...     return redelivered
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     asyncio.run(run(f"{folder}/spool"))
+    b'result'
     """
 
     def __init__(
@@ -65,137 +83,135 @@ class Spool:
         self.on_change: Callable[[], object] = lambda: None
         self._file = SpoolFile(self.path, **options)
         self._executor = executor or ThreadPoolExecutor(1, "arbprov-spool")
-        self._unwritten: list[_Change] = []
+        self._pending: list[_Change] = []
         self._writer: asyncio.Task[None] | None = None
-        self._pause = Backoff(*_PAUSES)
-        # What the hub has taken while it could not be written.
-        self._recent = ResultCache()
+        self._backoff = Backoff(*_PAUSES)
+        # Results that the hub accepted while the file could not be written.
+        self._cache = ResultCache()
         self._closing = asyncio.Event()
 
     async def begin(self, task: Task) -> bytes | None:
-        """Note that a task has come; see `Journal.begin`."""
-        known = self._recent.get(task.id)
-        if known is not None:
-            return known
+        """Store a task before it runs; see `Journal.begin`."""
+        message = self._cache.get(task.id)
+        if message is not None:
+            return message
         change = _Change(task.id, functools.partial(self._file.begin, task))
         if await self._write(change):
             returned: bytes | None = change.returned
             return returned
         with contextlib.suppress(sqlite3.Error):
-            return await self._call(functools.partial(self._file.result_of, task.id))
+            return await self._run(functools.partial(self._file.find_result, task.id))
         return None
 
     async def finish(self, id: str, message: bytes) -> None:
-        """Keep a task's result; see `Journal.finish`."""
+        """Store a task's result; see `Journal.finish`."""
         await self._write(_Change(id, functools.partial(self._file.finish, id, message)))
 
-    def delivered(self, id: str, message: bytes) -> None:
-        """Note that the hub has a result; see `Journal.delivered`."""
-        if self.ready or self.survives(id):
-            self._add(_Change(id, functools.partial(self._file.delivered, id, message)))
+    def mark_delivered(self, id: str, message: bytes) -> None:
+        """Record that the hub has a result; see `Journal.mark_delivered`."""
+        if self.ready or self.is_durable(id):
+            self._add(_Change(id, functools.partial(self._file.mark_delivered, id, message)))
             return
-        # There is no need to write it any more, and on a full disk there may never be room for it.
-        self._recent.keep(id, message)
-        self._unwritten = [change for change in self._unwritten if change.id != id]
+        # The result need not be written any more, and on a full disk it may never fit.
+        self._cache.add(id, message)
+        self._pending = [change for change in self._pending if change.id != id]
         self._add(_Change(id, functools.partial(self._file.forget, id)))
 
-    def refused(self, id: str, message: bytes, reason: str) -> None:
-        """Keep a result as a dead letter; see `Journal.refused`."""
-        self._add(_Change("", functools.partial(self._file.refused, id, message, reason)))
+    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+        """Keep a result as a dead letter; see `Journal.mark_refused`."""
+        self._add(_Change("", functools.partial(self._file.mark_refused, id, message, reason)))
 
-    def survives(self, id: str) -> bool:
-        """Return whether all that is known of a task is written."""
-        return all(change.id != id for change in self._unwritten)
+    def is_durable(self, id: str) -> bool:
+        """Return whether everything known of a task is on disk."""
+        return all(change.id != id for change in self._pending)
 
-    async def interrupted(self) -> Sequence[Task]:
-        """Return the tasks that an earlier run has begun and not finished."""
-        return await self._read(self._file.interrupted)
+    async def interrupted_tasks(self) -> Sequence[Task]:
+        """Return the tasks that an earlier run started and did not finish."""
+        return await self._read(self._file.interrupted_tasks)
 
     async def next_stored(self, after: int) -> StoredResult | None:
         """Return the next result for the hub; see `Journal.next_stored`."""
         return await self._read(functools.partial(self._file.next_stored, after))
 
     async def close(self) -> None:
-        """Try once more to write what is not written, and close the file."""
+        """Try once more to write pending changes, and close the file."""
         if self._closing.is_set():
             return
         self._closing.set()
         if self._writer is not None:
             await self._writer
-        await self._call(self._file.close)
+        await self._run(self._file.close)
         self._executor.shutdown(wait=False)
 
+    # Writing.
+
     async def _write(self, change: _Change) -> bool:
-        """Write a change; return whether that could be done. If not, it is tried again."""
+        """Add a change; return whether the first attempt to write it worked."""
         if self.ready and not self._closing.is_set():
-            change.written = asyncio.get_running_loop().create_future()
+            change.outcome = asyncio.get_running_loop().create_future()
         self._add(change)
-        return change.written is not None and await change.written
+        return change.outcome is not None and await change.outcome
 
     def _add(self, change: _Change) -> None:
-        self._unwritten.append(change)
+        self._pending.append(change)
         if self._closing.is_set():
             return
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
     async def _write_all(self) -> None:
-        while self._unwritten and (await self._write_once() or await self._waited()):
-            pass
+        """Write until nothing is pending; if `close` was called, try only once more."""
+        while self._pending:
+            if await self._write_batch():
+                continue
+            if self._closing.is_set():
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._backoff.next())
 
-    async def _waited(self) -> bool:
-        """Wait until it is time for the next try; return False if there is none."""
-        if self._closing.is_set():
-            return False
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._pause.next())
-        return True
-
-    async def _write_once(self) -> bool:
-        # What is added while this is written is the next transaction.
-        batch = list(self._unwritten)
+    async def _write_batch(self) -> bool:
+        """Write all pending changes in one transaction; return whether that worked."""
+        # Changes that are added during this transaction are written in the next.
+        batch = list(self._pending)
         try:
-            returned = await self._call(lambda: self._file.commit([one.make for one in batch]))
+            values = await self._run(lambda: self._file.commit([one.apply for one in batch]))
         except Exception as error:
-            self._failed(error)
+            if self.ready:
+                logger.error(
+                    "the spool at %s can't be written: %s; results are kept in memory, and no "
+                    "task is fetched until it can be written again",
+                    self.path,
+                    error,
+                )
+                self._set_ready(False)
+            _set_outcome(self._pending, False)
             return False
-        for change, value in zip(batch, returned, strict=True):
+        for change, value in zip(batch, values, strict=True):
             change.returned = value
         written = set(batch)
-        self._unwritten = [change for change in self._unwritten if change not in written]
-        self._settle(batch, True)
-        self._worked()
-        return True
-
-    def _settle(self, changes: Sequence[_Change], written: bool) -> None:
-        for change in changes:
-            if change.written is not None and not change.written.done():
-                change.written.set_result(written)
-
-    def _failed(self, error: Exception) -> None:
-        if self.ready:
-            logger.error(
-                "the spool at %s can't be written: %s; results are kept in memory, and no task "
-                "is fetched until it can be written again",
-                self.path,
-                error,
-            )
-            self.ready = False
-            self.on_change()
-        self._settle(self._unwritten, False)
-
-    def _worked(self) -> None:
-        self._pause.reset()
+        self._pending = [change for change in self._pending if change not in written]
+        _set_outcome(batch, True)
+        self._backoff.reset()
         if not self.ready:
             logger.warning("the spool at %s can be written again", self.path)
-            self.ready = True
-            self.on_change()
+            self._set_ready(True)
+        return True
 
-    async def _read(self, look: Callable[[], T]) -> T:
+    def _set_ready(self, ready: bool) -> None:
+        self.ready = ready
+        self.on_change()
+
+    async def _read(self, query: Callable[[], T]) -> T:
         try:
-            return await self._call(look)
+            return await self._run(query)
         except sqlite3.Error as error:
             raise ProviderError(f"the spool at {self.path} can't be read: {error}") from error
 
-    async def _call(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _set_outcome(changes: Iterable[_Change], worked: bool) -> None:
+    for change in changes:
+        if change.outcome is not None and not change.outcome.done():
+            change.outcome.set_result(worked)

@@ -1,7 +1,8 @@
-"""The file of a spool: an SQLite database that one process writes and only its user may read.
+"""The spool's file: an SQLite database that one process writes and only its user can read.
 
-A task is a row. It has the task's texts while it runs, then its result, and at last how many
-results the hub had taken before that one, and their bytes; so no state can contradict the rest.
+Each task is a row. While the task runs, the row has its payload and account; then its result
+(``message``); and once the hub has the result, the number of results that the hub accepted before
+(``taken``) and their bytes (``total``). The columns cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any
 
 import attrs
 
+from arbprov._utils import MEBIBYTE
 from arbprov.errors import ConfigurationError
 from arbprov.outbox.journal import StoredResult
 from arbprov.task import Task
 
-__all__ = ["Entry", "SpoolFile", "drop_letters", "read_spool"]
+__all__ = ["SpoolEntry", "SpoolFile", "drop_dead_letters", "read_spool"]
 
-_MEBIBYTE = 1024 * 1024
-# "arbp": no other program's database is taken for a spool.
+# "arbp": tells a spool from another program's database.
 _APPLICATION = 0x61726270
 _VERSION = 1
 _SCHEMA = f"""
@@ -87,17 +88,18 @@ ORDER BY at
 
 
 @attrs.frozen
-class Entry:
-    """What a spool has of one task.
+class SpoolEntry:
+    """A task or a dead letter in a spool.
 
     Attributes:
-        state: ``started``, ``pending`` (its result waits for the hub) or ``dead`` (refused).
+        state: ``started`` (the task runs), ``pending`` (its result waits for the hub) or ``dead``
+            (the hub refuses its result for good).
         id: The task's id.
-        at: When it came into this state, in seconds since 1970.
+        at: When the state was reached, in seconds since 1970.
         action: The task's action; None for a dead letter, whose message has it.
-        size: Of its result, in bytes.
+        size: Bytes of the result.
         reason: Why the hub refuses the result.
-        message: The result that it refuses.
+        message: The refused result, encoded.
     """
 
     state: str
@@ -110,47 +112,59 @@ class Entry:
 
 
 class SpoolFile:
-    """An open spool; all its methods block, and one thread at a time may call them.
+    """An open spool. Its methods block; only one thread at a time may call them.
 
     Args:
-        path: Where it is, or will be made.
-        most: How many results are kept that the hub has.
-        most_bytes: How large they may be together.
+        path: Path of the file, which is created if it does not exist.
+        max_results: How many results to keep that the hub has.
+        max_bytes: Bytes of these results together.
 
     Raises:
-        ConfigurationError: It can't be used; the message says why.
+        ConfigurationError: The file cannot be used; the message says why.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     spool = SpoolFile(Path(folder) / "spool")
+    ...     returned = spool.commit([
+    ...         lambda: spool.begin(Task("t1", "forecast")),
+    ...         lambda: spool.finish("t1", b"result"),
+    ...     ])
+    ...     spool.find_result("t1")
+    ...     spool.close()
+    b'result'
     """
 
     def __init__(
-        self, path: Path, *, most: int = 100_000, most_bytes: int = 256 * _MEBIBYTE
+        self, path: Path, *, max_results: int = 100_000, max_bytes: int = 256 * MEBIBYTE
     ) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        with _explained(path):
-            _make_private(path)
-            self._owner = _owned(path)
+        self._max_results = max_results
+        self._max_bytes = max_bytes
+        with _explain_errors(path):
+            _create_private_files(path)
+            self._lock = _acquire_lock(path)
             try:
-                self._database = _opened(path)
+                self._database = _open_database(path)
                 following = self._database.execute(_NEXT).fetchone()
             except BaseException:
-                self._owner.close()
+                self._lock.close()
                 raise
-        # How many results the hub has taken, and how large they were together.
+        # How many results the hub has accepted so far, and their bytes together.
         self._taken: int = following[0] if following else 0
         self._total: int = following[1] if following else 0
 
     def close(self) -> None:
-        """Close the file, and let another process have it."""
+        """Close the file and unlock it for another process."""
         self._database.close()
-        self._owner.close()
+        self._lock.close()
 
-    # Changes. Each may be made again after a failure, and then does no harm.
+    # Changes: each can be repeated after a failure without harm.
 
     def commit(self, changes: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Make changes in one transaction that outlives a crash; return what they returned.
+        """Make changes in one durable transaction; return the values that they returned.
 
         Raises:
-            sqlite3.Error: None of them is made, or all, and none is known to be.
+            sqlite3.Error: The transaction failed; repeat the changes, of which none or all were
+                made.
         """
         self._database.execute("BEGIN IMMEDIATE")
         try:
@@ -163,24 +177,24 @@ class SpoolFile:
         return returned
 
     def begin(self, task: Task) -> bytes | None:
-        """Add a task, or return its result if it is there already."""
+        """Add a task; if it is known, return its result, or None while it has none."""
         row = attrs.asdict(task) | {"at": time.time()}
         if self._database.execute(_BEGIN, row).rowcount:
             return None
-        return self.result_of(task.id)
+        return self.find_result(task.id)
 
     def finish(self, id: str, message: bytes) -> None:
-        """Add a task's result, in the place of its texts."""
+        """Replace a task's payload and account by its result."""
         self._database.execute(_FINISH, {"id": id, "message": message, "at": time.time()})
 
-    def delivered(self, id: str, message: bytes) -> None:
-        """Note that the hub has a result."""
-        self._close_task(id, message)
+    def mark_delivered(self, id: str, message: bytes) -> None:
+        """Record that the hub has a result."""
+        self._mark_taken(id, message)
         self._database.execute(_NO_DEAD_LETTER, {"id": id, "message": message})
 
-    def refused(self, id: str, message: bytes, reason: str) -> None:
-        """Note that the hub will never take a result."""
-        self._close_task(id, message)
+    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+        """Record that the hub refuses a result for good, and keep it as a dead letter."""
+        self._mark_taken(id, message)
         letter = {"id": id, "message": message, "reason": reason, "at": time.time()}
         self._database.execute(_DEAD_LETTER, letter)
 
@@ -188,134 +202,157 @@ class SpoolFile:
         """Remove a task."""
         self._database.execute("DELETE FROM task WHERE id = ?", [id])
 
-    def _close_task(self, id: str, message: bytes) -> None:
+    def _mark_taken(self, id: str, message: bytes) -> None:
+        """Record that a result needs no more attempts, and remove the oldest such results."""
         row = {"id": id, "taken": self._taken, "total": self._total, "at": time.time()}
         self._database.execute(_TAKEN, row)
         self._taken += 1
         self._total += len(message)
-        self._evict()
-
-    def _evict(self) -> None:
         while (oldest := self._database.execute(_OLDEST).fetchone()) is not None:
             taken, total = oldest
-            if taken >= self._taken - self._most and total >= self._total - self._most_bytes:
+            if taken >= self._taken - self._max_results and total >= self._total - self._max_bytes:
                 return
             self._database.execute("DELETE FROM task WHERE taken = ?", [taken])
 
-    # Looks.
+    # Queries.
 
-    def result_of(self, id: str) -> bytes | None:
-        """Return a task's result, if it is there."""
+    def find_result(self, id: str) -> bytes | None:
+        """Return a task's result, or None."""
         row = self._database.execute("SELECT message FROM task WHERE id = ?", [id]).fetchone()
         return None if row is None else row[0]
 
-    def interrupted(self) -> list[Task]:
-        """Return the tasks that have no result."""
+    def interrupted_tasks(self) -> list[Task]:
+        """Return the tasks without a result, in the order of arrival."""
         return [Task(*row) for row in self._database.execute(_INTERRUPTED)]
 
     def next_stored(self, after: int) -> StoredResult | None:
-        """Return the first result with a number above `after` that the hub has not taken."""
+        """Return the next result for the hub; see `Journal.next_stored`."""
         row = self._database.execute(_NEXT_STORED, [after]).fetchone()
         return None if row is None else StoredResult(*row)
 
 
-def read_spool(path: Path) -> list[Entry]:
-    """Return what a spool holds for the hub, and its dead letters, oldest first.
+def read_spool(path: Path) -> list[SpoolEntry]:
+    """Return a spool's unfinished tasks, waiting results and dead letters, oldest first.
 
-    Its owner may be running.
-
-    Raises:
-        ConfigurationError: There is no spool, or it can't be read.
-    """
-    with _visited(path, "ro") as database:
-        return [Entry(*row) for row in database.execute(_ENTRIES)]
-
-
-def drop_letters(path: Path, ids: Iterable[str]) -> int:
-    """Remove dead letters from a spool, whose owner may be running; return how many there were.
+    Its provider may be running.
 
     Raises:
-        ConfigurationError: There is no spool, or it can't be written.
+        ConfigurationError: There is no spool at `path`, or it cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "spool"
+    ...     spool = SpoolFile(path)
+    ...     returned = spool.commit([lambda: spool.begin(Task("t1", "forecast"))])
+    ...     [(entry.id, entry.state) for entry in read_spool(path)]
+    ...     spool.close()
+    [('t1', 'started')]
     """
-    with _visited(path, "rw") as database:
-        drops = [database.execute("DELETE FROM dead_letter WHERE id = ?", [one]) for one in ids]
-        return sum(drop.rowcount for drop in drops)
+    with _open_existing(path, "ro") as database:
+        return [SpoolEntry(*row) for row in database.execute(_ENTRIES)]
+
+
+def drop_dead_letters(path: Path, ids: Iterable[str]) -> int:
+    """Remove dead letters from a spool, whose provider may be running.
+
+    Args:
+        path: Path of the spool.
+        ids: Ids of the dead letters' tasks; unknown ids are ignored.
+
+    Returns:
+        How many dead letters were removed.
+
+    Raises:
+        ConfigurationError: There is no spool at `path`, or it cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "spool"
+    ...     SpoolFile(path).close()
+    ...     drop_dead_letters(path, ["t1"])
+    0
+    """
+    with _open_existing(path, "rw") as database:
+        delete = "DELETE FROM dead_letter WHERE id = ?"
+        return sum(database.execute(delete, [name]).rowcount for name in ids)
 
 
 @contextlib.contextmanager
-def _visited(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def _open_existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise ConfigurationError(f"there is no spool at {path}")
-    with _explained(path):
+    with _explain_errors(path):
         uri = f"{path.as_uri()}?mode={mode}"
-        with contextlib.closing(_connected(uri)) as database:
+        with contextlib.closing(_connect(uri)) as database:
             _check(database, path)
             yield database
 
 
-# Opening.
-
-
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(
-            f"the spool at {path} can't be used: {error}; it has to be a file of its own, in a "
-            f"folder that is there and that this user may write to"
+            f"the spool at {path} can't be used: {error}; it must be a file of its own, in an "
+            f"existing folder that this user may write to"
         ) from error
 
 
-def _make_private(path: Path) -> None:
-    # SQLite gives the files beside it the mode of the first one; but they may be there already.
-    for name in (path, _beside(path, "-owner")):
-        # Not opened if it is there: to close it would end the locks that this process has on it.
+# Files: SPOOL, SQLite's SPOOL-wal and SPOOL-shm, and SPOOL-owner, which is locked while in use.
+
+
+def _create_private_files(path: Path) -> None:
+    # SQLite gives -wal and -shm the mode of the database; but they may exist already.
+    for name in (path, _sibling(path, "-owner")):
+        # An existing file is not opened: closing it would release this process's locks on it.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     for suffix in ("", "-owner", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
-            _tighten(_beside(path, suffix))
+            _make_private(_sibling(path, suffix))
 
 
-def _tighten(path: Path) -> None:
+def _make_private(path: Path) -> None:
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationError(f"{path} is no plain file, and can't be a part of a spool")
+        raise ConfigurationError(f"{path} is not a regular file, so it can't be part of a spool")
     if found.st_uid != getattr(os, "geteuid", lambda: found.st_uid)():
-        raise ConfigurationError(f"{path} belongs to another user, who could read what is in it")
+        raise ConfigurationError(
+            f"{path} belongs to another user, who could read the spool; use another path"
+        )
     if found.st_mode & 0o077:
         path.chmod(0o600)
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _owned(path: Path) -> sqlite3.Connection:
-    """Return a lock on a spool that ends with this process, however that ends."""
-    # A lock of SQLite's, since those are the same on every system, and no forked child has them.
-    owner = _connected(_beside(path, "-owner").as_uri())
+def _acquire_lock(path: Path) -> sqlite3.Connection:
+    """Lock a spool until the connection is closed or this process ends, even by a crash."""
+    # SQLite's locks work the same on every system, and a forked child does not inherit them.
+    connection = _connect(_sibling(path, "-owner").as_uri())
     try:
-        owner.execute("PRAGMA busy_timeout = 0")
-        owner.execute("PRAGMA journal_mode = OFF")
-        owner.execute("BEGIN EXCLUSIVE")
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
-        owner.close()
+        connection.close()
         if "locked" not in str(error):
             raise
         raise ConfigurationError(
-            f"the spool at {path} is in use: each running provider needs one of its own"
+            f"the spool at {path} is in use: each running provider needs a spool of its own"
         ) from None
-    return owner
+    return connection
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    database = _connected(path.as_uri())
+def _open_database(path: Path) -> sqlite3.Connection:
+    database = _connect(path.as_uri())
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        database.execute(f"PRAGMA journal_size_limit = {16 * _MEBIBYTE}")
+        database.execute(f"PRAGMA journal_size_limit = {16 * MEBIBYTE}")
         if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             database.executescript(_SCHEMA)
         _check(database, path)
@@ -325,8 +362,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _connected(uri: str) -> sqlite3.Connection:
-    # Whoever uses the connection keeps to one thread at a time, though not always the same.
+def _connect(uri: str) -> sqlite3.Connection:
+    # Only one thread at a time uses the connection, but not always the same thread.
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
@@ -334,9 +371,11 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
     application = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if application != _APPLICATION:
-        raise ConfigurationError(f"{path} is another program's database, and no spool")
+        raise ConfigurationError(
+            f"{path} is another program's database, not a spool; use another path"
+        )
     if version != _VERSION:
         raise ConfigurationError(
-            f"the spool at {path} is of version {version}, and this arbprov writes {_VERSION}; "
-            f"let the one that has made it send what is in it, then remove it"
+            f"the spool at {path} has version {version}, but this arbprov uses version {_VERSION}; "
+            f"run the arbprov that created it until its results are sent, then remove it"
         )

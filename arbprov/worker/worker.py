@@ -92,13 +92,13 @@ class Worker:
             dispatcher.provider,
             dispatcher.fail,
             OutboxEvents(
-                refused=self._refused,
-                trouble=self._trouble,
-                room=lambda has_room: self._gate.block(not has_room),
+                on_refused=self._refused,
+                on_error=self._trouble,
+                on_capacity=lambda available: self._gate.block(not available),
                 spawn=self._in_background,
             ),
             # Each task in flight may have a result on its way, when the hub is well.
-            most=max(_MOST_RESULTS, settings.concurrency),
+            max_results=max(_MOST_RESULTS, settings.concurrency),
         )
         self._deadlines = Deadlines(self._loop)
         self._hangs = StuckHandlers(settings.concurrency, self._fail)
@@ -166,7 +166,7 @@ class Worker:
         ends = self._loop.time() + patience
         # Hooks and connections take their time too, and the process has to end.
         last = ends + _CLOSING / 2
-        self._outbox.hurry()
+        self._outbox.start_draining()
         # A poll that the hub holds may bring a task yet, which needs time to run.
         reserve = min(patience / 2, self._settings.longest_timeout + 1.0)
         await self._wait_for_slots(patience - reserve)
@@ -180,7 +180,7 @@ class Worker:
         await self._outbox.interrupt()
         # A hub that was given up takes nothing, and what is in a spool needs no more tries.
         if self._outbox.lost or not isinstance(self._failure, HubError):
-            await self._outbox.empty(last - self._loop.time())
+            await self._outbox.flush(last - self._loop.time())
         await self._outbox.close()
         await _wait(set(self._background), last - self._loop.time())
         self._report(pending)
@@ -291,7 +291,7 @@ class Worker:
             logger.info("the hub asks for no polls for %g s", answer.seconds)
             self._gate.pause(answer.seconds)
             return None
-        if answer is not None and self._outbox.has(answer.id):
+        if answer is not None and self._outbox.note_duplicate(answer.id):
             task = quote(answer.id)
             logger.info("task %s came again while it is here; its result will do", task)
             answer = None

@@ -17,10 +17,10 @@ TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
 def make(request, tmp_path):
     """Return what makes a journal that keeps at most some results, so many and so large."""
 
-    def make(most=100, most_bytes=10_000):
+    def make(max_results=100, max_bytes=10_000):
         if request.param == "memory":
-            return MemoryJournal(ResultCache(most, most_bytes))
-        return Spool(tmp_path / "spool", most=most, most_bytes=most_bytes)
+            return MemoryJournal(ResultCache(max_results, max_bytes))
+        return Spool(tmp_path / "spool", max_results=max_results, max_bytes=max_bytes)
 
     return make
 
@@ -46,7 +46,7 @@ async def ended(journal, id, message=b"result"):
     """Have a task come, be run, and its result be taken."""
     await journal.begin(Task(id, "work"))
     await journal.finish(id, message)
-    journal.delivered(id, message)
+    journal.mark_delivered(id, message)
 
 
 def test_a_new_task_has_no_result(asked):
@@ -65,7 +65,7 @@ def test_a_task_whose_result_was_refused_has_it_still(asked):
     async def main(journal):
         await journal.begin(TASK)
         await journal.finish("t", b"result")
-        journal.refused("t", b"result", "no")
+        journal.mark_refused("t", b"result", "no")
         return await journal.begin(TASK)
 
     assert asked(main) == b"result"
@@ -75,9 +75,9 @@ def test_what_came_in_the_place_of_a_result_is_the_result(asked):
     async def main(journal):
         await journal.begin(TASK)
         await journal.finish("t", b"too large")
-        journal.refused("t", b"too large", "no")
+        journal.mark_refused("t", b"too large", "no")
         await journal.finish("t", b"small")
-        journal.delivered("t", b"small")
+        journal.mark_delivered("t", b"small")
         return await journal.begin(TASK)
 
     assert asked(main) == b"small"
@@ -105,31 +105,31 @@ def kept(asked, sizes, **bounds):
 
 
 def test_only_so_many_results_are_kept(asked):
-    assert kept(asked, [1] * 10, most=3) == [7, 8, 9]
+    assert kept(asked, [1] * 10, max_results=3) == [7, 8, 9]
 
 
 def test_only_so_large_results_are_kept(asked):
-    assert kept(asked, [40] * 10, most_bytes=100) == [8, 9]
+    assert kept(asked, [40] * 10, max_bytes=100) == [8, 9]
 
 
 def test_a_result_that_is_larger_than_all_that_is_kept_is_not_kept(asked):
-    assert kept(asked, [40, 101], most_bytes=100) == []
+    assert kept(asked, [40, 101], max_bytes=100) == []
 
 
 def test_a_result_that_was_sent_again_is_a_late_one(asked):
     async def main(journal):
         for name in "abc":
             await ended(journal, name)
-        journal.delivered("a", b"result")
+        journal.mark_delivered("a", b"result")
         await ended(journal, "d")
         return [name for name in "abcd" if await journal.begin(Task(name, "work"))]
 
-    assert asked(main, most=3) == ["a", "c", "d"]
+    assert asked(main, max_results=3) == ["a", "c", "d"]
 
 
 def test_nothing_is_left_of_an_earlier_run_at_first(asked):
     async def main(journal):
-        return list(await journal.interrupted()), await journal.next_stored(0)
+        return list(await journal.interrupted_tasks()), await journal.next_stored(0)
 
     assert asked(main) == ([], None)
 

@@ -119,7 +119,7 @@ def test_as_many_results_may_wait_as_tasks_may_be_in_flight(app, caplog):
     one = running(app, polls=numbered(*range(2000)), submits=[away()] * 100_000)
     with contextlib.suppress(ProviderError):
         one.until(300, concurrency=400)
-    (told,) = [text for text in caplog.messages if "wait for the hub; no polls until" in text]
+    (told,) = [text for text in caplog.messages if "wait for the hub; polling stops until" in text]
     assert told.startswith("400 results of ")
 
 
@@ -135,7 +135,7 @@ def test_that_the_outbox_is_full_is_told_once(app, caplog):
     running(app, polls=numbered(*range(1000)), submits=[away()] * 3000).until(
         1000, drain_timeout=600.0
     )
-    told = [text for text in caplog.messages if "wait for the hub; no polls until" in text]
+    told = [text for text in caplog.messages if "wait for the hub; polling stops until" in text]
     assert len(told) == 1
 
 
@@ -148,9 +148,9 @@ class Alone:
         self.troubles = []
         loop = asyncio.get_running_loop()
         events = OutboxEvents(
-            refused=lambda result, error: self.refused.append((result, error)),
-            trouble=self.troubles.append,
-            room=self.room.append,
+            on_refused=lambda result, error: self.refused.append((result, error)),
+            on_error=self.troubles.append,
+            on_capacity=self.room.append,
             spawn=loop.create_task,
         )
         self.outbox = Outbox(hub, journal or MemoryJournal(), "test", self.fail, events, **bounds)
@@ -169,8 +169,8 @@ class Alone:
 
 def alone(main, **script):
     """Run a coroutine function with an outbox of its own."""
-    bounds = {key: script.pop(key) for key in ("most", "most_bytes") if key in script}
-    bounds.setdefault("most", 256)
+    bounds = {key: script.pop(key) for key in ("max_results", "max_bytes") if key in script}
+    bounds.setdefault("max_results", 256)
     journal = script.pop("journal", None)
     hub = Running(**script).hub
 
@@ -186,10 +186,10 @@ def test_there_is_no_room_for_more_bytes_than_so_many():
         assert one.room == []
         await one.done("b", 600)
         assert one.room == [False]
-        await one.outbox.empty(60)
+        await one.outbox.flush(60)
         return one.room
 
-    assert alone(main, most_bytes=1000, submits=[Held(5), Held(5)]) == [False, True]
+    assert alone(main, max_bytes=1000, submits=[Held(5), Held(5)]) == [False, True]
 
 
 def test_there_is_no_room_for_more_results_than_so_many():
@@ -197,15 +197,15 @@ def test_there_is_no_room_for_more_results_than_so_many():
         for name in "ab":
             await one.done(name)
         assert one.room == [False]
-        await one.outbox.empty(60)
+        await one.outbox.flush(60)
         return one.room
 
-    assert alone(main, most=2, submits=[Held(5), Held(9)]) == [False, True]
+    assert alone(main, max_results=2, submits=[Held(5), Held(9)]) == [False, True]
 
 
 def test_the_outbox_has_room_for_64_mebibytes():
     async def main(one):
-        return one.outbox._most_bytes
+        return one.outbox._capacity._max_bytes
 
     assert alone(main) == 64 * 1024 * 1024
 
@@ -567,7 +567,7 @@ def test_an_interrupted_task_is_told_as_such_once_and_for_all(app, crashed):
 
 def test_the_log_says_how_many_tasks_were_interrupted(app, crashed, caplog):
     spooled(app, crashed).until(10)
-    assert "an earlier run was interrupted in 1 tasks" in caplog.text
+    assert "an earlier run left 1 tasks unfinished" in caplog.text
 
 
 def test_an_action_that_is_no_more_is_interrupted_all_the_same(crashed):

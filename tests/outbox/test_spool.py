@@ -17,7 +17,7 @@ from support.spools import crash_image, fill, relieve
 from arbprov import ConfigurationError, ProviderError
 from arbprov.outbox.journal import StoredResult
 from arbprov.outbox.spool import Spool
-from arbprov.outbox.sqlite import SpoolFile, drop_letters, read_spool
+from arbprov.outbox.sqlite import SpoolFile, drop_dead_letters, read_spool
 from arbprov.task import Task
 
 TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
@@ -76,7 +76,7 @@ def test_results_wait_in_the_order_their_tasks_came(path):
 def test_a_result_that_the_hub_has_does_not_wait(path):
     async def main(spool):
         await finished(spool, "t")
-        spool.delivered("t", b"result")
+        spool.mark_delivered("t", b"result")
 
     using(path, main)
     assert using(path, stored) == []
@@ -88,7 +88,7 @@ def test_a_task_that_has_begun_is_known_after_a_crash(path, tmp_path):
         return crash_image(path, tmp_path / "crashed")
 
     crashed = using(path, main)
-    assert using(crashed, lambda spool: spool.interrupted()) == [TASK]
+    assert using(crashed, lambda spool: spool.interrupted_tasks()) == [TASK]
 
 
 def test_a_result_is_known_after_a_crash(path, tmp_path):
@@ -101,13 +101,13 @@ def test_a_result_is_known_after_a_crash(path, tmp_path):
 
 def test_a_finished_task_was_not_interrupted(path):
     using(path, lambda spool: finished(spool, "t"))
-    assert using(path, lambda spool: spool.interrupted()) == []
+    assert using(path, lambda spool: spool.interrupted_tasks()) == []
 
 
 def test_a_finished_task_is_known_at_the_next_start(path):
     async def main(spool):
         await finished(spool, "t")
-        spool.delivered("t", b"result")
+        spool.mark_delivered("t", b"result")
 
     using(path, main)
     assert using(path, lambda spool: spool.begin(TASK)) == b"result"
@@ -117,16 +117,16 @@ def test_only_so_many_are_kept_over_a_restart_too(path):
     async def main(spool):
         for name in "abcd":
             await finished(spool, name)
-            spool.delivered(name, b"result")
+            spool.mark_delivered(name, b"result")
 
-    using(path, main, most=3)
+    using(path, main, max_results=3)
 
     async def known(spool):
         await finished(spool, "e")
-        spool.delivered("e", b"result")
+        spool.mark_delivered("e", b"result")
         return [name for name in "abcde" if await spool.begin(Task(name, "work"))]
 
-    assert using(path, known, most=3) == ["c", "d", "e"]
+    assert using(path, known, max_results=3) == ["c", "d", "e"]
 
 
 def test_the_texts_of_a_task_go_when_its_result_is_there(path):
@@ -171,7 +171,7 @@ def test_what_is_written_is_on_the_disk_itself(path):
 
 async def refuse(spool):
     await finished(spool, "t")
-    spool.refused("t", b"result", "PERMISSION_DENIED, not yours")
+    spool.mark_refused("t", b"result", "PERMISSION_DENIED, not yours")
 
 
 def listed(path):
@@ -192,7 +192,7 @@ def test_a_dead_letter_is_not_sent_at_the_next_start(path):
 def test_a_dead_letter_that_is_taken_after_all_is_none_any_more(path):
     async def main(spool):
         await refuse(spool)
-        spool.delivered("t", b"result")
+        spool.mark_delivered("t", b"result")
 
     using(path, main)
     assert listed(path) == []
@@ -202,7 +202,7 @@ def test_a_result_stays_a_dead_letter_when_something_else_is_taken_in_its_place(
     async def main(spool):
         await refuse(spool)
         await spool.finish("t", b"small")
-        spool.delivered("t", b"small")
+        spool.mark_delivered("t", b"small")
 
     using(path, main)
     assert [entry.message for entry in read_spool(path)] == [b"result"]
@@ -221,7 +221,7 @@ def test_a_dead_letter_can_be_dropped_while_the_spool_is_used(path):
     async def main(spool):
         await refuse(spool)
         await spool.finish("t", b"small")
-        dropped = drop_letters(path, ["t", "u"])
+        dropped = drop_dead_letters(path, ["t", "u"])
         await spool.begin(Task("v", "work"))
         return dropped
 
@@ -259,7 +259,7 @@ def test_only_its_user_may_read_it(path, open_umask):
 
 
 def test_its_files_were_never_open_to_others(path, open_umask, monkeypatch):
-    monkeypatch.setattr("arbprov.outbox.sqlite._tighten", lambda path: None)
+    monkeypatch.setattr("arbprov.outbox.sqlite._make_private", lambda path: None)
 
     async def main(spool):
         return modes(path)
@@ -288,7 +288,7 @@ def refusal(path):
 def test_a_link_is_not_followed(path, tmp_path):
     (tmp_path / "elsewhere").touch(0o644)
     path.symlink_to(tmp_path / "elsewhere")
-    assert refusal(path) == f"{path} is no plain file, and can't be a part of a spool"
+    assert refusal(path) == f"{path} is not a regular file, so it can't be part of a spool"
     assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o644
 
 
@@ -299,7 +299,7 @@ def test_a_file_of_another_user_is_not_written_to(path, monkeypatch):
 
 
 def test_a_folder_is_no_spool(tmp_path):
-    assert "is no plain file" in refusal(tmp_path)
+    assert "is not a regular file" in refusal(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
@@ -324,7 +324,7 @@ def test_a_spool_of_another_version_is_left_alone(path):
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 9")
     database.close()
-    assert "is of version 9, and this arbprov writes 1" in refusal(path)
+    assert "has version 9, but this arbprov uses version 1" in refusal(path)
 
 
 def test_a_lock_that_can_not_be_opened_is_told(path):
@@ -337,7 +337,7 @@ def test_a_spool_has_one_owner_in_a_process(path):
         return refusal(path)
 
     assert using(path, main) == (
-        f"the spool at {path} is in use: each running provider needs one of its own"
+        f"the spool at {path} is in use: each running provider needs a spool of its own"
     )
 
 
@@ -413,10 +413,10 @@ def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
     async def main(spool):
         fill(spool)
         await finished(spool, "t", BIG)
-        assert not spool.survives("t")
+        assert not spool.is_durable("t")
         relieve(spool)
         await until(spool, ready=True)
-        return spool.survives("t")
+        return spool.is_durable("t")
 
     assert using(path, main)
     assert using(path, stored) == [("t", BIG)]
@@ -454,7 +454,7 @@ def test_a_full_disk_is_told_once_for_each_change(path, no_pauses, caplog):
 def test_a_task_that_comes_while_the_disk_is_full_is_new_if_it_is(path):
     async def main(spool):
         await finished(spool, "old")
-        spool.delivered("old", b"result")
+        spool.mark_delivered("old", b"result")
         fill(spool)
         await finished(spool, "t", BIG)
         return [await spool.begin(Task(name, "work")) for name in ("old", "new")]
@@ -466,7 +466,7 @@ def test_a_result_that_was_taken_while_the_disk_is_full_is_known_still(path):
     async def main(spool):
         fill(spool)
         await finished(spool, "t", BIG)
-        spool.delivered("t", BIG)
+        spool.mark_delivered("t", BIG)
         return await spool.begin(Task("t", "work"))
 
     assert using(path, main) == BIG
@@ -477,7 +477,7 @@ def test_a_result_that_will_never_fit_does_not_keep_the_spool_from_working(path,
         await spool.begin(Task("t", "work"))
         fill(spool)
         await spool.finish("t", BIG)
-        spool.delivered("t", BIG)
+        spool.mark_delivered("t", BIG)
         await until(spool, ready=True)
 
     using(path, main)
@@ -489,7 +489,7 @@ def test_a_result_of_before_that_is_taken_while_the_disk_is_full_is_noted(path, 
         await finished(spool, "t")
         fill(spool)
         await finished(spool, "u", BIG)
-        spool.delivered("t", b"result")
+        spool.mark_delivered("t", b"result")
         relieve(spool)
         await until(spool, ready=True)
 
@@ -511,7 +511,7 @@ def test_what_comes_after_the_end_waits_for_nothing(path):
     async def main(spool):
         await spool.close()
         await spool.finish("t", b"result")
-        return spool.survives("t")
+        return spool.is_durable("t")
 
     assert using(path, main) is False
 
