@@ -860,7 +860,7 @@ def spool(folder):
             await spool.begin(Task(f"task-{number}", "square", b"{}", b'{"key": "hunter22"}'))
         await spool.finish("task-2", b"x" * 1000)
         await spool.finish("task-3", result)
-        spool.refused("task-3", result, "PERMISSION_DENIED, not\nyours")
+        spool.mark_refused("task-3", result, "PERMISSION_DENIED, not\nyours")
         await spool.close()
 
     asyncio.run(fill())
