@@ -220,12 +220,17 @@ def _parse(field: attrs.Attribute[Any], origin: str, value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{origin} is blank; set it, or remove it for the default")
     if not field.repr and callable(value):
-        return _check_source(origin, value)
+        if inspect.iscoroutinefunction(value):
+            raise ConfigurationError(
+                f"{origin} is an async function; give it a plain one, which is called on a thread"
+            )
+        if isinstance(value, TokenFile):
+            value()  # report a missing file at the start, although it is read again later
+        return value
     kind = type(field.default)
     shown = f"{origin} {value!r}" if field.repr else origin
-    convert = _from_text if origin.isupper() else _from_argument
     try:
-        converted = convert(kind, value)
+        converted = _convert(kind, value, is_text=origin.isupper())
     except Exception:
         raise ConfigurationError(f"{shown} {_EXPECTED[kind]}") from None
     try:
@@ -236,22 +241,10 @@ def _parse(field: attrs.Attribute[Any], origin: str, value: Any) -> Any:
     return converted
 
 
-def _from_text(kind: type, text: str) -> Any:
-    return _BOOLEANS[text.strip().lower()] if kind is bool else kind(text)
-
-
-def _from_argument(kind: type, value: Any) -> Any:
+def _convert(kind: type, value: Any, *, is_text: bool) -> Any:
+    if is_text:
+        return _BOOLEANS[value.strip().lower()] if kind is bool else kind(value)
     # Values are never silently converted; only an int is also a float.
     if type(value) is not kind and (type(value), kind) != (int, float):
         raise TypeError
     return kind(value)
-
-
-def _check_source(origin: str, source: Any) -> Any:
-    if inspect.iscoroutinefunction(source):
-        raise ConfigurationError(
-            f"{origin} is an async function; give it a plain one, which is called on a thread"
-        )
-    if isinstance(source, TokenFile):
-        source()  # report a missing file at the start, although it is read again later
-    return source

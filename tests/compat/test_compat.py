@@ -51,8 +51,14 @@ def call(provider, handler, payload=None, account=None, **registration):
 # The module
 
 
-def test_the_module_has_less_than_250_lines():
-    assert len(SOURCE.read_text().splitlines()) < 250
+def test_the_module_has_less_than_160_lines_of_code():
+    tree = ast.parse(SOURCE.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body[0] = ast.Pass()
+    assert len(ast.unparse(tree).splitlines()) < 160
 
 
 def test_the_module_stands_on_public_names_only():
@@ -526,7 +532,7 @@ def test_a_response_may_be_wrapped_as_it_used_to_be(mended):
 def test_what_is_no_response_is_an_error_that_names_the_override(mended, kind, returned):
     result, _ = mended(kind)
     assert (result.status, result.data["type"]) == ("error", "TypeError")
-    assert "Mending.handle_task_exception has to return a ProviderResponse" in result.message
+    assert "Mending.handle_task_exception must return a ProviderResponse" in result.message
     assert result.message.endswith(f"not {returned}")
 
 
