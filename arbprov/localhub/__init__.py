@@ -3,7 +3,7 @@
 >>> from arbprov.localhub import LocalHub
 >>> with LocalHub() as hub:
 ...     ticket = hub.put("forecast", {"city": "Paris"})
-...     # A provider with `hub_url=hub.address` and `auth_token=hub.token` would now run it.
+...     # A provider with `hub_url=hub.url` and `auth_token=hub.token` would run the task now.
 ...     ticket.done
 False
 """

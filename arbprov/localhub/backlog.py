@@ -1,4 +1,4 @@
-"""The tasks of the bundled hub: waiting, handed out, answered. In memory, for any thread."""
+"""The bundled hub's tasks: waiting, handed out, done. In memory and thread-safe."""
 
 from __future__ import annotations
 
@@ -20,16 +20,31 @@ __all__ = ["Backlog", "BacklogFull", "HubStopped", "Submission", "Ticket"]
 
 
 class BacklogFull(HubError):
-    """As many tasks wait for their results as the hub keeps."""
+    """The hub has as many tasks without a result as it can keep."""
 
 
 class HubStopped(HubError):
-    """The hub has stopped, and no result will come any more."""
+    """The hub has stopped, so this task will have no result."""
 
 
 @attrs.frozen
 class Submission:
-    """A result as a provider sent it."""
+    """A result as the provider sent it.
+
+    Attributes:
+        id: The task's id.
+        provider: Name of the provider that ran the task.
+        action: The task's action.
+        status: ``success``, ``error``, ``warning`` or ``limit``.
+        payload: The task's payload, as JSON text.
+        result: The envelope, as JSON text.
+        account: The task's account, as JSON text.
+
+    >>> result = '{"message": "done", "data": {"response": {"rows": 1}}}'
+    >>> submission = Submission("t1", "weather", "forecast", "success", "{}", result, "{}")
+    >>> submission.message, submission.data
+    ('done', {'rows': 1})
+    """
 
     id: str
     provider: str
@@ -41,7 +56,7 @@ class Submission:
 
     @property
     def envelope(self) -> dict[str, Any]:
-        """The whole envelope."""
+        """The result's envelope, decoded."""
         return cast("dict[str, Any]", json.loads(self.result))
 
     @property
@@ -51,18 +66,25 @@ class Submission:
 
     @property
     def data(self) -> Any:
-        """What the handler returned, or the details of an error."""
+        """The handler's return value, or the details of an error."""
         return self.envelope["data"]["response"]
 
 
 @attrs.define(eq=False)
 class Ticket:
-    """A task that was put in, and the way to its result."""
+    """A task in the hub, and access to its result.
+
+    Attributes:
+        task: The task.
+        provider: Name of the provider that must run it; empty for any provider.
+        future: The result as a future, e.g. for `concurrent.futures.wait`.
+
+    >>> Ticket(Task("t1", "forecast")).done
+    False
+    """
 
     task: Task
-    # Empty: any provider may have it.
     provider: str = ""
-    # For `concurrent.futures.wait` and the like, where there are many.
     future: Future[Submission] = attrs.field(factory=Future, init=False, repr=False)
 
     @property
@@ -72,22 +94,22 @@ class Ticket:
 
     @property
     def done(self) -> bool:
-        """Whether the result is there."""
+        """Whether the result has come."""
         return self.future.done()
 
     def result(self, timeout: float | None = 10.0) -> Submission:
         """Wait for the result and return it.
 
         Args:
-            timeout: Seconds to wait at most; None waits for ever.
+            timeout: Maximum seconds to wait; None waits without a limit.
 
         Raises:
-            TimeoutError: It did not come in time; the task stays where it is.
-            HubStopped: It will never come.
+            TimeoutError: The result did not come in time; the task stays in the hub.
+            HubStopped: The hub stopped before the result came.
         """
         try:
             return self.future.result(timeout)
-        except futures.TimeoutError:  # only from Python 3.11 on a builtin one
+        except futures.TimeoutError:  # a builtin only since Python 3.11
             raise TimeoutError(
                 f"no result of action {self.task.action!r} within {timeout:g} s; "
                 f"does a provider with this action run on this hub?"
@@ -95,10 +117,18 @@ class Ticket:
 
 
 class Backlog:
-    """Hands each task to one provider, and each result to who put the task in.
+    """Hands each task out once, and gives each result to the task's ticket.
 
     Args:
-        capacity: How many tasks may be without a result, and how many results are remembered.
+        capacity: How many tasks may be without a result, and how many results are kept.
+
+    Attributes:
+        submissions: Results in the order of arrival, repeated and unknown ones included.
+
+    >>> backlog = Backlog(capacity=10)
+    >>> backlog.put(Ticket(Task("t1", "forecast")))
+    >>> backlog.take("weather", timeout=0).id
+    't1'
     """
 
     def __init__(self, capacity: int) -> None:
@@ -107,21 +137,24 @@ class Backlog:
         self._waiting: deque[Ticket] = deque()
         self._open: dict[str, Ticket] = {}
         self._closed = False
-        # All that came, repeated and unknown ones too, in the order they came.
         self.submissions: deque[Submission] = deque(maxlen=capacity)
 
     def put(self, ticket: Ticket) -> None:
         """Add a task.
 
         Raises:
-            BacklogFull: Too many tasks are without a result.
-            ValueError: A task of that id is without a result.
+            BacklogFull: Too many tasks have no result yet.
+            ValueError: A task with this id has no result yet.
         """
         with self._changed:
             if len(self._open) >= self._capacity:
-                raise BacklogFull(f"{self._capacity} tasks are without a result already")
+                raise BacklogFull(
+                    f"{self._capacity} tasks are without a result already; wait for some results"
+                )
             if ticket.id in self._open:
-                raise ValueError(f"there is a task {ticket.id!r} without a result already")
+                raise ValueError(
+                    f"there is a task {ticket.id!r} without a result already; use another id"
+                )
             self._open[ticket.id] = ticket
             self._waiting.append(ticket)
             self._changed.notify_all()
@@ -129,12 +162,12 @@ class Backlog:
     def take(
         self, provider: str, timeout: float, wanted: Callable[[], bool] = lambda: True
     ) -> Ticket | None:
-        """Return the next task for `provider`.
+        """Hand out the next task for a provider, or None.
 
         Args:
             provider: The provider's name.
-            timeout: Seconds to wait for one.
-            wanted: Whether it is still wanted; `wake` has it asked again.
+            timeout: Seconds to wait for a task.
+            wanted: Returns whether the task is still wanted; called again after each `wake`.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -147,13 +180,13 @@ class Backlog:
             return None
 
     def put_back(self, ticket: Ticket) -> None:
-        """Take back a task that could not be handed over; it is the next one again."""
+        """Return a task that could not be handed out to the front of the queue."""
         with self._changed:
             self._waiting.appendleft(ticket)
             self._changed.notify_all()
 
-    def settle(self, submission: Submission) -> None:
-        """Take a result."""
+    def complete(self, submission: Submission) -> None:
+        """Record a result; the first result of a task is its ticket's."""
         with self._changed:
             self.submissions.append(submission)
             ticket = self._open.pop(submission.id, None)
@@ -161,12 +194,12 @@ class Backlog:
             ticket.future.set_result(submission)
 
     def wake(self) -> None:
-        """Have everybody who waits in `take` look again."""
+        """Have every waiting `take` check again."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Hand out nothing any more, and let nobody wait."""
+        """Hand out no more tasks, and end every wait."""
         with self._changed:
             self._closed = True
             for ticket in self._open.values():

@@ -1,4 +1,4 @@
-"""Calling an action through a bundled hub that runs in another process."""
+"""A client that calls actions through a bundled hub in another process."""
 
 from __future__ import annotations
 
@@ -19,21 +19,32 @@ from arbprov.wire.url import parse_hub_url
 
 __all__ = ["LocalHubClient"]
 
-# For the way there and back, beyond what the call itself may take.
-_TRAVEL = 5.0
-# A result may be as large as the hub takes it from a provider.
+# Seconds for the network, added to the call's own timeout.
+_NETWORK_TIME = 5.0
+# A result may have any size that the hub accepts from a provider.
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 class LocalHubClient:
-    """Puts tasks into a bundled hub and waits for their results.
+    """Calls actions through a bundled hub.
 
     Args:
-        address: Where the hub listens.
+        address: The hub's address or URL.
         token: The hub's token.
 
     Raises:
-        ConfigurationError: No bundled hub can be there.
+        ConfigurationError: The address is not valid for a bundled hub.
+
+    >>> from arbprov import ProviderApp
+    >>> from arbprov.localhub import LocalHub
+    >>> from arbprov.testing import serving
+    >>> app = ProviderApp("weather")
+    >>> @app.action
+    ... def forecast(city: str) -> dict:
+    ...     return {"city": city}
+    >>> with LocalHub(hold=0.1) as hub, serving(app, hub):
+    ...     LocalHubClient(hub.address, hub.token).call("forecast", {"city": "Paris"}).data
+    {'city': 'Paris'}
     """
 
     def __init__(self, address: str, token: str) -> None:
@@ -43,7 +54,8 @@ class LocalHubClient:
             raise ConfigurationError(f"the hub's address {address!r} {error}") from None
         if endpoint.tls:
             raise ConfigurationError(
-                f"the hub's address {address!r} asks for TLS, which a bundled hub does not speak"
+                f"the hub's address {address!r} asks for TLS, which a bundled hub does not speak; "
+                f"write grpc:// or host:port"
             )
         self._address = endpoint.target
         self._token = token
@@ -60,17 +72,17 @@ class LocalHubClient:
         """Run an action and return its result.
 
         Args:
-            action: Which action to run.
-            payload: Its payload.
-            account: Its account.
-            provider: Who is to run it; anybody, if not given.
+            action: Name of the action to run.
+            payload: The task's payload.
+            account: The task's account.
+            provider: Name of the provider that must run it; empty for any provider.
             timeout: Seconds to wait for the result.
 
         Raises:
-            HubConnectionError: There is no bundled hub.
+            HubConnectionError: No bundled hub answers at the address.
             AuthenticationError: The token is wrong.
             TimeoutError: No result came in time.
-            HubError: The hub has too much to do, or JSON can't carry the payload or the account.
+            HubError: The hub is full, or JSON cannot encode the payload or the account.
         """
         request = {
             "token": self._token,
@@ -83,7 +95,7 @@ class LocalHubClient:
         with grpc.insecure_channel(self._address, options=_OPTIONS) as channel:
             method = channel.unary_unary("/arbprov.LocalHub/Call")
             try:
-                answer = method(json.dumps(request).encode(), timeout=timeout + _TRAVEL)
+                answer = method(json.dumps(request).encode(), timeout=timeout + _NETWORK_TIME)
             except grpc.RpcError as error:
                 raise self._error(error) from None
         return Submission(**json.loads(answer))
@@ -98,10 +110,10 @@ class LocalHubClient:
             return HubError(f"the hub at {self._address}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return HubError(
-                f"the hub at {self._address} is not a bundled one (`arbprov hub`), and no other "
-                f"lets tasks be put in this way"
+                f"the hub at {self._address} is not a bundled one, and only a bundled one accepts "
+                f"calls: start it with `arbprov hub` or `arbprov dev`"
             )
         return HubConnectionError(
-            f"the hub at {self._address}: {code.name}, {details}; is `arbprov dev` or "
-            f"`arbprov hub` running, at this address?"
+            f"the hub at {self._address}: {code.name}, {details}; does `arbprov dev` or "
+            f"`arbprov hub` run at this address?"
         )

@@ -1,4 +1,4 @@
-"""The bundled hub's gRPC server: the hub's two methods, and one to call actions with."""
+"""The bundled hub's gRPC server: a hub's two methods, and a method that calls actions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = ["LocalHub"]
 
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 _OPTIONS: list[tuple[str, int]] = [
-    # Without this, two hubs on one port would share its providers between them.
+    # By default, two hubs can listen on one port, and each gets some of the providers.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 ]
-# A held poll and a waiting call each take a thread; the others are for results.
+# Each held poll and each waiting call occupies a thread; results need the rest.
 _THREADS = 64
 _HELD_POLLS = 32
 _WAITING_CALLS = 16
@@ -41,24 +41,33 @@ _GRACE = 1.0
 
 
 class LocalHub:
-    """A hub of one's own: put tasks in, and have a provider work on them.
+    """A hub in this process: put tasks in, and a provider runs them.
 
-    It starts and stops with ``with``, or `start` and `stop`.
+    Start and stop it with ``with``, or with `start` and `stop`.
 
     Args:
-        address: ``127.0.0.1:PORT`` or ``unix:PATH``; port 0 takes a free one. Loopback only,
-            since the hub's wire has no encryption.
-        token: What a provider has to show; a random one, if not given.
-        hold: Seconds that a poll is held while there is nothing to do; a provider that stops waits
-            for its poll.
+        address: ``127.0.0.1:PORT`` or ``unix:PATH``; port 0 means any free port. Loopback only,
+            since connections are not encrypted.
+        token: Token that providers must use; by default, a random token.
+        hold: Seconds to hold a poll while there is no task. A provider that stops waits this long.
         capacity: How many tasks may be without a result.
 
     Attributes:
-        token: Can be set while the hub runs, as if it had been rotated.
+        address: The address; since `start`, with the real port.
+        token: Set it while the hub runs to rotate the token.
 
     Raises:
-        ConfigurationError: The address is not of this machine's loopback, has no such port, or is
-            taken.
+        ConfigurationError: The address is not on loopback, or its port is not valid.
+
+    >>> from arbprov import ProviderApp
+    >>> from arbprov.testing import serving
+    >>> app = ProviderApp("weather")
+    >>> @app.action
+    ... def forecast(city: str) -> dict:
+    ...     return {"city": city}
+    >>> with LocalHub(hold=0.1) as hub, serving(app, hub):
+    ...     hub.call("forecast", {"city": "Paris"}).data
+    {'city': 'Paris'}
     """
 
     def __init__(
@@ -71,29 +80,29 @@ class LocalHub:
     ) -> None:
         if not address.startswith(_LOOPBACK):
             raise ConfigurationError(
-                f"the bundled hub can't listen on {address!r}: it is for this machine only, "
-                f"as in 127.0.0.1:50051 or unix:/tmp/hub.sock"
+                f"the bundled hub can't listen on {address!r}: it is for this machine only; "
+                f"use an address such as 127.0.0.1:50051 or unix:/tmp/hub.sock"
             )
         if not _has_port(address):
-            # gRPC would take the port's last 16 bits.
+            # gRPC would use the lowest 16 bits of a larger number.
             raise ConfigurationError(
                 f"the bundled hub can't listen on {address!r}: a port is from 1 to 65535, "
-                f"or 0 for any free one"
+                f"or 0 for any free port"
             )
         self.address = address
         self.token = secrets.token_urlsafe(16) if token is None else token
         self._hold = hold
         self._backlog = Backlog(capacity)
-        # No provider may take a task of this hub for one of an earlier hub's.
-        self._name = secrets.token_hex(3)
+        # Makes ids unique over restarts: a provider does not run an id twice.
+        self._id_prefix = secrets.token_hex(3)
         self._ids = itertools.count(1)
         self._paused_until = 0.0
-        self._held = threading.BoundedSemaphore(_HELD_POLLS)
-        self._calls = threading.BoundedSemaphore(_WAITING_CALLS)
+        self._poll_slots = threading.BoundedSemaphore(_HELD_POLLS)
+        self._call_slots = threading.BoundedSemaphore(_WAITING_CALLS)
         self._server: grpc.Server | None = None
         self._options = list(_OPTIONS)
 
-    # For who puts tasks in.
+    # Tasks and results.
 
     def put(
         self,
@@ -107,16 +116,21 @@ class LocalHub:
         """Put a task in and return the ticket for its result.
 
         Args:
-            action: Which action to run.
-            payload: A mapping that becomes JSON, or bytes that are sent as they are.
-            account: The same.
-            provider: Who is to run it; anybody, if not given.
-            id: The task's id; a new one, if not given. A provider runs no id twice.
+            action: Name of the action to run.
+            payload: The task's payload: a mapping to encode as JSON, or bytes to send unchanged.
+            account: The task's account, in the same form.
+            provider: Name of the provider that must run it; empty for any provider.
+            id: The task's id; by default, a new id. A provider does not run an id twice.
 
         Raises:
-            BacklogFull: Too many tasks are without a result.
+            BacklogFull: Too many tasks have no result yet.
+            ValueError: A task with this id has no result yet.
+
+        >>> hub = LocalHub()
+        >>> hub.put("forecast", {"city": "Paris"}, id="t1").task
+        Task(id='t1', action='forecast')
         """
-        number = f"{self._name}-{next(self._ids)}" if id is None else id
+        number = f"{self._id_prefix}-{next(self._ids)}" if id is None else id
         task = Task(number, action, encode(payload), b"" if account is None else encode(account))
         ticket = Ticket(task, provider)
         self._backlog.put(ticket)
@@ -125,41 +139,45 @@ class LocalHub:
     def call(
         self, action: str, payload: Data = None, *, timeout: float = 10.0, **options: Any
     ) -> Submission:
-        """Put a task in and return its result; see `put` and `Ticket.result`."""
+        """Put a task in, wait for its result and return it; see `put` and `Ticket.result`."""
         return self.put(action, payload, **options).result(timeout)
 
     @property
     def submissions(self) -> list[Submission]:
-        """All results that came, repeated ones too, as far back as `capacity` reaches."""
+        """The latest `capacity` results, repeated results included."""
         return list(self._backlog.submissions)
 
     def rate_limit(self, seconds: float) -> None:
-        """Ask every provider that polls for no more polls, for `seconds` from now on."""
+        """Ask every polling provider to pause its polls for `seconds` from now on."""
         self._paused_until = time.monotonic() + seconds
         self._backlog.wake()
 
-    # Its life.
+    # Start and stop.
 
     @property
     def url(self) -> str:
-        """The hub's address as a provider's `hub_url`, which says that there is no encryption."""
+        """The address as a provider's `hub_url`, with the scheme for plaintext."""
         return self.address if self.address.startswith("unix:") else f"grpc://{self.address}"
 
     def start(self) -> Self:
-        """Listen, and return the hub itself; from here on, `address` has the real port."""
+        """Listen on `address`, set it to the real port, and return the hub.
+
+        Raises:
+            ConfigurationError: Another server listens on the address.
+        """
         self._server, self.address = self._listen(self.address)
         return self
 
     def _listen(self, address: str) -> tuple[grpc.Server, str]:
-        """Return a server that runs, and where it listens."""
+        """Return a running server and its address."""
         threads = futures.ThreadPoolExecutor(_THREADS, "arbprov-hub")
         server = grpc.server(threads, handlers=[self._handlers()], options=self._options)
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigurationError(
-                f"the hub can't listen on {address}; if another one does, give this one "
-                f"another address, such as 127.0.0.1:0 for any free port"
+                f"the hub can't listen on {address}, perhaps because another server does; "
+                f"choose another address, such as 127.0.0.1:0 for any free port"
             ) from error
         server.start()
         if address.startswith("unix:"):
@@ -167,7 +185,7 @@ class LocalHub:
         return server, f"{address.rpartition(':')[0]}:{port}"
 
     def stop(self) -> None:
-        """Answer the polls that are held, and end."""
+        """Answer the held polls, and stop."""
         self._backlog.close()
         if self._server is not None:
             self._server.stop(_GRACE).wait()
@@ -183,7 +201,7 @@ class LocalHub:
     ) -> None:
         self.stop()
 
-    # The wire.
+    # The gRPC methods.
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         return _Methods(
@@ -208,9 +226,9 @@ class LocalHub:
         self._authenticate(request.auth_token, context)
         ticket = self._take(request.provider, context)
         if ticket is None:
-            return self._nothing()
+            return self._no_task()
         if not context.is_active():
-            # The provider that asked is gone.
+            # The provider has given up this poll.
             self._backlog.put_back(ticket)
             return hub_pb2.Task()
         task = ticket.task
@@ -219,27 +237,27 @@ class LocalHub:
         )
 
     def _take(self, provider: str, context: grpc.ServicerContext) -> Ticket | None:
-        held = self._held.acquire(blocking=False)
+        held = self._poll_slots.acquire(blocking=False)
         try:
             context.add_callback(self._backlog.wake)
-            wanted = lambda: context.is_active() and not self._pause()  # noqa: E731
+            wanted = lambda: context.is_active() and not self._pause_left()  # noqa: E731
             return self._backlog.take(provider, self._hold if held else 0.0, wanted)
         finally:
             if held:
-                self._held.release()
+                self._poll_slots.release()
 
-    def _nothing(self) -> hub_pb2.Task:
-        if pause := self._pause():
+    def _no_task(self) -> hub_pb2.Task:
+        if pause := self._pause_left():
             hint = json.dumps({"wait_time": pause})
             return hub_pb2.Task(action="rate_limited", payload=hint.encode())
         return hub_pb2.Task()
 
-    def _pause(self) -> float:
+    def _pause_left(self) -> float:
         return max(0.0, self._paused_until - time.monotonic())
 
     def _submit(self, request: hub_pb2.TaskResult, context: grpc.ServicerContext) -> hub_pb2.Task:
         self._authenticate(request.auth_token, context)
-        self._backlog.settle(
+        self._backlog.complete(
             Submission(
                 id=request.id,
                 provider=request.provider,
@@ -253,15 +271,15 @@ class LocalHub:
         return hub_pb2.Task()
 
     def _call(self, body: bytes, context: grpc.ServicerContext) -> bytes:
-        """Run one action for `LocalHubClient`: JSON in, the `Submission` as JSON out."""
+        """Run an action for `LocalHubClient`: takes JSON, returns the `Submission` as JSON."""
         request = json.loads(body)
         self._authenticate(request.pop("token"), context)
-        if not self._calls.acquire(blocking=False):
+        if not self._call_slots.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls wait already")
         try:
             submission = self.call(**request)
-        except ValidationFailure as misfit:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(misfit.problems[0]))
+        except ValidationFailure as failure:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure.problems[0]))
         except TimeoutError as error:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except BacklogFull as error:
@@ -269,7 +287,7 @@ class LocalHub:
         except HubStopped as error:
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
-            self._calls.release()
+            self._call_slots.release()
         return json.dumps(attrs.asdict(submission)).encode()
 
     def _authenticate(self, token: str, context: grpc.ServicerContext) -> None:
@@ -283,7 +301,7 @@ def _has_port(address: str) -> bool:
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """The methods by their full names: the hub's service has no package."""
+    """Finds methods by their full names: the hub's service has no package."""
 
     def __init__(self, methods: Mapping[str, Any]) -> None:
         self._methods = methods

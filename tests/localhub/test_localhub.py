@@ -381,7 +381,7 @@ def test_a_call_that_waits_is_told_when_the_hub_stops():
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("http://127.0.0.1:1", "has the scheme http://"),
+        ("http://127.0.0.1:1", "has the unknown scheme http://"),
         ("127.0.0.1", "has no port"),
         ("grpcs://127.0.0.1:1", "asks for TLS, which a bundled hub does not speak"),
     ],
