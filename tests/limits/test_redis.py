@@ -11,12 +11,7 @@ import pytest
 import redis
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support.hammering import (
-    most_for_certain,
-    most_in_any,
-    process_pool,
-    start_hammering,
-)
+from support.hammering import hammering, most_for_certain, most_in_any
 from support.redis_servers import RedisServer
 from support.stores import ClockedRedisStore, RedisBench
 
@@ -187,9 +182,8 @@ def test_the_entries_of_a_key_are_bounded_on_the_server_too(client):
 
 @pytest.mark.slow
 def test_four_processes_never_exceed_two_limits_in_any_window_and_reach_both(server, client):
-    with process_pool(4) as pool:
-        _, running = start_hammering(pool, server.url, "10/second; 18/2s", processes=4, seconds=5)
-        reports = [future.result(60) for future in running]
+    with hammering(server.url, "10/second; 18/2s", processes=4, seconds=5) as hammers:
+        reports = hammers.reports()
     times = sorted(one.charged_at for report in reports for one in report.admissions)
     assert (most_in_any(times, 1), most_in_any(times, 2)) == (10, 18)
     # 18 in each of two windows of 2 s, and 10 in the first second of the third.
@@ -698,7 +692,10 @@ def test_data_that_are_lost_again_and_again_are_an_outage(client, peer):
 
 
 def certain(reports, period=1):
-    """Return the most calls that were surely admitted in one period, and the slowest answer."""
+    """Return the most calls that were surely admitted in one period, and the slowest answer.
+
+    "Surely" is by the machine's one clock, which all processes share.
+    """
     admissions = [one for report in reports for one in report.admissions]
     return most_for_certain(admissions, period), max(report.slowest for report in reports)
 
@@ -710,24 +707,23 @@ def own_server():
     server.close()
 
 
-def hammered(server, disturb, **options):
-    """Return the reports of three processes that hammer while something happens to the server."""
-    with process_pool(3) as pool:
-        options = {"processes": 3, "seconds": 6, **options}
-        begin, running = start_hammering(pool, server.url, "30/second", **options)
-        disturb(lambda seconds: time.sleep(max(0.0, begin + seconds - time.monotonic())))
-        return [future.result(60) for future in running]
+def three_processes(url, **options):
+    return hammering(url, "30/second", **{"processes": 3, "seconds": 6, **options})
+
+
+# What all of these processes do at once, they must begin at once to do: one that finds the store
+# again later than the others admits its share beside what the store admits. While it is away, they
+# look for it every 0.5 s, so it comes back between two of these looks.
 
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_calls(own_server):
-    def kill_and_restart(until):
-        until(2)
+    with three_processes(own_server.url) as hammers:
+        hammers.wait_until(2)
         own_server.kill()
-        until(4)
+        hammers.wait_until(3.7)
         own_server.start()
-
-    reports = hammered(own_server, kill_and_restart)
+        reports = hammers.reports()
     most, slowest = certain(reports)
     assert most <= 30
     assert slowest < 1.5
@@ -738,13 +734,12 @@ def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_c
 
 @pytest.mark.slow
 def test_a_server_that_is_paused_hangs_no_call(own_server):
-    def pause(until):
-        until(2)
+    with three_processes(own_server.plain_url) as hammers:
+        hammers.wait_until(2)
         own_server.pause()
-        until(4)
+        hammers.wait_until(4.1)
         own_server.resume()
-
-    reports = hammered(own_server, pause)
+        reports = hammers.reports()
     most, slowest = certain(reports)
     assert most <= 30
     assert slowest < 1.5
@@ -753,21 +748,21 @@ def test_a_server_that_is_paused_hangs_no_call(own_server):
 
 @pytest.mark.slow
 def test_a_server_that_is_flushed_forgets_nothing(own_server):
-    def flush(until):
-        with own_server.client() as client:
-            for second in range(1, 6):
-                until(second)
-                client.flushall()
-                client.script_flush()
-
-    most, _ = certain(hammered(own_server, flush))
+    with three_processes(own_server.url) as hammers, own_server.client() as client:
+        for second in range(1, 6):
+            hammers.wait_until(second)
+            client.flushall()
+            client.script_flush()
+        reports = hammers.reports()
+    most, _ = certain(reports)
     assert most <= 30
 
 
 @pytest.mark.slow
 def test_a_server_that_is_away_with_closed_limits_admits_nothing(own_server):
     own_server.kill()
-    reports = hammered(own_server, lambda until: None, seconds=1, on_store_error="closed")
+    with three_processes(own_server.url, seconds=1, on_store_error="closed") as hammers:
+        reports = hammers.reports()
     assert [len(report.admissions) for report in reports] == [0, 0, 0]
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 
 from arbprov.clock import SystemClock
 from arbprov.limits import Limiter, StoreOpener, declare
+
+from .waiting import TIMEOUT
+
+# Often enough for any limit here; a process that always ran would keep the others from running.
+_ASK_EVERY = 0.001
 
 
 @attrs.frozen
@@ -24,47 +31,85 @@ class Admission:
 
 @attrs.frozen
 class Report:
-    """What one process has got, and the longest time that one answer took."""
+    """What one process has got, and the longest time that one answer took.
+
+    That is without the time in which the process could have run, and no core was free.
+    """
 
     admissions: list[Admission]
-    asked: int
     slowest: float
 
 
-def hammer(url, limit, begin, seconds, options):
-    """Ask from `begin` on, a time of the machine's monotonic clock."""
+@attrs.frozen
+class Hammers:
+    """The processes, since when they ask, and their reports."""
+
+    begin: float
+    _reports: list[Future[Report]]
+
+    def wait_until(self, seconds):
+        """Wait until they have asked for so many seconds."""
+        time.sleep(max(0.0, self.begin + seconds - time.monotonic()))
+
+    def reports(self):
+        """Wait for the end, and return the reports."""
+        return [report.result(TIMEOUT) for report in self._reports]
+
+
+@contextmanager
+def hammering(url, limit, *, processes, seconds, **options):
+    """Have some processes ask for some seconds, from the same moment on.
+
+    They begin when the store has heard of all of them, and each has heard how many there are.
+    """
+    # Spawned: a fork would share connections.
+    context = multiprocessing.get_context("spawn")
+    together, begin = context.Barrier(processes + 1, timeout=TIMEOUT), context.Value("d")
+    with ProcessPoolExecutor(processes, context, _share, (together, begin)) as pool:
+        work = (url, limit, seconds, options)
+        reports = [pool.submit(_hammer, *work) for _ in range(processes)]
+        together.wait()
+        begin.value = time.monotonic() + 0.1
+        together.wait()
+        yield Hammers(begin.value, reports)
+
+
+def _share(*shared):
+    global _together, _begin
+    _together, _begin = shared
+
+
+def _hammer(url, limit, seconds, options):
     clock = SystemClock()
     limiter = Limiter(clock, StoreOpener(clock, "hammer", url))
     stack = limiter.compile([declare(limit, warn_at=(), **options)], action="work")
     limiter.upkeep()
-    admissions, asked, slowest, upkeep_at = [], 0, 0.0, begin
-    while time.monotonic() < begin:
-        time.sleep(0.001)
+    _together.wait()
+    limiter.upkeep()
+    _together.wait()
+    begin = upkeep_at = _begin.value
+    admissions, slowest = [], 0.0
     while (now := time.monotonic()) < begin + seconds:
         if now >= upkeep_at:
             upkeep_at = now + min(0.5, limiter.upkeep())
-            now = time.monotonic()
+        time.sleep(max(_ASK_EVERY, begin - now))
+        asked, starved = time.monotonic(), _starved()
         decision = limiter.acquire(stack, None)
         answered = time.monotonic()
-        asked, slowest = asked + 1, max(slowest, answered - now)
+        slowest = max(slowest, answered - asked - (_starved() - starved))
         if decision.allowed:
             (receipt,) = decision.receipts
             fallback = decision.charges[0].fallback
-            admissions.append(Admission(now, answered, receipt.charged_at, fallback))
-    return Report(admissions, asked, slowest)
+            admissions.append(Admission(asked, answered, receipt.charged_at, fallback))
+    return Report(admissions, slowest)
 
 
-def start_hammering(pool, url, limit, *, processes, seconds, **options):
-    """Return the futures of the reports, and when they begin."""
-    # Time to start them all.
-    begin = time.monotonic() + 2.0
-    arguments = (url, limit, begin, seconds, options)
-    return begin, [pool.submit(hammer, *arguments) for _ in range(processes)]
-
-
-def process_pool(processes):
-    # Spawned: a fork would share connections.
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+def _starved():
+    """Return for how many seconds this thread could have run, and no core was free."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:  # elsewhere than on Linux
+        return 0.0
 
 
 def most_in_any(times, period):

