@@ -1,7 +1,10 @@
-"""pytest fixtures for providers; they are there as soon as arbprov is installed.
+"""pytest fixtures for providers; pytest finds them wherever arbprov is installed.
 
-Define `provider_app` in a ``conftest.py``, as a fixture that returns your app, and take
-`provider_client` or `provider_hub` in your tests.
+Define the fixture `provider_app` in ``conftest.py`` and return your app from it; then use
+`provider_client` or `provider_hub` in your tests:
+
+    def test_forecast(provider_client):
+        assert provider_client.call("forecast", {"city": "Paris"}).status == "success"
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def provider_app() -> ProviderApp:
-    """Return the app under test; to be defined by the project itself."""
+    """Return the app under test; your project must define this fixture."""
     raise pytest.UsageError(
-        "arbprov's fixtures need to know your app; put this into conftest.py:\n\n"
+        "arbprov's fixtures need your app; add this to conftest.py:\n\n"
         "    @pytest.fixture\n"
         "    def provider_app():\n"
         "        from your_module import app\n"
@@ -31,14 +34,14 @@ def provider_app() -> ProviderApp:
 
 @pytest.fixture
 def provider_client(provider_app: ProviderApp) -> Iterator[TestClient]:
-    """Yield a test client, with the app's startup and shutdown hooks run around the test."""
+    """Yield a test client; the app's startup and shutdown hooks run around the test."""
     with provider_app.test_client() as client:
         yield client
 
 
 @pytest.fixture
 def provider_hub(provider_app: ProviderApp) -> Iterator[LocalHub]:
-    """Yield a bundled hub, over real gRPC, that the app works for in a thread."""
+    """Yield a bundled hub, over real gRPC, with the app running for it in a thread."""
     from arbprov.localhub import LocalHub
     from arbprov.testing import serving
 

@@ -60,7 +60,7 @@ class Capacity:
                 self._results,
                 self._bytes,
             )
-        # Once per outage: not each time that one result leaves and the next comes.
+        # Once per outage, not after each result that makes space for the next.
         self._reported_full = full or (self._reported_full and self._results > 0)
         self._changed.set()
         available = not full and self._journal.ready

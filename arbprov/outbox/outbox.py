@@ -38,7 +38,7 @@ logger = logging.getLogger("arbprov")
 _PAUSES = (0.5, 30.0)
 # Results of an earlier run on their way at once; the rest of the capacity is for new tasks.
 _MAX_STORED_AT_ONCE = 32
-# Bytes of a payload or an account up to which an error for a result too large repeats it.
+# An error that replaces a result too large omits a payload or an account of more bytes.
 _MAX_REPEATED = 16 * 1024
 
 
@@ -77,7 +77,7 @@ class _Entry:
 
     # The task while it runs, then None.
     task: Task | None = None
-    # The encoded result, once there is one.
+    # The encoded result; empty while the task runs.
     message: bytes = b""
     # The result must be sent (again), e.g. because the hub has redelivered the task.
     resend: bool = False
@@ -189,7 +189,7 @@ class Outbox:
         entry.resend = True
         while entry.resend:
             # If the hub redelivers the task during this attempt, another attempt follows: the hub
-            # may not count what it receives in this one.
+            # may already have given up on this attempt.
             entry.resend = False
             if not await self._submit(id, entry):
                 entry.resend = True

@@ -163,8 +163,8 @@ class SpoolFile:
         """Make changes in one durable transaction; return the values that they returned.
 
         Raises:
-            sqlite3.Error: The transaction failed; repeat the changes, of which none or all were
-                made.
+            sqlite3.Error: The transaction failed; none or all of the changes were made, so repeat
+                them.
         """
         self._database.execute("BEGIN IMMEDIATE")
         try:

@@ -1,7 +1,7 @@
-"""Testing a provider: without a hub, a network or waiting; or with a hub that fails as told.
+"""Test a provider: without a hub, a network or waiting, or with a hub that fails on purpose.
 
-`TestClient` and `VirtualClock` need no gRPC. `FaultyHub` speaks it for real, plays the steps of
-`arbprov.testing.faults`, and stands behind a `TcpProxy`, which can be used alone too.
+`TestClient` and `VirtualClock` need no gRPC. `FaultyHub` is a real gRPC hub that plays the faults
+of `arbprov.testing.faults`; it listens behind a `TcpProxy`, which also works on its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FaultyHub", "TcpProxy", "TestClient", "VirtualClock", "serving"]
 
 
 def __getattr__(name: str) -> Any:
-    # The test client must do without gRPC and without asyncio.
+    # Imported on first use: the test client needs neither gRPC nor asyncio.
     if name == "FaultyHub":
         from arbprov.testing import faulty_hub
 

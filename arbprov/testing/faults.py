@@ -1,8 +1,17 @@
-"""The steps of a `FaultyHub`'s script: what goes wrong, with which calls, how often.
+"""Faults for a `FaultyHub`'s script.
 
-Each is about polls (``GetTask``) or results (``SubmitTaskResult``), and is played by the next
-call of that kind; where it could be either, `on` says which. To write a step of your own, give
-`Fault` a function of the `Exchange`.
+Each fault is for polls (``GetTask``) or for results (``SubmitTaskResult``), and the next call of
+that kind plays it. Arguments that several faults take:
+
+- `times`: how many calls play the fault.
+- `on`: ``"poll"`` or ``"submit"``, where both are possible.
+
+For a fault of your own, give `Fault` a function of an `Exchange`.
+
+>>> from arbprov.testing import FaultyHub, faults
+>>> hub = FaultyHub(faults.unavailable(2), faults.refuse())
+>>> [fault.name for fault in hub.script_left]
+['unavailable', 'unavailable', 'invalid_argument']
 """
 
 from __future__ import annotations
@@ -38,19 +47,19 @@ Kind = Literal["poll", "submit"]
 
 
 class Exchange(Protocol):
-    """One call while its step is played."""
+    """One call while it plays a fault."""
 
     @property
     def request(self) -> bytes:
-        """The message as it came."""
+        """The received message, encoded."""
         ...
 
     def answer(self) -> bytes:
-        """Do what a hub that is well does: hand out a task, or keep a result."""
+        """Return a healthy hub's answer: hand out a task, or keep a result."""
         ...
 
     def hand_out(self) -> bytes | None:
-        """Return a task; without one, return None, and have the step wait for the next poll."""
+        """Return a task; if there is none, return None and leave the fault to the next poll."""
         ...
 
     def fail(self, code: str, details: str) -> NoReturn:
@@ -58,31 +67,37 @@ class Exchange(Protocol):
         ...
 
     def pause(self, seconds: float | None) -> None:
-        """Wait, without end for None; no longer than the caller does and the hub lives."""
+        """Wait some seconds, or without end for None, while caller and hub are there."""
         ...
 
     def die(self, *, keep: bool = False) -> NoReturn:
-        """Reset all connections instead of an answer; keep the result nevertheless."""
+        """Reset all connections instead of answering; with `keep`, the hub keeps the result."""
         ...
 
     def go_away(self) -> None:
-        """Tell the connections to end once their calls have; new ones reach a fresh server."""
+        """Close each connection after its calls (GOAWAY); a new server gets new connections."""
         ...
 
     def repeat(self, task: bytes) -> None:
-        """Hand out a task once more, to the next poll."""
+        """Hand out a task again, to the next poll."""
         ...
 
 
 @attrs.frozen
 class Fault:
-    """A step of a script.
+    """A step of a `FaultyHub`'s script.
 
     Args:
-        name: What the records call it.
-        on: The kind of call that it is about.
-        play: Returns the answer to a call, or ends it otherwise.
-        times: How many calls play it.
+        name: The fault's name in `FaultyHub.polls` and `FaultyHub.submits`.
+        on: The kind of calls that play the fault.
+        play: Returns the answer to a call, or makes the call fail.
+        times: How many calls play the fault.
+
+    >>> from arbprov.testing import FaultyHub
+    >>> def answer_late(exchange: Exchange) -> bytes:
+    ...     exchange.pause(0.5)
+    ...     return exchange.answer()
+    >>> hub = FaultyHub(Fault("late", "poll", answer_late, times=3))
     """
 
     name: str
@@ -91,43 +106,43 @@ class Fault:
     times: int = 1
 
 
-def fails(code: str, times: int = 1, *, details: str = "a step of the script", on: Kind) -> Fault:
-    """Fail with a gRPC status, such as ``"INTERNAL"``."""
+def fails(code: str, times: int = 1, *, details: str = "a fault of the script", on: Kind) -> Fault:
+    """Fail calls with a gRPC status, such as ``"INTERNAL"``."""
     return Fault(code.lower(), on, lambda exchange: exchange.fail(code, details), times)
 
 
 def unavailable(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Say that the hub is not available."""
+    """Fail calls with ``UNAVAILABLE``, as a hub that is starting does."""
     return fails("UNAVAILABLE", times, on=on)
 
 
 def unauthenticated(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Refuse the token."""
+    """Refuse the token (``UNAUTHENTICATED``)."""
     return fails("UNAUTHENTICATED", times, on=on)
 
 
 def resource_exhausted(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Say that there are too many calls."""
+    """Refuse calls because there are too many (``RESOURCE_EXHAUSTED``)."""
     return fails("RESOURCE_EXHAUSTED", times, on=on)
 
 
 def refuse(times: int = 1, *, code: str = "INVALID_ARGUMENT") -> Fault:
-    """Refuse a result for good."""
+    """Refuse results for good with a gRPC status."""
     return fails(code, times, on="submit")
 
 
 def hang(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Never answer."""
+    """Never answer; the call waits until the provider gives it up."""
 
     def play(exchange: Exchange) -> bytes:
         exchange.pause(None)
-        return exchange.fail("CANCELLED", "nobody waits any more")
+        return exchange.fail("CANCELLED", "the caller has given up")
 
     return Fault("hang", on, play, times)
 
 
 def slow(seconds: float, times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Answer late."""
+    """Answer after some seconds."""
 
     def play(exchange: Exchange) -> bytes:
         exchange.pause(seconds)
@@ -137,19 +152,19 @@ def slow(seconds: float, times: int = 1, *, on: Kind = "poll") -> Fault:
 
 
 def garbled(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Answer with bytes that are no message."""
+    """Answer with bytes that are not a message."""
     return Fault("garbled", on, lambda exchange: b"\xff", times)
 
 
 def rate_limited(seconds: float, times: int = 1) -> Fault:
-    """Ask for no more polls for some seconds."""
+    """Ask the provider to pause its polls for some seconds."""
     hint = json.dumps({"wait_time": seconds}).encode()
     task = hub_pb2.Task(action="rate_limited", payload=hint).SerializeToString()
     return Fault("rate_limited", "poll", lambda exchange: task, times)
 
 
 def duplicate(times: int = 1) -> Fault:
-    """Hand out a task, and hand it out once more."""
+    """Hand out a task to a poll, and the same task to the next poll."""
 
     def play(exchange: Exchange) -> bytes:
         task = exchange.hand_out()
@@ -162,7 +177,7 @@ def duplicate(times: int = 1) -> Fault:
 
 
 def goaway(*, on: Kind = "poll") -> Fault:
-    """Tell the connection to end, as a hub does that restarts in good order or limits its age."""
+    """Close the connection gracefully, as a hub does at a restart or at a maximum age."""
 
     def play(exchange: Exchange) -> bytes:
         exchange.go_away()
@@ -172,7 +187,7 @@ def goaway(*, on: Kind = "poll") -> Fault:
 
 
 def die_during_poll() -> Fault:
-    """Hand out a task and die before it has arrived; the protocol has no way to get it back."""
+    """Die after handing out a task that the provider never gets; the task is lost."""
 
     def play(exchange: Exchange) -> bytes:
         return b"" if exchange.hand_out() is None else exchange.die()
@@ -181,10 +196,10 @@ def die_during_poll() -> Fault:
 
 
 def die_during_submit(*, kept: bool = True) -> Fault:
-    """Die after a result has come, before the provider can know it.
+    """Die after receiving a result, before the provider gets the answer.
 
     Args:
-        kept: Whether the hub still knows the result when it is back.
+        kept: Whether the hub keeps the result.
     """
 
     def play(exchange: Exchange) -> bytes:

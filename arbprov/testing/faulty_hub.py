@@ -1,4 +1,4 @@
-"""A hub over real gRPC that fails as a script says.
+"""A hub over real gRPC that plays a script of faults.
 
 >>> from arbprov import ProviderApp
 >>> from arbprov.testing import FaultyHub, faults, serving
@@ -35,19 +35,19 @@ __all__ = ["FaultyHub", "Received"]
 
 _KINDS: dict[str, Kind] = {"/Hub/GetTask": "poll", "/Hub/SubmitTaskResult": "submit"}
 _MESSAGES: dict[Kind, Any] = {"poll": hub_pb2.ProviderRequest, "submit": hub_pb2.TaskResult}
-# What a server that goes away gives its calls to end, beside the time that polls are held.
-_LAST_CALLS = 1.0
+# Seconds beyond `hold` that a retired server gives its calls to end.
+_DRAIN_GRACE = 1.0
 
 
 @attrs.define
 class Received:
-    """A call as it came.
+    """A call that the hub received.
 
     Attributes:
         kind: ``"poll"`` or ``"submit"``.
-        at: When, by `time.monotonic`.
-        raw: The message, byte for byte.
-        fault: The name of the step that it has played, else nothing.
+        at: Time of arrival, by `time.monotonic`.
+        raw: The message, encoded.
+        fault: Name of the fault that the call played; empty if it played none.
     """
 
     kind: Kind
@@ -57,26 +57,31 @@ class Received:
 
     @property
     def message(self) -> Any:
-        """The message as protobuf has it, with the fields of ``hub.proto``."""
+        """The decoded message, with the fields of ``hub.proto``."""
         return _MESSAGES[self.kind].FromString(self.raw)
 
 
 class FaultyHub(LocalHub):
-    """A bundled hub that plays a script of faults; after the last step it is well.
+    """A bundled hub that plays a script of faults; after the last fault it is healthy.
 
-    Polls play the steps about polls, and results those about results, each in their order. All
-    that `LocalHub` offers is there too: `put`, `call`, `token`, `submissions`.
+    Polls and results play their faults separately, each in the script's order. Everything of
+    `LocalHub` works too: `put`, `call`, `token`, `submissions`.
 
     Args:
-        *script: Steps of `arbprov.testing.faults`.
-        token: What a provider has to show; a random one, if not given.
-        hold: Seconds that a poll is held while there is nothing to do.
-        capacity: How many tasks may be without a result, and how many calls are remembered.
-        max_message_size: Bytes of the largest message that the hub takes; no limit, if not given.
-        options: More options of the gRPC server, as ``{"grpc.max_connection_age_ms": 500}``.
+        *script: Faults of `arbprov.testing.faults`.
+        token: Token that providers must use; by default, a random token.
+        hold: Seconds to hold a poll while there is no task.
+        capacity: How many tasks may be without a result, and how many calls are recorded.
+        max_message_size: Bytes of the largest message to accept; -1 for no limit.
+        options: More options of the gRPC server, e.g. ``{"grpc.max_connection_age_ms": 500}``.
 
     Attributes:
-        proxy: What the hub stands behind: stalls as a frozen hub does, resets as a dead one.
+        proxy: The `TcpProxy` before the hub; e.g. ``proxy.stall()`` freezes the hub.
+
+    >>> from arbprov.testing import faults
+    >>> with FaultyHub(faults.unavailable(2)) as hub:
+    ...     [fault.name for fault in hub.script_left]
+    ['unavailable', 'unavailable']
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class FaultyHub(LocalHub):
         self.play(*script)
 
     def play(self, *steps: Fault) -> None:
-        """Add steps to the script."""
+        """Add faults to the script."""
         with self._changed:
             for step in steps:
                 self._script[step.on].extend([step] * step.times)
@@ -116,51 +121,55 @@ class FaultyHub(LocalHub):
     ) -> Submission:
         """Put a task in and return its result; see `LocalHub.call`.
 
-        A provider may need its time to get through the script, such as a keepalive's 40 s.
+        The default timeout is longer: a provider needs time for faults, e.g. 40 s for a hang.
         """
         return super().call(action, payload, timeout=timeout, **options)
 
-    # What has happened.
+    # Records.
 
     @property
     def polls(self) -> list[Received]:
-        """The polls that came, as far back as `capacity` reaches."""
+        """The latest `capacity` polls."""
         return list(self._received["poll"])
 
     @property
     def submits(self) -> list[Received]:
-        """The results that came, refused and repeated ones too."""
+        """The latest `capacity` results, refused and repeated results included."""
         return list(self._received["submit"])
 
     @property
     def handed_out(self) -> list[str]:
-        """The ids of the tasks that were handed out, repeated ones too."""
+        """The ids of the tasks that were handed out, duplicates included."""
         return list(self._handed_out)
 
     @property
     def script_left(self) -> list[Fault]:
-        """The steps that nobody has played yet."""
+        """The faults that no call has played yet."""
         return [step for steps in self._script.values() for step in steps]
 
     def wait_until(self, condition: Callable[[Self], object], timeout: float = 10.0) -> None:
-        """Wait until `condition` of the hub is true; it is asked anew whenever something happens.
+        """Wait until a condition is true.
+
+        Args:
+            condition: Gets the hub, and is checked again after each call.
+            timeout: Maximum seconds to wait.
 
         Raises:
-            TimeoutError: It did not come true in time.
+            TimeoutError: The condition did not become true in time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout):
                 raise TimeoutError(
-                    f"not true within {timeout:g} s; {len(self.polls)} polls and "
-                    f"{len(self.submits)} results came, and of the script is left: "
+                    f"the condition is not true after {timeout:g} s; {len(self.polls)} polls and "
+                    f"{len(self.submits)} results came, and the script has left: "
                     f"{[step.name for step in self.script_left]}"
                 )
 
     def assert_nothing_lost(self) -> None:
-        """Check that each task handed out has its result, and that repeated ones were the same.
+        """Check that each task handed out has a result, and that repeated results are equal.
 
         Raises:
-            AssertionError: Tasks have no result, or one has two different ones.
+            AssertionError: A task has no result, or two different results.
         """
         lost = set(self.handed_out) - {submission.id for submission in self.submissions}
         if lost:
@@ -168,22 +177,22 @@ class FaultyHub(LocalHub):
         first: dict[str, bytes] = {}
         for submit in self.submits:
             message = submit.message
-            # A token may have been rotated meanwhile.
+            # The token may have been rotated between two attempts.
             message.auth_token = ""
             raw = message.SerializeToString(deterministic=True)
             if first.setdefault(message.id, raw) != raw:
                 raise AssertionError(f"task {message.id!r} was sent with two different results")
 
-    # Its life.
+    # Start and stop.
 
     def start(self) -> Self:
-        """Listen, and return the hub itself; from here on, `address` is the proxy's."""
+        """Start the hub and its proxy, set `address` to the proxy's, and return the hub."""
         self._server, self.proxy.target = self._listen(self.address)
         self.address = self.proxy.start().address
         return self
 
     def stop(self) -> None:
-        """Answer the calls that are held, and end."""
+        """Answer the held calls, and stop hub and proxy."""
         with self._changed:
             self._stopped = True
             for over in self._pauses:
@@ -194,18 +203,18 @@ class FaultyHub(LocalHub):
         self.proxy.stop()
 
     def go_away(self) -> None:
-        """Tell every connection to end; new ones reach a fresh server.
+        """Close every connection gracefully (GOAWAY); a new server gets the new connections.
 
-        Calls have a second longer than polls are held to end.
+        Running calls have `hold` and a second more to end.
         """
         with self._going:
             assert self._server is not None, "the hub has not started"
             retired = self._server
             self._server, self.proxy.target = self._listen("127.0.0.1:0")
             self._retired.append(retired)
-        retired.stop(self._hold + _LAST_CALLS)
+        retired.stop(self._hold + _DRAIN_GRACE)
 
-    # The wire.
+    # The gRPC methods.
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         return _Scripted(super()._handlers(), self)
@@ -213,7 +222,7 @@ class FaultyHub(LocalHub):
     def _respond(self, exchange: _Exchange) -> bytes:
         with self._changed:
             steps = self._script[exchange.kind]
-            step = steps.popleft() if steps else _WELL
+            step = steps.popleft() if steps else _HEALTHY
             received = Received(exchange.kind, time.monotonic(), exchange.request, step.name)
             exchange.step, exchange.received = step, received
             self._received[exchange.kind].append(received)
@@ -237,11 +246,11 @@ class FaultyHub(LocalHub):
             self._changed.notify_all()
 
 
-_WELL = Fault("", "poll", lambda exchange: exchange.answer())
+_HEALTHY = Fault("", "poll", lambda exchange: exchange.answer())
 
 
 class _Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """The methods of a hub, with a script before the two that providers call."""
+    """A hub's methods; the two methods that providers call play the script first."""
 
     def __init__(self, methods: grpc.GenericRpcHandler, hub: FaultyHub) -> None:
         self._methods = methods
@@ -294,7 +303,7 @@ class _Exchange:
 
     def fail(self, code: str, details: str) -> NoReturn:
         self.context.abort(grpc.StatusCode[code], details)
-        raise AssertionError("an aborted call goes on")
+        raise AssertionError("context.abort has not raised")
 
     def pause(self, seconds: float | None) -> None:
         over = threading.Event()
@@ -304,8 +313,8 @@ class _Exchange:
     def die(self, *, keep: bool = False) -> NoReturn:
         self.hub.proxy.cut()
         if keep:
-            # Only now: who waits for the result may put in a task, and no poll that was cut may
-            # take that with it.
+            # Only now: a test that waits for the result may put in the next task, and no poll on
+            # a reset connection may take that task.
             self.answer()
         self.fail("UNAVAILABLE", "the hub has died")
 

@@ -1,4 +1,4 @@
-"""Having an app work for a hub while a test looks on."""
+"""Runs an app for a hub during a test."""
 
 from __future__ import annotations
 
@@ -22,19 +22,29 @@ class _AnyHub(Protocol):
 
 @contextmanager
 def serving(app: ProviderApp, hub: _AnyHub, *, stop_within: float = 30.0) -> Iterator[Future[None]]:
-    """Have `app` work for `hub` in a thread, and stop it at the end.
+    """Run `app` for `hub` in a thread, and stop it at the end of the block.
 
     Args:
         app: The provider.
         hub: A `LocalHub` or a `FaultyHub`.
-        stop_within: Seconds that the stop may take.
+        stop_within: Seconds in which the app must stop.
 
     Yields:
-        What the run comes to; it ends early only if the app fails.
+        A future of ``app.run``, which is done early only if the app fails.
 
     Raises:
-        Exception: What the app's run has raised.
-        TimeoutError: It did not stop in time.
+        Exception: ``app.run`` raised this.
+        TimeoutError: The app did not stop in time.
+
+    >>> from arbprov import ProviderApp
+    >>> from arbprov.localhub import LocalHub
+    >>> app = ProviderApp("weather")
+    >>> @app.action
+    ... def forecast(city: str) -> dict:
+    ...     return {"city": city}
+    >>> with LocalHub(hold=0.1) as hub, serving(app, hub):
+    ...     hub.call("forecast", {"city": "Paris"}).data
+    {'city': 'Paris'}
     """
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=hub.url, auth_token=hub.token)

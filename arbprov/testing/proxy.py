@@ -1,4 +1,4 @@
-"""A TCP proxy for tests: it passes what comes, stalls, or resets."""
+"""A TCP proxy for tests that forwards bytes, stalls, or resets connections."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import Any
 __all__ = ["TcpProxy"]
 
 _CHUNK = 64 * 1024
-_PATIENCE = 10.0
-# Of the loop, that it takes at most until what was accepted is a connection that we know of.
+_TIMEOUT = 10.0
+# Event loop iterations until every accepted connection has reached `_on_connect`.
 _ROUNDS = 5
-# To linger for no second: closing sends a reset, and drops what was still to be sent.
+# SO_LINGER with 0 seconds: closing sends a reset, and drops unsent bytes.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
-    """Stands between a client and a server, and lets bytes pass until told otherwise.
+    """A proxy between a client and a server that can simulate network faults.
 
-    It starts and stops with ``with``, or `start` and `stop`; any thread may call its methods.
+    Start and stop it with ``with``, or with `start` and `stop`. Its methods are thread-safe.
+
+    Args:
+        target: The server's address, ``host:port``.
+        address: Address to listen on; port 0 means any free port.
+
+    Attributes:
+        address: The address; since `start`, with the real port.
+        target: Set it at any time; existing connections keep their server.
 
     >>> from arbprov.localhub import LocalHub
     >>> with LocalHub() as hub, TcpProxy(hub.address) as proxy:
-    ...     proxy.stall()  # who is connected to `proxy.address` waits now, and is told nothing
+    ...     proxy.stall()  # a provider connected to `proxy.address` gets no answers now
     ...     proxy.let_pass()
-
-    Args:
-        target: The server, as ``host:port``.
-        address: Where to listen; port 0 takes a free one.
-
-    Attributes:
-        address: From `start` on with the real port.
-        target: Can be set at any time; connections that are there already stay where they are.
     """
 
     def __init__(self, target: str, address: str = "127.0.0.1:0") -> None:
@@ -48,51 +48,50 @@ class TcpProxy:
         self._failure: OSError | None = None
         self._resets = False
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
-        # Where connections that were reset came from, as the target saw it.
+        # Peer addresses of reset connections, as the target sees them.
         self._reset_from: set[str] = set()
 
-    # What passes.
+    # Network faults.
 
     def let_pass(self) -> None:
-        """Let everything pass, and what was held back too."""
+        """Forward everything again, including the bytes held back."""
         self._do(self._let_pass)
 
     def stall(self) -> None:
-        """Hold everything back, in both directions; nobody is told, as by a frozen machine."""
+        """Hold back all bytes in both directions, as a frozen machine does."""
         self._do(self._hold_back)
 
     def half_open(self) -> None:
-        """Let nothing pass any more on the connections that are there, and tell nobody.
+        """Hold back all bytes of existing connections for good; new connections work.
 
-        New ones are as welcome as before: it is as if the server had been away, and had forgotten
-        the old ones.
+        To the client, the server seems to have restarted without closing its connections.
         """
         self._do(self._half_open)
 
     def reset(self) -> None:
-        """Reset every connection, and each new one too, until `let_pass`."""
+        """Reset every connection, and every new connection too, until `let_pass`."""
         self._do(self._reset)
 
     def cut(self) -> None:
-        """Reset the connections that are there; new ones are as welcome as before."""
+        """Reset existing connections; new connections work."""
         self._do(self._cut)
 
     @property
     def connections(self) -> int:
-        """How many connections there are."""
+        """Number of open connections."""
         return len(self._connections)
 
     def has_reset(self, peer: str) -> bool:
-        """Return whether a connection is reset that the target knows as one from `peer`."""
+        """Return whether the connection that the target sees from `peer` has been reset."""
         return peer in self._reset_from
 
-    # Its life.
+    # Start and stop.
 
     def start(self) -> TcpProxy:
-        """Listen, and return the proxy itself.
+        """Listen on `address`, and return the proxy.
 
         Raises:
-            OSError: The address is taken, or none of this machine's.
+            OSError: The address is in use, or does not belong to this machine.
         """
         self._thread.start()
         self._ready.wait()
@@ -101,10 +100,10 @@ class TcpProxy:
         return self
 
     def stop(self) -> None:
-        """Reset what is there, and end."""
-        with contextlib.suppress(RuntimeError):  # it has ended already
+        """Reset every connection, and stop."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
             self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(_PATIENCE)
+        self._thread.join(_TIMEOUT)
 
     def __enter__(self) -> TcpProxy:
         return self.start()
@@ -117,7 +116,7 @@ class TcpProxy:
     ) -> None:
         self.stop()
 
-    # On its own loop.
+    # On the proxy's own event loop.
 
     def _run(self) -> None:
         asyncio.run(self._main())
@@ -128,15 +127,15 @@ class TcpProxy:
         self._passing = asyncio.Event()
         self._passing.set()
         try:
-            server = await asyncio.start_server(self._connected, *_host_and_port(self.address))
+            server = await asyncio.start_server(self._on_connect, *_split_address(self.address))
         except OSError as error:
             self._failure = error
             self._ready.set()
             return
-        self.address = _joined(*server.sockets[0].getsockname()[:2])
+        self.address = _format_address(*server.sockets[0].getsockname()[:2])
         self._ready.set()
         await self._stopping.wait()
-        # A server that is closed would leave open what it has accepted just now.
+        # Accept no more, and let accepted connections become known: close() would leave them open.
         for listening in server.sockets:
             self._loop.remove_reader(listening.fileno())
         for _ in range(_ROUNDS):
@@ -145,7 +144,7 @@ class TcpProxy:
         await self._cut()
 
     def _do(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        asyncio.run_coroutine_threadsafe(work(), self._loop).result(_PATIENCE)
+        asyncio.run_coroutine_threadsafe(work(), self._loop).result(_TIMEOUT)
 
     async def _let_pass(self) -> None:
         self._resets = False
@@ -155,7 +154,7 @@ class TcpProxy:
         self._passing.clear()
 
     async def _half_open(self) -> None:
-        # Those that are there wait for this one for ever.
+        # Existing connections wait for this event, which is never set again.
         self._passing.clear()
         self._passing = asyncio.Event()
         self._passing.set()
@@ -173,14 +172,14 @@ class TcpProxy:
         if connections:
             await asyncio.wait(connections)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Known from now on, and closed even if its task is cancelled before it begins.
+    def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Registered now, to be closed even if its task is cancelled before it starts.
         writers = [writer]
         connection = self._loop.create_task(self._serve(reader, writers))
         self._connections[connection] = writers
-        connection.add_done_callback(self._ended)
+        connection.add_done_callback(self._on_end)
 
-    def _ended(self, connection: asyncio.Task[None]) -> None:
+    def _on_end(self, connection: asyncio.Task[None]) -> None:
         writers = self._connections.pop(connection)
         if connection.cancelled() or isinstance(connection.exception(), OSError):
             _reset(writers)
@@ -191,19 +190,19 @@ class TcpProxy:
         if self._resets:
             raise ConnectionResetError
         await self._passing.wait()
-        upstream, to_upstream = await asyncio.open_connection(*_host_and_port(self.target))
+        upstream, to_upstream = await asyncio.open_connection(*_split_address(self.target))
         writers.append(to_upstream)
         self._reset_from.discard(_own_address(to_upstream))
-        await self._carry((reader, to_upstream), (upstream, writers[0]))
+        await self._forward((reader, to_upstream), (upstream, writers[0]))
         for writer in writers:
             writer.close()
         for writer in writers:
             await writer.wait_closed()
 
-    async def _carry(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        """Carry bytes both ways, while they may pass, until one of them ends."""
+    async def _forward(self, *routes: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Forward bytes both ways until a side closes its connection."""
         passing = self._passing
-        pumps = [asyncio.ensure_future(_pump(passing, *way)) for way in ways]
+        pumps = [asyncio.ensure_future(_pump(passing, *route)) for route in routes]
         try:
             done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -221,26 +220,26 @@ async def _pump(
         await passing.wait()
         writer.write(data)
         await writer.drain()
-    # The end of a connection is held back as its bytes are.
+    # The end of the stream is held back like bytes.
     await passing.wait()
 
 
 def _own_address(writer: asyncio.StreamWriter) -> str:
-    return _joined(*writer.get_extra_info("sockname")[:2])
+    return _format_address(*writer.get_extra_info("sockname")[:2])
 
 
-def _joined(host: str, port: int) -> str:
+def _format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reset(writers: list[asyncio.StreamWriter]) -> None:
     for writer in writers:
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError):  # closed already
             connection = writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         writer.transport.abort()
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def _split_address(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)

@@ -13,7 +13,7 @@ from arbprov.wire.tls import Tls
 __all__ = ["HubChannel", "Keepalive"]
 
 _CONNECTING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
-# Seconds in which a connection that the hub has closed must be replaced.
+# Seconds to reconnect after the hub has closed the connection.
 _RECONNECT_TIMEOUT = 2.0
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", -1),
@@ -23,14 +23,14 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # to a fifth to the pause, and the promise is 10 s.
     ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 8_000),
-    # By default, channels to one target share a connection: a new channel would replace nothing.
+    # By default, channels to the same target share a connection, so a new channel would not help.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 @attrs.frozen
 class Keepalive:
-    """When to give up a connection on which the hub is silent.
+    """When to give up a silent connection.
 
     Args:
         time: Seconds of silence before a ping.

@@ -173,7 +173,7 @@ class GrpcHub:
             await channel.close()
         self._threads.close()
 
-    # One call.
+    # Calls and retries.
 
     async def _call(self, method: str, message: Callable[[], bytes], timeout: float) -> bytes:
         """Return the hub's answer, after immediate retries if they can help."""
@@ -199,7 +199,7 @@ class GrpcHub:
         pauses: Iterator[float],
         was_healthy: bool,
     ) -> bool:
-        """Renew what made the call fail, and pause; return False if a retry would not help."""
+        """Renew the channel or the token, and pause; return False if a retry would not help."""
         if (pause := next(pauses, None)) is None:
             return False
         if code is grpc.StatusCode.CANCELLED:
@@ -281,13 +281,13 @@ class GrpcHub:
         return f"{error.code().name}, {self._redact(error.details() or '', account)}"
 
     def _redact(self, details: str, account: bytes) -> str:
-        """Return details without the token and the account, which the hub may have quoted."""
+        """Return the hub's details without token and account: the hub may have quoted them."""
         return escape_line(redact(details, [*self._token, *secrets_in(account)]))
 
     # The token.
 
     async def _renew_token(self, refused: str) -> bool:
-        """Read the token again; return whether the current token is not the refused one now."""
+        """Read the token again; return whether it differs from the refused token now."""
         problem = ""
         async with self._token_lock:
             # Another call, refused at the same time, may have read a new token already.

@@ -1,8 +1,8 @@
 """The messages of `hub.proto` as bytes: polls, tasks and results; protobuf ends here.
 
-A result is encoded once, without the token, and stays the same bytes until the hub has it. Two
-messages of one type, one after the other, are read as one message: so the token is appended when
-the result is sent, and no token is ever stored.
+A result is encoded once, without the token, and stays the same bytes until the hub has it.
+Protobuf reads two concatenated messages of the same type as a merged message: so the token is
+appended when the result is sent, and is never stored.
 """
 
 from __future__ import annotations

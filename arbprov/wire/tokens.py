@@ -81,7 +81,10 @@ class Token:
         return iter(self._known)
 
     def read(self) -> str:
-        """Read the source and return its token, which becomes the current token.
+        """Read the source; its token is the current token from now on.
+
+        Returns:
+            The token.
 
         Raises:
             ConfigurationError: The source has no token.
@@ -99,7 +102,7 @@ def _call(source: Callable[[], str]) -> str:
     except ConfigurationError:
         raise
     except Exception as error:
-        # Without the error's text, which may contain secrets; the cause is kept for debugging.
+        # Without the error's text: it may contain secrets. The cause is kept for debugging.
         raise ConfigurationError(
             f"auth_token={name} raised {type(error).__name__} instead of returning a token"
         ) from error

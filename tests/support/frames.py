@@ -95,10 +95,10 @@ class WatchingProxy(TcpProxy):
         super().__init__(target)
         self.seen: list[Connection] = []
 
-    async def _carry(self, up, down):
+    async def _forward(self, up, down):
         connection = Connection()
         self.seen.append(connection)
-        await super()._carry(
+        await super()._forward(
             (_Tap(up[0], "client", connection, PREFACE), up[1]),
             (_Tap(down[0], "server", connection, 0), down[1]),
         )

@@ -289,7 +289,7 @@ def test_no_more_calls_are_remembered_than_the_capacity(start):
 def test_what_never_comes_true_is_told_with_what_is_left(start):
     hub, client = start(faults.unavailable(2))
     code_of(client.poll)
-    message = r"not true within 0.05 s; 1 polls and 0 results came, .* is left: \['unavailable'\]"
+    message = r"not true after 0.05 s; 1 polls and 0 results came, .* has left: \['unavailable'\]"
     with pytest.raises(TimeoutError, match=message):
         hub.wait_until(lambda hub: not hub.script_left, timeout=0.05)
 

@@ -77,4 +77,4 @@ def test_a_project_without_an_app_is_told_what_to_do(pytester):
     pytester.makepyfile("def test_it(provider_client): ...")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*fixtures need to know your app*", "*def provider_app*"])
+    result.stdout.fnmatch_lines(["*fixtures need your app*", "*def provider_app*"])
