@@ -107,32 +107,56 @@ class Fault:
 
 
 def fails(code: str, times: int = 1, *, details: str = "a fault of the script", on: Kind) -> Fault:
-    """Fail calls with a gRPC status, such as ``"INTERNAL"``."""
+    """Fail calls with a gRPC status, such as ``"INTERNAL"``.
+
+    >>> fails("INTERNAL", on="submit")
+    Fault(name='internal', on='submit', times=1)
+    """
     return Fault(code.lower(), on, lambda exchange: exchange.fail(code, details), times)
 
 
 def unavailable(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Fail calls with ``UNAVAILABLE``, as a hub that is starting does."""
+    """Fail calls with ``UNAVAILABLE``, as a hub that is starting does.
+
+    >>> unavailable(2)
+    Fault(name='unavailable', on='poll', times=2)
+    """
     return fails("UNAVAILABLE", times, on=on)
 
 
 def unauthenticated(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Refuse the token (``UNAUTHENTICATED``)."""
+    """Refuse the token (``UNAUTHENTICATED``).
+
+    >>> unauthenticated(on="submit")
+    Fault(name='unauthenticated', on='submit', times=1)
+    """
     return fails("UNAUTHENTICATED", times, on=on)
 
 
 def resource_exhausted(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Refuse calls because there are too many (``RESOURCE_EXHAUSTED``)."""
+    """Refuse calls because there are too many (``RESOURCE_EXHAUSTED``).
+
+    >>> resource_exhausted(5)
+    Fault(name='resource_exhausted', on='poll', times=5)
+    """
     return fails("RESOURCE_EXHAUSTED", times, on=on)
 
 
 def refuse(times: int = 1, *, code: str = "INVALID_ARGUMENT") -> Fault:
-    """Refuse results for good with a gRPC status."""
+    """Refuse results for good with a gRPC status.
+
+    >>> refuse(code="PERMISSION_DENIED")
+    Fault(name='permission_denied', on='submit', times=1)
+    """
     return fails(code, times, on="submit")
 
 
 def hang(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Never answer; the call waits until the provider gives it up."""
+    """Never answer; the call waits until the provider gives it up.
+
+    >>> hang(on="submit")
+    Fault(name='hang', on='submit', times=1)
+    """
 
     def play(exchange: Exchange) -> bytes:
         exchange.pause(None)
@@ -142,7 +166,11 @@ def hang(times: int = 1, *, on: Kind = "poll") -> Fault:
 
 
 def slow(seconds: float, times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Answer after some seconds."""
+    """Answer after some seconds.
+
+    >>> slow(0.5, times=3)
+    Fault(name='slow', on='poll', times=3)
+    """
 
     def play(exchange: Exchange) -> bytes:
         exchange.pause(seconds)
@@ -152,19 +180,31 @@ def slow(seconds: float, times: int = 1, *, on: Kind = "poll") -> Fault:
 
 
 def garbled(times: int = 1, *, on: Kind = "poll") -> Fault:
-    """Answer with bytes that are not a message."""
+    """Answer with bytes that are not a message.
+
+    >>> garbled()
+    Fault(name='garbled', on='poll', times=1)
+    """
     return Fault("garbled", on, lambda exchange: b"\xff", times)
 
 
 def rate_limited(seconds: float, times: int = 1) -> Fault:
-    """Ask the provider to pause its polls for some seconds."""
+    """Ask the provider to pause its polls for some seconds.
+
+    >>> rate_limited(seconds=2.5)
+    Fault(name='rate_limited', on='poll', times=1)
+    """
     hint = json.dumps({"wait_time": seconds}).encode()
     task = hub_pb2.Task(action="rate_limited", payload=hint).SerializeToString()
     return Fault("rate_limited", "poll", lambda exchange: task, times)
 
 
 def duplicate(times: int = 1) -> Fault:
-    """Hand out a task to a poll, and the same task to the next poll."""
+    """Hand out a task to a poll, and the same task to the next poll.
+
+    >>> duplicate()
+    Fault(name='duplicate', on='poll', times=1)
+    """
 
     def play(exchange: Exchange) -> bytes:
         task = exchange.hand_out()
@@ -177,7 +217,11 @@ def duplicate(times: int = 1) -> Fault:
 
 
 def goaway(*, on: Kind = "poll") -> Fault:
-    """Close the connection gracefully, as a hub does at a restart or at a maximum age."""
+    """Close the connection gracefully, as a hub does at a restart or at a maximum age.
+
+    >>> goaway()
+    Fault(name='goaway', on='poll', times=1)
+    """
 
     def play(exchange: Exchange) -> bytes:
         exchange.go_away()
@@ -187,7 +231,11 @@ def goaway(*, on: Kind = "poll") -> Fault:
 
 
 def die_during_poll() -> Fault:
-    """Die after handing out a task that the provider never gets; the task is lost."""
+    """Die after handing out a task that the provider never gets; the task is lost.
+
+    >>> die_during_poll()
+    Fault(name='die_during_poll', on='poll', times=1)
+    """
 
     def play(exchange: Exchange) -> bytes:
         return b"" if exchange.hand_out() is None else exchange.die()
@@ -200,6 +248,9 @@ def die_during_submit(*, kept: bool = True) -> Fault:
 
     Args:
         kept: Whether the hub keeps the result.
+
+    >>> die_during_submit(kept=False)
+    Fault(name='die_during_submit', on='submit', times=1)
     """
 
     def play(exchange: Exchange) -> bytes:

@@ -111,7 +111,14 @@ class FaultyHub(LocalHub):
         self.play(*script)
 
     def play(self, *steps: Fault) -> None:
-        """Add faults to the script."""
+        """Add faults to the script.
+
+        >>> from arbprov.testing import faults
+        >>> hub = FaultyHub()
+        >>> hub.play(faults.slow(0.5), faults.refuse())
+        >>> [fault.name for fault in hub.script_left]
+        ['slow', 'invalid_argument']
+        """
         with self._changed:
             for step in steps:
                 self._script[step.on].extend([step] * step.times)
@@ -156,6 +163,11 @@ class FaultyHub(LocalHub):
 
         Raises:
             TimeoutError: The condition did not become true in time.
+
+        >>> from arbprov import ProviderApp
+        >>> from arbprov.testing import serving
+        >>> with FaultyHub() as hub, serving(ProviderApp("weather"), hub):
+        ...     hub.wait_until(lambda hub: len(hub.polls) >= 3)
         """
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout):
@@ -170,6 +182,12 @@ class FaultyHub(LocalHub):
 
         Raises:
             AssertionError: A task has no result, or two different results.
+
+        >>> from arbprov import ProviderApp
+        >>> from arbprov.testing import faults, serving
+        >>> with FaultyHub(faults.die_during_submit()) as hub, serving(ProviderApp("weather"), hub):
+        ...     status = hub.call("forecast", {"city": "Paris"}).status
+        >>> hub.assert_nothing_lost()
         """
         lost = set(self.handed_out) - {submission.id for submission in self.submissions}
         if lost:

@@ -1,4 +1,4 @@
-"""The bundled hub, and its client, over real gRPC."""
+"""The bundled hub and its client, over real gRPC."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def channel(hub):
 
 @pytest.fixture
 def poll(hub, channel):
-    """Return what polls the hub once."""
+    """Return a function that polls the hub once."""
     method = channel.unary_unary(
         "/Hub/GetTask",
         request_serializer=hub_pb2.ProviderRequest.SerializeToString,
@@ -51,7 +51,7 @@ def poll(hub, channel):
 
 @pytest.fixture
 def submit(hub, channel):
-    """Return what submits a result."""
+    """Return a function that submits a result."""
     method = channel.unary_unary(
         "/Hub/SubmitTaskResult",
         request_serializer=hub_pb2.TaskResult.SerializeToString,
@@ -87,12 +87,12 @@ def test_tasks_are_handed_out_in_the_order_they_came(hub, poll):
     assert [poll().id for _ in tickets] == [ticket.id for ticket in tickets]
 
 
-def test_two_hubs_give_no_two_tasks_one_id(hub):
+def test_two_hubs_give_their_tasks_different_ids(hub):
     with LocalHub() as another:
         assert hub.put("forecast").id != another.put("forecast").id
 
 
-def test_a_task_for_one_provider_passes_by_the_others(hub, poll):
+def test_a_task_for_a_named_provider_is_not_handed_to_another(hub, poll):
     hub.put("forecast", provider="weather", id="7")
     assert [poll("shop").id, poll("weather").id] == ["", "7"]
 
@@ -166,14 +166,14 @@ def test_a_token_can_be_rotated(hub, poll):
         poll(token=old)
 
 
-def test_a_pause_is_told_to_who_polls(hub, poll):
+def test_a_poll_gets_the_hub_s_pause(hub, poll):
     hub.rate_limit(20)
     answer = poll()
     assert answer.action == "rate_limited"
     assert b"wait_time" in answer.payload
 
 
-def test_a_pause_is_told_to_who_is_held(hub, poll):
+def test_a_held_poll_gets_the_hub_s_pause(hub, poll):
     hub._hold = 20
     waiting = poll.future()
     hub.rate_limit(20)
@@ -194,7 +194,7 @@ def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
     assert ticket.result().message == "fine"
 
 
-def test_all_results_are_kept_repeated_and_unknown_ones_too(hub, submit):
+def test_repeated_and_unknown_results_are_kept_too(hub, submit):
     for task_id in ("a", "a", "b"):
         submit(task_id)
     assert [one.id for one in hub.submissions] == ["a", "a", "b"]
@@ -213,7 +213,7 @@ def test_only_so_many_tasks_may_be_without_a_result():
         hub.put("forecast")
 
 
-def test_two_tasks_of_one_id_are_refused():
+def test_a_second_task_with_the_same_id_is_refused():
     hub = LocalHub()
     hub.put("forecast", id="7")
     with pytest.raises(ValueError, match="there is a task '7' without a result already"):
@@ -227,7 +227,7 @@ def test_only_loopback_is_listened_on(address):
 
 
 @pytest.mark.parametrize("port", ["65536", "80000", "-1", "", "http", "1.5"])
-def test_a_port_that_there_is_not_is_refused(port):
+def test_a_port_that_does_not_exist_is_refused(port):
     with pytest.raises(ConfigurationError, match="a port is from 1 to 65535"):
         LocalHub(f"127.0.0.1:{port}")
 
@@ -261,7 +261,7 @@ def test_the_client_runs_an_action(hub, client, poll, submit):
 
 
 def test_a_call_may_have_a_large_payload_and_a_large_result(hub, client, poll, submit):
-    # More than gRPC takes by default.
+    # More than gRPC accepts by default.
     large = "x" * 5_000_000
     result = json.dumps({"message": "fine", "data": {"response": large}})
     waiting = threading.Thread(target=lambda: submit(poll().id, result))
@@ -287,7 +287,7 @@ def test_a_call_with_a_wrong_token_is_refused(hub):
         LocalHubClient(hub.address, "wrong").call("forecast")
 
 
-def test_a_call_to_nobody_is_a_connection_error():
+def test_a_call_without_a_hub_is_a_connection_error():
     with pytest.raises(HubConnectionError, match=r"127\.0\.0\.1:1: UNAVAILABLE"):
         LocalHubClient("127.0.0.1:1", "any").call("forecast")
 
@@ -317,10 +317,10 @@ def test_only_so_many_calls_wait_at_once(client):
     assert len(refused) == 4
 
 
-# The backlog by itself.
+# The backlog.
 
 
-def test_a_task_that_was_put_back_is_the_next_one_again():
+def test_a_task_that_was_put_back_is_handed_out_next():
     backlog = Backlog(capacity=10)
     for name in ("first", "second"):
         backlog.put(Ticket(Task(name, "forecast")))
@@ -340,7 +340,7 @@ def test_a_hub_that_never_started_stops():
 
 
 class Leaving:
-    """A poll's context whose provider goes away just when it gets a task."""
+    """The context of a poll whose provider disconnects just as it gets a task."""
 
     def __init__(self):
         self.answers = [True, False]
@@ -352,7 +352,7 @@ class Leaving:
         return True
 
 
-def test_a_task_whose_poll_goes_away_at_the_last_moment_is_the_next_one_again():
+def test_a_task_whose_poll_ends_at_the_last_moment_is_handed_out_next():
     hub = LocalHub()
     ticket = hub.put("forecast")
     request = hub_pb2.ProviderRequest(provider="weather", auth_token=hub.token)
@@ -360,14 +360,14 @@ def test_a_task_whose_poll_goes_away_at_the_last_moment_is_the_next_one_again():
     assert hub._backlog.take("weather", 0) is ticket
 
 
-def test_who_waits_for_a_result_is_told_when_the_hub_stops():
+def test_waiting_for_a_result_ends_when_the_hub_stops():
     with LocalHub() as hub:
         ticket = hub.put("forecast")
     with pytest.raises(HubStopped, match="the hub has stopped"):
         ticket.result(20)
 
 
-def test_a_call_that_waits_is_told_when_the_hub_stops():
+def test_a_waiting_call_ends_when_the_hub_stops():
     hub = LocalHub().start()
     with futures.ThreadPoolExecutor(1) as pool:
         client = LocalHubClient(hub.address, hub.token)
@@ -386,7 +386,7 @@ def test_a_call_that_waits_is_told_when_the_hub_stops():
         ("grpcs://127.0.0.1:1", "asks for TLS, which a bundled hub does not speak"),
     ],
 )
-def test_an_address_where_no_bundled_hub_can_be_is_told(address, complaint):
+def test_an_address_that_is_not_valid_for_a_bundled_hub_is_refused(address, complaint):
     with pytest.raises(ConfigurationError, match=f"the hub's address '{address}' {complaint}"):
         LocalHubClient(address, "token")
 

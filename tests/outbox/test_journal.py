@@ -1,4 +1,4 @@
-"""What every journal promises, of those in memory and on disk."""
+"""The promises of every journal, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
 
 @pytest.fixture(params=["memory", "spool"])
 def make(request, tmp_path):
-    """Return what makes a journal that keeps at most some results, so many and so large."""
+    """Return a function that makes a journal with limits on the results it keeps."""
 
     def make(max_results=100, max_bytes=10_000):
         if request.param == "memory":
@@ -27,7 +27,7 @@ def make(request, tmp_path):
 
 @pytest.fixture
 def asked(make):
-    """Return what runs a coroutine function with a journal, and returns what it returns."""
+    """Return a function that runs a coroutine function with a journal."""
 
     def ask(main, **bounds):
         async def run():
@@ -43,7 +43,7 @@ def asked(make):
 
 
 async def ended(journal, id, message=b"result"):
-    """Have a task come, be run, and its result be taken."""
+    """Begin and finish a task, and mark its result as delivered."""
     await journal.begin(Task(id, "work"))
     await journal.finish(id, message)
     journal.mark_delivered(id, message)
@@ -71,7 +71,7 @@ def test_a_task_whose_result_was_refused_has_it_still(asked):
     assert asked(main) == b"result"
 
 
-def test_what_came_in_the_place_of_a_result_is_the_result(asked):
+def test_a_replacement_of_a_refused_result_is_the_result(asked):
     async def main(journal):
         await journal.begin(TASK)
         await journal.finish("t", b"too large")
@@ -93,7 +93,7 @@ def test_many_tasks_at_once_are_kept_apart(asked):
 
 
 def kept(asked, sizes, **bounds):
-    """Return which tasks are remembered, after results of these sizes."""
+    """Return the numbers of the tasks that are remembered after results of these sizes."""
 
     async def main(journal):
         for number, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""What the worker keeps for the hub, and that it runs nothing twice; on a loop whose time jumps."""
+"""The outbox in a worker: results reach the hub, and no task runs twice; time jumps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from arbprov.wire.hub import ResultRefused, ResultTooLarge
 
 @pytest.fixture
 def runs():
-    """The numbers of the tasks that were run, in order."""
+    """Return a list that gets the number of each task that runs."""
     return []
 
 
@@ -55,7 +55,7 @@ def path(tmp_path):
 
 @pytest.fixture(params=["memory", "spool"])
 def journal(request, path):
-    """What makes each kind of journal."""
+    """Return a function that makes a journal, in memory or on disk."""
     return MemoryJournal if request.param == "memory" else lambda: inline(path)
 
 
@@ -64,7 +64,7 @@ def inline(path):
 
 
 def running(app, journal=MemoryJournal, **script):
-    """Return an app on a scripted hub, with a journal of some kind."""
+    """Return an app on a scripted hub, with a journal."""
     one = Running(app, **script)
     one.make_journal = journal
     return one
@@ -84,11 +84,11 @@ def numbered(*numbers, **payload):
     return [Task(f"t{n}", "work", json.dumps({"n": n} | payload).encode()) for n in numbers]
 
 
-# Room.
+# Capacity.
 
 
-def at_most(one):
-    """Return how many results were waiting for the hub at most, had it taken those it has last."""
+def most_waiting(one):
+    """Return the largest number of results that waited for the hub at a time."""
     waiting, most = 0, 0
     first = {}
     for at, result in one.results:
@@ -109,7 +109,7 @@ def test_a_slot_is_free_while_a_result_waits_for_the_hub(app, journal, runs):
 
 def test_no_more_is_polled_when_256_results_wait(app, journal, runs):
     one = running(app, journal, polls=numbered(*range(1000)), submits=[away()] * 100_000)
-    # In memory, they are lost at the end.
+    # In memory, waiting results are lost at the end.
     with contextlib.suppress(ProviderError):
         one.until(300)
     assert 256 <= len(runs) <= 256 + 4
@@ -119,38 +119,38 @@ def test_as_many_results_may_wait_as_tasks_may_be_in_flight(app, caplog):
     one = running(app, polls=numbered(*range(2000)), submits=[away()] * 100_000)
     with contextlib.suppress(ProviderError):
         one.until(300, concurrency=400)
-    (told,) = [text for text in caplog.messages if "wait for the hub; polling stops until" in text]
-    assert told.startswith("400 results of ")
+    (lines,) = [text for text in caplog.messages if "wait for the hub; polling stops until" in text]
+    assert lines.startswith("400 results of ")
 
 
-def test_polling_goes_on_when_there_is_room_and_nothing_is_dropped(app, journal, runs):
+def test_polling_goes_on_when_the_hub_accepts_results_and_nothing_is_dropped(app, journal, runs):
     one = running(app, journal, polls=numbered(*range(1000)), submits=[away()] * 3000)
     one.until(1000, drain_timeout=600.0)
     assert sorted(runs) == list(range(1000))
-    assert 256 <= at_most(one) <= 256 + 4
+    assert 256 <= most_waiting(one) <= 256 + 4
     assert {result.id for _, result in one.results} == {f"t{n}" for n in range(1000)}
 
 
-def test_that_the_outbox_is_full_is_told_once(app, caplog):
+def test_a_full_outbox_is_logged_once(app, caplog):
     running(app, polls=numbered(*range(1000)), submits=[away()] * 3000).until(
         1000, drain_timeout=600.0
     )
-    told = [text for text in caplog.messages if "wait for the hub; polling stops until" in text]
-    assert len(told) == 1
+    lines = [text for text in caplog.messages if "wait for the hub; polling stops until" in text]
+    assert len(lines) == 1
 
 
 class Alone:
     """An outbox without a worker."""
 
     def __init__(self, hub, journal=None, **bounds):
-        self.room = []
+        self.capacity = []
         self.refused = []
         self.troubles = []
         loop = asyncio.get_running_loop()
         events = OutboxEvents(
             on_refused=lambda result, error: self.refused.append((result, error)),
             on_error=self.troubles.append,
-            on_capacity=self.room.append,
+            on_capacity=self.capacity.append,
             spawn=loop.create_task,
         )
         self.outbox = Outbox(hub, journal or MemoryJournal(), "test", self.fail, events, **bounds)
@@ -160,7 +160,7 @@ class Alone:
         return TaskResult(task, Status.ERROR, str(error), {}, body=body)
 
     async def done(self, id, size=0):
-        """Have a task come and end."""
+        """Begin a task and put its result."""
         task = Task(id, "work")
         assert await self.outbox.begin(task)
         body = json.dumps({"message": "fine", "data": {"response": "x" * size}})
@@ -168,7 +168,7 @@ class Alone:
 
 
 def alone(main, **script):
-    """Run a coroutine function with an outbox of its own."""
+    """Run a coroutine function with an outbox."""
     bounds = {key: script.pop(key) for key in ("max_results", "max_bytes") if key in script}
     bounds.setdefault("max_results", 256)
     journal = script.pop("journal", None)
@@ -180,30 +180,30 @@ def alone(main, **script):
     return run_jumping(run(), JumpingLoop())
 
 
-def test_there_is_no_room_for_more_bytes_than_so_many():
+def test_the_capacity_in_bytes_is_limited():
     async def main(one):
         await one.done("a", 600)
-        assert one.room == []
+        assert one.capacity == []
         await one.done("b", 600)
-        assert one.room == [False]
+        assert one.capacity == [False]
         await one.outbox.flush(60)
-        return one.room
+        return one.capacity
 
     assert alone(main, max_bytes=1000, submits=[Held(5), Held(5)]) == [False, True]
 
 
-def test_there_is_no_room_for_more_results_than_so_many():
+def test_the_capacity_in_results_is_limited():
     async def main(one):
         for name in "ab":
             await one.done(name)
-        assert one.room == [False]
+        assert one.capacity == [False]
         await one.outbox.flush(60)
-        return one.room
+        return one.capacity
 
     assert alone(main, max_results=2, submits=[Held(5), Held(9)]) == [False, True]
 
 
-def test_the_outbox_has_room_for_64_mebibytes():
+def test_the_outbox_has_a_capacity_of_64_mebibytes():
     async def main(one):
         return one.outbox._capacity._max_bytes
 
@@ -248,7 +248,7 @@ def test_the_pauses_between_tries_have_full_jitter(app):
     assert 12 < sum(pauses) / len(pauses) < 18
 
 
-# One id, one run.
+# Each id runs once.
 
 
 def test_a_task_that_comes_again_while_it_runs_is_not_run_again(app, journal, runs):
@@ -300,7 +300,7 @@ def test_a_refused_result_is_tried_again_when_its_task_comes_again(app, journal,
     assert runs == [1]
 
 
-def test_a_hub_that_hands_out_one_task_for_ever_is_polled_in_pauses(app):
+def test_a_hub_that_hands_out_the_same_task_for_ever_is_polled_in_pauses(app):
     again = Held(0.001, *numbered(1))
     one = running(app, polls=numbered(1, seconds=50), afterwards=again).until(40)
     assert len(one.polled_at) < 1000
@@ -346,33 +346,33 @@ def test_a_small_error_that_is_too_large_itself_is_refused_for_good(app, journal
     assert one.statuses == ["success", "error"]
 
 
-def test_the_small_error_is_what_is_sent_again(app, journal):
+def test_a_redelivery_has_the_small_error_sent_again(app, journal):
     polls = [*tasks(1, "large"), Held(5, *tasks(1, "large"))]
     one = running(app, journal, polls=polls, submits=[ResultTooLarge("no")]).until(60)
     assert one.hub.messages[1] == one.hub.messages[2]
 
 
-def test_the_hook_is_told_of_a_result_that_is_too_large(app, journal):
-    told = []
+def test_the_hook_gets_a_result_that_is_too_large(app, journal):
+    refused = []
 
     @app.on_submit_failed
     def note(result, error):
-        told.append((len(result.data["rows"]), str(error)))
+        refused.append((len(result.data["rows"]), str(error)))
 
     running(app, journal, polls=tasks(1, "large"), submits=[ResultTooLarge("no")]).until(60)
-    assert told == [(100_000, "no")]
+    assert refused == [(100_000, "no")]
 
 
 def test_a_hook_for_a_refused_result_has_its_time_at_the_end(app):
-    told = []
+    refused = []
 
     @app.on_submit_failed
     async def note(result, error):
         await asyncio.sleep(3)
-        told.append(result.id)
+        refused.append(result.id)
 
     running(app, polls=numbered(1), submits=[Held(2.0, ResultRefused("no"))]).until(1)
-    assert told == ["t1"]
+    assert refused == ["t1"]
 
 
 def test_a_refused_result_is_a_dead_letter_of_the_spool(app, path):
@@ -449,7 +449,7 @@ def test_a_task_that_is_not_begun_yet_is_not_interrupted():
     assert alone(main, journal=Slow()) == []
 
 
-def test_a_task_that_a_stop_has_cut_off_is_told_as_such_at_the_next_start(app, path):
+def test_a_task_that_a_stop_has_interrupted_is_reported_at_the_next_start(app, path):
     one = spooled(app, path, polls=numbered(1, seconds=50), submits=[away()] * 50)
     with pytest.raises(ProviderError, match="unfinished; results that the hub never took: \\[\\]"):
         one.until(1, drain_timeout=5.0)
@@ -471,7 +471,7 @@ def test_the_spool_is_closed_though_a_startup_hook_fails(app, path):
 @pytest.mark.parametrize(
     ("error", "ends_at"), [(AuthenticationError("no"), 0), (HubConnectionError("away"), 30)]
 )
-def test_a_hub_that_is_given_up_gets_no_more_tries_of_what_is_spooled(app, path, error, ends_at):
+def test_spooled_results_are_not_tried_again_for_a_hub_that_is_given_up(app, path, error, ends_at):
     spooled(app, path, polls=numbered(1), submits=[away()] * 500).until(10)
     one = spooled(app, path, afterwards=error, submits=[error] * 500)
     with pytest.raises(type(error)):
@@ -495,7 +495,7 @@ def test_results_of_before_go_a_few_at_a_time(app, path):
     assert len(after.results) == 32
 
 
-def test_what_a_stop_has_no_time_for_goes_at_the_start_after(app, path):
+def test_results_that_a_stop_has_no_time_for_are_sent_at_the_next_start(app, path):
     spooled(app, path, polls=numbered(*range(100)), submits=[away()] * 5000).until(10)
     first = spooled(app, path, submits=[Held(5.0)] * 100).until(3)
     second = spooled(app, path).until(10)
@@ -526,7 +526,7 @@ def test_a_task_whose_result_waits_from_before_is_not_run_again(app, path, runs)
 
 @pytest.fixture
 def crashed(app, path, tmp_path):
-    """A spool as a crash in the middle of a handler has left it."""
+    """Return a spool as a crash during a handler leaves it."""
 
     @app.action
     async def crash() -> dict:
@@ -559,7 +559,7 @@ def test_a_task_that_a_crash_has_cut_off_is_not_run_again(app, crashed):
     assert len(set(one.hub.messages)) == 1
 
 
-def test_an_interrupted_task_is_told_as_such_once_and_for_all(app, crashed):
+def test_an_interrupted_task_keeps_its_result_over_restarts(app, crashed):
     first = spooled(app, crashed, submits=[away()] * 500).until(10)
     second = spooled(app, crashed).until(10)
     assert set(second.hub.messages) == set(first.hub.messages)
@@ -570,12 +570,12 @@ def test_the_log_says_how_many_tasks_were_interrupted(app, crashed, caplog):
     assert "an earlier run left 1 tasks unfinished" in caplog.text
 
 
-def test_an_action_that_is_no_more_is_interrupted_all_the_same(crashed):
+def test_a_task_of_a_removed_action_is_interrupted_too(crashed):
     one = spooled(ProviderApp("test"), crashed).until(10)
     assert one.results[0][1].message == "interrupted, outcome unknown"
 
 
-# A disk that is full.
+# A full disk.
 
 
 def test_polling_stops_while_the_disk_is_full_and_goes_on_after(app, path):
@@ -591,7 +591,7 @@ def test_polling_stops_while_the_disk_is_full_and_goes_on_after(app, path):
         loop.call_later(0.5, lambda: fill(made[0]))
         loop.call_later(100, lambda: relieve(made[0]))
 
-    # What the hub has needs no room any more, so it must not have it.
+    # The hub must not accept the result: it would need no space in the spool any more.
     polls = [Held(1, tasks(1, "large")[0])]
     one = running(app, making, polls=polls, submits=[away()] * 500).until(120)
     assert set(one.statuses) == {"success"}
@@ -599,7 +599,7 @@ def test_polling_stops_while_the_disk_is_full_and_goes_on_after(app, path):
     assert [at for at in one.polled_at if 100 < at < 115] != []
 
 
-# Nothing that is secret.
+# Secrets.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Providers with a spool that are killed, or end without their hub, and start again."""
+"""Providers with a spool that are killed, or stop without their hub, and start again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def start(folder):
-    """Return what starts the provider in a process of its own."""
+    """Return a function that starts the provider in a process of its own."""
     started = []
 
     def start(hub, **environ):
@@ -65,7 +65,7 @@ def start(folder):
             text=True,
         )
         started.append(process)
-        # It must never wait for somebody to read what it logs.
+        # Read all the time, so that the provider never blocks on a full pipe.
         process.log = futures.Future()
         threading.Thread(
             target=lambda: process.log.set_result(process.stderr.read()), daemon=True
@@ -81,7 +81,7 @@ def start(folder):
 
 
 def started(folder):
-    """Return the numbers of the tasks whose handlers have begun, in order."""
+    """Return the numbers of the tasks whose handlers have started, in order."""
     path = folder / "started"
     return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -108,7 +108,7 @@ def test_a_task_that_was_received_ends_as_its_result_or_as_interrupted(folder, s
     interrupted = [n for n, answer in answers.items() if answer.status == "error"]
     assert {answers[n].message for n in interrupted} == {"interrupted, outcome unknown"}
     assert all(answers[n].data == {"n": n} for n in answers if n not in interrupted)
-    # Not more than were in flight when it was killed; and some were, or this would show little.
+    # Only tasks in flight at a kill; at least some, or this test would show little.
     assert 0 < len(interrupted) <= 3 * 8
     assert len(tickets) - len(answers) <= 3 * 8
     sent = collections.defaultdict(set)
@@ -119,7 +119,7 @@ def test_a_task_that_was_received_ends_as_its_result_or_as_interrupted(folder, s
 
 @pytest.fixture
 def cut_off(folder, start, tmp_path):
-    """Return what has a provider finish five tasks for a hub that is gone."""
+    """Return a function that has a provider finish five tasks for a hub that is gone."""
 
     def cut_off(**environ):
         with LocalHub(f"unix:{tmp_path}/hub", token="token-of-before", hold=0.05) as hub:
@@ -136,7 +136,7 @@ def cut_off(folder, start, tmp_path):
 
 
 def sent_after(start, tmp_path):
-    """Return what a provider sends that starts again, to a hub with another token."""
+    """Return the results that a restarted provider sends to a hub with another token."""
     with LocalHub(f"unix:{tmp_path}/hub", token="token-of-after", hold=0.05) as hub:
         start(hub)
         wait_until(lambda: len(hub.submissions) == 5)

@@ -1,4 +1,4 @@
-"""The spool on disk: what outlives the process, who may have it, and a disk that is full."""
+"""The spool: data that outlives the process, permissions and locks, and a full disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path(tmp_path):
 
 
 def using(path, main, **options):
-    """Run a coroutine function with the spool at a path, and return what it returns."""
+    """Run a coroutine function with the spool at a path; return its value."""
 
     async def run():
         spool = Spool(path, **options)
@@ -47,14 +47,14 @@ async def finished(spool, id, message=b"result"):
 
 
 async def stored(spool):
-    """Return the results that wait for the hub, in their order."""
+    """Return the results that wait for the hub, in order."""
     found = []
     while (one := await spool.next_stored(found[-1].number if found else 0)) is not None:
         found.append(one)
     return [(one.id, one.message) for one in found]
 
 
-# What outlives the process.
+# Data that outlives the process.
 
 
 def test_a_result_waits_for_the_next_start(path):
@@ -140,7 +140,7 @@ def test_the_texts_of_a_task_go_when_its_result_is_there(path):
     database.close()
 
 
-def test_what_several_tasks_write_at_a_time_is_one_transaction(path, monkeypatch):
+def test_changes_of_several_tasks_share_a_transaction(path, monkeypatch):
     batches = []
     commit = SpoolFile.commit
 
@@ -189,7 +189,7 @@ def test_a_dead_letter_is_not_sent_at_the_next_start(path):
     assert using(path, stored) == []
 
 
-def test_a_dead_letter_that_is_taken_after_all_is_none_any_more(path):
+def test_a_dead_letter_that_the_hub_accepts_later_is_removed(path):
     async def main(spool):
         await refuse(spool)
         spool.mark_delivered("t", b"result")
@@ -229,13 +229,13 @@ def test_a_dead_letter_can_be_dropped_while_the_spool_is_used(path):
     assert [state for state, *_ in listed(path)] == ["pending", "started"]
 
 
-def test_reading_a_spool_that_is_not_there_makes_none(path):
+def test_reading_a_missing_spool_does_not_create_it(path):
     with pytest.raises(ConfigurationError, match=f"there is no spool at {path}"):
         read_spool(path)
     assert not path.exists()
 
 
-# Whose it is.
+# Permissions and locks.
 
 
 def modes(path):
@@ -258,7 +258,7 @@ def test_only_its_user_may_read_it(path, open_umask):
     assert using(path, main) == dict.fromkeys(names, 0o600)
 
 
-def test_its_files_were_never_open_to_others(path, open_umask, monkeypatch):
+def test_its_files_were_never_readable_for_other_users(path, open_umask, monkeypatch):
     monkeypatch.setattr("arbprov.outbox.sqlite._make_private", lambda path: None)
 
     async def main(spool):
@@ -267,7 +267,7 @@ def test_its_files_were_never_open_to_others(path, open_umask, monkeypatch):
     assert set(using(path, main).values()) == {0o600}
 
 
-def test_files_that_others_may_read_are_closed_to_them(path, open_umask):
+def test_files_that_other_users_can_read_are_made_private(path, open_umask):
     using(path, lambda spool: finished(spool, "t"))
     for suffix in ("", "-owner", "-wal", "-shm"):
         Path(f"{path}{suffix}").touch()
@@ -298,15 +298,15 @@ def test_a_file_of_another_user_is_not_written_to(path, monkeypatch):
     assert "belongs to another user" in refusal(path)
 
 
-def test_a_folder_is_no_spool(tmp_path):
+def test_a_folder_is_not_a_spool(tmp_path):
     assert "is not a regular file" in refusal(tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     assert "No such file or directory" in refusal(tmp_path / "nowhere" / "spool")
 
 
-def test_a_file_that_is_no_database_is_left_alone(path):
+def test_a_file_that_is_not_a_database_is_left_alone(path):
     path.write_text("notes, and no database" * 100)
     assert "file is not a database" in refusal(path)
     assert path.read_text() == "notes, and no database" * 100
@@ -327,7 +327,7 @@ def test_a_spool_of_another_version_is_left_alone(path):
     assert "has version 9, but this arbprov uses version 1" in refusal(path)
 
 
-def test_a_lock_that_can_not_be_opened_is_told(path):
+def test_a_lock_that_can_not_be_opened_is_reported(path):
     Path(f"{path}-owner").write_text("no database either" * 100)
     assert "file is not a database" in refusal(path)
 
@@ -355,7 +355,7 @@ sys.stdin.read()
 
 
 def owner(path):
-    """Start a process that has a spool until its stdin ends."""
+    """Start a process that uses a spool until its stdin ends."""
     return subprocess.Popen(
         [sys.executable, "-c", OWNER, str(path)],
         stdin=subprocess.PIPE,
@@ -365,7 +365,7 @@ def owner(path):
     )
 
 
-def test_a_second_process_is_told_that_the_spool_is_in_use(path):
+def test_a_second_process_can_not_use_the_spool(path):
     with owner(path) as first:
         assert first.stdout.readline() == "mine\n"
         with owner(path) as second:
@@ -389,14 +389,14 @@ def test_a_spool_is_free_when_its_owner_is_killed(path):
     assert using(path, lambda spool: spool.begin(TASK)) is None
 
 
-# A disk that is full.
+# A full disk.
 
 
 BIG = b"x" * 100_000
 
 
 async def until(spool, ready):
-    """Wait until a spool says that it is ready, or that it is not."""
+    """Wait until a spool is ready, or is not ready."""
     changed = asyncio.Event()
     spool.on_change = changed.set
     while spool.ready is not ready:
@@ -422,7 +422,7 @@ def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
     assert using(path, stored) == [("t", BIG)]
 
 
-def test_nobody_waits_for_a_disk_that_is_full(path):
+def test_no_task_waits_for_a_disk_that_is_full(path):
     async def main(spool):
         fill(spool)
         await finished(spool, "t", BIG)
@@ -432,17 +432,17 @@ def test_nobody_waits_for_a_disk_that_is_full(path):
     assert using(path, main) is False
 
 
-def test_a_full_disk_is_told_once_for_each_change(path, no_pauses, caplog):
+def test_a_full_disk_is_logged_once_for_each_change(path, no_pauses, caplog):
     async def main(spool):
-        told = []
+        counts = []
         for ids in ("ab", "cd"):
             fill(spool)
             for name in ids:
                 await finished(spool, name, BIG)
             relieve(spool)
             await until(spool, ready=True)
-            told.append(len(caplog.messages))
-        return told
+            counts.append(len(caplog.messages))
+        return counts
 
     caplog.set_level(logging.WARNING)
     assert using(path, main) == [2, 4]
@@ -507,7 +507,7 @@ def test_the_end_tries_once_more_to_write(path):
     assert using(path, stored) == [("t", BIG)]
 
 
-def test_what_comes_after_the_end_waits_for_nothing(path):
+def test_a_result_after_the_end_is_not_waited_for(path):
     async def main(spool):
         await spool.close()
         await spool.finish("t", b"result")
@@ -516,7 +516,7 @@ def test_what_comes_after_the_end_waits_for_nothing(path):
     assert using(path, main) is False
 
 
-def test_who_gives_up_waiting_keeps_nobody_from_writing(path):
+def test_a_cancelled_task_does_not_keep_other_tasks_from_writing(path):
     async def main(spool):
         waiting = asyncio.ensure_future(spool.begin(TASK))
         await asyncio.sleep(0)
@@ -527,7 +527,7 @@ def test_who_gives_up_waiting_keeps_nobody_from_writing(path):
     assert [entry.id for entry in read_spool(path)] == ["t", "u"]
 
 
-def test_a_spool_that_can_not_be_read_is_told(path):
+def test_a_spool_that_can_not_be_read_is_an_error(path):
     async def main(spool):
         spool._file._database.execute("DROP TABLE task")
         await spool.next_stored(0)

@@ -1,4 +1,4 @@
-"""The scripted faulty hub: each step, seen with a bare gRPC client, and with a provider."""
+"""The faulty hub: each fault, with a bare gRPC client and with a provider."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from arbprov.testing.faults import Fault
 
 
 class Client:
-    """Calls a hub as a provider does, once each."""
+    """Calls a hub's methods as a provider does."""
 
     def __init__(self, hub):
         self._token = hub.token
-        # A connection of its own, or all clients would share one.
+        # By default, all clients would share a connection.
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(hub.address, options=options)
 
@@ -44,7 +44,7 @@ class Client:
 
 @pytest.fixture
 def start():
-    """Return what starts a hub with a script, and returns it with a client."""
+    """Return a function that starts a hub with a script, and returns it with a client."""
     open_things = []
 
     def start(*script, **options):
@@ -176,7 +176,7 @@ def test_a_step_about_a_task_waits_for_one(start, step):
     assert hub.polls[0].fault == ""
 
 
-def test_a_connection_that_is_told_to_end_is_no_error(start):
+def test_a_goaway_is_not_an_error(start):
     hub, client = start(faults.goaway(), faults.goaway(on="submit"))
     hub.put("forecast", id="t1")
     assert client.poll().id == "t1"
@@ -237,7 +237,7 @@ def test_a_hub_may_take_small_messages_only(start):
     assert code_of(client.submit, result="x" * 1001) == "RESOURCE_EXHAUSTED"
 
 
-def test_a_step_can_be_one_s_own(start):
+def test_a_fault_can_be_a_function_of_the_test(start):
     step = Fault("empty", "poll", lambda exchange: hub_pb2.Task(id="own").SerializeToString())
     _, client = start(step)
     assert client.poll().id == "own"
@@ -264,7 +264,7 @@ def test_other_methods_play_no_step(start):
     assert hub.polls == []
 
 
-# What is recorded.
+# Records.
 
 
 def test_a_call_is_recorded_with_its_bytes_and_its_step(start):
@@ -286,7 +286,7 @@ def test_no_more_calls_are_remembered_than_the_capacity(start):
     assert len(hub.polls) == 3
 
 
-def test_what_never_comes_true_is_told_with_what_is_left(start):
+def test_a_condition_that_never_comes_true_is_a_timeout_with_the_rest_of_the_script(start):
     hub, client = start(faults.unavailable(2))
     code_of(client.poll)
     message = r"not true after 0.05 s; 1 polls and 0 results came, .* has left: \['unavailable'\]"
@@ -302,7 +302,7 @@ def test_a_task_without_a_result_is_lost(start):
         hub.assert_nothing_lost()
 
 
-def test_two_different_results_of_one_task_are_found(start):
+def test_two_different_results_of_a_task_are_found(start):
     hub, client = start()
     client.submit("t1", "{}")
     client.submit("t1", "[]")
@@ -363,7 +363,7 @@ def test_a_provider_runs_a_task_that_comes_twice_once():
     assert ran == [1]
 
 
-def test_a_refused_token_ends_what_serves(app):
+def test_a_refused_token_ends_serving(app):
     hub = FaultyHub(faults.unauthenticated())
     with hub, pytest.raises(AuthenticationError), serving(app, hub) as running:
         running.exception(10)

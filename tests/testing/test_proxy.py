@@ -1,4 +1,4 @@
-"""The TCP proxy: what passes, what stalls, what is reset."""
+"""The TCP proxy: bytes pass, stall, or connections are reset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def address_of(listening):
 
 
 class Echo:
-    """Sends back what it gets, on as many connections as come."""
+    """A server that sends back every byte it receives."""
 
     def __init__(self):
         self.listening = socket.create_server(("127.0.0.1", 0))
@@ -158,7 +158,7 @@ def test_half_open_connections_can_be_reset(connect, proxy):
         connection.recv(1)
 
 
-def test_what_was_held_back_passes_later(connect, proxy):
+def test_bytes_that_were_held_back_arrive_later(connect, proxy):
     connection = connect()
     proxy.stall()
     connection.sendall(b"hello")
@@ -166,7 +166,7 @@ def test_what_was_held_back_passes_later(connect, proxy):
     assert connection.recv(5) == b"hello"
 
 
-def test_a_reset_reaches_who_is_connected(connect, proxy):
+def test_a_reset_reaches_a_connected_client(connect, proxy):
     connection = connect()
     exchanged(connection)
     proxy.reset()
@@ -174,7 +174,7 @@ def test_a_reset_reaches_who_is_connected(connect, proxy):
         connection.recv(1)
 
 
-def test_a_reset_reaches_who_is_stalled(connect, proxy):
+def test_a_reset_reaches_a_stalled_client(connect, proxy):
     connection = connect()
     exchanged(connection)
     proxy.stall()
@@ -191,7 +191,7 @@ def test_new_connections_are_reset_until_they_may_pass(connect, proxy):
     assert exchanged(connect()) == b"hello"
 
 
-def test_a_cut_is_for_those_who_are_connected(connect, proxy):
+def test_a_cut_resets_existing_connections_only(connect, proxy):
     first = connect()
     exchanged(first)
     proxy.cut()
@@ -216,7 +216,7 @@ def test_a_reset_by_the_server_is_passed_on(connect, echo):
     connection = connect()
     exchanged(connection)
     echo.accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    # The thread that reads from it holds it open.
+    # The reading thread holds the connection open.
     echo.accepted[0].shutdown(socket.SHUT_RD)
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         while True:
@@ -245,7 +245,7 @@ def test_new_connections_go_to_a_new_target(connect, proxy, echo):
     another.close()
 
 
-def test_who_is_connected_is_reset_when_the_proxy_stops(echo):
+def test_connections_are_reset_when_the_proxy_stops(echo):
     with TcpProxy(echo.address) as proxy:
         host, port = proxy.address.split(":")
         connection = socket.create_connection((host, int(port)), 10)
@@ -259,7 +259,7 @@ def test_a_connection_that_comes_as_the_proxy_stops_is_closed(echo):
         proxy = TcpProxy(echo.address).start()
         with socket.create_connection(proxy.address.split(":")):
             proxy.stop()
-    # What was left open would warn now, and warnings are errors.
+    # A connection left open would warn now, and warnings are errors.
     gc.collect()
 
 

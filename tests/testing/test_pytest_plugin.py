@@ -1,4 +1,4 @@
-"""The fixtures that arbprov brings to pytest, used as a project would use them."""
+"""arbprov's pytest fixtures, used as a project uses them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def provider_app():
 
 @pytest.fixture
 def project(pytester):
-    # The tests of a test need not leave anything on the screen of this one.
+    # The inner run needs no cache.
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider")
     pytester.makeconftest(CONFTEST)
     return pytester
@@ -62,7 +62,7 @@ def test_provider_hub_runs_actions_over_grpc(project):
     project.runpytest_inprocess().assert_outcomes(passed=1)
 
 
-def test_what_ends_the_provider_ends_the_test(project):
+def test_an_error_that_ends_the_provider_ends_the_test(project):
     project.makepyfile("""
         def test_it(provider_app, provider_hub):
             pass
@@ -73,7 +73,7 @@ def test_what_ends_the_provider_ends_the_test(project):
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
 
 
-def test_a_project_without_an_app_is_told_what_to_do(pytester):
+def test_a_project_without_an_app_gets_an_error_with_the_fix(pytester):
     pytester.makepyfile("def test_it(provider_client): ...")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(errors=1)

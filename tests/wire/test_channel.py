@@ -26,7 +26,7 @@ QUICK = Keepalive(1.0, 0.5)
 
 
 def provider_of(url, token="sample-token", **options):
-    """Return a hub as a provider sees it."""
+    """Return a connection to the hub, as a provider has it."""
     if not isinstance(token, Token):
         token = Token(token)
         token.read()
@@ -35,7 +35,7 @@ def provider_of(url, token="sample-token", **options):
 
 
 def run(main, url, **options):
-    """Run ``main(hub)`` for a provider's hub, which is closed then."""
+    """Run ``main(hub)`` with a provider's connection to a hub, and close it."""
 
     async def work():
         hub = provider_of(url, **options)
@@ -61,11 +61,11 @@ def start():
         hub.stop()
 
 
-# A peer that is frozen.
+# A frozen hub.
 
 
-async def until_it_is_lost(hub, proxy):
-    """Return the seconds from when the peer freezes until a poll tells of it."""
+async def seconds_until_lost(hub, proxy):
+    """Return the seconds from the freeze until a poll fails."""
     await hub.fetch()
     polling = asyncio.ensure_future(hub.fetch())
     await asyncio.sleep(0.05)
@@ -80,9 +80,9 @@ def test_a_frozen_hub_is_found_while_it_holds_a_poll(start):
     hub = start(faults.slow(0), faults.hang())
 
     async def main(provider):
-        return await until_it_is_lost(provider, hub.proxy)
+        return await seconds_until_lost(provider, hub.proxy)
 
-    # Beside the keepalive's own times, 2 s for another connection to be there at once.
+    # The keepalive's two times, and 2 s to reconnect.
     assert run(main, hub.url, keepalive=QUICK) < 1.5 + 2 + 1
 
 
@@ -105,20 +105,20 @@ def test_a_frozen_hub_is_found_within_45_seconds(start):
     hub = start(faults.slow(0), faults.hang())
 
     async def main(provider):
-        return await until_it_is_lost(provider, hub.proxy)
+        return await seconds_until_lost(provider, hub.proxy)
 
     seconds = run(main, hub.url, poll_timeout=60.0)
     print(f"found after {seconds:.1f} s")
     assert 30 < seconds < 45
 
 
-def test_a_poll_that_nobody_answers_does_not_hide_a_frozen_hub(start):
+def test_an_unanswered_poll_does_not_hide_a_frozen_hub(start):
     hub = start()
 
     async def main(provider):
         await provider.fetch()
         hub.proxy.stall()
-        # Shorter than the keepalive: it never comes to it.
+        # The poll ends before the keepalive would ping.
         assert await provider.fetch() is None
         with pytest.raises(HubConnectionError, match=r"did not answer within 0\.\d+ s"):
             await provider.fetch()
@@ -126,7 +126,7 @@ def test_a_poll_that_nobody_answers_does_not_hide_a_frozen_hub(start):
     run(main, hub.url, poll_timeout=0.4)
 
 
-def test_a_hub_that_is_frozen_from_the_start_is_no_hub(start):
+def test_a_hub_that_is_frozen_from_the_start_is_a_connection_error(start):
     hub = start()
     hub.proxy.stall()
 
@@ -210,7 +210,7 @@ def test_polls_that_end_together_renew_the_channel_once(start):
     hub = start(faults.hang(8))
 
     async def main(provider):
-        # Each connection is made by a call that has more time than a poll.
+        # A submit makes each connection: its timeout is longer than a poll's.
         await provider.submit(RESULT)
         await asyncio.gather(*[provider.fetch() for _ in range(8)])
         await provider.submit(RESULT)
@@ -245,7 +245,7 @@ def test_a_channel_that_still_has_calls_is_closed_at_the_end(start):
     run(main, hub.url, poll_timeout=0.3)
 
 
-# Connections that end in good order.
+# Connections that end gracefully.
 
 
 @pytest.fixture
@@ -261,8 +261,8 @@ def app():
     return app
 
 
-def worked_through(hub, count):
-    """Have `count` tasks done."""
+def run_tasks(hub, count):
+    """Run `count` tasks and check their results."""
     tickets = [hub.put("echo", {"value": value}) for value in range(count)]
     values = [ticket.result(30).data["value"] for ticket in tickets]
     assert values == list(range(count))
@@ -270,7 +270,7 @@ def worked_through(hub, count):
 
 def troubles(app, caplog):
     records = [record for record in caplog.records if record.levelno > logging.INFO]
-    # gRPC tells this loop how calls have ended that belong to an earlier test's, which is closed.
+    # gRPC may log here that calls of an earlier test's closed loop have ended.
     others = [record for record in records if "PollerCompletionQueue" in record.getMessage()]
     return [*app.lost, *(record for record in records if record not in others)]
 
@@ -280,8 +280,8 @@ def test_a_goaway_costs_nothing(start, app, caplog):
     with serving(app, hub):
         for step in [faults.goaway(), faults.goaway(on="submit")] * 3:
             hub.play(step)
-            worked_through(hub, 10)
-            # No hub is restarted again before it has begun.
+            run_tasks(hub, 10)
+            # The hub must be polled again before its next restart.
             polled = len(hub.polls)
             hub.wait_until(lambda hub, polled=polled: len(hub.polls) >= polled + 6)
     hub.assert_nothing_lost()
@@ -291,17 +291,17 @@ def test_a_goaway_costs_nothing(start, app, caplog):
 def test_a_connection_that_may_not_grow_old_costs_nothing(start, app, caplog):
     hub = start(options={"grpc.max_connection_age_ms": 100})
     with serving(app, hub):
-        worked_through(hub, 1000)
+        run_tasks(hub, 1000)
     hub.assert_nothing_lost()
     assert troubles(app, caplog) == []
 
 
-def test_an_idle_poll_that_a_connection_s_age_ends_is_no_loss_of_the_hub(start, app, caplog):
+def test_an_idle_poll_that_a_connection_s_age_ends_does_not_count_as_a_lost_hub(start, app, caplog):
     ages = {"grpc.max_connection_age_ms": 300, "grpc.max_connection_age_grace_ms": 0}
     hub = start(hold=0.1, options=ages)
     with serving(app, hub):
         hub.wait_until(lambda hub: len(hub.polls) > 25)
-        worked_through(hub, 1)
+        run_tasks(hub, 1)
     assert troubles(app, caplog) == []
 
 
@@ -358,7 +358,7 @@ def test_a_hub_that_was_never_there_is_not_asked_twice(start):
 # A hub that comes back.
 
 
-def test_a_hub_that_is_away_is_told_at_once(start):
+def test_a_hub_that_is_away_is_reported_at_once(start):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
 
@@ -439,7 +439,7 @@ def test_the_pauses_begin_anew_once_the_hub_has_answered(start, answer):
     assert run(main, hub.url) == Pause(2.0)
 
 
-def test_a_task_that_is_larger_than_allowed_is_told_as_lost(start, caplog):
+def test_a_task_that_is_larger_than_allowed_is_logged_as_lost(start, caplog):
     hub = start()
     hub.put("forecast", {"text": "x" * 2000}, id="t1")
 
@@ -479,7 +479,7 @@ def test_the_size_of_tasks_is_the_app_s_setting(start, app, log_line):
 
 
 def rotating(*texts):
-    """Return a token that is another one at each reading."""
+    """Return a token that changes at each reading."""
     left = iter(texts)
     token = Token(lambda: next(left))
     token.read()
@@ -560,7 +560,7 @@ def test_polls_that_are_refused_together_read_the_token_once(start):
     assert read == ["one", "two"]
 
 
-def test_a_token_that_can_not_be_read_again_is_told(start):
+def test_a_token_that_can_not_be_read_again_is_reported(start):
     hub = start(token="one")
     texts = iter(["one", None])
     token = Token(lambda: next(texts))
@@ -596,7 +596,7 @@ def test_a_function_that_does_not_return_is_waited_for_no_longer_than_it_may(sta
     run(main, hub.url, token=token)
 
 
-def test_no_token_is_in_what_is_told_of_a_hub_that_repeats_it(start):
+def test_an_error_of_a_hub_that_quotes_tokens_shows_none_of_them(start):
     hub = start(token="hunter22")
     token = rotating("hunter22", "hunter33")
 

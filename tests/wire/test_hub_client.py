@@ -1,4 +1,4 @@
-"""What a hub answers, over real gRPC, and what `GrpcHub` makes of it."""
+"""`GrpcHub` and each answer of a hub, over real gRPC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from arbprov.wire.tokens import Token
 
 
 class Server(grpc.GenericRpcHandler):
-    """A hub that answers as the test says, and keeps what it was sent."""
+    """A hub that gives the test's answer, and records requests."""
 
     def __init__(self):
         self.answer = hub_pb2.Task()
@@ -70,7 +70,7 @@ def token_of(source):
 
 @pytest.fixture
 def asked(url):
-    """Return what calls one method of a `GrpcHub` and returns what that returned."""
+    """Return a function that calls a method of a `GrpcHub` once."""
 
     def ask(method, *arguments, to=url, poll_timeout=20.0):
         async def main():
@@ -113,7 +113,7 @@ def test_a_task_with_an_id_is_a_task(asked, server):
     assert asked("fetch") == Task("7", "forecast", b'{"a":1}', b"{}")
 
 
-def test_an_answer_that_is_no_task_is_a_connection_error(asked):
+def test_an_answer_that_is_not_a_task_is_a_connection_error(asked):
     hub = FaultyHub(faults.garbled())
     with hub, pytest.raises(HubConnectionError, match="sent an answer that is not a task"):
         asked("fetch", to=hub.url)
@@ -129,7 +129,7 @@ def test_not_found_is_nothing(asked, server):
     assert asked("fetch") is None
 
 
-def test_a_poll_that_nobody_answers_in_time_is_nothing(asked, server):
+def test_an_unanswered_poll_returns_nothing(asked, server):
     server.release.clear()
     assert asked("fetch", poll_timeout=0.1) is None
 
@@ -230,7 +230,7 @@ def test_a_hub_in_trouble_has_not_refused_a_result(asked, server, code, size, de
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "FAILED_PRECONDITION"])
-def test_a_small_result_is_refused_for_what_it_is(asked, server, code):
+def test_a_small_result_is_refused_for_its_content(asked, server, code):
     server.code = grpc.StatusCode[code]
     with pytest.raises(ResultRefused) as caught:
         asked("submit", RESULT)
@@ -264,7 +264,7 @@ def test_the_answer_to_a_result_is_never_run_as_a_task(asked, server):
     assert asked("submit", RESULT) is None
 
 
-def test_a_payload_that_is_no_text_goes_back_as_far_as_it_is(asked, server):
+def test_a_payload_that_is_not_utf_8_goes_back_with_replacement_characters(asked, server):
     task = Task("t1", "forecast", b'{"a": "\xff"}')
     result = TaskResult(task, Status.ERROR, "bad", {}, body="{}")
     asked("submit", encode_result(result, "weather"))

@@ -1,4 +1,4 @@
-"""Results as the bytes that are kept and sent."""
+"""Messages to and from the hub, as bytes."""
 
 from __future__ import annotations
 

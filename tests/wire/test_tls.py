@@ -1,4 +1,4 @@
-"""TLS to the hub: what works, what is wrong, and whether that is named; on real TLS servers."""
+"""TLS to the hub: connections, files, and the names of problems; with real TLS servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from arbprov.wire.tokens import Token
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Return the folder with the files of a hub's CA, of another one, and of what they signed."""
+    """Return a folder with two CAs, and certificates and keys that they signed."""
     folder = tmp_path_factory.mktemp("tls")
     ca, other = trustme.CA(), trustme.CA()
     ca.cert_pem.write_to_path(folder / "ca.pem")
@@ -56,7 +56,7 @@ class Handler(grpc.GenericRpcHandler):
 
 @pytest.fixture
 def start(files):
-    """Return what starts a server with a certificate, or in plaintext, and returns its port."""
+    """Return a function that starts a server, with TLS or in plaintext, and returns its port."""
     servers = []
 
     def start(certificate=None, *, wants_certificates=False):
@@ -79,7 +79,7 @@ def start(files):
 
 @pytest.fixture
 def asked(files):
-    """Return what polls a hub once, with an app's settings; paths are those of `files`."""
+    """Return a function that polls a hub once, with settings that name `files`."""
 
     def ask(url, **settings):
         paths = {
@@ -116,7 +116,7 @@ def complaint(ask, *arguments, **settings):
     return str(caught.value)
 
 
-# What works.
+# Connections that work.
 
 
 def test_a_hub_is_asked_over_tls(asked, start):
@@ -151,7 +151,7 @@ def test_an_app_works_over_tls(files, start):
         running.result(30)
 
 
-# What is wrong, by its name.
+# Problems, and their names.
 
 
 def test_tls_to_a_plaintext_hub_is_named(asked, start):
@@ -204,13 +204,13 @@ def test_a_certificate_that_the_hub_does_not_trust_is_named(asked, start):
     assert "does not trust the client certificate: is HUB_GRPC_TLS_CERT right?" in message
 
 
-def test_what_grpc_says_is_told_too(asked, start):
+def test_grpc_s_details_are_in_the_message_too(asked, start):
     message = complaint(asked, f"grpcs://localhost:{start()}", ca="ca.pem")
     assert "(UNAVAILABLE, failed to connect to all addresses; last error: " in message
 
 
 @pytest.mark.parametrize("settings", [{}, {"ca": "ca.pem"}])
-def test_a_hub_that_is_away_is_no_question_of_tls(asked, settings):
+def test_a_hub_that_is_away_is_not_a_tls_problem(asked, settings):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     message = complaint(asked, f"127.0.0.1:{port}", **settings)
@@ -220,7 +220,7 @@ def test_a_hub_that_is_away_is_no_question_of_tls(asked, settings):
 
 @pytest.fixture
 def listening():
-    """Return what does something with each connection, and returns the port."""
+    """Return a function that serves each connection with a function, and returns the port."""
     open_things = []
 
     def listen(serve):
@@ -256,7 +256,7 @@ def test_a_server_that_only_closes_is_not_taken_for_a_tls_hub(asked, listening):
     assert "TLS" not in message
 
 
-def test_a_tls_server_that_is_no_hub_is_named(asked, listening, files):
+def test_a_tls_server_without_grpc_is_named(asked, listening, files):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files / "hub.pem", files / "hub.key")
 
@@ -268,7 +268,7 @@ def test_a_tls_server_that_is_no_hub_is_named(asked, listening, files):
     assert "it speaks TLS, but not gRPC: is HUB_GRPC_URL right?" in message
 
 
-def test_to_refuse_a_handshake_in_tls_is_to_speak_it(listening, files):
+def test_a_server_that_refuses_the_handshake_speaks_tls(listening, files):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files / "hub.pem", files / "hub.key")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -281,18 +281,18 @@ def test_to_refuse_a_handshake_in_tls_is_to_speak_it(listening, files):
     assert speaks_tls(f"127.0.0.1:{listening(serve)}")
 
 
-def test_whoever_is_silent_speaks_no_tls(listening, monkeypatch):
+def test_a_silent_server_does_not_speak_tls(listening, monkeypatch):
     monkeypatch.setattr("arbprov.wire.tls_diagnosis._TIMEOUT", 0.1)
     port = listening(lambda connection: connection.recv(10) and connection.recv(10))
     assert not speaks_tls(f"127.0.0.1:{port}")
 
 
-def test_a_trouble_that_is_not_about_tls_is_explained_by_nobody(files):
+def test_an_error_that_is_not_about_tls_has_no_explanation(files):
     tls = load_config({"hub_tls": True}, {}).tls()
     assert explain_tls("failed to connect to all addresses; something new", tls) == ""
 
 
-def test_a_connection_that_was_there_is_no_question_of_tls():
+def test_a_connection_that_existed_is_not_a_tls_problem():
     tls = load_config({"hub_tls": True}, {}).tls()
     assert explain_tls("Socket closed", tls) == ""
 
@@ -329,7 +329,7 @@ def test_a_key_without_its_certificate_is_named(files):
     )
 
 
-def test_a_ca_that_is_none_is_named(files, tmp_path):
+def test_a_file_without_a_ca_is_named(files, tmp_path):
     path = tmp_path / "ca.pem"
     path.write_text("nothing of the kind")
     assert problem(hub_tls_ca=str(path)) == (

@@ -1,4 +1,4 @@
-"""The token: where it comes from, and what is still known of the ones before."""
+"""The token: its sources, and earlier tokens that redaction still knows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_hundred_tokens_are_known():
     assert list(token) == [f"token-{number}" for number in range(100, 200)]
 
 
-def test_the_white_space_around_a_function_s_token_is_none_of_it():
+def test_the_white_space_around_a_function_s_token_is_removed():
     assert Token(lambda: "one\n").read() == "one"
 
 
@@ -62,7 +62,7 @@ def test_a_function_that_returns_no_token_is_named(returned):
         Token(ask_the_vault).read()
 
 
-def test_what_a_function_raises_is_named_without_its_text():
+def test_a_function_s_error_is_named_without_its_text():
     def ask_the_vault():
         raise LookupError("hunter22")
 

@@ -1,4 +1,4 @@
-"""What people write as a hub's URL, and what is made of it."""
+"""Valid and invalid URLs of a hub."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def test_a_url_where_no_hub_can_be(url, complaint):
         parse_hub_url(url)
 
 
-def test_a_url_that_is_wrong_is_told_the_right_forms():
+def test_the_error_for_a_wrong_url_lists_the_valid_forms():
     with pytest.raises(ValueError, match="; write host:port, grpc://host:port, grpcs://"):
         parse_hub_url("http://hub:1")

@@ -1,4 +1,4 @@
-"""Providers at work for a real hub, over real gRPC."""
+"""Providers that run for a real hub, over real gRPC."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_result_carries_the_task_as_it_came(served, hub):
     assert (result.payload, result.account) == (payload.decode(), account.decode())
 
 
-def test_a_result_says_who_ran_what(served, hub):
+def test_a_result_names_its_provider_and_action(served, hub):
     result = hub.call("echo", {"value": 1})
     assert (result.provider, result.action, result.status) == ("wire", "echo", "success")
 
@@ -249,7 +249,7 @@ def test_what_json_can_not_carry_is_an_error_with_its_path(served, hub, what):
 
 @pytest.fixture
 def hanging(serve):
-    """Run a provider whose plain handler hangs beyond its deadline, until the event is set."""
+    """Run a provider with a plain handler that hangs until the event is set."""
     app = ProviderApp("slow", execution_timeout=0.1, concurrency=1)
     go_on = threading.Event()
 
@@ -338,7 +338,7 @@ def test_each_call_on_a_thread_has_context_variables_of_its_own(serve, hub):
     assert [hub.call("count").data["seen"] for _ in range(3)] == [1, 1, 1]
 
 
-# The same envelope.
+# The test client gives the same envelope.
 
 SAME = {
     "success": ("echo", {"value": 1}, None),
@@ -421,7 +421,7 @@ def test_an_app_runs_once_at_a_time(serve, hub):
         app.run(hub_url=hub.address, auth_token=hub.token)
 
 
-def test_run_inside_of_an_event_loop_says_what_to_do_instead(hub):
+def test_run_inside_an_event_loop_raises_an_error_with_the_fix(hub):
     from arbprov import ConfigurationError
 
     async def main():
@@ -521,12 +521,12 @@ def test_what_a_handler_leaves_running_is_cancelled_at_the_end(serve, hub):
     assert cancelled == [True]
 
 
-# Results that are sent more than once.
+# Results that are too large, and tasks that are redelivered.
 
 
 @pytest.fixture
 def small_hub(monkeypatch):
-    """A hub that takes messages of up to 1 MiB, as gRPC's own limit of 4 MiB would be."""
+    """Yield a hub that accepts messages up to 1 MiB, instead of gRPC's default of 4 MiB."""
     options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 1024 * 1024)]
     monkeypatch.setattr("arbprov.localhub.server._OPTIONS", options)
     with LocalHub(hold=0.05) as hub:
