@@ -21,7 +21,7 @@ from arbprov.worker.stopping import StopSignal
 
 if TYPE_CHECKING:
     from arbprov.dispatcher import Dispatcher
-    from arbprov.limits import AnyLimit, LimitsOverview, OpenStore, RateLimit
+    from arbprov.limits import AnyLimit, LimitStats, OpenStore, RateLimit
     from arbprov.limits.monitors import RateLimitMonitor
     from arbprov.payload.json import Data
     from arbprov.task import TaskResult
@@ -188,9 +188,9 @@ class ProviderApp(Scaffold):
         return self._store_client or self.config.rate_limit_store
 
     @property
-    def limits(self) -> LimitsOverview:
+    def limits(self) -> LimitStats:
         """What is left of the limits that `run` keeps to, and what they have decided."""
-        return self._live_dispatcher().overview()
+        return self._live_dispatcher().limit_stats()
 
     def test_client(self, *, clock: VirtualClock | None = None) -> TestClient:
         """Return a client that runs actions here, with a virtual clock and without a network.

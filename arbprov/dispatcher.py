@@ -31,7 +31,7 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
-from arbprov.limits import ActionLimits, Decision, Limiter, LimitsOverview
+from arbprov.limits import ActionLimits, Decision, Limiter, LimitStats
 from arbprov.payload.json import dump, load_object, plain
 from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import redact, secrets_in, secrets_of
@@ -204,13 +204,14 @@ class Dispatcher:
         """Close the gates of a call whose handler was told to wait, else open what it held."""
         throttled, call.throttled = call.throttled, None
         if throttled is not None:
-            lease = call.route.timeout + HOOKS_GRACE
-            call.decision.close_gates(throttled.retry_after, throttled.limit, lease)
-        call.decision.reopen_gates()
+            probe_timeout = call.route.timeout + HOOKS_GRACE
+            call.decision.start_cooldown(throttled.retry_after, throttled.limit, probe_timeout)
+        call.decision.end_cooldown()
 
-    def overview(self) -> LimitsOverview:
+    def limit_stats(self) -> LimitStats:
         """Return what is left of the limits, and what they have decided."""
-        return LimitsOverview(self.limiter, {n: route.limits for n, route in self.routes.items()})
+        limits = {name: route.limits for name, route in self.routes.items()}
+        return LimitStats(limits, self.limiter.counts)
 
     # The call.
 

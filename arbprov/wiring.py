@@ -13,7 +13,7 @@ from arbprov.clock import SystemClock
 from arbprov.config import Config
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.hooks import Hooks, TaskHooks
-from arbprov.limits import Limiter, OpenStore, RateLimit, StoreOpener
+from arbprov.limits import Limiter, OpenStore, RateLimit, StoreFactory
 
 __all__ = ["Wiring", "live_stores"]
 
@@ -26,7 +26,7 @@ def live_stores(namespace: str, default: Any) -> tuple[Clock, OpenStore]:
         default: The store of a limit that names none; empty for the memory.
     """
     clock = SystemClock()
-    return clock, StoreOpener(clock, namespace, default)
+    return clock, StoreFactory(clock, namespace, default).open_store
 
 
 class Wiring:

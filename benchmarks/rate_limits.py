@@ -65,10 +65,10 @@ def arbprov_limiter(limits: Limits) -> Decide:
 def arbprov_store(limits: Limits) -> Decide:
     """The store alone, for charges that are ready."""
     store, texts = MemoryStore(SystemClock()), [f"{amount}/{period}s" for amount, period in limits]
-    meters = [(text, parse_limits(text)[0].meters(SystemClock())[0]) for text in texts]
+    counting = [(text, parse_limits(text)[0].algorithms(SystemClock())[0]) for text in texts]
 
     def charges(key: bytes) -> list[Charge]:
-        return [Charge(text, key, meter, 1) for text, meter in meters]
+        return [Charge(text, key, algorithm, 1) for text, algorithm in counting]
 
     if limits is ONE_PER_KEY:
         return lambda key: store.acquire(charges(key.encode()))

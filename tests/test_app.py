@@ -166,7 +166,7 @@ def test_a_limit_that_can_not_be_parsed_is_refused(app):
     with pytest.raises(ConfigurationError) as caught:
         app.rate_limit("10 a minute")(handler)
     assert str(caught.value) == (
-        f"{where(handler)}: '10 a minute' is no rate limit; write it like "
+        f"{where(handler)}: '10 a minute' is not a valid rate limit; write it like "
         f'"10/minute", "5 per second" or "100/2h burst 20; 1000/day"'
     )
 
@@ -449,27 +449,27 @@ def test_every_complaint_about_a_limit_names_the_function(app, limit):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"key": "acount.id"}, "key='acount.id' is no key; it is a dotted path such as"),
-        ({"key": "account"}, "key='account' is no key;"),
-        ({"key": "account."}, "key='account.' is no key;"),
-        ({"key": "account..id"}, "key='account..id' is no key;"),
-        ({"key": ""}, "key='' is no key;"),
-        ({"key": 5}, "key=5 is no key;"),
-        ({"key": ("account.id", "id")}, "key='id' is no key;"),
-        ({"key": ("account.id", len)}, "key=<built-in function len> is no key;"),
-        ({"key": ("account.id", None)}, "key=None is no key;"),
-        ({"key": ()}, "key=() is no key;"),
-        ({"scope": "global"}, "scope='global' is none of 'action', 'blueprint' and 'app'"),
+        ({"key": "acount.id"}, "key='acount.id' is not a key; give a dotted path such as"),
+        ({"key": "account"}, "key='account' is not a key;"),
+        ({"key": "account."}, "key='account.' is not a key;"),
+        ({"key": "account..id"}, "key='account..id' is not a key;"),
+        ({"key": ""}, "key='' is not a key;"),
+        ({"key": 5}, "key=5 is not a key;"),
+        ({"key": ("account.id", "id")}, "key='id' is not a key;"),
+        ({"key": ("account.id", len)}, "key=<built-in function len> is not a key;"),
+        ({"key": ("account.id", None)}, "key=None is not a key;"),
+        ({"key": ()}, "key=() is not a key;"),
+        ({"scope": "global"}, "scope='global' must be 'action', 'blueprint' or 'app'"),
         ({"cost": 0}, "cost=0 is not a whole number above 0"),
         ({"cost": -1}, "cost=-1 is not a whole number above 0"),
         ({"cost": 1.5}, "cost=1.5 is not a whole number above 0"),
         ({"cost": True}, "cost=True is not a whole number above 0"),
         ({"cost": 11}, "a cost of 11 can never be met by 10/second; lower the cost or raise"),
         ({"cost": 3, "burst": 2}, "a cost of 3 can never be met by 10/second burst 2;"),
-        ({"burst": 0}, "a limit's burst is a "),
+        ({"burst": 0}, "a limit's burst must be a "),
         ({"burst": 11}, "a burst of 11 is more than the limit of 10 itself; leave it out"),
-        ({"burst": "2"}, "a limit's burst is a "),
-        ({"burst": 2.5}, "a limit's burst is a "),
+        ({"burst": "2"}, "a limit's burst must be a "),
+        ({"burst": 2.5}, "a limit's burst must be a "),
     ],
     ids=str,
 )

@@ -1,24 +1,24 @@
-"""Rate limits: the grammar, the meters, the stores, and one decision over all limits of a call."""
+"""Rate limits: what authors declare, the algorithms that count, and one decision per call.
 
-from arbprov.limits.bucket import TokenBucket
-from arbprov.limits.calendar import Calendar
-from arbprov.limits.compile import OpenStore
+To read: `policies` (what an author writes), `declaration`, `compile` (once, at start), `limiter`
+(each call), `decision` (its answer), and `stores.base` (where usage is kept).
+"""
+
+from arbprov.limits.algorithms import Algorithm
+from arbprov.limits.compile import ActionLimits, OpenStore
 from arbprov.limits.decision import CallLimits, Decision, Headroom, check_report
 from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, Scope, declare
-from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.keys import Key, LimitedCall
 from arbprov.limits.limiter import Limiter
-from arbprov.limits.meter import Meter, Rule
-from arbprov.limits.overview import LimitsOverview, LimitState
-from arbprov.limits.spacing import MinDelay
-from arbprov.limits.stack import ActionLimits
-from arbprov.limits.stats import LimitCounts
+from arbprov.limits.policies import Calendar, Limit, MinDelay, Policy, TokenBucket, parse_limits
+from arbprov.limits.stats import LimitCounts, LimitState, LimitStats
 from arbprov.limits.stores.base import Charge, Store
+from arbprov.limits.stores.factory import StoreFactory
 from arbprov.limits.stores.memory import MemoryStore
-from arbprov.limits.stores.opening import StoreOpener
 
 __all__ = [
     "ActionLimits",
+    "Algorithm",
     "AnyLimit",
     "Calendar",
     "CallLimits",
@@ -30,19 +30,18 @@ __all__ = [
     "Limit",
     "LimitCounts",
     "LimitState",
+    "LimitStats",
     "LimitedCall",
     "Limiter",
-    "LimitsOverview",
     "MemoryStore",
-    "Meter",
     "MinDelay",
     "OnStoreError",
     "OpenStore",
+    "Policy",
     "RateLimit",
-    "Rule",
     "Scope",
     "Store",
-    "StoreOpener",
+    "StoreFactory",
     "TokenBucket",
     "check_report",
     "declare",

@@ -1,4 +1,8 @@
-"""Gates: buckets that are closed for a while, since the API behind them said so. Pure."""
+"""Cooldowns: buckets that refuse all calls for a while, because the API asked for it. Pure.
+
+After a cooldown, one call goes first, the probe. If it ends well, the cooldown ends; if the API
+throttles it too, the next cooldown starts.
+"""
 
 from __future__ import annotations
 
@@ -6,85 +10,85 @@ import math
 
 import attrs
 
-from arbprov.limits.stores.base import Bucket
-from arbprov.limits.window import until
+from arbprov.limits.algorithms import seconds_until
+from arbprov.limits.stores.base import BucketKey
 
-__all__ = ["Gates"]
+__all__ = ["Cooldowns"]
 
-# Seconds after which a gate that nobody has tried again is forgotten.
-_REMEMBERED = 3600.0
+# Seconds after which a cooldown is forgotten that no call has probed.
+_FORGOTTEN_AFTER = 3600.0
 
 
 @attrs.define
-class _Gate:
-    closed_until: float
-    lease: float
-    probing_until: float = -math.inf
+class _Cooldown:
+    ends_at: float
+    probe_timeout: float
+    probe_ends_at: float = -math.inf
 
     @property
     def forgotten_at(self) -> float:
-        return self.closed_until + _REMEMBERED
+        return self.ends_at + _FORGOTTEN_AFTER
 
 
-class Gates:
-    """Closed buckets; times are in seconds and never go back."""
+class Cooldowns:
+    """The cooldowns of a store; times are in seconds and never go back."""
 
     def __init__(self) -> None:
-        # Whether there are any is asked for each decision, so it is asked of the dict itself.
-        self.known: dict[Bucket, _Gate] = {}
+        # Read directly where each decision asks whether there are any.
+        self.by_bucket: dict[BucketKey, _Cooldown] = {}
 
-    def wait_time(self, bucket: Bucket, now: float) -> float:
-        """Return the seconds until the gate lets a call through; 0 if it does now."""
-        gate = self._gate(bucket, now)
-        if gate is None:
+    def wait_time(self, bucket: BucketKey, now: float) -> float:
+        """Return the seconds until a call is admitted; 0 if one is now."""
+        cooldown = self._find(bucket, now)
+        if cooldown is None:
             return 0.0
-        opens = max(gate.closed_until, gate.probing_until)
-        return until(now, opens) if opens > now else 0.0
+        ends_at = max(cooldown.ends_at, cooldown.probe_ends_at)
+        return seconds_until(now, ends_at) if ends_at > now else 0.0
 
-    def close(self, bucket: Bucket, now: float, seconds: float, lease: float) -> None:
-        """Close a gate until ``now + seconds``, or leave it closed if it is for longer.
+    def start(self, bucket: BucketKey, now: float, seconds: float, probe_timeout: float) -> None:
+        """Refuse all calls until ``now + seconds``, or longer if a longer cooldown runs.
 
-        Nobody waits any more for whoever went through first: the next one does.
+        A probe that still runs is not waited for any more: the next call probes again.
         """
-        gate = self._gate(bucket, now)
-        if gate is None:
-            gate = self.known[bucket] = _Gate(-math.inf, lease)
-        gate.closed_until = max(gate.closed_until, now + seconds)
-        gate.lease = lease
-        gate.probing_until = -math.inf
+        cooldown = self._find(bucket, now)
+        if cooldown is None:
+            cooldown = self.by_bucket[bucket] = _Cooldown(-math.inf, probe_timeout)
+        cooldown.ends_at = max(cooldown.ends_at, now + seconds)
+        cooldown.probe_timeout = probe_timeout
+        cooldown.probe_ends_at = -math.inf
 
-    def closed(self, now: float) -> list[tuple[Bucket, float, float]]:
-        """Return the gates that are closed: each bucket, the seconds yet, and the lease."""
+    def running(self, now: float) -> list[tuple[BucketKey, float, float]]:
+        """Return the cooldowns that refuse calls: bucket, seconds left, and probe timeout."""
         return [
-            (bucket, gate.closed_until - now, gate.lease)
-            for bucket, gate in self.known.items()
-            if gate.closed_until > now
+            (bucket, cooldown.ends_at - now, cooldown.probe_timeout)
+            for bucket, cooldown in self.by_bucket.items()
+            if cooldown.ends_at > now
         ]
 
-    def enter(self, bucket: Bucket, now: float) -> bool:
-        """Go through an open gate; return whether that is a probe, which the others wait for."""
-        gate = self._gate(bucket, now)
-        if gate is None:
+    def begin_probe(self, bucket: BucketKey, now: float) -> bool:
+        """Make an admitted call the probe if there was a cooldown; return whether it is one."""
+        cooldown = self._find(bucket, now)
+        if cooldown is None:
             return False
-        gate.probing_until = now + gate.lease
+        cooldown.probe_ends_at = now + cooldown.probe_timeout
         return True
 
-    def pass_on(self, bucket: Bucket, now: float) -> None:
-        """Wait no longer for whoever went through first: the next one does."""
-        gate = self._gate(bucket, now)
-        if gate is not None:
-            gate.probing_until = -math.inf
+    def pass_probe(self, bucket: BucketKey, now: float) -> None:
+        """Make the next call the probe."""
+        cooldown = self._find(bucket, now)
+        if cooldown is not None:
+            cooldown.probe_ends_at = -math.inf
 
-    def reopen(self, bucket: Bucket, now: float) -> None:
-        """Let everybody through again, unless it was closed anew in the meantime."""
-        gate = self.known.get(bucket)
-        if gate is not None and gate.closed_until <= now:
-            del self.known[bucket]
+    def end(self, bucket: BucketKey, now: float) -> None:
+        """Admit calls as usual, unless a new cooldown has started since the probe began."""
+        cooldown = self.by_bucket.get(bucket)
+        if cooldown is not None and cooldown.ends_at <= now:
+            del self.by_bucket[bucket]
 
     def forget(self, now: float) -> None:
-        """Drop the gates that have been open for long."""
-        self.known = {b: g for b, g in self.known.items() if g.forgotten_at > now}
+        """Drop the cooldowns that no call has probed for an hour."""
+        self.by_bucket = {b: c for b, c in self.by_bucket.items() if c.forgotten_at > now}
 
-    def _gate(self, bucket: Bucket, now: float) -> _Gate | None:
-        gate = self.known.get(bucket)
-        return None if gate is None or gate.forgotten_at <= now else gate
+    def _find(self, bucket: BucketKey, now: float) -> _Cooldown | None:
+        cooldown = self.by_bucket.get(bucket)
+        return None if cooldown is None or cooldown.forgotten_at <= now else cooldown

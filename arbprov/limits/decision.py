@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from arbprov._utils import is_positive_number
 from arbprov.errors import RateLimited
-from arbprov.limits.stack import CompiledLimit
 from arbprov.limits.stores.base import Charge, Receipt
 
-__all__ = ["CallLimits", "Decision", "Headroom", "check_report", "headroom_of", "quotas_of"]
+if TYPE_CHECKING:
+    from arbprov.limits.compile import CompiledLimit
+
+__all__ = ["CallLimits", "Decision", "Headroom", "check_report", "first_charges", "headroom_of"]
 
 
 @attrs.frozen
 class Headroom:
-    """What is left of one limit: `remaining` now, and `wait_time` seconds until the call fits.
+    """What is left of one limit.
 
-    `remaining` is None if only a monitor knows.
+    Args:
+        limit: The limit, as in ``"5/second"``.
+        remaining: Units left; None for a monitor, which counts for itself.
+        wait_time: Seconds until the call fits; 0 if it does now.
     """
 
     limit: str
@@ -111,36 +116,47 @@ class CallLimits(Protocol):
 
 @attrs.define(eq=False)
 class Decision:
-    """Whether the limits admit a call, what it was charged, and `CallLimits` for its handler."""
+    """Whether the limits admit a call, and what it was charged; its handler sees `CallLimits`.
+
+    Args:
+        charges: The charges of the call, with the answers of stores and monitors.
+        receipts: The receipts of the stores; none if the call was refused.
+    """
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
-    _settled: bool = attrs.field(default=False, init=False)
+    # Whether this call has started or ended a cooldown.
+    _has_settled: bool = attrs.field(default=False, init=False)
 
     @property
     def headroom(self) -> tuple[Headroom, ...]:
-        """What is left of each limit, after this call."""
+        """What is left of each limit after this call; see `CallLimits.headroom`."""
         return tuple(headroom_of(self.charges))
+
+    @property
+    def names(self) -> list[str]:
+        """The names that `report` takes; see `CallLimits.names`."""
+        return [name for charge in self.charges if charge.group for name in charge.limit.names]
 
     @property
     def wait_time(self) -> float:
         """Seconds until all limits would admit the call; 0 if they did."""
-        return max((one.wait_time for one in self.charges if not one.shadow), default=0.0)
+        return max((charge.wait_time for charge in self.charges if not charge.shadow), default=0.0)
 
     @property
     def allowed(self) -> bool:
-        """Whether the call was admitted, and charged."""
+        """Whether the call was admitted and charged."""
         # Lists, here and below: generators take twice as long, and each call asks.
-        return not [one for one in self.charges if one.refused]
+        return not [charge for charge in self.charges if charge.refused]
 
     @property
-    def refusing(self) -> list[CompiledLimit]:
-        """The limits because of which the call can't run now."""
-        return [one.limit.bound for one in self.charges if one.refused]
+    def refusing_limits(self) -> list[CompiledLimit]:
+        """The limits that refuse the call."""
+        return [charge.limit for charge in self.charges if charge.refused]
 
     @property
     def is_probing(self) -> bool:
-        """Whether others wait for this call's end."""
+        """Whether the call is the probe of a cooldown, so that other calls wait for its end."""
         return bool([receipt for receipt in self.receipts if receipt.probing])
 
     def refund(self) -> None:
@@ -152,70 +168,64 @@ class Decision:
     def report(self, name: str, *, used: float, reset_in: float) -> None:
         """Correct a limit's count by the API's own; see `CallLimits.report`."""
         check_report(self.names, name, used, reset_in)
-        for charge in self._called(name):
-            charge.limit.bound.store.report(charge, _share(used, charge.meter.size), reset_in)
+        for charge in first_charges(self.charges):
+            if charge.group and name in charge.limit.names:
+                units = _units(used, charge.algorithm.capacity)
+                charge.limit.store.report(charge, units, reset_in)
 
     def refusal(self) -> RateLimited:
-        """Return the error of a call that was not admitted."""
-        refused = [one for one in self.charges if one.refused]
-        longest = max(refused, key=lambda one: one.wait_time)
-        error = RateLimited(longest.wait_time, str(longest.limit))
-        limits = headroom_of(one for one in self.charges if not one.shadow)
-        error.details = {"limits": [attrs.asdict(one) for one in limits]}
+        """Return the error of a call that was refused."""
+        refused = [charge for charge in self.charges if charge.refused]
+        longest = max(refused, key=lambda charge: charge.wait_time)
+        error = RateLimited(longest.wait_time, longest.limit.text)
+        limits = headroom_of(charge for charge in self.charges if not charge.shadow)
+        error.details = {"limits": [attrs.asdict(headroom) for headroom in limits]}
         return error
 
     def may_wait(self, waited: float) -> bool:
-        """Tell whether all limits that refuse the call would have it wait so long.
+        """Tell whether the ``max_wait`` of each limit that refuses the call allows the wait.
 
         Args:
-            waited: Seconds that it has waited already.
+            waited: Seconds that the call has waited already.
         """
         return all(
-            waited + one.wait_time <= one.limit.bound.terms.max_wait
-            for one in self.charges
-            if one.refused
+            waited + charge.wait_time <= charge.limit.declaration.max_wait
+            for charge in self.charges
+            if charge.refused
         )
 
-    def close_gates(self, retry_after: float, name: str | None, lease: float) -> None:
-        """Refuse the key of this call for `retry_after` seconds, as the API has told.
+    def start_cooldown(self, retry_after: float, name: str | None, probe_timeout: float) -> None:
+        """Refuse all calls of this call's key for `retry_after` seconds, as the API asked.
 
         Args:
-            retry_after: In seconds.
-            name: The limit that is meant; if it is None, or none of the call's, those with a key;
-                if none has one, those that the action does not share with all others.
-            lease: How long others then wait for the first call through, in seconds.
+            retry_after: Seconds.
+            name: The limit that the API meant. If it is None, or not a limit of the call: all
+                limits with a key; if there are none, the limits that only this action has.
+            probe_timeout: The most seconds that other calls then wait for the first one.
         """
-        self._settled = True
-        metered = [one for one in self.charges if one.group]
-        named = [one for one in metered if name is not None and name in one.limit.names]
-        keyed = [one for one in metered if one.key]
-        own = [one for one in metered if one.limit.bound.is_own]
-        for charge in named or keyed or own or metered:
-            charge.limit.bound.store.close_gate([charge], retry_after, lease)
+        self._has_settled = True
+        counted = [charge for charge in self.charges if charge.group]
+        named = [one for one in counted if name is not None and name in one.limit.names]
+        keyed = [charge for charge in counted if charge.key]
+        own = [charge for charge in counted if charge.limit.is_own]
+        for charge in named or keyed or own or counted:
+            charge.limit.store.start_cooldown([charge], retry_after, probe_timeout)
 
-    def reopen_gates(self) -> None:
-        """Let others through the gates that this call went first through, if it has ended well."""
-        if self._settled:
+    def end_cooldown(self) -> None:
+        """Admit other calls again if this one was a probe and has ended well."""
+        if self._has_settled:
             return
-        self._settled = True
+        self._has_settled = True
         for receipt in self.receipts:
             if receipt.probing:
-                receipt.store.reopen_gate(receipt.charges)
-
-    @property
-    def names(self) -> list[str]:
-        """What the call's limits are called, for `report`."""
-        return [name for one in self.charges if one.group for name in one.limit.names]
-
-    def _called(self, name: str) -> list[Charge]:
-        return [one for one in quotas_of(self.charges) if one.group and name in one.limit.names]
+                receipt.store.end_cooldown(receipt.charges)
 
 
 def check_report(names: Sequence[str], name: str, used: float, reset_in: float) -> None:
-    """Refuse what no limit can be told; see `Decision.report`.
+    """Refuse a report that makes no sense; see `CallLimits.report`.
 
     Raises:
-        ValueError: There is no such limit, or a number makes no sense.
+        ValueError: The call has no limit of that name, or a number is not valid.
     """
     if type(used) not in (int, float) or not used >= 0:
         raise ValueError(f"used={used!r} is not a share, such as 0.93")
@@ -227,24 +237,24 @@ def check_report(names: Sequence[str], name: str, used: float, reset_in: float) 
 
 
 def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:
-    """Yield what each limit has left; one with several meters, what all of them have."""
-    for use, meters in groupby(charges, key=lambda one: one.limit):
-        listed = list(meters)
-        remaining = max(0, min(one.remaining for one in listed))
-        wait = max(one.wait_time for one in listed)
-        yield Headroom(str(use), None if use.rule is None else remaining, wait)
+    """Yield what is left of each limit; the least, if it counts by several algorithms."""
+    for limit, group in groupby(charges, key=lambda charge: charge.limit):
+        own = list(group)
+        remaining = max(0, min(charge.remaining for charge in own))
+        wait = max(charge.wait_time for charge in own)
+        yield Headroom(limit.text, None if limit.monitor else remaining, wait)
 
 
-def quotas_of(charges: Iterable[Charge]) -> list[Charge]:
-    """Return the first charge of each limit: that is the one of its quota."""
-    quotas: list[Charge] = []
+def first_charges(charges: Iterable[Charge]) -> list[Charge]:
+    """Return the first charge of each limit: its algorithm counts the quota, not the pace."""
+    firsts: list[Charge] = []
     for charge in charges:
-        if not quotas or quotas[-1].limit is not charge.limit:
-            quotas.append(charge)
-    return quotas
+        if not firsts or firsts[-1].limit is not charge.limit:
+            firsts.append(charge)
+    return firsts
 
 
-def _share(used: float, size: int) -> int:
-    # 0.93 of 100 is 93, whatever floats make of it; 0.931 is 94, since too little may be a ban.
-    exact = min(used, 1.0) * size
+def _units(used: float, capacity: int) -> int:
+    # Despite floats, 0.93 of 100 is 93. 0.931 of it is 94: too low a count may mean a ban.
+    exact = min(used, 1.0) * capacity
     return round(exact) if abs(exact - round(exact)) < 1e-6 else int(exact) + 1

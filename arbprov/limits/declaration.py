@@ -1,4 +1,4 @@
-"""What `@app.rate_limit` attaches to a handler."""
+"""The limits that `@app.rate_limit` attaches to a handler, checked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import attrs
 
 from arbprov._utils import is_positive_integer
 from arbprov.errors import ConfigurationError
-from arbprov.limits.bucket import TokenBucket
-from arbprov.limits.calendar import Calendar
-from arbprov.limits.grammar import Limit, parse_limits
 from arbprov.limits.keys import Key, LimitedCall, check_key, describe_key
-from arbprov.limits.meter import Rule
-from arbprov.limits.monitor import MeteredMonitor, Monitor
-from arbprov.limits.spacing import MinDelay
+from arbprov.limits.monitors import PolicyMonitor, RateLimitMonitor
+from arbprov.limits.policies import Limit, Policy, parse_limits
 
 __all__ = [
     "AnyLimit",
@@ -26,22 +22,26 @@ __all__ = [
     "Scope",
     "check_cost",
     "declare",
-    "rules_of",
+    "describe_limit",
+    "read_policies",
 ]
 
 Scope = Literal["action", "blueprint", "app"]
 OnStoreError = Literal["local", "closed", "open"]
-# What one may write for a limit: its text, the limit itself, a monitor, or a function of the call
-# that returns a text or a limit.
-AnyLimit = str | Rule | Monitor | MeteredMonitor | Callable[[LimitedCall], Any]
+# A text, a policy, a monitor, or a function of the call that returns a text or a policy.
+AnyLimit = str | Policy | RateLimitMonitor | Callable[[LimitedCall], Any]
 Cost = int | Callable[[LimitedCall], int]
-# As a limit of one call: a function is resolved by then.
-_KNOWN = (Limit, TokenBucket, MinDelay, Calendar)
 
 
 @attrs.frozen
 class RateLimit:
-    """One or several limits that are counted by the same key."""
+    """One use of `@app.rate_limit`: limits with the same key and options.
+
+    Args:
+        limits: Policies; or one monitor, or one function of the call.
+
+    The others are the arguments of `ProviderApp.rate_limit`.
+    """
 
     limits: tuple[Any, ...]
     key: Key = None
@@ -57,8 +57,8 @@ class RateLimit:
 
     @property
     def is_monitor(self) -> bool:
-        """Whether it is code that counts by itself."""
-        return isinstance(self.limits[0], (Monitor, MeteredMonitor))
+        """Whether a monitor counts it, and not a store."""
+        return isinstance(self.limits[0], RateLimitMonitor)
 
     def __str__(self) -> str:
         limits = "; ".join(map(describe_limit, self.limits))
@@ -80,26 +80,32 @@ def declare(
     on_store_error: OnStoreError = "local",
     shadow: bool = False,
 ) -> RateLimit:
-    """Return a checked declaration; see `ProviderApp.rate_limit` for the arguments.
+    """Check the arguments of `ProviderApp.rate_limit`, and return them as one declaration.
+
+    >>> str(declare("5/second; 1000/day", key="account.id"))
+    '5/second; 1000/day per account.id'
 
     Raises:
-        ConfigurationError: An argument makes no sense, or the limit can never be met.
+        ConfigurationError: An argument is not valid, or no call can ever meet the limit.
     """
     limits: tuple[Any, ...]
-    if isinstance(limit, (Monitor, MeteredMonitor)):
+    if isinstance(limit, RateLimitMonitor):
         limits = (limit,)
         _check_monitor(limit, key=key, cost=cost, burst=burst, store=store)
     else:
-        limits = (limit,) if _is_function(limit) else rules_of(limit, burst)
+        limits = (limit,) if _is_function(limit) else read_policies(limit, burst)
     _check_choice("scope", scope, Scope)
     _check_choice("on_store_error", on_store_error, OnStoreError)
     check_key(key)
-    _check_name(name)
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise ConfigurationError(f"name={name!r} is not a name, such as 'vendor'")
     if type(shadow) is not bool:
-        raise ConfigurationError(f"shadow={shadow!r} is neither True nor False")
+        raise ConfigurationError(f"shadow={shadow!r} must be True or False")
+    if type(max_wait) not in (int, float) or not 0 <= max_wait < float("inf"):
+        raise ConfigurationError(f"max_wait={max_wait!r} is not a number of seconds, 0 or above")
     if not callable(cost):
-        for one in limits:
-            check_cost(cost, one)
+        for each in limits:
+            check_cost(cost, each)
     return RateLimit(
         limits,
         key,
@@ -107,8 +113,8 @@ def declare(
         scope,
         cost,
         burst,
-        _seconds("max_wait", max_wait),
-        _levels(warn_at),
+        float(max_wait),
+        _check_levels(warn_at),
         store,
         on_store_error,
         shadow,
@@ -116,40 +122,39 @@ def declare(
 
 
 def describe_limit(limit: Any) -> str:
-    """Return a limit as messages name it."""
-    if isinstance(limit, MeteredMonitor):
-        return str(limit.rule)
-    if isinstance(limit, Monitor):
+    """Return a limit as messages name it: its text, or the name of its class or function."""
+    if isinstance(limit, PolicyMonitor):
+        return str(limit.policy)
+    if isinstance(limit, RateLimitMonitor):
         return type(limit).__qualname__
     return describe_key(limit) if _is_function(limit) else str(limit)
 
 
-def rules_of(limit: Any, burst: int | None = None) -> tuple[Rule, ...]:
-    """Return the limits that a text or a limit stands for.
+def read_policies(limit: Any, burst: int | None = None) -> tuple[Policy, ...]:
+    """Return the policies that a text has, or a policy itself.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: `limit` is not valid, or has no `burst`.
     """
-    if not isinstance(limit, (str, *_KNOWN)):
+    if not isinstance(limit, (str, Policy)):
         raise ConfigurationError(f'a rate limit is a text like "10/minute", not {limit!r}')
-    rules = _parsed(limit) if isinstance(limit, str) else (limit,)
-    return rules if burst is None else tuple(_paced(one, burst) for one in rules)
+    policies = _parse_cached(limit) if isinstance(limit, str) else (limit,)
+    return policies if burst is None else tuple(_add_burst(policy, burst) for policy in policies)
 
 
 # A function of the call returns the same few texts again and again.
-_parsed = functools.lru_cache(maxsize=256)(parse_limits)
+_parse_cached = functools.lru_cache(maxsize=256)(parse_limits)
 
 
 def check_cost(cost: Any, limit: Any) -> None:
-    """Refuse a cost that is no number, or that a limit can never meet.
+    """Refuse a cost that is not a positive integer, or is above the limit's capacity.
 
     Raises:
-        ConfigurationError: It is one of these.
+        ConfigurationError: The cost is refused.
     """
     if not is_positive_integer(cost):
         raise ConfigurationError(f"cost={cost!r} is not a whole number above 0")
-    capacity = limit.capacity if isinstance(limit, _KNOWN) else None
-    if capacity is not None and cost > capacity:
+    if isinstance(limit, Policy) and cost > limit.capacity:
         raise ConfigurationError(
             f"a cost of {cost} can never be met by {limit}; lower the cost or raise the limit"
         )
@@ -159,13 +164,13 @@ def _is_function(limit: Any) -> bool:
     return callable(limit) and not isinstance(limit, type)
 
 
-def _paced(limit: Rule, burst: int) -> Limit:
-    if not isinstance(limit, Limit):
-        raise ConfigurationError(f'burst= is for limits like "10/minute", not for {limit}')
-    return attrs.evolve(limit, burst=burst)
+def _add_burst(policy: Policy, burst: int) -> Limit:
+    if not isinstance(policy, Limit):
+        raise ConfigurationError(f'burst= is for limits like "10/minute", not for {policy}')
+    return attrs.evolve(policy, burst=burst)
 
 
-def _check_monitor(monitor: Any, **options: Any) -> None:
+def _check_monitor(monitor: RateLimitMonitor, **options: Any) -> None:
     for name, value in options.items():
         if value is not None and not (name == "cost" and value == 1):
             raise ConfigurationError(
@@ -178,23 +183,14 @@ def _check_choice(name: str, value: Any, choices: Any) -> None:
     known = get_args(choices)
     if value not in known:
         *first, last = map(repr, known)
-        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(first)} and {last}")
+        raise ConfigurationError(f"{name}={value!r} must be {', '.join(first)} or {last}")
 
 
-def _check_name(name: Any) -> None:
-    if name is not None and not (isinstance(name, str) and name.strip()):
-        raise ConfigurationError(f"name={name!r} is no name, such as 'vendor'")
-
-
-def _seconds(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
-        raise ConfigurationError(f"{name}={value!r} is not a number of seconds, 0 or above")
-    return float(value)
-
-
-def _levels(levels: Sequence[float]) -> tuple[float, ...]:
+def _check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     if not isinstance(levels, (list, tuple)) or any(
         type(level) not in (int, float) or not 0 < level < 1 for level in levels
     ):
-        raise ConfigurationError(f"warn_at={levels!r}: each of it is a share between 0 and 1")
+        raise ConfigurationError(
+            f"warn_at={levels!r} must be a list of shares between 0 and 1, such as [0.8, 0.95]"
+        )
     return tuple(sorted(levels))

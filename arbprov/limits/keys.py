@@ -1,4 +1,4 @@
-"""Whose quota a call counts against: `key=` compiled to a function of the call."""
+"""The keys of limits: `key=` compiled to a function that returns the hash of a call's key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 
 __all__ = [
-    "BoundKey",
+    "CompiledKey",
     "Key",
     "KeyFunction",
     "LimitedCall",
@@ -20,12 +20,12 @@ __all__ = [
     "read_keys",
 ]
 
-# With its header, an object of 48 bytes: a key more than this would cost each of them a third more.
+# With its header, an object of 48 bytes: a longer digest would make each a third larger.
 _DIGEST_SIZE = 15
 
 
 class LimitedCall(Protocol):
-    """What a limit may look at."""
+    """The part of a call that limits read: a key, a cost or a limit may be a function of it."""
 
     @property
     def action(self) -> str:
@@ -52,7 +52,7 @@ def check_key(key: Key) -> None:
     """Refuse a key that can't be read from a call.
 
     Raises:
-        ConfigurationError: It is none of a dotted path, a tuple of such and a function.
+        ConfigurationError: `key` is not a dotted path, a tuple of paths, or a function.
     """
     if key is None or callable(key):
         return
@@ -60,8 +60,8 @@ def check_key(key: Key) -> None:
     wrong = [path for path in paths if not _is_path(path)]
     if wrong or not paths:
         raise ConfigurationError(
-            f"key={(wrong or [key])[0]!r} is no key; it is a dotted path such as "
-            f"'account.id' or 'payload.region', a tuple of such, or a function of the call"
+            f"key={(wrong or [key])[0]!r} is not a key; give a dotted path such as "
+            f"'account.id' or 'payload.region', a tuple of paths, or a function of the call"
         )
 
 
@@ -71,7 +71,11 @@ def _is_path(path: Any) -> bool:
 
 
 def describe_key(key: Key) -> str:
-    """Return a key as its author would say it."""
+    """Return a key as messages name it: its paths, or its function's name.
+
+    >>> describe_key(("account.id", "payload.region"))
+    'account.id and payload.region'
+    """
     if callable(key):
         module = getattr(key, "__module__", "")
         return f"{module}.{getattr(key, '__qualname__', type(key).__qualname__)}"
@@ -85,14 +89,12 @@ HashReader = Callable[[LimitedCall], bytes]
 
 
 @attrs.frozen
-class BoundKey:
-    """A limit's key, ready to be read from calls; only its hash goes further.
-
-    A key is often an account's secret.
+class CompiledKey:
+    """Reads the keys of calls, and hashes them: a key is often an account's secret.
 
     Args:
-        key: A dotted path, several, a function, or None for one bucket for all calls.
-        limit: How errors name the limit.
+        key: A dotted path, several, a function, or None if all calls share one bucket.
+        limit: The limit's text, for errors.
     """
 
     key: Key
@@ -101,25 +103,31 @@ class BoundKey:
     """Returns the hash of a call's key; raises `InvalidPayloadError` if the call has none."""
 
     @read.default
-    def _compiled(self) -> HashReader:
+    def _compile_read(self) -> HashReader:
         key, limit = self.key, self.limit
         if key is None:
             return lambda call: b""
         if callable(key):
-            return lambda call: _hash(_present(key(call), "key", limit))
+            return lambda call: _hash(_check_value(key(call), "key", limit))
         if isinstance(key, str):
-            return _hashing(_reader(key, limit))
-        readers = [_reader(path, limit) for path in key]
+            read = _compile_path(key, limit)
+            return lambda call: _hash(read(call))
+        readers = [_compile_path(path, limit) for path in key]
         return lambda call: _hash(read_keys(readers, call))
 
     def hash_of(self, value: Any) -> bytes:
-        """Return the hash of a key whose value is known; of a tuple of paths, a tuple."""
+        """Return the hash of a key's value: a tuple of values for a tuple of paths.
+
+        Raises:
+            InvalidPayloadError: The value is missing.
+            ValueError: There are more or fewer values than paths.
+        """
         if self.key is None:
             return b""
         if callable(self.key):
-            return _hash(_present(value, "key", self.limit))
+            return _hash(_check_value(value, "key", self.limit))
         if isinstance(self.key, str):
-            return _hash(_present(value, self.key, self.limit))
+            return _hash(_check_value(value, self.key, self.limit))
         values = value if isinstance(value, tuple) else (value,)
         if len(self.key) != len(values):
             raise ValueError(
@@ -127,22 +135,22 @@ class BoundKey:
                 f"not {len(values)}"
             )
         pairs = zip(values, self.key, strict=True)
-        return _hash([_present(one, path, self.limit) for one, path in pairs])
+        return _hash([_check_value(each, path, self.limit) for each, path in pairs])
 
 
 def read_keys(readers: Iterable[Callable[[LimitedCall], Read]], call: LimitedCall) -> list[Read]:
-    """Return what each reader finds in a call.
+    """Return the result of each reader for a call.
 
     Raises:
-        InvalidPayloadError: Some of it is missing; it has each problem.
+        InvalidPayloadError: Keys are missing; the error has a problem for each of them.
     """
     try:
         return [read(call) for read in readers]
     except InvalidPayloadError:
-        raise InvalidPayloadError(_problems(readers, call)) from None
+        raise InvalidPayloadError(_find_problems(readers, call)) from None
 
 
-def _problems(
+def _find_problems(
     readers: Iterable[Callable[[LimitedCall], object]], call: LimitedCall
 ) -> list[Problem]:
     problems: list[Problem] = []
@@ -150,12 +158,12 @@ def _problems(
         try:
             read(call)
         except Exception as error:
-            # An author's function may fail in a way of its own for what is missing.
+            # An author's function may fail in its own way when a field is missing.
             problems += error.problems if isinstance(error, InvalidPayloadError) else []
     return problems
 
 
-def _reader(path: str, limit: str) -> Reader:
+def _compile_path(path: str, limit: str) -> Reader:
     root, first, *names = path.split(".")
     is_account = root == "account"
 
@@ -163,29 +171,25 @@ def _reader(path: str, limit: str) -> Reader:
         value: Any = (call.account if is_account else call.payload).get(first)
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
-        return value if isinstance(value, (str, int, float)) else _present(value, path, limit)
+        return value if isinstance(value, (str, int, float)) else _check_value(value, path, limit)
 
     return read
 
 
-def _hashing(read: Reader) -> HashReader:
-    return lambda call: _hash(read(call))
-
-
-def _present(value: Any, path: str, limit: str) -> Any:
+def _check_value(value: Any, path: str, limit: str) -> Any:
     if isinstance(value, (str, int, float)) or (value and isinstance(value, tuple)):
         return value
     raise InvalidPayloadError(
-        [Problem(path, f"the rate limit {limit} is counted by it, and it is missing")]
+        [Problem(path, f"is missing, and the rate limit {limit} is counted by it")]
     )
 
 
-# Copied for each key: that is faster than to make one.
+# Copied for each key, which is faster than making a new one.
 _EMPTY = blake2b(digest_size=_DIGEST_SIZE)
 
 
 def _hash(value: Any) -> bytes:
-    # repr tells 1 from 1.0, and ("a", "b") from ("a, b",); no repr begins like a text here.
+    # repr distinguishes 1 from 1.0, and ("a", "b") from ("a, b",); no repr begins with "=".
     text = "=" + value if isinstance(value, str) else repr(value)
     digest = _EMPTY.copy()
     digest.update(text.encode("utf-8", "surrogatepass"))

@@ -1,19 +1,20 @@
-"""One decision over all limits of a call: all are charged, or none is."""
+"""The decision over all limits of a call: all are charged, or none is."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import groupby
 
 from arbprov._types import Clock
-from arbprov.limits.charging import charge_call, look
-from arbprov.limits.compile import LimitCompiler, OpenStore
-from arbprov.limits.decision import Decision, quotas_of
+from arbprov.limits.compile import ActionLimits, LimitCompiler, OpenStore, peek_charges
+from arbprov.limits.decision import Decision, first_charges
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
-from arbprov.limits.stack import ActionLimits, CompiledLimit
-from arbprov.limits.stats import LimitCounts, crossed
-from arbprov.limits.stores.base import Bucket, Charge
+from arbprov.limits.monitors import ask_monitor
+from arbprov.limits.stats import LimitCounts, crossed_threshold
+from arbprov.limits.stores.base import BucketKey, Charge, Receipt, Store
 from arbprov.limits.stores.memory import MemoryStore
 
 __all__ = ["Limiter"]
@@ -26,111 +27,168 @@ class Limiter:
 
     Args:
         clock: Tells the time.
-        open_store: Returns the stores of limits; without it, all are in this process's memory.
-        provider: Whose limits these are, where others keep theirs under the same namespace.
+        open_store: Returns the store of a declaration; without it, all limits are in memory.
+        provider: The provider's name, if other providers use the same namespace of a store.
+
+    >>> import types
+    >>> from arbprov.limits import Limiter, declare
+    >>> from arbprov.testing import VirtualClock
+    >>> limiter = Limiter(VirtualClock())
+    >>> limits = limiter.compile([declare("1/hour", key="account.id")], action="forecast")
+    >>> call = types.SimpleNamespace(action="forecast", payload={}, account={"id": 42})
+    >>> [limiter.acquire(limits, call).wait_time for _ in range(2)]
+    [0.0, 3600.0]
     """
 
     def __init__(
         self, clock: Clock, open_store: OpenStore | None = None, provider: str = ""
     ) -> None:
         memory = MemoryStore(clock)
-        self._compiler = LimitCompiler(clock, open_store or (lambda terms: memory), provider)
+        self._compiler = LimitCompiler(clock, open_store or (lambda declaration: memory), provider)
 
     def compile(
         self, declarations: Iterable[RateLimit], *, action: str, blueprint: str | None = None
     ) -> ActionLimits:
-        """Return all limits of an action, ready to be asked; a bucket is charged but once."""
+        """Return all limits of an action; a call is charged once per bucket, at the largest cost.
+
+        Raises:
+            ConfigurationError: A store can't be opened.
+        """
         return self._compiler.compile(declarations, action, blueprint)
 
-    def acquire(self, stack: ActionLimits, call: LimitedCall) -> Decision:
+    def acquire(self, limits: ActionLimits, call: LimitedCall) -> Decision:
         """Charge a call to all of its limits, or to none.
 
         Raises:
-            InvalidPayloadError: A limit's key is missing in the call.
-            ProviderError: A limit that is a function of the call returned no limit.
+            InvalidPayloadError: The key of a limit is missing in the call.
+            ProviderError: A function of the call returned an invalid limit or cost.
         """
-        charges = stack.charges(call)
-        if stack.only_store is None:
-            return charge_call(stack, charges)
-        receipt = stack.only_store.acquire(charges)
-        return Decision(charges, () if receipt is None else (receipt,))
+        charges = limits.charges(call)
+        store = limits.only_store
+        if store is not None:
+            receipt = store.acquire(charges)
+            return Decision(charges, () if receipt is None else (receipt,))
+        if not limits.monitors:
+            return Decision(charges, _acquire_stores(limits.stores, charges))
+        with ExitStack() as deciding:
+            for monitor in limits.monitors:
+                deciding.enter_context(monitor.deciding)
+            return _acquire_with_monitors(limits.stores, charges)
 
     def peek(
-        self, stack: ActionLimits, call: LimitedCall, ahead: Mapping[Bucket, int] | None = None
+        self,
+        limits: ActionLimits,
+        call: LimitedCall,
+        demand_ahead: Mapping[BucketKey, int] | None = None,
     ) -> Decision:
         """Return what `acquire` would decide, and charge nothing; monitors are not asked.
 
         Args:
-            stack: The limits of the call's action.
+            limits: The limits of the call's action.
             call: The call.
-            ahead: What others will take before it, by bucket.
+            demand_ahead: Units that calls before it will take, by bucket.
 
         Raises:
-            InvalidPayloadError: A limit's key is missing in the call.
+            InvalidPayloadError: The key of a limit is missing in the call.
+            ProviderError: A function of the call returned an invalid limit or cost.
         """
-        charges = [one for one in stack.charges(call) if one.group]
-        look(charges, ahead)
+        charges = [charge for charge in limits.charges(call) if charge.group]
+        peek_charges(charges, demand_ahead)
         return Decision(charges)
 
     def note(self, decision: Decision, waited_for: Decision | None = None) -> None:
-        """Count a decision that is final, and warn of the limits that are nearly met.
+        """Count a decision that is final, and log a warning for each limit that is nearly used up.
 
         Args:
-            decision: What was decided in the end.
-            waited_for: What was decided at first, if the call has waited.
+            decision: The last decision over a call.
+            waited_for: The first one, if the call has waited.
         """
-        waited = () if waited_for is None else waited_for.refusing
+        refusing = () if waited_for is None else waited_for.refusing_limits
+        waited = [limit.counters for limit in refusing]
         allowed = decision.allowed
-        for bound, charges in _by_bound(decision.charges):
-            fallback = bool([one for one in charges if one.fallback])
-            if [one for one in charges if one.wait_time]:
-                bound.tally.denied(gated=any(one.gated for one in charges), fallback=fallback)
+        for counters, group in groupby(decision.charges, key=lambda one: one.limit.counters):
+            charges = list(group)
+            fallback = bool([charge for charge in charges if charge.fallback])
+            if [charge for charge in charges if charge.wait_time]:
+                in_cooldown = bool([charge for charge in charges if charge.in_cooldown])
+                counters.count_denied(in_cooldown=in_cooldown, fallback=fallback)
             elif allowed:
-                bound.tally.allowed(waited=bound in waited, fallback=fallback)
+                counters.count_allowed(waited=counters in waited, fallback=fallback)
                 _warn(charges)
 
     def counts(self) -> list[LimitCounts]:
         """Return what each limit has decided since the start."""
-        return [tally.counts() for tally in self._compiler.tallies.values()]
+        return [counters.copy() for counters in self._compiler.counters.values()]
 
     def upkeep(self) -> float | None:
-        """Do what the stores need from time to time; return in how many seconds again, if ever."""
+        """Do the regular work of all stores; return in how many seconds to call again, if ever."""
         waits = [store.upkeep() for store in self._compiler.stores]
         return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _by_bound(charges: Iterable[Charge]) -> list[tuple[CompiledLimit, list[Charge]]]:
-    """Return the charges of each limit of an action, which stand one after the other."""
-    groups: list[tuple[CompiledLimit, list[Charge]]] = []
-    for charge in charges:
-        bound = charge.limit.bound
-        if groups and groups[-1][0] is bound:
-            groups[-1][1].append(charge)
-        else:
-            groups.append((bound, [charge]))
-    return groups
+def _acquire_stores(stores: Sequence[Store], charges: Sequence[Charge]) -> Sequence[Receipt]:
+    """Charge all stores, or none."""
+    if len(stores) == 1:
+        receipt = stores[0].acquire(charges)
+        return () if receipt is None else (receipt,)
+    # Stores that do not block answer first: if they refuse, the others are not charged at all.
+    peek_charges(charge for charge in charges if not charge.limit.store.blocks)
+    if any(charge.refused for charge in charges):
+        peek_charges(charge for charge in charges if charge.limit.store.blocks)
+        return ()
+    receipts: list[Receipt] = []
+    for store in stores:
+        receipt = store.acquire([charge for charge in charges if charge.limit.store is store])
+        if receipt is None:
+            for earlier in receipts:
+                earlier.refund()
+            peek_charges(charge for charge in charges if charge.limit.store is not store)
+            return ()
+        receipts.append(receipt)
+    return receipts
+
+
+def _acquire_with_monitors(stores: Sequence[Store], charges: Sequence[Charge]) -> Decision:
+    """Ask monitors first, then charge the stores, then have the monitors count the call."""
+    monitored = [charge for charge in charges if not charge.group]
+    counted = [charge for charge in charges if charge.group]
+    for charge in monitored:
+        charge.wait_time = ask_monitor(charge.limit.monitor)
+    if any(charge.refused for charge in monitored):
+        peek_charges(counted)
+        return Decision(charges)
+    decision = Decision(charges, _acquire_stores(stores, counted))
+    if decision.allowed:
+        try:
+            for charge in monitored:
+                if not charge.wait_time:  # a shadow limit may have refused the call
+                    charge.limit.monitor.make_safe_request(_do_nothing)
+        except BaseException:
+            decision.refund()
+            raise
+    return decision
+
+
+def _do_nothing() -> None:
+    """Take the place of the call that a monitor counts; the executor makes the call itself."""
 
 
 def _warn(charges: Iterable[Charge]) -> None:
-    """Warn of a limit's quotas; not of a pace, which is there to be kept to."""
-    for charge in quotas_of(charges):
-        if charge.group and charge.limit.bound.terms.warn_at:
-            _warn_of(charge)
-
-
-def _warn_of(charge: Charge) -> None:
-    bound, size = charge.limit.bound, charge.meter.size
-    used = size - charge.remaining
-    level = crossed(bound.terms.warn_at, size, used, charge.cost)
-    if level is None:
-        return
-    by = f", by the key {charge.key.hex()[:8]}" if charge.key else ""
-    logger.warning(
-        "the rate limit %s of %s is %g%% used: %d of %d%s",
-        charge.limit,
-        bound.owner,
-        level * 100,
-        used,
-        size,
-        by,
-    )
+    """Log a warning if a charge has crossed a threshold of its quota; a pace has none."""
+    for charge in first_charges(charges):
+        limit, capacity = charge.limit, charge.algorithm.capacity
+        levels = limit.declaration.warn_at if charge.group else ()
+        used = capacity - charge.remaining
+        level = crossed_threshold(levels, capacity, used, charge.cost)
+        if level is None:
+            continue
+        by = f", by the key {charge.key.hex()[:8]}" if charge.key else ""
+        logger.warning(
+            "the rate limit %s of %s is %g%% used: %d of %d%s",
+            limit.text,
+            limit.owner,
+            level * 100,
+            used,
+            capacity,
+            by,
+        )

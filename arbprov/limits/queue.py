@@ -1,4 +1,4 @@
-"""Who waits for which limit: first come, first served, for each bucket. Pure."""
+"""The calls that wait for limits: first come, first served, for each bucket. Pure."""
 
 from __future__ import annotations
 
@@ -6,69 +6,76 @@ from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
-from arbprov.limits.stores.base import Bucket
+from arbprov.limits.stores.base import BucketKey
 
-__all__ = ["Lines", "Ticket"]
+__all__ = ["WaitQueue", "Waiter"]
 
 
 @attrs.frozen(eq=False)
-class Ticket:
-    """One call in line.
+class Waiter:
+    """A call that waits.
 
     Args:
-        costs: What it will take, by bucket.
-        on_first: Called when it has become the first at all of its buckets.
+        costs: The units that it will take, by bucket.
+        on_first: Called when no call is before it any more.
     """
 
-    costs: Mapping[Bucket, int]
+    costs: Mapping[BucketKey, int]
     on_first: Callable[[], object]
 
 
-class Lines:
-    """A line for each bucket.
+class WaitQueue:
+    """A queue for each bucket.
 
-    A call joins all of its lines at once, so the one that came first is first in all of its
-    lines, and nobody waits for each other.
+    A call enters the queues of all its buckets in one step, so the order is the same in all of
+    them, and no two calls can wait for each other.
+
+    >>> bucket = ("10/minute", b"")
+    >>> first, second = Waiter({bucket: 1}, print), Waiter({bucket: 3}, print)
+    >>> queue = WaitQueue()
+    >>> queue.enqueue(first)
+    >>> queue.enqueue(second)
+    >>> queue.demand_ahead([bucket])
+    {('10/minute', b''): 4}
+    >>> queue.is_first(first), queue.is_first(second)
+    (True, False)
     """
 
     def __init__(self) -> None:
-        # A dict for its order, and since most who leave are the first.
-        self._lines: dict[Bucket, dict[Ticket, None]] = {}
+        # Dicts keep the order, and drop a waiter from anywhere in it.
+        self._queues: dict[BucketKey, dict[Waiter, None]] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def ahead(self, buckets: Iterable[Bucket]) -> dict[Bucket, int]:
-        """Return what those who wait will take, from the buckets where somebody does."""
+    def demand_ahead(self, buckets: Iterable[BucketKey]) -> dict[BucketKey, int]:
+        """Return the units that waiting calls will take, by bucket; only buckets with a queue."""
         return {
-            bucket: sum(ticket.costs[bucket] for ticket in self._lines[bucket])
+            bucket: sum(waiter.costs[bucket] for waiter in self._queues[bucket])
             for bucket in buckets
-            if bucket in self._lines
+            if bucket in self._queues
         }
 
-    def join(self, ticket: Ticket) -> None:
-        """Add a ticket at the end of its lines."""
+    def enqueue(self, waiter: Waiter) -> None:
+        """Add a call at the end of its queues."""
         self._size += 1
-        for bucket in ticket.costs:
-            self._lines.setdefault(bucket, {})[ticket] = None
+        for bucket in waiter.costs:
+            self._queues.setdefault(bucket, {})[waiter] = None
 
-    def leave(self, ticket: Ticket) -> None:
-        """Remove a ticket, and tell those that are first now."""
+    def dequeue(self, waiter: Waiter) -> None:
+        """Remove a call from its queues, and notify the calls that are first now."""
         self._size -= 1
-        for bucket in ticket.costs:
-            line = self._lines[bucket]
-            del line[ticket]
-            if not line:
-                del self._lines[bucket]
-        for bucket in ticket.costs:
-            self._tell_first(bucket)
+        for bucket in waiter.costs:
+            queue = self._queues[bucket]
+            del queue[waiter]
+            if not queue:
+                del self._queues[bucket]
+        for bucket in waiter.costs:
+            first = next(iter(self._queues.get(bucket, ())), None)
+            if first is not None and self.is_first(first):
+                first.on_first()
 
-    def is_first(self, ticket: Ticket) -> bool:
-        """Tell whether nobody stands before a ticket in any of its lines."""
-        return all(next(iter(self._lines[bucket])) is ticket for bucket in ticket.costs)
-
-    def _tell_first(self, bucket: Bucket) -> None:
-        first = next(iter(self._lines.get(bucket, ())), None)
-        if first is not None and self.is_first(first):
-            first.on_first()
+    def is_first(self, waiter: Waiter) -> bool:
+        """Tell whether a call is the first in all of its queues."""
+        return all(next(iter(self._queues[bucket])) is waiter for bucket in waiter.costs)

@@ -1,30 +1,36 @@
-"""What is noted of decisions: counters for each limit, and a warning before it is met."""
+"""What limits have decided since the start, and what is left of them."""
 
 from __future__ import annotations
 
 import functools
 import math
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-__all__ = ["LimitCounts", "Tally", "crossed"]
+from arbprov.limits.decision import Headroom
+from arbprov.limits.keys import describe_key
 
-Levels = tuple[float, ...]
+if TYPE_CHECKING:
+    from arbprov.limits.compile import ActionLimits, CompiledLimit
+
+__all__ = ["Counters", "LimitCounts", "LimitState", "LimitStats", "crossed_threshold"]
 
 
 @attrs.define
 class LimitCounts:
-    """What one limit has decided since the start, over all keys.
+    """The decisions of one limit since the start, over all keys.
 
     Args:
         limit: The limit, as in ``"5/second"``.
-        key: What it is counted by; empty if all calls share it.
-        scope: Whose it is: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
-        allowed: Calls that it admitted, and that were charged.
-        denied: Calls that it refused; of a shadow limit, those that it would have refused.
-        gated: Those of the denied that a closed gate has refused.
-        waited: Those of the allowed that had to wait for it first.
+        key: The key that it is counted by; empty if all calls share it.
+        scope: Its owner: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
+        allowed: Calls that were admitted and charged.
+        denied: Calls that the limit refused, or would have refused if it is a shadow limit.
+        gated: Denied calls that a cooldown refused.
+        waited: Allowed calls that waited for the limit first.
         fallback: Decisions that were made while the store was away.
     """
 
@@ -38,51 +44,178 @@ class LimitCounts:
     fallback: int = 0
 
 
-class Tally:
-    """Counts, from any thread, and tells what it has counted."""
+class Counters:
+    """Counts the decisions of one limit, from any thread."""
 
     def __init__(self, limit: str, key: str, scope: str) -> None:
         self._lock = threading.Lock()
         self._counts = LimitCounts(limit, key, scope)
 
-    def allowed(self, *, waited: bool, fallback: bool) -> None:
+    def count_allowed(self, *, waited: bool, fallback: bool) -> None:
         """Count a call that was admitted."""
         with self._lock:
             self._counts.allowed += 1
             self._counts.waited += waited
             self._counts.fallback += fallback
 
-    def denied(self, *, gated: bool, fallback: bool) -> None:
+    def count_denied(self, *, in_cooldown: bool, fallback: bool) -> None:
         """Count a call that was refused."""
         with self._lock:
             self._counts.denied += 1
-            self._counts.gated += gated
+            self._counts.gated += in_cooldown
             self._counts.fallback += fallback
 
-    def counts(self) -> LimitCounts:
-        """Return a copy of what was counted so far."""
+    def copy(self) -> LimitCounts:
+        """Return a copy of the counts so far."""
         with self._lock:
             return attrs.evolve(self._counts)
 
 
 @functools.lru_cache(maxsize=1024)
-def _thresholds(levels: Levels, size: int) -> tuple[tuple[float, int], ...]:
-    counts = [(level, math.ceil(level * size)) for level in sorted(levels)]
-    # One that is the whole limit comes too late to be a warning.
-    return tuple((level, count) for level, count in counts if count < size)
+def _thresholds(levels: tuple[float, ...], capacity: int) -> tuple[tuple[float, int], ...]:
+    counts = [(level, math.ceil(level * capacity)) for level in sorted(levels)]
+    # A warning at the whole limit would come too late.
+    return tuple((level, count) for level, count in counts if count < capacity)
 
 
-def crossed(levels: Levels, size: int, used: int, cost: int) -> float | None:
-    """Return the highest of `levels` that a charge has reached, if it has reached one.
+def crossed_threshold(
+    levels: tuple[float, ...], capacity: int, used: int, cost: int
+) -> float | None:
+    """Return the highest of `levels` that a charge has reached, None if it reached none.
+
+    >>> crossed_threshold((0.8, 0.95), capacity=100, used=81, cost=2)
+    0.8
 
     Args:
-        levels: Shares of `size`.
-        size: The whole limit.
-        used: What is used after the charge.
-        cost: The charge.
+        levels: Shares of `capacity`.
+        capacity: Units of the whole limit.
+        used: Units used, after the charge.
+        cost: Units of the charge.
     """
-    thresholds = _thresholds(levels, size)
+    thresholds = _thresholds(levels, capacity)
     if not thresholds or used < thresholds[0][1]:
         return None
     reached = [level for level, count in thresholds if used - cost < count <= used]
     return max(reached, default=None)
+
+
+@attrs.frozen
+class LimitState:
+    """One limit of an action.
+
+    Args:
+        limit: The limit, as in ``"5/second"``.
+        scope: Its owner: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
+        key: The key that it is counted by; empty if all calls share it.
+        shadow: Whether it counts only, and refuses nothing.
+        headroom: What is left of it; None if that depends on a key or a call that is unknown.
+    """
+
+    limit: str
+    scope: str
+    key: str
+    shadow: bool
+    headroom: Headroom | None
+
+
+class LimitStats:
+    """The limits of an app as they are now: `ProviderApp.limits`, `TestClient.limits`.
+
+    Args:
+        limits: The limits of each action.
+        read_counts: Returns the counts of all limits.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, ActionLimits], read_counts: Callable[[], list[LimitCounts]]
+    ) -> None:
+        self._limits = limits
+        self._read_counts = read_counts
+
+    def headroom(self, action: str, key: Any = None) -> list[Headroom]:
+        """Return what is left of each limit of an action, and charge nothing.
+
+        A limit that is a function of the call is left out, since there is no call.
+
+        Args:
+            action: The action's name.
+            key: The value of the key: for ``"account.id"`` an id, for a tuple of paths a tuple; or
+                a dict of values by path, if limits have several keys.
+
+        Raises:
+            LookupError: There is no such action.
+            ValueError: A limit is counted by a key, and `key` does not have it.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... @app.rate_limit("100/hour", key="account.id")
+        ... def order() -> None: ...
+        >>> client = app.test_client()
+        >>> client.call("order", account={"id": 42}).status.value
+        'success'
+        >>> client.limits.headroom("order", key=42)
+        [Headroom(limit='100/hour', remaining=99, wait_time=0.0)]
+        """
+        found = []
+        for limit in self._of(action):
+            paths, value = limit.declaration.key, _key_value(limit, key)
+            if limit.buckets and paths is not None and value is None:
+                raise ValueError(
+                    f"{limit.text} is counted by {describe_key(paths)}; "
+                    f"say whose headroom it is, with key="
+                )
+            found.append(limit.headroom(value))
+        return [headroom for headroom in found if headroom is not None]
+
+    def states(self, action: str, keys: Mapping[str, Any]) -> Iterator[LimitState]:
+        """Yield each limit of an action, with its headroom if that can be known.
+
+        Args:
+            action: The action's name.
+            keys: Values of keys, by path.
+
+        Raises:
+            LookupError: There is no such action.
+        """
+        for limit in self._of(action):
+            key, value = limit.declaration.key, _key_value(limit, keys)
+            is_unknown = value is None and key is not None
+            yield LimitState(
+                limit.text,
+                limit.owner,
+                "" if key is None else describe_key(key),
+                limit.declaration.shadow,
+                None if is_unknown else limit.headroom(value),
+            )
+
+    def counts(self) -> list[LimitCounts]:
+        """Return what each limit has allowed and denied since the start.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop", rate_limit="1/hour")
+        >>> @app.action
+        ... def order() -> None: ...
+        >>> client = app.test_client()
+        >>> [client.call("order").status.value for _ in range(3)]
+        ['success', 'limit', 'limit']
+        >>> [(counts.limit, counts.allowed, counts.denied) for counts in client.limits.counts()]
+        [('1/hour', 1, 2)]
+        """
+        return self._read_counts()
+
+    def _of(self, action: str) -> tuple[CompiledLimit, ...]:
+        if action not in self._limits:
+            known = ", ".join(self._limits)
+            raise LookupError(f"there is no action {action!r}; there is {known}")
+        return self._limits[action].limits
+
+
+def _key_value(limit: CompiledLimit, key: Any) -> Any:
+    """Return the value of a limit's key, or None if `key` does not have it."""
+    paths = limit.declaration.key
+    if not isinstance(key, Mapping):
+        return key
+    if not isinstance(paths, tuple):
+        return key.get(describe_key(paths))
+    return tuple(key[path] for path in paths) if key.keys() >= {*paths} else None

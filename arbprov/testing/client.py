@@ -115,7 +115,7 @@ class TestClient:
         self.clock = clock
         self.raise_errors = False
         self._dispatcher = make_dispatcher(self.clock)
-        self.limits = self._dispatcher.overview()
+        self.limits = self._dispatcher.limit_stats()
         self._hooks = hooks
         self._ids = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.executors.executor import ThreadPool
 from arbprov.limits import Decision
-from arbprov.limits.queue import Lines, Ticket
-from arbprov.limits.stores.base import Bucket
+from arbprov.limits.queue import Waiter, WaitQueue
+from arbprov.limits.stores.base import BucketKey
 from arbprov.task import TaskResult
 
 __all__ = ["Admission"]
@@ -50,7 +50,7 @@ class Admission:
         self._stopping = stopping
         self._make_ready = make_ready
         self._loop = asyncio.get_running_loop()
-        self._lines = Lines()
+        self._lines = WaitQueue()
         # One after the other: of many that come at once, limits may admit but the first.
         self._starting = asyncio.Lock()
 
@@ -81,7 +81,7 @@ class Admission:
         if not self._lines:
             return None
         limiter, stack = self._dispatcher.limiter, call.route.limits
-        ahead = self._lines.ahead(
+        ahead = self._lines.demand_ahead(
             _costs(await self._ask(call, lambda: limiter.peek(stack, call.ctx)))
         )
         if not ahead:
@@ -116,15 +116,15 @@ class Admission:
     async def _wait(self, call: Call, first: Decision) -> Decision:
         """Stand in line, and return the last decision: only who is first in line asks for one."""
         turn = asyncio.Event()
-        ticket = Ticket(_costs(first), turn.set)
-        self._lines.join(ticket)
+        ticket = Waiter(_costs(first), turn.set)
+        self._lines.enqueue(ticket)
         try:
             return await self._in_line(call, first, ticket, turn)
         finally:
-            self._lines.leave(ticket)
+            self._lines.dequeue(ticket)
 
     async def _in_line(
-        self, call: Call, decision: Decision, ticket: Ticket, turn: asyncio.Event
+        self, call: Call, decision: Decision, ticket: Waiter, turn: asyncio.Event
     ) -> Decision:
         began, patience = self._loop.time(), _patience(decision)
         if not self._lines.is_first(ticket):
@@ -170,15 +170,15 @@ class Admission:
             self._threads.run(lambda: undo(answered.result()))
 
 
-def _costs(decision: Decision) -> dict[Bucket, int]:
+def _costs(decision: Decision) -> dict[BucketKey, int]:
     """Return what a call takes from the buckets that it may wait for."""
-    patient = [one for one in decision.charges if one.limit.bound.terms.max_wait and one.group]
+    patient = [one for one in decision.charges if one.limit.declaration.max_wait and one.group]
     return {one.bucket: one.cost for one in patient}
 
 
 def _patience(decision: Decision) -> float:
     """Return how long a refused call may wait at all."""
-    return min(bound.terms.max_wait for bound in decision.refusing)
+    return min(limit.declaration.max_wait for limit in decision.refusing_limits)
 
 
 def _give_back(decision: Decision) -> None:

@@ -28,16 +28,16 @@ GAPS = st.lists(st.tuples(st.floats(0, 90_000), st.integers(1, 3)), max_size=30)
 
 
 def used(rule, gaps):
-    """Return a meter, its clock, and what it admitted of calls with these gaps and costs."""
+    """Return a gauge, its clock, and what it admitted of calls with these gaps and costs."""
     clock = VirtualClock()
-    meter, admitted = Gauge(rule, clock), []
+    gauge, admitted = Gauge(rule, clock), []
     for gap, cost in gaps:
         clock.advance(gap)
         asked = min(cost, rule.capacity)
-        if meter.wait_time(clock.monotonic(), asked) == 0:
-            meter.add(clock.monotonic(), asked)
+        if gauge.wait_time(clock.monotonic(), asked) == 0:
+            gauge.charge(clock.monotonic(), asked)
             admitted.append((clock.monotonic(), asked))
-    return meter, clock, admitted
+    return gauge, clock, admitted
 
 
 # The contract.
@@ -51,51 +51,51 @@ def test_a_new_meter_admits_its_capacity_at_once(rule):
 @every_rule
 @given(GAPS)
 def test_a_call_is_admitted_after_its_wait_time(rule, gaps):
-    meter, clock, _ = used(rule, gaps)
-    later = clock.monotonic() + meter.wait_time(clock.monotonic(), rule.capacity)
-    assert meter.wait_time(later, rule.capacity) == 0
+    gauge, clock, _ = used(rule, gaps)
+    later = clock.monotonic() + gauge.wait_time(clock.monotonic(), rule.capacity)
+    assert gauge.wait_time(later, rule.capacity) == 0
 
 
 @every_rule
 @given(GAPS)
 def test_the_wait_does_not_fall_as_the_cost_rises(rule, gaps):
-    meter, clock, _ = used(rule, gaps)
-    waits = [meter.wait_time(clock.monotonic(), cost + 1) for cost in range(rule.capacity)]
+    gauge, clock, _ = used(rule, gaps)
+    waits = [gauge.wait_time(clock.monotonic(), cost + 1) for cost in range(rule.capacity)]
     assert waits == sorted(waits)
 
 
 @every_rule
 @given(GAPS)
 def test_asking_changes_nothing(rule, gaps):
-    meter, clock, _ = used(rule, gaps)
-    asked = [meter.wait_time(clock.monotonic(), rule.capacity) for _ in range(2)]
+    gauge, clock, _ = used(rule, gaps)
+    asked = [gauge.wait_time(clock.monotonic(), rule.capacity) for _ in range(2)]
     assert asked[0] == asked[1]
 
 
 @every_rule
 @given(GAPS)
 def test_what_is_admitted_now_was_remaining(rule, gaps):
-    meter, clock, _ = used(rule, gaps)
+    gauge, clock, _ = used(rule, gaps)
     now = clock.monotonic()
-    admitted = [c for c in range(1, rule.capacity + 1) if meter.wait_time(now, c) == 0]
-    assert meter.remaining(now) >= max(admitted, default=0)
+    admitted = [c for c in range(1, rule.capacity + 1) if gauge.wait_time(now, c) == 0]
+    assert gauge.remaining(now) >= max(admitted, default=0)
 
 
 @every_rule
 @given(GAPS)
 def test_an_idle_meter_is_as_good_as_a_new_one(rule, gaps):
-    meter, clock, _ = used(rule, gaps)
+    gauge, clock, _ = used(rule, gaps)
     now = clock.monotonic()
-    if meter.is_idle(now):
-        assert meter.wait_time(now, rule.capacity) == 0
+    if gauge.is_idle(now):
+        assert gauge.wait_time(now, rule.capacity) == 0
 
 
 @every_rule
 @given(GAPS)
 def test_every_meter_is_idle_in_the_end(rule, gaps):
-    meter, clock, _ = used(rule, gaps)
+    gauge, clock, _ = used(rule, gaps)
     clock.advance(8 * 86_400)
-    assert meter.is_idle(clock.monotonic())
+    assert gauge.is_idle(clock.monotonic())
 
 
 @every_rule
@@ -104,7 +104,7 @@ def test_a_charge_that_is_taken_back_never_was(rule, gaps, cost, later):
     (one, clock, _), (other, _, _) = used(rule, gaps), used(rule, gaps)
     now, cost = clock.monotonic(), min(cost, rule.capacity)
     if one.wait_time(now, cost) == 0:
-        one.add(now, cost)
+        one.charge(now, cost)
         one.refund(now, cost)
     for at in (now, now + later):
         assert one.remaining(at) == other.remaining(at)
@@ -114,13 +114,13 @@ def test_a_charge_that_is_taken_back_never_was(rule, gaps, cost, later):
 
 @every_rule
 def test_a_charge_that_is_past_can_be_taken_back_without_harm(rule):
-    meter = Gauge(rule, VirtualClock())
-    meter.add(0.0, 1)
+    gauge = Gauge(rule, VirtualClock())
+    gauge.charge(0.0, 1)
     long_after = 8 * 86_400.0
-    assert meter.wait_time(long_after, rule.capacity) == 0
-    meter.refund(0.0, 1)
-    assert meter.remaining(long_after) <= rule.capacity + (getattr(rule, "amount", 0))
-    assert meter.wait_time(long_after, rule.capacity) == 0
+    assert gauge.wait_time(long_after, rule.capacity) == 0
+    gauge.refund(0.0, 1)
+    assert gauge.remaining(long_after) <= rule.capacity + (getattr(rule, "amount", 0))
+    assert gauge.wait_time(long_after, rule.capacity) == 0
 
 
 @every_rule
@@ -149,8 +149,14 @@ def test_a_bucket_never_admits_more_than_its_burst_and_its_rate(gaps):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"requests_per_minute": 0, "burst_size": 1}, "a token bucket's requests_per_minute is a"),
-        ({"requests_per_minute": 60, "burst_size": 1.5}, "a token bucket's burst_size is a whole"),
+        (
+            {"requests_per_minute": 0, "burst_size": 1},
+            "a token bucket's requests_per_minute must be a",
+        ),
+        (
+            {"requests_per_minute": 60, "burst_size": 1.5},
+            "a token bucket's burst_size must be a whole",
+        ),
     ],
 )
 def test_a_bucket_of_nonsense_is_refused(arguments, message):
@@ -168,7 +174,9 @@ def test_a_delay_keeps_calls_apart():
 
 @pytest.mark.parametrize("seconds", [0, -1, "2", True, float("inf")])
 def test_a_delay_of_nonsense_is_refused(seconds):
-    with pytest.raises(ConfigurationError, match="a delay is a number of seconds above 0, not"):
+    with pytest.raises(
+        ConfigurationError, match="a delay must be a number of seconds above 0, not"
+    ):
         MinDelay(seconds)
 
 
@@ -178,9 +186,9 @@ def test_a_delay_of_nonsense_is_refused(seconds):
 def wait_of(quota, tz, start):
     """Return the hours until a used up quota begins anew."""
     rule = Calendar(quota, tz)
-    meter = Gauge(rule, VirtualClock(start))
-    meter.add(0.0, rule.capacity)
-    return meter.wait_time(0.0, 1) / 3600
+    gauge = Gauge(rule, VirtualClock(start))
+    gauge.charge(0.0, rule.capacity)
+    return gauge.wait_time(0.0, 1) / 3600
 
 
 MADRID = ZoneInfo("Europe/Madrid")
@@ -223,19 +231,19 @@ class SteppedClock(VirtualClock):
 @every_rule
 def test_setting_the_wall_clock_changes_nothing(rule, hours):
     clock = SteppedClock(dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone.utc))
-    meter = Gauge(rule, clock)
-    meter.add(0.0, rule.capacity)
-    before = meter.wait_time(0.0, 1)
+    gauge = Gauge(rule, clock)
+    gauge.charge(0.0, rule.capacity)
+    before = gauge.wait_time(0.0, 1)
     clock.step = dt.timedelta(hours=hours)
-    assert meter.wait_time(0.0, 1) == before
+    assert gauge.wait_time(0.0, 1) == before
 
 
 @pytest.mark.parametrize(
     ("quota", "tz", "message"),
     [
-        ("5/hour", "UTC", "a calendar's quota is one of a day or a week"),
-        ("5/day; 6/week", "UTC", "a calendar's quota is one of a day or a week"),
-        ("5/day burst 2", "UTC", "a calendar's quota is one of a day or a week"),
+        ("5/hour", "UTC", "a calendar's quota must be for one day or one week"),
+        ("5/day; 6/week", "UTC", "a calendar's quota must be for one day or one week"),
+        ("5/day burst 2", "UTC", "a calendar's quota must be for one day or one week"),
         ("5/month", "UTC", "a month has no fixed length"),
         (
             "5/day",
@@ -290,10 +298,10 @@ def test_a_cost_must_fit_a_limit_of_any_kind():
 def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_never_been(rule, gap):
     clock = VirtualClock()
     one, other = Gauge(rule, clock), Gauge(rule, clock)
-    one.add(clock.monotonic(), 1)
+    one.charge(clock.monotonic(), 1)
     clock.advance(gap)
-    for meter in (one, other):
-        meter.add(clock.monotonic(), 1)
+    for gauge in (one, other):
+        gauge.charge(clock.monotonic(), 1)
     one.refund(0.0, 1)
     now = clock.monotonic()
     for cost in range(1, rule.capacity + 1):
@@ -302,8 +310,8 @@ def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_neve
 
 def test_an_earlier_charge_of_a_window_leaves_the_later_one():
     window = Gauge(Limit(2, 3600), VirtualClock())
-    window.add(0.0, 1)
-    window.add(600.0, 1)
+    window.charge(0.0, 1)
+    window.charge(600.0, 1)
     window.refund(0.0, 1)
     assert [window.wait_time(601.0, cost) for cost in (1, 2)] == [0, pytest.approx(3599, abs=4)]
 
@@ -315,7 +323,7 @@ def test_a_full_bucket_is_given_out_at_once_whatever_time_it_is(now, size):
     waits = []
     for _ in range(size):
         waits.append(bucket.wait_time(now, 1))
-        bucket.add(now, 1)
+        bucket.charge(now, 1)
     assert waits == [0.0] * size
 
 
@@ -323,7 +331,7 @@ def reported(*charges, used, reset_in, now=30.0):
     """Return a window of ten a minute with charges at these times, and then a report."""
     window = Gauge(Limit(10, 60), VirtualClock())
     for at in charges:
-        window.add(at, 1)
+        window.charge(at, 1)
     window.report(now, used, reset_in)
     return window
 
@@ -357,9 +365,9 @@ def test_usage_that_is_reported_again_counts_once():
 def test_a_charge_of_yesterday_that_is_taken_back_leaves_today_s():
     clock = VirtualClock()
     quota = Gauge(Calendar("2/day"), clock)
-    quota.add(clock.monotonic(), 1)
+    quota.charge(clock.monotonic(), 1)
     clock.advance(86_400)
-    quota.add(clock.monotonic(), 1)
+    quota.charge(clock.monotonic(), 1)
     quota.refund(0.0, 1)
     assert quota.remaining(clock.monotonic()) == 1
 
@@ -367,42 +375,48 @@ def test_a_charge_of_yesterday_that_is_taken_back_leaves_today_s():
 # What another store has to know.
 
 
-def only_meter(rule, clock=None):
-    (meter,) = rule.meters(clock or VirtualClock())
-    return meter
+def only_algorithm(rule, clock=None):
+    (algorithm,) = rule.algorithms(clock or VirtualClock())
+    return algorithm
 
 
 def test_a_window_s_debts_are_its_entries():
-    meter = only_meter(Limit(10, 60))
-    state = meter.fresh()
+    algorithm = only_algorithm(Limit(10, 60))
+    state = algorithm.initial_state()
     for at, cost in ((0.0, 1), (0.0, 2), (30.0, 3)):
-        meter.add(state, at, cost)
-    assert meter.debts(state, 40.0) == [(20.0, 3), (50.0, 3)]
+        algorithm.charge(state, at, cost)
+    assert algorithm.outstanding(state, 40.0) == [(20.0, 3), (50.0, 3)]
 
 
 def test_what_is_past_is_no_debt():
-    meter = only_meter(Limit(10, 60))
-    state = meter.fresh()
-    meter.add(state, 0.0, 1)
-    assert meter.debts(state, 60.0) == []
+    algorithm = only_algorithm(Limit(10, 60))
+    state = algorithm.initial_state()
+    algorithm.charge(state, 0.0, 1)
+    assert algorithm.outstanding(state, 60.0) == []
 
 
 def test_a_bucket_s_debt_is_what_has_to_come_back():
-    meter = only_meter(TokenBucket(requests_per_minute=60, burst_size=10))
-    state = meter.fresh()
-    meter.add(state, 0.0, 4)
-    assert (meter.debts(state, 0.5), meter.debts(state, 4.0)) == ([(3.5, 4)], [])
+    algorithm = only_algorithm(TokenBucket(requests_per_minute=60, burst_size=10))
+    state = algorithm.initial_state()
+    algorithm.charge(state, 0.0, 4)
+    assert (algorithm.outstanding(state, 0.5), algorithm.outstanding(state, 4.0)) == (
+        [(3.5, 4)],
+        [],
+    )
 
 
 def test_a_quota_s_debt_is_what_was_used_until_midnight():
     clock = VirtualClock()
-    meter = only_meter(Calendar("10/day"), clock)
-    state = meter.fresh()
-    meter.add(state, 0.0, 4)
-    assert (meter.debts(state, 60.0), meter.debts(state, 86_400.0)) == ([(86_340.0, 4)], [])
+    algorithm = only_algorithm(Calendar("10/day"), clock)
+    state = algorithm.initial_state()
+    algorithm.charge(state, 0.0, 4)
+    assert (algorithm.outstanding(state, 60.0), algorithm.outstanding(state, 86_400.0)) == (
+        [(86_340.0, 4)],
+        [],
+    )
 
 
 def test_a_quota_s_figures_have_the_midnight_of_its_time_zone():
     clock = VirtualClock()
-    meter = only_meter(Calendar("10/day", tz="Europe/Madrid"), clock)
-    assert meter.figures(clock.now()) == (10, clock.now().timestamp() + 23 * 3600, 86_400)
+    algorithm = only_algorithm(Calendar("10/day", tz="Europe/Madrid"), clock)
+    assert algorithm.parameters(clock.now()) == (10, clock.now().timestamp() + 23 * 3600, 86_400)

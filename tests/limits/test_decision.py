@@ -394,7 +394,7 @@ def test_a_missing_key_is_an_error_that_names_it(account):
         [
             {
                 "path": "account.id",
-                "message": "the rate limit 1/hour is counted by it, and it is missing",
+                "message": "is missing, and the rate limit 1/hour is counted by it",
             }
         ],
     )
@@ -632,8 +632,8 @@ def store(clock):
 def charge(key="", limit="1/hour"):
     """Return what a call with a key takes from a limit that all tests here share."""
     (rule,) = parse_limits(limit)
-    (meter,) = rule.meters(VirtualClock())
-    return Charge(limit, key.encode(), meter, 1)
+    (algorithm,) = rule.algorithms(VirtualClock())
+    return Charge(limit, key.encode(), algorithm, 1)
 
 
 def acquire(store, *charges):

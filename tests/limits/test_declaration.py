@@ -25,24 +25,24 @@ REFUSED = {
     "a class": (
         (MinDelay,),
         {},
-        "a rate limit is a text like \"10/minute\", not <class 'arbprov.limits.spacing.MinDelay'>",
+        "a rate limit is a text like \"10/minute\", not <class 'arbprov.limits.policies.MinDelay'>",
     ),
-    "no rate": (("often",), {}, "'often' is no rate limit"),
+    "no rate": (("often",), {}, "'often' is not a valid rate limit"),
     "a month": (("10/month",), {}, "'10/month': a month has no fixed length"),
     "a scope": (
         ("1/s",),
         {"scope": "world"},
-        "scope='world' is none of 'action', 'blueprint' and 'app'",
+        "scope='world' must be 'action', 'blueprint' or 'app'",
     ),
     "on_store_error": (
         ("1/s",),
         {"on_store_error": "panic"},
-        "on_store_error='panic' is none of 'local', 'closed' and 'open'",
+        "on_store_error='panic' must be 'local', 'closed' or 'open'",
     ),
-    "a key": (("1/s",), {"key": "id"}, "key='id' is no key; it is a dotted path such as"),
-    "an empty key": (("1/s",), {"key": ()}, "key=() is no key"),
-    "a part of a key": (("1/s",), {"key": ("account.id", "x")}, "key='x' is no key"),
-    "a path with a hole": (("1/s",), {"key": "account..id"}, "key='account..id' is no key"),
+    "a key": (("1/s",), {"key": "id"}, "key='id' is not a key; give a dotted path such as"),
+    "an empty key": (("1/s",), {"key": ()}, "key=() is not a key"),
+    "a part of a key": (("1/s",), {"key": ("account.id", "x")}, "key='x' is not a key"),
+    "a path with a hole": (("1/s",), {"key": "account..id"}, "key='account..id' is not a key"),
     "a cost of 0": (("5/s",), {"cost": 0}, "cost=0 is not a whole number above 0"),
     "a cost of 1.5": (("5/s",), {"cost": 1.5}, "cost=1.5 is not a whole number above 0"),
     "a cost of True": (("5/s",), {"cost": True}, "cost=True is not a whole number above 0"),
@@ -61,7 +61,11 @@ REFUSED = {
         {"cost": 3},
         "a cost of 3 can never be met by token bucket of 2, 60/minute",
     ),
-    "a burst of 0": (("5/s",), {"burst": 0}, "a limit's burst is a whole number above 0, not 0"),
+    "a burst of 0": (
+        ("5/s",),
+        {"burst": 0},
+        "a limit's burst must be a whole number above 0, not 0",
+    ),
     "a burst above the limit": (("5/s",), {"burst": 6}, "a burst of 6 is more than the limit of 5"),
     "a burst of a delay": (
         (MinDelay(2),),
@@ -76,13 +80,17 @@ REFUSED = {
     "a wait without end": (("1/s",), {"max_wait": math.inf}, "max_wait=inf is not a number"),
     "a wait that is no number": (("1/s",), {"max_wait": "5"}, "max_wait='5' is not a number"),
     "a wait that is NaN": (("1/s",), {"max_wait": math.nan}, "max_wait=nan is not a number"),
-    "a level of 1": (("1/s",), {"warn_at": (1,)}, "warn_at=(1,): each of it is a share between"),
-    "a level alone": (("1/s",), {"warn_at": 0.8}, "warn_at=0.8: each of it is a share between"),
-    "a shadow that is text": (("1/s",), {"shadow": "no"}, "shadow='no' is neither True nor False"),
-    "a name that is no text": (("1/s",), {"name": 5}, "name=5 is no name"),
-    "a blank name": (("1/s",), {"name": " "}, "name=' ' is no name"),
-    "a level of 80": (("1/s",), {"warn_at": (80,)}, "warn_at=(80,): each of it is a share"),
-    "a level that is no number": (("1/s",), {"warn_at": ("x",)}, "warn_at=('x',): each of it"),
+    "a level of 1": (("1/s",), {"warn_at": (1,)}, "warn_at=(1,) must be a list of shares between"),
+    "a level alone": (("1/s",), {"warn_at": 0.8}, "warn_at=0.8 must be a list of shares between"),
+    "a shadow that is text": (("1/s",), {"shadow": "no"}, "shadow='no' must be True or False"),
+    "a name that is no text": (("1/s",), {"name": 5}, "name=5 is not a name"),
+    "a blank name": (("1/s",), {"name": " "}, "name=' ' is not a name"),
+    "a level of 80": (("1/s",), {"warn_at": (80,)}, "warn_at=(80,) must be a list of shares"),
+    "a level that is no number": (
+        ("1/s",),
+        {"warn_at": ("x",)},
+        "warn_at=('x',) must be a list of shares",
+    ),
 }
 
 
@@ -208,9 +216,9 @@ def test_a_cost_that_is_none_is_an_error_result(cost):
     ("limit", "message"),
     [
         (None, 'a rate limit is a text like "10/minute", not None'),
-        ("often", "'often' is no rate limit"),
+        ("often", "'often' is not a valid rate limit"),
         ("10/month", "'10/month': a month has no fixed length"),
-        ("0/hour", "a limit's amount is a whole number above 0, not 0"),
+        ("0/hour", "a limit's amount must be a whole number above 0, not 0"),
     ],
     ids=repr,
 )
@@ -278,9 +286,9 @@ def test_what_one_store_refuses_is_charged_in_no_other(limits):
 
 def test_what_a_store_has_charged_is_given_back_if_the_next_one_refuses_after_all():
     limiter, stack = two_stores("9/day", "9/hour")
-    bounds = {bound.limit: bound.store for bound in stack.bounds}
+    stores = {limit.text: limit.store for limit in stack.limits}
     # As if another process had been faster, between the question and the charge.
-    bounds["9/hour"].acquire = lambda charges: setattr(charges[0], "wait_time", 5.0)
+    stores["9/hour"].acquire = lambda charges: setattr(charges[0], "wait_time", 5.0)
     decision = limiter.acquire(stack, None)
     assert (decision.allowed, decision.receipts) == (False, ())
     assert left(limiter.peek(stack, None)) == {"9/day": 9, "9/hour": 9}
@@ -289,11 +297,11 @@ def test_what_a_store_has_charged_is_given_back_if_the_next_one_refuses_after_al
 def test_a_gate_in_one_of_two_stores_opens_after_the_first_one_through_it():
     limiter, stack = two_stores("9/day", "9/hour")
     clock = limiter._compiler._clock
-    limiter.acquire(stack, None).close_gates(30, "9/hour", 2)
+    limiter.acquire(stack, None).start_cooldown(30, "9/hour", 2)
     clock.advance(30)
     first = limiter.acquire(stack, None)
     waits = [limiter.peek(stack, None).wait_time]
-    first.reopen_gates()
+    first.end_cooldown()
     waits.append(limiter.peek(stack, None).wait_time)
     assert (first.is_probing, waits) == (True, [2, 0])
 

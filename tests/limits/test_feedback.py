@@ -187,8 +187,8 @@ def store(clock):
 
 def charge(key="a"):
     (rule,) = parse_limits("100/hour")
-    (meter,) = rule.meters(VirtualClock())
-    return Charge("100/hour", key.encode(), meter, 1)
+    (algorithm,) = rule.algorithms(VirtualClock())
+    return Charge("100/hour", key.encode(), algorithm, 1)
 
 
 def wait_time(store, key="a"):
@@ -200,36 +200,36 @@ def wait_time(store, key="a"):
 @pytest.mark.parametrize(("first", "second"), [(30, 10), (10, 30)], ids=str)
 def test_a_gate_only_ever_stays_closed_longer(store, first, second):
     for seconds in (first, second):
-        store.close_gate([charge()], seconds, 2)
+        store.start_cooldown([charge()], seconds, 2)
     assert wait_time(store) == 30
 
 
 def test_after_a_gate_reopens_one_call_goes_first(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     first, second = store.acquire([charge()]), store.acquire([charge()])
     assert (first.probing, second) == (True, None)
 
 
 def test_when_the_first_one_has_ended_well_all_others_go(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     first = store.acquire([charge()])
-    store.reopen_gate(first.charges)
+    store.end_cooldown(first.charges)
     assert [store.acquire([charge()]).probing for _ in range(3)] == [False] * 3
 
 
 def test_when_the_first_one_is_throttled_again_the_gate_closes_again(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     first = store.acquire([charge()])
-    store.close_gate([charge()], 50, 2)
-    store.reopen_gate(first.charges)
+    store.start_cooldown([charge()], 50, 2)
+    store.end_cooldown(first.charges)
     assert wait_time(store) == 50
 
 
 def test_a_first_one_that_is_lost_is_waited_for_no_longer_than_its_lease(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     store.acquire([charge()])
     waits = [wait_time(store)]
@@ -238,53 +238,53 @@ def test_a_first_one_that_is_lost_is_waited_for_no_longer_than_its_lease(store, 
 
 
 def test_a_gate_that_the_first_one_closes_again_waits_for_it_no_longer(store, clock):
-    store.close_gate([charge()], 30, 300)
+    store.start_cooldown([charge()], 30, 300)
     clock.advance(30)
     store.acquire([charge()])
-    store.close_gate([charge()], 10, 300)
+    store.start_cooldown([charge()], 10, 300)
     waits = [wait_time(store)]
     clock.advance(10)
     assert (waits, store.acquire([charge()]).probing) == ([10], True)
 
 
 def test_passing_a_turn_on_makes_no_gate_where_there_is_none(store):
-    store.pass_gate([charge()])
+    store.pass_probe([charge()])
     assert not store.acquire([charge()]).probing
 
 
 def test_looking_sends_no_call_first(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     assert [wait_time(store) for _ in range(3)] == [0, 0, 0]
 
 
 def test_a_call_that_another_limit_refuses_is_not_the_first_one(store, clock):
-    store.close_gate([charge("a")], 30, 2)
-    store.close_gate([charge("b")], 60, 2)
+    store.start_cooldown([charge("a")], 30, 2)
+    store.start_cooldown([charge("b")], 60, 2)
     clock.advance(30)
     assert store.acquire([charge("a"), charge("b")]) is None
     assert store.acquire([charge("a")]).probing
 
 
 def test_a_gate_that_nobody_tried_for_an_hour_is_forgotten(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(30 + 3600)
     assert not store.acquire([charge()]).probing
 
 
 def test_a_gate_that_is_closed_after_it_was_forgotten_is_closed(store, clock):
-    store.close_gate([charge()], 30, 2)
+    store.start_cooldown([charge()], 30, 2)
     clock.advance(3700)
-    store.close_gate([charge()], 10, 2)
+    store.start_cooldown([charge()], 10, 2)
     assert wait_time(store) == 10
 
 
 def test_forgotten_gates_take_no_room(store, clock):
     for number in range(100):
-        store.close_gate([charge(str(number))], 30, 2)
+        store.start_cooldown([charge(str(number))], 30, 2)
     clock.advance(3700)
     store.acquire([charge()])
-    assert store._gates.known == {}
+    assert store._cooldowns.by_bucket == {}
 
 
 def decisions(clock):
@@ -296,16 +296,16 @@ def decisions(clock):
 
 def first_through_a_gate(clock):
     decide = decisions(clock)
-    decide().close_gates(30, None, 2)
+    decide().start_cooldown(30, None, 2)
     clock.advance(30)
     return decide, decide()
 
 
 def test_a_call_that_was_throttled_opens_no_gate_however_late_it_is_settled(clock):
     decide, first = first_through_a_gate(clock)
-    first.close_gates(1, None, 2)
+    first.start_cooldown(1, None, 2)
     clock.advance(5)
-    first.reopen_gates()
+    first.end_cooldown()
     assert decide().is_probing
 
 
@@ -319,10 +319,10 @@ def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(clock):
 
 def test_a_call_opens_a_gate_once(clock):
     decide, first = first_through_a_gate(clock)
-    first.reopen_gates()
-    decide().close_gates(1, None, 2)
+    first.end_cooldown()
+    decide().start_cooldown(1, None, 2)
     clock.advance(1)
-    first.reopen_gates()
+    first.end_cooldown()
     assert decide().is_probing
 
 

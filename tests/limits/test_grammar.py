@@ -135,16 +135,16 @@ NO_LIMITS = {
 
 @pytest.mark.parametrize("text", NO_LIMITS.values(), ids=NO_LIMITS)
 def test_what_is_no_limit_is_told_how_one_looks(text):
-    assert complaint(text) == f"{text.strip()!r} is no rate limit; {EXAMPLE}"
+    assert complaint(text) == f"{text.strip()!r} is not a valid rate limit; {EXAMPLE}"
 
 
 @pytest.mark.parametrize("text", ["5/second;", ";5/second", "5/second;;9/day", "5/second|"])
 def test_an_empty_part_is_refused(text):
-    assert complaint(text) == f"'' is no rate limit; {EXAMPLE}"
+    assert complaint(text) == f"'' is not a valid rate limit; {EXAMPLE}"
 
 
 def test_the_message_names_the_part_that_is_wrong():
-    assert complaint("5/second; 9 a day") == f"'9 a day' is no rate limit; {EXAMPLE}"
+    assert complaint("5/second; 9 a day") == f"'9 a day' is not a valid rate limit; {EXAMPLE}"
 
 
 @pytest.mark.parametrize(
@@ -164,15 +164,15 @@ def test_no_form_of_a_month_or_a_year_gets_through(text):
 
 @pytest.mark.parametrize("unit", ["fortnight", "ms", "secondz", "x"])
 def test_an_unknown_unit_is_named(unit):
-    assert complaint(f"5/{unit}") == f"'5/{unit}': {unit!r} is no unit of time; {EXAMPLE}"
+    assert complaint(f"5/{unit}") == f"'5/{unit}': {unit!r} is not a unit of time; {EXAMPLE}"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0/second", "a limit's amount is a"),
-        ("5/0s", "a limit's period is a"),
-        ("5/second burst 0", "a limit's burst is a"),
+        ("0/second", "a limit's amount must be a"),
+        ("5/0s", "a limit's period must be a"),
+        ("5/second burst 0", "a limit's burst must be a"),
     ],
 )
 def test_a_zero_is_refused(text, message):
@@ -202,18 +202,18 @@ def test_a_number_beyond_all_bounds_is_a_configuration_error(text):
 )
 @pytest.mark.parametrize("field", ["amount", "period"])
 def test_a_limit_of_what_is_no_number_above_0_is_refused(field, value):
-    with pytest.raises(ConfigurationError, match=f"^a limit's {field} is a "):
+    with pytest.raises(ConfigurationError, match=f"^a limit's {field} must be a "):
         Limit(**({"amount": 5, "period": 60} | {field: value}))
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), True, "5", [5], 1.5], ids=repr)
 def test_a_burst_that_is_no_whole_number_above_0_is_refused(value):
-    with pytest.raises(ConfigurationError, match=r"^a limit's burst is a "):
+    with pytest.raises(ConfigurationError, match=r"^a limit's burst must be a "):
         Limit(5, 60, burst=value)
 
 
 def test_an_amount_that_is_no_whole_number_is_refused():
-    with pytest.raises(ConfigurationError, match=r"^a limit's amount is a "):
+    with pytest.raises(ConfigurationError, match=r"^a limit's amount must be a "):
         Limit(2.5, 60)
 
 

@@ -149,11 +149,11 @@ def test_the_entries_of_a_key_are_bounded(amount, period, pace, start, reports):
     for turn in range(2500):
         now += pace * period / min(amount, 1000)
         if window.wait_time(now, 1) == 0:
-            window.add(now, 1)
+            window.charge(now, 1)
         if reported < len(reports) and turn % 900 == 899:
             window.report(now, amount // 2, reports[reported] * period)
             reported += 1
-        ((_, state),) = window.meters
+        ((_, state),) = window.algorithms
         most = max(most, (len(state) - 1) // 2 - reported)
     assert most <= min(amount, 1001)
 

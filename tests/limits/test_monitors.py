@@ -402,23 +402,23 @@ def test_what_a_monitor_raises_when_told_is_the_result_and_nothing_is_charged():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (True, "Broken.check_rate_limits() returns a dict or None, not True"),
-        ("no", "Broken.check_rate_limits() returns a dict or None, not 'no'"),
+        (True, "Broken.check_rate_limits() must return a dict or None, not True"),
+        ("no", "Broken.check_rate_limits() must return a dict or None, not 'no'"),
         (
             {"rate_limited": True},
-            "Broken.check_rate_limits(): wait_time is a number of seconds, not None",
+            "Broken.check_rate_limits(): wait_time must be a number of seconds, not None",
         ),
         (
             {"rate_limited": True, "wait_time": "60"},
-            "Broken.check_rate_limits(): wait_time is a number of seconds, not '60'",
+            "Broken.check_rate_limits(): wait_time must be a number of seconds, not '60'",
         ),
         (
             {"rate_limited": True, "wait_time": math.inf},
-            "Broken.check_rate_limits(): wait_time is a number of seconds, not inf",
+            "Broken.check_rate_limits(): wait_time must be a number of seconds, not inf",
         ),
         (
             {"rate_limited": True, "wait_time": math.nan},
-            "Broken.check_rate_limits(): wait_time is a number of seconds, not nan",
+            "Broken.check_rate_limits(): wait_time must be a number of seconds, not nan",
         ),
     ],
     ids=str,
@@ -567,14 +567,17 @@ def test_a_built_in_monitor_is_one_decision_with_the_other_limits():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TimeBasedRateLimitMonitor(0), "a delay is a number of seconds above 0, not 0"),
+        (
+            lambda: TimeBasedRateLimitMonitor(0),
+            "a delay must be a number of seconds above 0, not 0",
+        ),
         (
             lambda: AdvancedRateLimitMonitor(0, 5),
-            "a token bucket's requests_per_minute is a number above 0, not 0",
+            "a token bucket's requests_per_minute must be a number above 0, not 0",
         ),
         (
             lambda: AdvancedRateLimitMonitor(5, 0),
-            "a token bucket's burst_size is a whole number above 0, not 0",
+            "a token bucket's burst_size must be a whole number above 0, not 0",
         ),
     ],
 )

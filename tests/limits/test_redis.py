@@ -26,7 +26,7 @@ from arbprov import (
     TokenBucket,
 )
 from arbprov.clock import SystemClock
-from arbprov.limits import Charge, MemoryStore, StoreOpener, declare
+from arbprov.limits import Charge, MemoryStore, StoreFactory, declare
 from arbprov.limits.stores.failover import FailoverStore
 from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError, connect
 from arbprov.testing import VirtualClock
@@ -57,14 +57,14 @@ def store(client):
 
 def charge(rule, key="key", cost=1, shadow=False, clock=None):
     """Return the charges of a limit's meters."""
-    meters = rule.meters(clock or SystemClock())
-    return [Charge(f"{rule}|{m.kind}", key.encode(), m, cost, shadow) for m in meters]
+    algorithms = rule.algorithms(clock or SystemClock())
+    return [Charge(f"{rule}|{a.kind}", key.encode(), a, cost, shadow) for a in algorithms]
 
 
 def acquire(store, *charges):
     """Try to charge, and return whether it was done, and what each charge was told."""
     done = store.acquire(charges) is not None
-    return done, [(one.wait_time, one.remaining, one.gated) for one in charges]
+    return done, [(one.wait_time, one.remaining, one.in_cooldown) for one in charges]
 
 
 # The same decisions as in memory.
@@ -80,7 +80,7 @@ RULES = [
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            [*["acquire"] * 6, "peek", "refund", "report", "close_gate", "reopen_gate"]
+            [*["acquire"] * 6, "peek", "refund", "report", "start_cooldown", "end_cooldown"]
         ),
         st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.29, 0.31, 1.0, 13.7, 60.0, 7200.0]),
         st.lists(
@@ -116,12 +116,12 @@ class Trace:
     def acquire(self, charges):
         receipt = self.store.acquire(charges)
         self.receipts += [receipt] if receipt else []
-        told = [(one.wait_time, one.remaining, one.gated) for one in charges]
+        told = [(one.wait_time, one.remaining, one.in_cooldown) for one in charges]
         return told, receipt and (receipt.probing, len(receipt.charges))
 
     def peek(self, charges):
         self.store.peek(charges, {charges[0].bucket: 2})
-        return [(one.wait_time, one.remaining, one.gated) for one in charges]
+        return [(one.wait_time, one.remaining, one.in_cooldown) for one in charges]
 
     def refund(self, charges):
         if self.receipts:
@@ -130,11 +130,11 @@ class Trace:
     def report(self, charges):
         self.store.report(charges[0], 2, 20.0)
 
-    def close_gate(self, charges):
-        self.store.close_gate(charges, 3.0, 0.5)
+    def start_cooldown(self, charges):
+        self.store.start_cooldown(charges, 3.0, 0.5)
 
-    def reopen_gate(self, charges):
-        self.store.reopen_gate(charges)
+    def end_cooldown(self, charges):
+        self.store.end_cooldown(charges)
 
 
 @pytest.fixture
@@ -193,17 +193,17 @@ def test_four_processes_never_exceed_two_limits_in_any_window_and_reach_both(ser
 
 def test_a_gate_that_is_closed_again_waits_no_longer_for_who_went_first(client):
     store = RedisStore(client, "tests")
-    store.close_gate(charge(Limit(5, 60)), 1e-6, 60.0)
+    store.start_cooldown(charge(Limit(5, 60)), 1e-6, 60.0)
     first = store.acquire(charge(Limit(5, 60)))
     refused = store.acquire(charge(Limit(5, 60)))
-    store.close_gate(charge(Limit(5, 60)), 0.0, 60.0)
+    store.start_cooldown(charge(Limit(5, 60)), 0.0, 60.0)
     second = store.acquire(charge(Limit(5, 60)))
     assert (first.probing, refused, second.probing) == (True, None, True)
 
 
 def test_a_gate_that_one_process_closes_is_closed_for_the_others(client):
     stores = [RedisStore(client, "tests") for _ in range(2)]
-    stores[0].close_gate(charge(Limit(5, 60)), 30.0, 1.0)
+    stores[0].start_cooldown(charge(Limit(5, 60)), 30.0, 1.0)
     done, ((wait, _, gated),) = acquire(stores[1], *charge(Limit(5, 60)))
     assert (done, gated, wait) == (False, True, pytest.approx(30, abs=1))
 
@@ -227,7 +227,7 @@ def test_all_keys_have_one_hash_tag_so_that_a_cluster_keeps_them_together(client
     store = RedisStore(client, "odd {name}")
     store.upkeep()
     store.acquire([*charge(Limit(5, 60, burst=2)), *charge(Calendar("5/day"), key="another")])
-    store.close_gate(charge(Limit(5, 60)), 1.0, 1.0)
+    store.start_cooldown(charge(Limit(5, 60)), 1.0, 1.0)
     tags = {key.decode().partition("{")[2].partition("}")[0] for key in client.scan_iter()}
     assert tags == {"odd name"}
 
@@ -374,7 +374,7 @@ def test_while_the_store_is_away_each_process_keeps_to_its_share(client):
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(peer, cut):
-    peer.store.close_gate(charge(TEN), 1e-6, 60.0)
+    peer.store.start_cooldown(charge(TEN), 1e-6, 60.0)
     peer.clock.advance(1.0)
     first, refused = [peer.store.acquire(charge(TEN)) for _ in range(2)]
     peer.cable.cut = cut
@@ -556,7 +556,7 @@ def test_a_shadow_limit_never_refuses_during_an_outage(peer):
 def test_a_gate_that_is_closed_during_an_outage_is_closed_for_all_afterwards(client, peer):
     other = Peer(client)
     peer.cable.cut = True
-    peer.store.close_gate(charge(TEN), 30.0, 1.0)
+    peer.store.start_cooldown(charge(TEN), 30.0, 1.0)
     assert (peer.admitted(1), other.admitted(1)) == (0, 1)
     peer.plug_in()
     assert other.admitted(1) == 0
@@ -564,10 +564,10 @@ def test_a_gate_that_is_closed_during_an_outage_is_closed_for_all_afterwards(cli
 
 def test_a_gate_that_ends_well_opens_for_all(client, peer):
     other = Peer(client)
-    peer.store.close_gate(charge(TEN), 1e-6, 60.0)
+    peer.store.start_cooldown(charge(TEN), 1e-6, 60.0)
     receipt = peer.store.acquire(charge(TEN))
     assert (receipt.probing, other.admitted(1)) == (True, 0)
-    receipt.store.reopen_gate(receipt.charges)
+    receipt.store.end_cooldown(receipt.charges)
     assert other.admitted(1) == 1
 
 
@@ -586,7 +586,7 @@ def test_a_change_is_logged_once(peer, caplog):
     peer.admitted(20)
     assert [record.getMessage() for record in caplog.records] == [
         (
-            "the store is away, and meanwhile each process keeps to its share of the limits, "
+            "the store is away; meanwhile each process keeps to its share of the limits, "
             "one of 1: the cable is cut"
         ),
         "the store decides again, after 2.0 s",
@@ -662,7 +662,7 @@ def test_data_that_are_lost_just_before_all_have_settled_are_put_together_again_
 
 
 def test_data_that_are_lost_take_no_closed_gate_with_them(client, peer):
-    peer.store.close_gate(charge(TEN), 30.0, 1.0)
+    peer.store.start_cooldown(charge(TEN), 30.0, 1.0)
     client.flushall()
     peer.plug_in()
     assert Peer(client).admitted(1) == 0
@@ -806,7 +806,7 @@ def test_a_url_that_redis_does_not_understand_is_refused():
 
 
 def test_what_is_no_client_is_refused():
-    assert opening(5) == "store: a int is no Redis client and no URL of one"
+    assert opening(5) == "store: a int is not a Redis client or its URL"
 
 
 def test_a_client_that_would_wait_for_ever_is_refused():
@@ -847,7 +847,7 @@ def test_a_store_may_be_given_in_each_of_these_ways(server, client, monkeypatch,
 
 def test_limits_with_one_store_share_its_connection(server):
     clock = VirtualClock()
-    opened = StoreOpener(clock, "one", server.url)
+    opened = StoreFactory(clock, "one", server.url).open_store
     first, second, closed = (
         declare("5/hour"),
         declare("9/day"),
@@ -963,46 +963,46 @@ def test_a_throttled_handler_closes_the_gate_for_other_processes(server, client,
 
 
 def test_two_threads_that_lose_the_store_at_once_lose_it_once(peer, caplog):
-    peer.store._lose(StoreError("one"))
-    peer.store._lose(StoreError("another"))
+    peer.store._mark_down(StoreError("one"))
+    peer.store._mark_down(StoreError("another"))
     assert len(caplog.records) == 1
 
 
 def test_one_thread_at_a_time_looks_whether_the_store_is_back(peer):
-    with peer.store._coming_back:
-        assert not peer.store._come_back()
+    with peer.store._recovering:
+        assert not peer.store._try_recover()
 
 
 def test_a_thread_that_comes_after_another_has_brought_the_store_back_has_nothing_to_do(peer):
-    assert peer.store._come_back()
+    assert peer.store._try_recover()
 
 
 def test_data_that_are_lost_without_an_outage_are_restored(client, peer):
     peer.admitted(3)
     client.flushall()
-    assert peer.store._come_back()
+    assert peer.store._try_recover()
     assert peer.remaining() == 7
 
 
 def test_a_store_that_can_not_be_brought_back_without_an_outage_is_left_alone(peer):
     peer.cable.cut = True
-    assert not peer.store._come_back()
+    assert not peer.store._try_recover()
 
 
 def test_an_outage_that_is_over_before_it_is_noted_is_none(peer, monkeypatch):
-    answers = iter([True, False])
-    monkeypatch.setattr(peer.store, "_is_away", lambda: next(answers))
+    answers = iter([False, True])
+    monkeypatch.setattr(peer.store, "_reach_store", lambda: next(answers))
     assert peer.admitted(1) == 1
 
 
 def test_what_the_store_has_told_of_idle_keys_is_forgotten(client, peer):
     for number in range(1025):
-        peer.store._told.learn(charge(TEN, str(number))[0], 1, peer.clock.monotonic())
+        peer.store._last_seen.update(charge(TEN, str(number))[0], 1, peer.clock.monotonic())
         peer.clock.advance(1)
-    assert len(peer.store._told._used) < 100
+    assert len(peer.store._last_seen._used) < 100
 
 
 def test_the_ends_of_quotas_are_bounded(store):
     for number in range(1, 1028):
-        store._renew(charge(Calendar(f"{number}/day")), 0.0)
+        store._renew_quotas(charge(Calendar(f"{number}/day")), 0.0)
     assert len(store._quotas) < 10

@@ -11,7 +11,7 @@ from support.workers import task, work_off
 
 from arbprov import ProviderApp, RateLimited, RateLimitMonitor, TaskContext
 from arbprov.executors.executor import ThreadPool
-from arbprov.limits.queue import Lines, Ticket
+from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.task import Task, TaskResult
 from arbprov.testing import VirtualClock
 from arbprov.worker.admission import Admission
@@ -247,7 +247,7 @@ class Waiting:
         return self.loop.create_task(self.admission.admit(call))
 
     def left(self, action="work"):
-        return [one.remaining for one in self.dispatcher.overview().headroom(action)]
+        return [one.remaining for one in self.dispatcher.limit_stats().headroom(action)]
 
 
 def run_waiting(app, test):
@@ -371,21 +371,23 @@ def test_a_gate_is_closed_though_nobody_waits_for_that_any_more():
     async def test(waiting):
         call = await waiting.admit()
         (store,) = call.route.limits.stores
-        close = store.close_gate
+        close = store.start_cooldown
 
         def slowly(*arguments):
             closing.set()
             assert go.wait(20)
             close(*arguments)
 
-        store.close_gate = slowly
+        store.start_cooldown = slowly
         call.throttled = RateLimited(7200)
         settling = waiting.loop.create_task(waiting.admission.settle(call))
         await asyncio.to_thread(closing.wait, 20)
         settling.cancel()
         await asyncio.wait([settling])
         go.set()
-        while max(one.wait_time for one in waiting.dispatcher.overview().headroom("work")) < 7200:
+        while (
+            max(one.wait_time for one in waiting.dispatcher.limit_stats().headroom("work")) < 7200
+        ):
             await asyncio.sleep(0)
 
     run_waiting(app, test)
@@ -407,43 +409,43 @@ def test_a_monitor_is_asked_on_a_thread():
     assert run_waiting(app, test) is False
 
 
-# Lines.
+# Queues.
 
 
-def line(**tickets):
-    """Return lines with these tickets, and a list of who was told to be first."""
-    lines, told, made = Lines(), [], {}
-    for name, buckets in tickets.items():
+def queue_of(**calls):
+    """Return a queue, the calls in it by name, and the names that were notified to be first."""
+    queue, notified, waiters = WaitQueue(), [], {}
+    for name, buckets in calls.items():
         costs = {(bucket, b""): 1 for bucket in buckets}
-        made[name] = Ticket(costs, lambda name=name: told.append(name))
-        lines.join(made[name])
-    return lines, made, told
+        waiters[name] = Waiter(costs, lambda name=name: notified.append(name))
+        queue.enqueue(waiters[name])
+    return queue, waiters, notified
 
 
-def test_who_came_first_is_first_in_all_lines():
-    lines, tickets, _ = line(a="xy", b="y", c="z")
-    assert [lines.is_first(one) for one in tickets.values()] == [True, False, True]
+def test_the_first_call_is_the_first_in_all_of_its_queues():
+    queue, waiters, _ = queue_of(a="xy", b="y", c="z")
+    assert [queue.is_first(waiter) for waiter in waiters.values()] == [True, False, True]
 
 
-def test_who_leaves_lets_the_next_of_each_line_be_first():
-    lines, tickets, told = line(a="xy", b="x", c="y")
-    lines.leave(tickets["a"])
-    assert told == ["b", "c"]
+def test_a_call_that_leaves_makes_the_next_of_each_queue_the_first():
+    queue, waiters, notified = queue_of(a="xy", b="x", c="y")
+    queue.dequeue(waiters["a"])
+    assert notified == ["b", "c"]
 
 
-def test_who_is_not_first_in_all_lines_is_not_told():
-    lines, tickets, told = line(a="x", b="y", c="xy")
-    lines.leave(tickets["a"])
-    assert told == []
+def test_a_call_that_is_not_the_first_in_all_of_its_queues_is_not_notified():
+    queue, waiters, notified = queue_of(a="x", b="y", c="xy")
+    queue.dequeue(waiters["a"])
+    assert notified == []
 
 
-def test_lines_know_what_those_who_wait_will_take():
-    lines, _, _ = line(a="xy", b="x", c="z")
+def test_a_queue_knows_the_units_that_its_calls_will_take():
+    queue, _, _ = queue_of(a="xy", b="x", c="z")
     buckets = [("x", b""), ("y", b""), ("w", b"")]
-    assert lines.ahead(buckets) == {("x", b""): 2, ("y", b""): 1}
+    assert queue.demand_ahead(buckets) == {("x", b""): 2, ("y", b""): 1}
 
 
-def test_empty_lines_are_forgotten():
-    lines, tickets, _ = line(a="xy")
-    lines.leave(tickets["a"])
-    assert (len(lines), lines._lines) == (0, {})
+def test_empty_queues_are_dropped():
+    queue, waiters, _ = queue_of(a="xy")
+    queue.dequeue(waiters["a"])
+    assert (len(queue), queue._queues) == (0, {})

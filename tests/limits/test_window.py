@@ -36,7 +36,7 @@ def admissions(limit, asked):
     admitted = []
     for now, cost in asked:
         if window.wait_time(now, cost) == 0:
-            window.add(now, cost)
+            window.charge(now, cost)
             admitted.append((now, cost))
     return admitted
 
@@ -73,7 +73,7 @@ def test_a_refusal_is_at_most_a_thousandth_of_the_period_too_late(history):
     window, admitted = Gauge(limit), []
     for now, cost in asked:
         if window.wait_time(now, cost) == 0:
-            window.add(now, cost)
+            window.charge(now, cost)
             admitted.append((now, cost))
         else:
             early = now - limit.period * 0.001 - math.ulp(now) * 4
@@ -86,7 +86,7 @@ def test_a_wait_ends_at_most_a_thousandth_of_the_period_too_late(history):
     admitted = admissions(limit, asked)
     window = Gauge(limit)
     for at, cost in admitted:
-        window.add(at, cost)
+        window.charge(at, cost)
     now = asked[-1][0]
     for cost in range(1, limit.amount + 1):
         then = now + window.wait_time(now, cost)
@@ -104,7 +104,7 @@ def test_after_exactly_its_wait_a_call_is_admitted(history, burst):
     for _, cost in asked:
         now += window.wait_time(now, cost)
         assert window.wait_time(now, cost) == 0
-        window.add(now, cost)
+        window.charge(now, cost)
 
 
 @given(histories(burst=True))
@@ -115,7 +115,7 @@ def test_after_exactly_its_wait_a_call_with_a_burst_is_admitted(history):
     for _, cost in asked:
         now += window.wait_time(now, cost)
         assert window.wait_time(now, cost) == 0
-        window.add(now, cost)
+        window.charge(now, cost)
 
 
 @given(histories())
@@ -129,7 +129,7 @@ def test_waiting_less_is_never_enough(history):
             almost = now + wait - 4 * math.ulp(now + wait)
             assert almost < now or window.wait_time(almost, cost) > 0
             now += wait
-        window.add(now, cost)
+        window.charge(now, cost)
 
 
 @given(histories(burst=True))
@@ -140,8 +140,8 @@ def test_a_burst_only_tightens(history):
         tight_wait = tight.wait_time(now, cost)
         assert tight_wait >= loose.wait_time(now, cost)
         if tight_wait == 0:
-            tight.add(now, cost)
-            loose.add(now, cost)
+            tight.charge(now, cost)
+            loose.charge(now, cost)
 
 
 @given(histories())
@@ -150,7 +150,7 @@ def test_what_is_left_is_never_negative_nor_more_than_the_limit(history):
     window = Gauge(limit)
     for now, cost in asked:
         if window.wait_time(now, cost) == 0:
-            window.add(now, cost)
+            window.charge(now, cost)
         assert 0 <= window.remaining(now) <= limit.amount
 
 
@@ -164,8 +164,8 @@ def test_asking_changes_nothing(history):
         waits = asked_often.wait_time(now, cost), asked_once.wait_time(now, cost)
         assert waits[0] == waits[1]
         if waits[0] == 0:
-            asked_often.add(now, cost)
-            asked_once.add(now, cost)
+            asked_often.charge(now, cost)
+            asked_once.charge(now, cost)
 
 
 @given(histories(burst=True))
@@ -176,7 +176,7 @@ def test_an_idle_window_is_as_good_as_a_new_one(history):
         if window.is_idle(now):
             assert window.wait_time(now, cost) == 0
         if window.wait_time(now, cost) == 0:
-            window.add(now, cost)
+            window.charge(now, cost)
 
 
 @pytest.mark.parametrize(("amount", "entries"), [(1, 1), (50, 50), (5000, 1001)])
@@ -186,8 +186,8 @@ def test_a_key_costs_no_more_entries_than_its_limit_or_1001(amount, entries):
     for step in range(20_000):
         now = step * 0.01
         if window.wait_time(now, 1) == 0:
-            window.add(now, 1)
-        (_, state), *_ = window.meters
+            window.charge(now, 1)
+        (_, state), *_ = window.algorithms
         most = max(most, (len(state) - 1) // 2)
     assert most <= entries
 
@@ -199,7 +199,7 @@ def used(limit, *admitted):
     window = Gauge(limit)
     for now, cost in admitted:
         assert window.wait_time(now, cost) == 0
-        window.add(now, cost)
+        window.charge(now, cost)
     return window
 
 
@@ -219,7 +219,7 @@ def test_a_cost_waits_for_as_many_admissions_as_it_needs():
 
 def test_a_window_does_not_open_all_at_once():
     window = used(Limit(2, 60), (0, 1), (30, 1))
-    window.add(60, 1)
+    window.charge(60, 1)
     assert window.wait_time(60, 1) == 30
 
 
@@ -249,7 +249,7 @@ def test_a_burst_spreads_the_rest_evenly():
     admitted = []
     for now in range(1, 11):
         if window.wait_time(now, 1) == 0:
-            window.add(now, 1)
+            window.charge(now, 1)
             admitted.append(now)
     assert admitted == list(range(1, 11))
 

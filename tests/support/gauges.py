@@ -13,25 +13,27 @@ class Gauge:
 
     rule: object
     clock: VirtualClock = attrs.field(factory=VirtualClock)
-    meters: list = attrs.field(init=False)
+    algorithms: list = attrs.field(init=False)
 
     def __attrs_post_init__(self):
-        self.meters = [(meter, meter.fresh()) for meter in self.rule.meters(self.clock)]
+        self.algorithms = [
+            (each, each.initial_state()) for each in self.rule.algorithms(self.clock)
+        ]
 
     def wait_time(self, now, cost):
-        return max(meter.look(state, now, cost)[0] for meter, state in self.meters)
+        return max(algorithm.peek(state, now, cost)[0] for algorithm, state in self.algorithms)
 
     def remaining(self, now):
-        return min(meter.look(state, now, 1)[1] for meter, state in self.meters)
+        return min(algorithm.peek(state, now, 1)[1] for algorithm, state in self.algorithms)
 
     def is_idle(self, now):
-        return all(meter.is_idle(state, now) for meter, state in self.meters)
+        return all(algorithm.is_idle(state, now) for algorithm, state in self.algorithms)
 
     def __getattr__(self, name):
         """Return what does to all meters what one of them can do."""
 
         def each(*arguments):
-            for meter, state in self.meters:
-                getattr(meter, name)(state, *arguments)
+            for algorithm, state in self.algorithms:
+                getattr(algorithm, name)(state, *arguments)
 
         return each

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from arbprov.clock import SystemClock
-from arbprov.limits import Limiter, StoreOpener, declare
+from arbprov.limits import Limiter, StoreFactory, declare
 
 from .waiting import TIMEOUT
 
@@ -81,7 +81,7 @@ def _share(*shared):
 
 def _hammer(url, limit, seconds, options):
     clock = SystemClock()
-    limiter = Limiter(clock, StoreOpener(clock, "hammer", url))
+    limiter = Limiter(clock, StoreFactory(clock, "hammer", url).open_store)
     stack = limiter.compile([declare(limit, warn_at=(), **options)], action="work")
     limiter.upkeep()
     _together.wait()

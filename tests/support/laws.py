@@ -221,8 +221,8 @@ class LimitsMachine(RuleBasedStateMachine):
         held.throttled = True
         keyed = [one for one in held.limits if one.key] or held.limits
         for retry_after in closings:
-            held.decision.close_gates(retry_after, None, LEASE)
-            held.twin.close_gates(retry_after, None, LEASE)
+            held.decision.start_cooldown(retry_after, None, LEASE)
+            held.twin.start_cooldown(retry_after, None, LEASE)
             for limit in keyed:
                 limit.gate(held.call).close(self.bench.now(), retry_after, LEASE)
 
@@ -233,8 +233,8 @@ class LimitsMachine(RuleBasedStateMachine):
         probes = [one for one in self.held if one.decision.is_probing]
         held = data.draw(st.sampled_from(probes), "probe")
         self.held.remove(held)
-        held.decision.reopen_gates()
-        held.twin.reopen_gates()
+        held.decision.end_cooldown()
+        held.twin.end_cooldown()
         if not held.throttled:
             for limit in held.limits:
                 limit.gate(held.call).reopen(self.bench.now())

@@ -1,1 +1,1 @@
-"""Where limits keep what was used: in memory or in Redis. Start with base.py to add a store."""
+"""Where limits keep their usage: in memory or in Redis. Start with base.py to add a store."""

@@ -1,4 +1,16 @@
-"""Where what was used of the limits is kept."""
+"""What a store of limits has to offer. Read this first to add one.
+
+A store keeps the usage of each bucket: one key of one limit. `MemoryStore` keeps it in the process,
+`RedisStore` on a server, in the script ``decide.lua``. To add another:
+
+1. Write a class with the methods of `Store` in a module of this folder. `Store.acquire` must charge
+   all buckets of a call in one step, or none. A bucket's state is what its `Algorithm` made; a
+   server that can't run Python has to have each algorithm itself, by its `kind` and `parameters`.
+2. Open it in `factory.py`, for the URLs or clients that authors give as ``store=``. Wrap it in a
+   `FailoverStore` if it can be away.
+3. Add it to ``BENCHES`` in ``tests/support/stores.py``: ``tests/limits/test_laws.py`` then checks
+   that it decides like a ledger that remembers every call.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +19,45 @@ from typing import Any, Protocol
 
 import attrs
 
-from arbprov.limits.meter import Meter
+from arbprov.limits.algorithms import Algorithm
 
-__all__ = ["Bucket", "Charge", "Receipt", "Store"]
+__all__ = ["BucketKey", "Charge", "Receipt", "Store"]
 
-# A limit's identity, and the hash of a key.
-Bucket = tuple[str, bytes]
+# A bucket: the group of one limit and algorithm, and the hash of a key.
+BucketKey = tuple[str, bytes]
 
 
 @attrs.define(eq=False)
 class Charge:
-    """What one call would take from one meter, and what the store says to that.
+    """The units that a call takes from one bucket, and the store's answer.
 
     Args:
-        group: The limit's identity.
-        key: The hash of whose quota it is.
-        meter: How the limit counts.
-        cost: How much the call takes.
-        shadow: Whether the call runs even if this is refused.
-        limit: What it is charged for, as far as the store is concerned anything.
-        remaining: What is left; after the charge, if it was made.
-        wait_time: Seconds until it fits; 0 if it does now.
-        gated: Whether it is a closed gate that refuses, and not the meter.
-        fallback: Whether the store was away, and something else has answered.
+        group: The group of the limit's buckets; it is part of Redis keys.
+        key: The hash of the call's key; empty if all calls share the bucket.
+        algorithm: How the limit counts.
+        cost: Units.
+        shadow: Whether the call runs even if this limit refuses it.
+        limit: The `CompiledLimit`; stores do not look at it.
+        remaining: The answer: units left, after the charge if it was made.
+        wait_time: The answer: seconds until the charge fits, 0 if it does now.
+        in_cooldown: The answer: whether a cooldown refuses the call, and not its usage.
+        fallback: The answer: whether it comes from a stand-in, because the store is away.
     """
 
     group: str
     key: bytes
-    meter: Meter
+    algorithm: Algorithm
     cost: int
     shadow: bool = False
     limit: Any = None
     remaining: int = 0
     wait_time: float = 0.0
-    gated: bool = False
+    in_cooldown: bool = False
     fallback: bool = False
 
     @property
-    def bucket(self) -> Bucket:
-        """Where it is charged."""
+    def bucket(self) -> BucketKey:
+        """The bucket to charge."""
         return self.group, self.key
 
     @property
@@ -56,14 +68,14 @@ class Charge:
 
 @attrs.define(eq=False)
 class Receipt:
-    """What a store was charged for a call.
+    """The charges that a store made for a call, so that they can be refunded.
 
     Args:
         store: The store.
-        charges: The charges that were made; one of a shadow limit may have been refused.
+        charges: The charges; a shadow limit's is missing if that would have refused the call.
         charged_at: The store's time.
-        probing: Whether the call is the first one through a gate that was closed.
-        copies: The same charges in other stores, which keep a copy.
+        probing: Whether the call is the probe of a cooldown: the first call after it.
+        copies: The same charges in the stores that keep a copy.
     """
 
     store: Store
@@ -78,57 +90,69 @@ class Receipt:
             receipt.refund()
         self.store.refund(self.charges, self.charged_at)
         if self.probing:
-            # Nobody knows yet what the API says: it was not asked.
-            self.store.pass_gate(self.charges)
+            # The API was not called, so whether it accepts calls again is still unknown.
+            self.store.pass_probe(self.charges)
 
 
 class Store(Protocol):
-    """Keeps the buckets, and decides over several of them as one."""
+    """Keeps the usage of buckets, and decides over several of them in one step."""
 
     @property
     def blocks(self) -> bool:
-        """Whether asking it may take a while, so that an event loop must not do it."""
+        """Whether an answer may take a while, so that an event loop has to ask on a thread."""
         ...
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
-        """Charge all of `charges`, or none if any of them is refused, in one step.
+        """Make all of `charges` in one step, or none if a limit refuses one of them.
 
-        Each charge is told its `remaining` and `wait_time`; nothing is returned if one is refused.
+        Sets `remaining`, `wait_time` and `in_cooldown` of each charge.
+
+        Returns:
+            The receipt; None if the call was refused.
         """
         ...
 
-    def peek(self, charges: Sequence[Charge], ahead: Mapping[Bucket, int] | None = None) -> None:
-        """Tell the charges what `acquire` would tell them, and charge nothing.
+    def peek(
+        self, charges: Sequence[Charge], demand_ahead: Mapping[BucketKey, int] | None = None
+    ) -> None:
+        """Answer as `acquire` would, and charge nothing.
 
         Args:
-            charges: What a call would take.
-            ahead: What others will take before it.
+            charges: The charges of a call; the answers are set in them.
+            demand_ahead: Units that calls before this one will take, by bucket.
         """
         ...
 
     def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
-        """Take back what `acquire` has charged, as if it had never been."""
+        """Undo charges that `acquire` made at `charged_at`."""
         ...
 
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
-        """Note that at least `used` of a limit is gone, and comes back in `reset_in` seconds."""
+        """Raise a bucket's usage to at least `used` units, for `reset_in` seconds."""
         ...
 
-    def close_gate(self, charges: Sequence[Charge], seconds: float, lease: float) -> None:
-        """Refuse everything in these buckets for `seconds` from now, or longer if it was so.
+    def start_cooldown(
+        self, charges: Sequence[Charge], seconds: float, probe_timeout: float
+    ) -> None:
+        """Refuse all calls of these buckets for `seconds`; a cooldown that is longer stays.
 
-        After that, one call goes first; others wait until it has ended, or for `lease` seconds.
+        After it, one call goes first as a probe; the others wait until it has ended.
+
+        Args:
+            charges: Charges of the buckets.
+            seconds: From now.
+            probe_timeout: The most seconds to wait for the probe.
         """
         ...
 
-    def pass_gate(self, charges: Sequence[Charge]) -> None:
-        """Let another one go first through the gates: the call that did has used nothing."""
+    def pass_probe(self, charges: Sequence[Charge]) -> None:
+        """Make the next call the probe: the one before it has not called the API."""
         ...
 
-    def reopen_gate(self, charges: Sequence[Charge]) -> None:
-        """Let everybody through again: the call that went first has ended well."""
+    def end_cooldown(self, charges: Sequence[Charge]) -> None:
+        """Admit calls as usual, because the probe has ended well; not if a new cooldown runs."""
         ...
 
     def upkeep(self) -> float | None:
-        """Do what has to be done from time to time; return in how many seconds again, if ever."""
+        """Do regular work; return in how many seconds to call again, None for never."""
         ...

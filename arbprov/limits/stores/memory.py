@@ -1,4 +1,4 @@
-"""The buckets of one process."""
+"""The store of one process."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from arbprov._types import Clock
-from arbprov.limits.cooldowns import Gates
-from arbprov.limits.meter import Debt, Meter, State
-from arbprov.limits.stores.base import Bucket, Charge, Receipt
-from arbprov.limits.window import RollingWindow
+from arbprov.limits.algorithms import Algorithm, SlidingWindow, State, Usage
+from arbprov.limits.cooldowns import Cooldowns
+from arbprov.limits.stores.base import BucketKey, Charge, Receipt
 
 __all__ = ["MemoryStore"]
 
-_FEWEST_TO_SWEEP = 1024
-# Looking at all keys of a limit each second would cost more than it frees.
-_SHORTEST_SWEEP = 10.0
-# Of a charge that stands for its bucket only.
-_ANY_METER = RollingWindow(1, 1.0)
+_MIN_SIZE_TO_SWEEP = 1024
+# A sweep each second over all keys of a limit would cost more than it frees.
+_MIN_SWEEP_INTERVAL = 10.0
+# For a charge that only names its bucket.
+_UNUSED = SlidingWindow(1, 1.0)
 
 
 @attrs.define
 class _Table:
-    """The keys of one limit."""
+    """The states of one algorithm's keys."""
 
-    meter: Meter
+    algorithm: Algorithm
     swept_at: float
     states: dict[bytes, State] = attrs.field(factory=dict)
 
     def sweep(self, now: float) -> None:
-        """Forget the idle keys."""
-        meter = self.meter
-        self.states = {k: s for k, s in self.states.items() if not meter.is_idle(s, now)}
+        """Drop the idle states."""
+        algorithm = self.algorithm
+        self.states = {k: s for k, s in self.states.items() if not algorithm.is_idle(s, now)}
         self.swept_at = now
 
     @property
     def sweeps_at(self) -> float:
-        return self.swept_at + max(_SHORTEST_SWEEP, self.meter.horizon)
+        return self.swept_at + max(_MIN_SWEEP_INTERVAL, self.algorithm.ttl)
 
 
 class MemoryStore:
-    """Keeps the buckets in dicts, under one lock; idle buckets are forgotten."""
+    """Keeps states in dicts, under one lock, and drops the idle ones; see `Store`.
+
+    Args:
+        clock: Tells the time.
+    """
 
     blocks = False
 
@@ -51,191 +54,192 @@ class MemoryStore:
         self._monotonic = clock.monotonic
         self._lock = threading.Lock()
         self._tables: dict[str, _Table] = {}
-        self._gates = Gates()
+        self._cooldowns = Cooldowns()
         self._size = 0
         self._sweeps_at = 0.0
-        self._sweeps_beyond = _FEWEST_TO_SWEEP
+        self._sweeps_beyond = _MIN_SIZE_TO_SWEEP
 
     def __len__(self) -> int:
         return self._size
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
-        """Charge all or none; see `Store.acquire`."""
+        """Make all charges or none; see `Store.acquire`."""
         lock = self._lock
-        # What `with` does, in half the time: a decision takes little more than that.
+        # The same as `with`, in half the time: a decision takes little more than that.
         lock.acquire()
         try:
-            # As `_now` does, but without a call in between.
+            # The same as `_now`, without a call.
             now = self._monotonic()
             if now >= self._sweeps_at:
                 self._sweep(now)
-            if len(charges) == 1 and not self._gates.known:
+            if len(charges) == 1 and not self._cooldowns.by_bucket:
                 return self._acquire_one(charges, charges[0], now)
             return self._acquire_all(charges, now)
         finally:
             lock.release()
 
     def _acquire_all(self, charges: Sequence[Charge], now: float) -> Receipt | None:
-        states = [self._look(charge, now) for charge in charges]
+        states = [self._peek(charge, now) for charge in charges]
         for charge in charges:
             if charge.wait_time and not charge.shadow:
                 return None
-        return self._charge(charges, states, now)
+        charged, probing = [], False
+        for charge, state in zip(charges, states, strict=True):
+            if charge.wait_time:
+                continue  # a shadow limit, which refuses nothing
+            charge.algorithm.charge(state, now, charge.cost)
+            self._save(charge, state)
+            charge.remaining -= charge.cost
+            charged.append(charge)
+            if self._cooldowns.by_bucket and self._cooldowns.begin_probe(charge.bucket, now):
+                probing = True
+        return Receipt(self, charged, now, probing)
 
     def _acquire_one(self, charges: Sequence[Charge], charge: Charge, now: float) -> Receipt | None:
-        """Do the same for the most common call, without the lists."""
+        """Decide over a single charge, the most common call, without lists."""
         table = self._tables.get(charge.group)
         known = None if table is None else table.states.get(charge.key)
-        state = charge.meter.fresh() if known is None else known
-        charge.wait_time, charge.remaining = charge.meter.take(state, now, charge.cost)
+        state = charge.algorithm.initial_state() if known is None else known
+        charge.wait_time, charge.remaining = charge.algorithm.try_charge(state, now, charge.cost)
         if charge.wait_time:
             return Receipt(self, (), now, False) if charge.shadow else None
         if known is None:
-            self._keep(charge, state)
+            self._save(charge, state)
         return Receipt(self, charges, now, False)
 
-    def peek(self, charges: Sequence[Charge], ahead: Mapping[Bucket, int] | None = None) -> None:
-        """Look without charging; see `Store.peek`."""
-        ahead = ahead or {}
+    def peek(
+        self, charges: Sequence[Charge], demand_ahead: Mapping[BucketKey, int] | None = None
+    ) -> None:
+        """Answer without charging; see `Store.peek`."""
+        demand_ahead = demand_ahead or {}
         with self._lock:
             now = self._now()
             for charge in charges:
-                self._look(charge, now, ahead.get(charge.bucket, 0))
+                self._peek(charge, now, demand_ahead.get(charge.bucket, 0))
+
+    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
+        """Undo charges; see `Store.refund`."""
+        with self._lock:
+            for charge in charges:
+                # A state that was dropped was idle: its charge does not count any more.
+                if (state := self._find(charge)) is not None:
+                    charge.algorithm.refund(state, charged_at, charge.cost)
+
+    def report(self, charge: Charge, used: int, reset_in: float) -> None:
+        """Raise a bucket's usage; see `Store.report`."""
+        self.raise_usage(charge, [(reset_in, used)])
+
+    def start_cooldown(
+        self, charges: Sequence[Charge], seconds: float, probe_timeout: float
+    ) -> None:
+        """Start cooldowns; see `Store.start_cooldown`."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._cooldowns.start(charge.bucket, now, seconds, probe_timeout)
+
+    def pass_probe(self, charges: Sequence[Charge]) -> None:
+        """Make the next call the probe; see `Store.pass_probe`."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._cooldowns.pass_probe(charge.bucket, now)
+
+    def end_cooldown(self, charges: Sequence[Charge]) -> None:
+        """End cooldowns; see `Store.end_cooldown`."""
+        with self._lock:
+            now = self._now()
+            for charge in charges:
+                self._cooldowns.end(charge.bucket, now)
+
+    def upkeep(self) -> None:
+        """Do nothing: the calls themselves sweep idle states."""
+
+    # For a store that keeps copies here.
 
     def record(self, charges: Sequence[Charge]) -> Receipt:
-        """Charge all of `charges`, whether they fit or not: somebody else has admitted them."""
+        """Make all charges, whether they fit or not, because another store has admitted them."""
         with self._lock:
             now = self._now()
             for charge in charges:
                 state = self._state(charge)
-                charge.meter.add(state, now, charge.cost)
-                self._keep(charge, state)
+                charge.algorithm.charge(state, now, charge.cost)
+                self._save(charge, state)
             return Receipt(self, charges, now, False)
 
-    def expect(self, charge: Charge, levels: Iterable[Debt]) -> None:
-        """Have at least so much count in a bucket: for so many seconds, so much of the limit."""
+    def raise_usage(self, charge: Charge, usages: Iterable[Usage]) -> None:
+        """Raise a bucket's usage to at least each of (seconds left, units used)."""
         with self._lock:
             now, state = self._now(), self._state(charge)
-            for seconds, used in levels:
-                charge.meter.report(state, now, used, seconds)
-            self._keep(charge, state)
+            for seconds, used in usages:
+                charge.algorithm.report(state, now, used, seconds)
+            self._save(charge, state)
 
-    def debts(self) -> list[tuple[Charge, list[Debt]]]:
-        """Return all that counts yet, each bucket as a charge of nothing."""
+    def outstanding(self) -> list[tuple[Charge, list[Usage]]]:
+        """Return all usage that still counts, with a charge of 0 units for each bucket."""
         with self._lock:
             now = self._now()
             return [
-                (Charge(group, key, table.meter, 0), debts)
+                (Charge(group, key, table.algorithm, 0), usages)
                 for group, table in self._tables.items()
                 for key, state in table.states.items()
-                if (debts := table.meter.debts(state, now))
+                if (usages := table.algorithm.outstanding(state, now))
             ]
 
-    def debts_of(self, charge: Charge) -> list[Debt]:
-        """Return what counts yet in one bucket."""
+    def outstanding_of(self, charge: Charge) -> list[Usage]:
+        """Return the usage of one bucket that still counts."""
         with self._lock:
-            return charge.meter.debts(self._state(charge), self._now())
+            return charge.algorithm.outstanding(self._state(charge), self._now())
 
-    def knows(self, charge: Charge) -> bool:
-        """Tell whether something was charged in a bucket, and is not forgotten."""
+    def has_state(self, charge: Charge) -> bool:
+        """Tell whether a bucket has a state, so that it was charged and is not idle."""
         with self._lock:
-            return self._known(charge) is not None
+            return self._find(charge) is not None
 
-    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
-        """Take back a charge; see `Store.refund`."""
-        with self._lock:
-            for charge in charges:
-                # A key that is forgotten by now was idle: there is nothing left of the charge.
-                if (state := self._known(charge)) is not None:
-                    charge.meter.refund(state, charged_at, charge.cost)
-
-    def report(self, charge: Charge, used: int, reset_in: float) -> None:
-        """Note what others have used; see `Store.report`."""
-        with self._lock:
-            state = self._state(charge)
-            charge.meter.report(state, self._now(), used, reset_in)
-            self._keep(charge, state)
-
-    def close_gate(self, charges: Sequence[Charge], seconds: float, lease: float) -> None:
-        """Close the gates of some buckets; see `Store.close_gate`."""
-        with self._lock:
-            now = self._now()
-            for charge in charges:
-                self._gates.close(charge.bucket, now, seconds, lease)
-
-    def closed_gates(self) -> list[tuple[Charge, float, float]]:
-        """Return the buckets that are closed, for how many seconds yet, and the probe's lease."""
+    def running_cooldowns(self) -> list[tuple[Charge, float, float]]:
+        """Return a charge of 0 units, the seconds left and the probe timeout of each cooldown."""
         with self._lock:
             now = self._now()
             return [
-                (Charge(group, key, _ANY_METER, 0), seconds, lease)
-                for (group, key), seconds, lease in self._gates.closed(now)
+                (Charge(group, key, _UNUSED, 0), seconds, probe_timeout)
+                for (group, key), seconds, probe_timeout in self._cooldowns.running(now)
             ]
 
-    def pass_gate(self, charges: Sequence[Charge]) -> None:
-        """Let another one go first through some gates; see `Store.pass_gate`."""
-        with self._lock:
-            now = self._now()
-            for charge in charges:
-                self._gates.pass_on(charge.bucket, now)
-
-    def reopen_gate(self, charges: Sequence[Charge]) -> None:
-        """Open the gates of some buckets; see `Store.reopen_gate`."""
-        with self._lock:
-            now = self._now()
-            for charge in charges:
-                self._gates.reopen(charge.bucket, now)
-
-    def upkeep(self) -> None:
-        """Do nothing: the calls themselves see to what has to be forgotten."""
+    # Under the lock.
 
     def _now(self) -> float:
-        """Return the time, and forget what is idle if it is time for that."""
+        """Return the time, after a sweep if it is due: not in the middle of a decision."""
         now = self._monotonic()
-        # Before any bucket is looked up, so that none is forgotten in the middle of a decision.
         if now >= self._sweeps_at:
             self._sweep(now)
         return now
 
-    def _state(self, charge: Charge) -> State:
-        state = self._known(charge)
-        return charge.meter.fresh() if state is None else state
-
-    def _known(self, charge: Charge) -> State | None:
+    def _find(self, charge: Charge) -> State | None:
         table = self._tables.get(charge.group)
         return None if table is None else table.states.get(charge.key)
 
-    def _look(self, charge: Charge, now: float, ahead: int = 0) -> State:
-        """Tell a charge how it stands, and return the state that it would change."""
+    def _state(self, charge: Charge) -> State:
+        state = self._find(charge)
+        return charge.algorithm.initial_state() if state is None else state
+
+    def _peek(self, charge: Charge, now: float, demand_ahead: int = 0) -> State:
+        """Answer a charge, and return the state that it would change."""
         table = self._tables.get(charge.group)
         state = None if table is None else table.states.get(charge.key)
         if state is None:
-            state = charge.meter.fresh()
-        wait, charge.remaining = charge.meter.look(state, now, charge.cost + ahead)
-        if self._gates.known:
-            closed = self._gates.wait_time(charge.bucket, now)
-            charge.gated = closed > wait
-            wait = max(closed, wait)
+            state = charge.algorithm.initial_state()
+        wait, charge.remaining = charge.algorithm.peek(state, now, charge.cost + demand_ahead)
+        if self._cooldowns.by_bucket:
+            cooldown = self._cooldowns.wait_time(charge.bucket, now)
+            charge.in_cooldown = cooldown > wait
+            wait = max(cooldown, wait)
         charge.wait_time = wait
         return state
 
-    def _charge(self, charges: Sequence[Charge], states: Sequence[State], now: float) -> Receipt:
-        charged, probing = [], False
-        for charge, state in zip(charges, states, strict=True):
-            if charge.wait_time:
-                continue  # a shadow limit's
-            charge.meter.add(state, now, charge.cost)
-            self._keep(charge, state)
-            charge.remaining -= charge.cost
-            charged.append(charge)
-            if self._gates.known and self._gates.enter(charge.bucket, now):
-                probing = True
-        return Receipt(self, charged, now, probing)
-
-    def _keep(self, charge: Charge, state: State) -> None:
+    def _save(self, charge: Charge, state: State) -> None:
         table = self._tables.get(charge.group)
         if table is None:
-            table = self._tables[charge.group] = _Table(charge.meter, self._monotonic())
+            table = self._tables[charge.group] = _Table(charge.algorithm, self._monotonic())
             self._sweeps_at = min(self._sweeps_at, table.sweeps_at)
         if charge.key not in table.states:
             table.states[charge.key] = state
@@ -244,15 +248,15 @@ class MemoryStore:
                 self._sweeps_at = -math.inf
 
     def _sweep(self, now: float) -> None:
-        crowded = self._size >= self._sweeps_beyond
+        is_crowded = self._size >= self._sweeps_beyond
         for table in self._tables.values():
-            if crowded or now >= table.sweeps_at:
+            if is_crowded or now >= table.sweeps_at:
                 table.sweep(now)
         self._tables = {group: table for group, table in self._tables.items() if table.states}
-        self._gates.forget(now)
+        self._cooldowns.forget(now)
         self._size = sum(len(table.states) for table in self._tables.values())
         self._sweeps_at = min(
-            (t.sweeps_at for t in self._tables.values()), default=now + _SHORTEST_SWEEP
+            (t.sweeps_at for t in self._tables.values()), default=now + _MIN_SWEEP_INTERVAL
         )
-        # Only after as many new ones again, so that a sweep costs each of them the same.
-        self._sweeps_beyond = max(_FEWEST_TO_SWEEP, 2 * self._size)
+        # The next sweep for size comes after twice as many keys, so that its cost per key is fixed.
+        self._sweeps_beyond = max(_MIN_SIZE_TO_SWEEP, 2 * self._size)

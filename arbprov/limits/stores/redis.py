@@ -1,7 +1,7 @@
-"""The buckets of any number of processes, on one Redis server.
+"""The store of any number of processes: a Redis server.
 
-Each decision is one run of `decide.lua`, on the server's own time: all that it reads and writes
-happens at once, and no process's clock matters.
+Each decision is one run of ``decide.lua``, by the server's own time: it reads and writes all
+buckets of a call at once, and no clock of a process matters.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from arbprov.errors import ConfigurationError
-from arbprov.limits.meter import Debt, Meter
-from arbprov.limits.stores.base import Bucket, Charge, Receipt
+from arbprov.limits.algorithms import Algorithm, Usage
+from arbprov.limits.stores.base import BucketKey, Charge, Receipt
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -24,19 +24,23 @@ __all__ = ["DataLostError", "RedisStore", "StoreError", "connect"]
 
 # In seconds. A server on the same network answers in a thousandth of it.
 _TIMEOUT = 0.25
-# Between two signs of life; a process that was not heard of for the longer time is gone.
-_BEAT_EVERY = 10.0
+# Each process gives a heartbeat; without one for the lifetime, it counts as gone. In seconds.
+_HEARTBEAT_INTERVAL = 10.0
 _PEER_LIFETIME = 30.0
-# Of a charge in the reply: its wait, what is left, and whether a gate refuses.
-_PER_CHARGE = 3
+# The reply has the wait, the units left and the cooldown of each charge.
+_NUMBERS_PER_CHARGE = 3
+# The server tells the time in seconds of the epoch; algorithms other than quotas need none.
+_EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)
+# Functions of the call can return any number of calendar quotas.
+_MAX_QUOTAS = 1024
 
 
 class StoreError(Exception):
-    """The server is away, or refuses to do anything."""
+    """The server can't be reached, or refuses the command."""
 
 
 class DataLostError(Exception):
-    """The server has not the data any more that it had: it was restarted, or flushed."""
+    """The server has lost the data that this process knows: it was restarted or flushed."""
 
     def __init__(self, generation: str) -> None:
         super().__init__("its data are lost")
@@ -44,10 +48,10 @@ class DataLostError(Exception):
 
 
 def connect(url: str) -> Redis:
-    """Return a client that never takes long; it connects when it is used.
+    """Return a client with short timeouts; it connects when it is used.
 
     Raises:
-        ConfigurationError: The package redis is not installed, or the URL is none.
+        ConfigurationError: The package redis is not installed, or the URL is not valid.
     """
     try:
         import redis
@@ -57,7 +61,7 @@ def connect(url: str) -> Redis:
         raise ConfigurationError(
             'a rate limit in Redis needs the package redis: pip install "arbprov[redis]"'
         ) from None
-    # A connection that the server has closed in the meantime is worth a second one, at once.
+    # The server may have closed an idle connection: then a second one works at once.
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     try:
         return redis.Redis.from_url(
@@ -68,76 +72,83 @@ def connect(url: str) -> Redis:
 
 
 class RedisStore:
-    """Keeps the buckets on a server; see `arbprov.limits.stores.base.Store`.
+    """Keeps states and cooldowns on a server; see `Store`.
+
+    The keys on the server, and what is stored there, are shared by processes with other versions of
+    arbprov: they never change.
 
     Args:
-        client: Talks to the server; its `socket_timeout` is how long a decision may take.
-        namespace: What the processes that share the limits have in common. It is the hash tag of
-            all keys, so that a cluster keeps them on one node.
+        client: A Redis client; a decision takes up to its `socket_timeout`.
+        namespace: The name that the processes have in common that share limits. It is the hash tag
+            of all keys, so that a cluster keeps them on one node.
     """
 
     blocks = True
 
     def __init__(self, client: Redis, namespace: str) -> None:
         self._client = client
-        self._script = _script()
+        self._script = resources.files("arbprov.limits.stores").joinpath("decide.lua").read_text()
         self._digest = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
-        # Braces would end the hash tag early.
+        # A brace would end the hash tag early.
         tag = namespace.replace("{", "").replace("}", "") or "arbprov"
         self._prefix = f"arbprov:{{{tag}}}:"
         self._caller = uuid.uuid4().hex
-        self._quotas: dict[Meter, tuple[float, float, float]] = {}
-        # How many processes there are, as of the last answer; 0 before the first sign of life.
+        self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
+        # The number of processes in the last answer; 0 before the first heartbeat.
         self.peers = 0
-        # Of the data that this process has added to; empty before the first answer.
+        # The server's name for the data that this process knows; empty before the first answer.
         self.generation = ""
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
-        """Charge all or none; see `Store.acquire`."""
-        now, charged, probing, *told = self._run("acquire", charges)
-        _tell(charges, told)
+        """Make all charges or none; see `Store.acquire`."""
+        now, charged, probing, *answers = self._run("acquire", charges)
+        _set_answers(charges, answers)
         if not int(charged):
             return None
         made = [charge for charge in charges if not charge.wait_time]
         return Receipt(self, made, float(now), bool(int(probing)))
 
-    def peek(self, charges: Sequence[Charge], ahead: Mapping[Bucket, int] | None = None) -> None:
-        """Look without charging; see `Store.peek`."""
-        ahead = ahead or {}
-        costs = [charge.cost + ahead.get(charge.bucket, 0) for charge in charges]
-        _, _, _, *told = self._run("peek", charges, costs=costs)
-        _tell(charges, told)
+    def peek(
+        self, charges: Sequence[Charge], demand_ahead: Mapping[BucketKey, int] | None = None
+    ) -> None:
+        """Answer without charging; see `Store.peek`."""
+        demand_ahead = demand_ahead or {}
+        costs = [charge.cost + demand_ahead.get(charge.bucket, 0) for charge in charges]
+        _, _, _, *answers = self._run("peek", charges, costs=costs)
+        _set_answers(charges, answers)
 
     def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
-        """Take back a charge; see `Store.refund`."""
+        """Undo charges; see `Store.refund`."""
         self._run("refund", charges, charged_at)
 
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
-        """Note what others have used; see `Store.report`."""
+        """Raise a bucket's usage; see `Store.report`."""
         self._run("report", [charge], used, reset_in)
 
-    def close_gate(self, charges: Sequence[Charge], seconds: float, lease: float) -> None:
-        """Close the gates of some buckets; see `Store.close_gate`."""
-        self._run("close_gate", charges, seconds, lease)
+    def start_cooldown(
+        self, charges: Sequence[Charge], seconds: float, probe_timeout: float
+    ) -> None:
+        """Start cooldowns; see `Store.start_cooldown`."""
+        self._run("close_gate", charges, seconds, probe_timeout)
 
-    def pass_gate(self, charges: Sequence[Charge]) -> None:
-        """Let another one go first through some gates; see `Store.pass_gate`."""
+    def pass_probe(self, charges: Sequence[Charge]) -> None:
+        """Make the next call the probe; see `Store.pass_probe`."""
         self._run("pass_gate", charges)
 
-    def reopen_gate(self, charges: Sequence[Charge]) -> None:
-        """Open the gates of some buckets; see `Store.reopen_gate`."""
+    def end_cooldown(self, charges: Sequence[Charge]) -> None:
+        """End cooldowns; see `Store.end_cooldown`."""
         self._run("reopen_gate", charges)
 
-    def merge(self, debts: Iterable[tuple[Charge, list[Debt]]]) -> None:
-        """Add what was charged elsewhere, for as long as it counts yet; each charge is a bucket."""
-        for charge, entries in debts:
-            flat = [_number(number) for entry in entries for number in entry]
-            self._run("merge", [charge], rest=flat)
+    def merge(self, usages: Iterable[tuple[Charge, list[Usage]]]) -> None:
+        """Add usage that was charged elsewhere; each charge names a bucket."""
+        for charge, entries in usages:
+            numbers = [_format(number) for entry in entries for number in entry]
+            self._run("merge", [charge], rest=numbers)
 
     def upkeep(self) -> float:
-        """Give a sign of life; each answer tells how many others do."""
+        """Give a heartbeat; each answer has the number of processes that do."""
         self._run("beat", (), _PEER_LIFETIME)
-        return _BEAT_EVERY
+        return _HEARTBEAT_INTERVAL
 
     def _run(
         self,
@@ -147,28 +158,28 @@ class RedisStore:
         costs: Sequence[int] | None = None,
         rest: Sequence[str] = (),
     ) -> list[Any]:
-        """Run the script, again if a quota has begun anew, and return what it returns."""
+        """Run the script, again if a quota's end has passed, and return its reply."""
         from redis import RedisError
 
         keys = [f"{self._prefix}generation", f"{self._prefix}peers"]
         for charge in charges:
             name = f"{charge.group}:{charge.key.hex()}"
             keys += [f"{self._prefix}used:{name}", f"{self._prefix}gate:{name}"]
-        padded = [_number(number) for number in (*numbers, 0, 0)[:2]]
+        padded = [_format(number) for number in (*numbers, 0, 0)[:2]]
         head = [operation, self.generation, self._caller, *padded]
         while True:
-            arguments = [*head, *self._of_charges(charges, costs), *rest]
+            arguments = [*head, *self._arguments(charges, costs), *rest]
             try:
                 status, *reply, generation = self._evaluate(keys, arguments)
             except RedisError as error:
                 raise StoreError(str(error) or type(error).__name__) from error
-            if _text(status) == "lost":
-                raise DataLostError(_text(generation))
-            self.generation = self.generation or _text(generation)
-            if _text(status) == "ok":
+            if _decode(status) == "lost":
+                raise DataLostError(_decode(generation))
+            self.generation = self.generation or _decode(generation)
+            if _decode(status) == "ok":
                 self.peers = int(reply.pop())
                 return reply
-            self._renew(charges, float(reply[0]))
+            self._renew_quotas(charges, float(reply[0]))
 
     def _evaluate(self, keys: Sequence[str], arguments: Sequence[str]) -> list[Any]:
         from redis.exceptions import NoScriptError
@@ -179,48 +190,40 @@ class RedisStore:
             reply = self._client.eval(self._script, len(keys), *keys, *arguments)
         return list(reply)
 
-    def _of_charges(self, charges: Sequence[Charge], costs: Sequence[int] | None) -> Iterable[str]:
+    def _arguments(self, charges: Sequence[Charge], costs: Sequence[int] | None) -> Iterable[str]:
         for number, charge in enumerate(charges):
-            yield charge.meter.kind
-            yield from map(_number, self._figures(charge.meter))
+            yield charge.algorithm.kind
+            yield from map(_format, self._parameters(charge.algorithm))
             yield str(charge.cost if costs is None else costs[number])
             yield "1" if charge.shadow else "0"
 
-    def _figures(self, meter: Meter) -> tuple[float, float, float]:
-        if meter.kind != "quota":
-            return meter.figures(_EPOCH)
-        # Without an end, the server tells its time first.
-        return self._quotas.get(meter, (meter.size, 0.0, 0.0))
+    def _parameters(self, algorithm: Algorithm) -> tuple[float, float, float]:
+        if algorithm.kind != "quota":
+            return algorithm.parameters(_EPOCH)
+        # A quota that seems to have ended has the server answer with its time first.
+        return self._quotas.get(algorithm, (algorithm.capacity, 0.0, 0.0))
 
-    def _renew(self, charges: Sequence[Charge], now: float) -> None:
-        """Work out when today's quotas end: only the server knows what day it is."""
+    def _renew_quotas(self, charges: Sequence[Charge], now: float) -> None:
+        """Compute when quotas end, as of the server's time."""
         wall = dt.datetime.fromtimestamp(now, dt.timezone.utc)
-        if len(self._quotas) > _MOST_QUOTAS:
+        if len(self._quotas) > _MAX_QUOTAS:
             self._quotas.clear()
         for charge in charges:
-            if charge.meter.kind == "quota":
-                self._quotas[charge.meter] = charge.meter.figures(wall)
+            if charge.algorithm.kind == "quota":
+                self._quotas[charge.algorithm] = charge.algorithm.parameters(wall)
 
 
-def _script() -> str:
-    return resources.files("arbprov.limits.stores").joinpath("decide.lua").read_text()
-
-
-_EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)
-# Limits that are functions of the call could have any number of them.
-_MOST_QUOTAS = 1024
-
-
-def _tell(charges: Sequence[Charge], told: Sequence[Any]) -> None:
+def _set_answers(charges: Sequence[Charge], answers: Sequence[Any]) -> None:
     for number, charge in enumerate(charges):
-        wait, left, gated = told[number * _PER_CHARGE : (number + 1) * _PER_CHARGE]
+        start = number * _NUMBERS_PER_CHARGE
+        wait, left, in_cooldown = answers[start : start + _NUMBERS_PER_CHARGE]
         charge.wait_time, charge.remaining = float(wait), int(float(left))
-        charge.gated, charge.fallback = bool(int(gated)), False
+        charge.in_cooldown, charge.fallback = bool(int(in_cooldown)), False
 
 
-def _number(number: float) -> str:
+def _format(number: float) -> str:
     return repr(float(number))
 
 
-def _text(value: Any) -> str:
+def _decode(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
