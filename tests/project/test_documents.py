@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -17,12 +18,18 @@ import arbprov
 from arbprov import ProviderApp, compat
 from arbprov.cli import main
 from arbprov.config import Config
+from arbprov.hooks import Hooks
 from arbprov.localhub import LocalHub
+from arbprov.testing import faults
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 MIGRATION = (ROOT / "docs/migration.md").read_text()
+REFERENCE = ROOT / "docs/reference"
 SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+DOCS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md", *DOCS]
+every_page = pytest.mark.parametrize("name", PAGES)
 
 
 def test_the_first_command_installs_and_runs_the_quickstart():
@@ -38,26 +45,74 @@ def test_ci_runs_the_second_command_as_it_stands():
     assert re.fullmatch(pattern[1], SHELL[1].strip())
 
 
+def test_the_readme_takes_five_minutes():
+    assert len(README.split()) <= 1_500
+
+
+# Commands.
+
+
 def commands():
-    for block in SHELL:
-        for line in block.splitlines():
-            if match := re.search(r"(?:^|/)arbprov (\w+)([^#]*)", line):
-                yield match[1], re.findall(r"--[a-z-]+", match[2])
+    for name in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
+            for line in block.splitlines():
+                if match := re.search(r"(?:^|/|&& |[A-Z]=\S+ )arbprov (\w+)([^#]*)", line):
+                    yield name, match[1], re.findall(r"--[a-z-]+", match[2])
 
 
-@pytest.mark.parametrize(("command", "options"), list(commands()))
-def test_a_command_of_the_readme_exists_with_its_options(command, options):
+@pytest.mark.parametrize(("page", "command", "options"), list(commands()))
+def test_a_command_of_a_page_exists_with_its_options(page, command, options):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
     assert [option for option in options if option not in result.stdout] == []
 
 
+def test_all_commands_and_options_are_in_the_table_of_the_command_line():
+    rows = re.findall(
+        r"^\| `(\w+)[^`]*` \| (.*) \|$", (REFERENCE / "command-line.md").read_text(), re.MULTILINE
+    )
+    listed = {command: set(re.findall(r"--[a-z-]+", options)) for command, options in rows}
+    assert listed == {name: options_of(command) for name, command in main.commands.items()}
+
+
+def options_of(command):
+    shown = [param for param in command.params if not getattr(param, "hidden", False)]
+    names = {name for param in shown for name in (*param.opts, *param.secondary_opts)}
+    return {name for name in names if name.startswith("--")}
+
+
+def test_the_tutorial_s_commands_print_what_it_shows(tmp_path, monkeypatch):
+    page = (ROOT / "docs/tutorial/first-provider.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    outputs = []
+    for language, block in re.findall(r"```(python|console)\n(.*?)```", page, re.DOTALL):
+        if language == "python" and "ProviderApp(" in block:
+            Path("weather.py").write_text(block)
+            sys.modules.pop("weather", None)
+        elif match := re.match(r"\$ arbprov (.*)\n((?:.|\n)*)", block):
+            result = CliRunner().invoke(main, shlex.split(match[1]))
+            outputs.append((result.stdout, match[2]))
+    assert [printed for printed, _ in outputs] == [shown for _, shown in outputs]
+    assert len(outputs) == 3
+
+
+# Tables of the reference.
+
+
+def table_rows(page, title):
+    """Return the cells of the first table after a title, without the table's head."""
+    rest = (REFERENCE / page).read_text().partition(f"# {title}\n")[2]
+    table = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)[0].replace("\\|", "/")
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+
+
 def test_the_table_of_settings_is_complete_and_right():
-    chapter = README.partition("## Configuration")[2].partition("\n## ")[0].replace("`", "")
-    rows = [line.split(" |") for line in chapter.splitlines() if line.startswith("| ")]
-    table = [[cell.strip("| ") for cell in row[:4]] for row in rows[1:]]
-    told = {name: (variables.split(",")[0], *rest) for name, variables, *rest in table}
-    assert told == {field.name: setting(field) for field in attrs.fields(Config)}
+    rows = [
+        [cell.replace("`", "") for cell in row] for row in table_rows("settings.md", "Settings")
+    ]
+    listed = {name: (variables.split(",")[0], *rest) for name, variables, *rest in rows}
+    assert listed == {field.name: setting(field) for field in attrs.fields(Config)}
 
 
 def setting(field):
@@ -70,13 +125,62 @@ def setting(field):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/promises.md", "docs/migration.md"],
+    ("page", "decorator"),
+    [("actions.md", ProviderApp.action), ("rate-limits.md", ProviderApp.rate_limit)],
 )
+def test_the_table_of_a_decorator_s_arguments_is_complete(page, decorator):
+    rows = table_rows(page, f"Arguments of `@app.{decorator.__name__}`")
+    assert [row[0].strip("`") for row in rows] == [*inspect.signature(decorator).parameters][1:]
+
+
+def test_the_table_of_hooks_is_complete():
+    listed = {re.search(r"\w+", row[0])[0] for row in table_rows("hooks.md", "Hooks")}
+    fields = {field.name for field in attrs.fields(Hooks)}
+    assert listed == {name.replace("errorhandlers", "errorhandler") for name in fields}
+
+
+def test_the_table_of_errors_is_complete():
+    page = (REFERENCE / "errors.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    found = {getattr(arbprov, name) for name in arbprov.__all__}
+    errors = {one.__name__ for one in found if issubclass(one, arbprov.ProviderError)}
+    assert listed == errors - {"ProviderError"}
+
+
+def test_the_table_of_faults_is_complete():
+    rows = table_rows("testing.md", "Steps of a script: `arbprov.testing.faults`")
+    steps = {name for name in faults.__all__ if inspect.isfunction(getattr(faults, name))}
+    assert {re.search(r"\w+", row[0])[0] for row in rows} == steps
+
+
+# Links.
+
+
+@every_page
 def test_a_link_leads_somewhere(name):
     page = ROOT / name
-    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    links = re.findall(r"\]\(([^)\s:]+)\)", page.read_text())
+    assert [link for link in links if not is_there(page, link)] == []
+
+
+def is_there(page, link):
+    path, _, title = link.partition("#")
+    target = page.parent / path if path else page
+    return target.exists() and (not title or title in anchors(target.read_text()))
+
+
+def anchors(text):
+    """Return what links call the titles of a page."""
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_index_lists_every_page():
+    linked = re.findall(r"\]\(([^)#]+\.md)\)", (ROOT / "docs/README.md").read_text())
+    assert {f"docs/{link}" for link in linked} >= {*DOCS} - {"docs/README.md"}
+
+
+# The page about the class-based framework.
 
 
 def names_of_the_class_based_face():
