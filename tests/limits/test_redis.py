@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import sys
 import time
 
@@ -13,7 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.hammering import hammering, most_for_certain, most_in_any
 from support.redis_servers import RedisServer
-from support.stores import ClockedRedisStore, RedisBench
+from support.stores import Call, ClockedRedisStore, RedisBench
 
 from arbprov import (
     Calendar,
@@ -26,7 +27,7 @@ from arbprov import (
     TokenBucket,
 )
 from arbprov.clock import SystemClock
-from arbprov.limits import Charge, MemoryStore, StoreFactory, declare
+from arbprov.limits import Charge, Limiter, MemoryStore, StoreFactory, declare
 from arbprov.limits.stores.failover import FailoverStore
 from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError, connect
 from arbprov.testing import VirtualClock
@@ -221,6 +222,70 @@ def test_what_one_process_has_used_another_sees(client):
 
 
 # The keys on the server.
+
+
+def test_the_keys_of_all_kinds_of_limits_never_change(server, client):
+    def by_region(call):
+        return call.payload["region"]
+
+    clock = SystemClock()
+    limiter = Limiter(clock, StoreFactory(clock, "space", server.url).open_store, "shop")
+    declarations = [
+        declare("5/minute"),
+        declare("100/2h burst 20", scope="app"),
+        declare("7/second", scope="blueprint"),
+        declare("10/minute", name="vendor", key="account.id"),
+        declare("11/minute", key=("account.id", "payload.region"), shadow=True),
+        declare(TokenBucket(requests_per_minute=60, burst_size=4)),
+        declare(MinDelay(0.5), key=by_region),
+        declare(Calendar("9/day")),
+        declare(lambda call: "12/hour", key="account.id"),
+    ]
+    limits = limiter.compile(declarations, action="work", blueprint="reports")
+    decision = limiter.acquire(limits, Call({"region": "eu"}, {"id": 42}))
+    decision.start_cooldown(30, "vendor", 2)
+    function = f"{by_region.__module__}.{by_region.__qualname__}#0"
+    # The hashes of 42, "eu", and both.
+    account, region = "17901611df3794ac29ad29779c539f", "6af47a587c8e8af71e6b681d8513ea"
+    both = "13fa47ecd29d3a19fe7a7b9fec2344"
+    keys = {key.decode().removeprefix("arbprov:{space}:") for key in client.scan_iter()}
+    assert keys == {
+        "generation",
+        "peers",
+        f"gate:name:vendor|account.id|10/minute|window:{account}",
+        f"used:name:vendor|account.id|10/minute|window:{account}",
+        f"used:shop/action:work|{function}|a delay of 0.5s|window:{region}",
+        f"used:shop/action:work|account.id and payload.region|shadow|11/minute|window:{both}",
+        f"used:shop/action:work|account.id|12/hour|window:{account}",
+        "used:shop/action:work||5/minute|window:",
+        "used:shop/action:work||9/day from midnight in UTC|quota:",
+        "used:shop/action:work||token bucket of 4, 60/minute|bucket:",
+        "used:shop/app||100/2h burst 20|bucket:",
+        "used:shop/app||100/2h burst 20|window:",
+        "used:shop/blueprint:reports||7/second|window:",
+    }
+
+
+@pytest.mark.parametrize(
+    ("policy", "doubles"),
+    [
+        (Limit(5, 60), (1.0, 1774735260.0, 1.0)),
+        (TokenBucket(requests_per_minute=60, burst_size=4), (1774735201.0, 1774735200.0)),
+        (Calendar("9/day"), (1.0, 1774735200.0, 1774742400.0)),
+    ],
+    ids=str,
+)
+def test_the_states_in_the_keys_never_change(client, policy, doubles):
+    bench = RedisBench(client)
+    acquire(bench.store(), *charge(policy, clock=bench.clock))
+    (key,) = client.keys("*used:*")
+    assert struct.unpack(f"<{len(doubles)}d", client.get(key)) == doubles
+
+
+def test_the_state_of_a_cooldown_never_changes(client):
+    RedisBench(client).store().start_cooldown(charge(Limit(5, 60)), 30.0, 2.0)
+    (key,) = client.keys("*gate:*")
+    assert struct.unpack("<3d", client.get(key)) == (1774735230.0, 2.0, -math.inf)
 
 
 def test_all_keys_have_one_hash_tag_so_that_a_cluster_keeps_them_together(client):

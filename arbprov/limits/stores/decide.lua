@@ -1,26 +1,29 @@
--- One decision over all charges of a call, on this server's time: what arbprov.limits.stores.memory does in
--- one process. The figures of a bucket are the same as there: doubles, one after the other.
+-- One decision over all charges of a call, by this server's time. It decides as memory.py does, with
+-- the algorithms of algorithms.py; a bucket's state is the same doubles, one after the other.
 --
--- KEYS: the generation, the peers, and then for each charge its state and its gate.
--- ARGV: what to do, the generation that the caller knows, the caller's name, two numbers that belong
---       to what is to be done; and then for each charge its kind, three figures, its cost, and
---       whether it is a shadow limit's.
--- Returns "ok" and what was asked for; "lost" if the data are not those that the caller knows; or
--- "renew" if a quota's end has passed, so that the caller has to tell the next one.
+-- KEYS: the generation of the data, the processes, and for each charge its state and its cooldown.
+-- ARGV: the operation, the generation that the caller knows, the caller's name, and two numbers for
+--       the operation; then for each charge its kind, three parameters, its cost, and "1" for a
+--       shadow limit; then the usage to merge.
+-- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
+-- caller knows; or "renew" if a quota has ended, so that the caller computes its next end.
+--
+-- Processes with other versions of arbprov use the same data: keys and states never change. A
+-- cooldown is called a gate in keys and operations, and an algorithm has its own name in `kind`.
 
 local OPERATION, KNOWN, CALLER = ARGV[1], ARGV[2], ARGV[3]
 local FIRST, SECOND = tonumber(ARGV[4]), tonumber(ARGV[5])
 local HEAD, PER_CHARGE = 5, 6
 local STEPS, ROUNDING = 1000, 1e-6
--- Seconds after which a gate that nobody has tried again is forgotten.
-local REMEMBERED = 3600
+-- Seconds after which a cooldown is forgotten that no call has probed.
+local FORGOTTEN_AFTER = 3600
 local INFINITY = math.huge
 
 local function text(number)
   return string.format('%.17g', number)
 end
 
--- A state is a string of doubles; places are counted from 0, as in Python.
+-- A state is a string of doubles; places count from 0, as in Python.
 
 local function size(state)
   return #state / 8
@@ -34,7 +37,7 @@ local function pack(...)
   return struct.pack('<' .. string.rep('d', select('#', ...)), ...)
 end
 
--- Puts `new` where the doubles from `place` to before `until_place` were.
+-- Returns the state with `new` instead of the doubles from `place` to before `until_place`.
 local function splice(state, place, until_place, new)
   return state:sub(1, place * 8) .. new .. state:sub(until_place * 8 + 1)
 end
@@ -43,8 +46,8 @@ local function set(state, place, number)
   return splice(state, place, place + 1, pack(number))
 end
 
--- Returns the least wait after which a clock at `now` shows `moment` or later.
-local function wait_until(now, moment)
+-- Returns the shortest wait after which a clock at `now` shows `moment` or later.
+local function seconds_until(now, moment)
   local wait = moment - now
   while now + wait < moment do
     local _, exponent = math.frexp(wait)
@@ -53,12 +56,12 @@ local function wait_until(now, moment)
   return wait
 end
 
--- The meters: look returns the wait, what is left, and the state without what is over.
+-- The algorithms: `peek` returns the wait, the units left, and the state without ended charges.
 
 local window, bucket, quota = {}, {}, {}
-local METERS = { window = window, bucket = bucket, quota = quota }
+local ALGORITHMS = { window = window, bucket = bucket, quota = quota }
 
-function window.fresh()
+function window.initial_state()
   return pack(0)
 end
 
@@ -97,7 +100,7 @@ function window.insert(state, moment, cost)
   return set(state, 0, get(state, 0) + cost)
 end
 
-function window.look(charge, state, now, cost)
+function window.peek(charge, state, now, cost)
   local amount, period = charge.first, charge.second
   state = window.expire(state, now)
   local left = amount - get(state, 0)
@@ -110,14 +113,14 @@ function window.look(charge, state, now, cost)
     lacking = lacking - get(state, place + 1)
     place = place + 2
   end
-  local wait = place > 1 and wait_until(now, get(state, place - 2)) or 0
+  local wait = place > 1 and seconds_until(now, get(state, place - 2)) or 0
   return wait + later * period, math.max(0, left), state
 end
 
-function window.add(charge, state, now, cost)
+function window.charge(charge, state, now, cost)
   state = window.insert(state, window.ending(charge, now), cost)
   if size(state) > 1 + 2 * (STEPS + 1) then
-    -- Floats had one step too many: the oldest two leave as one.
+    -- Floats made one step too many: merge the two oldest entries.
     state = splice(set(state, 4, get(state, 4) + get(state, 2)), 1, 3, '')
   end
   return state
@@ -127,9 +130,9 @@ function window.refund(charge, state, charged_at, cost)
   local moment = window.ending(charge, charged_at)
   for place = size(state) - 2, 1, -2 do
     if get(state, place) == moment then
-      local taken = math.min(cost, get(state, place + 1))
-      local rest = get(state, place + 1) - taken
-      state = set(state, 0, get(state, 0) - taken)
+      local units = math.min(cost, get(state, place + 1))
+      local rest = get(state, place + 1) - units
+      state = set(state, 0, get(state, 0) - units)
       if rest == 0 then
         return splice(state, place, place + 2, '')
       end
@@ -139,19 +142,19 @@ function window.refund(charge, state, charged_at, cost)
   return state
 end
 
--- Removes up to `most` from the last entries before `place`.
-function window.take(state, place, most)
-  local lacking = most
+-- Removes up to `units` from the last entries before `place`.
+function window.remove(state, place, units)
+  local lacking = units
   while place > 1 and lacking > 0 do
-    local taken = math.min(lacking, get(state, place - 1))
-    lacking = lacking - taken
-    state = set(state, place - 1, get(state, place - 1) - taken)
+    local removed = math.min(lacking, get(state, place - 1))
+    lacking = lacking - removed
+    state = set(state, place - 1, get(state, place - 1) - removed)
     place = place - 2
     if get(state, place + 1) == 0 then
       state = splice(state, place, place + 2, '')
     end
   end
-  return set(state, 0, get(state, 0) - (most - lacking))
+  return set(state, 0, get(state, 0) - (units - lacking))
 end
 
 function window.report(charge, state, now, used, reset_in)
@@ -166,7 +169,7 @@ function window.report(charge, state, now, used, reset_in)
   if missing <= 0 then
     return state
   end
-  return window.insert(window.take(state, place, missing), moment, missing)
+  return window.insert(window.remove(state, place, missing), moment, missing)
 end
 
 function window.merge(charge, state, now, seconds, cost)
@@ -178,20 +181,20 @@ function window.lasts_until(state)
   return size(state) > 1 and get(state, size(state) - 2) or -INFINITY
 end
 
-function bucket.fresh()
+function bucket.initial_state()
   return pack(-INFINITY, -INFINITY)
 end
 
-function bucket.look(charge, state, now, cost)
+function bucket.peek(charge, state, now, cost)
   local capacity, interval = charge.first, charge.second
   local full_at = math.max(get(state, 0), now)
   local ready = full_at - (capacity - cost) * interval
   local lacking = math.ceil((full_at - now) / interval - ROUNDING)
   local is_ready = ready - now <= interval * ROUNDING
-  return is_ready and 0 or wait_until(now, ready), math.max(0, capacity - lacking), state
+  return is_ready and 0 or seconds_until(now, ready), math.max(0, capacity - lacking), state
 end
 
-function bucket.add(charge, state, now, cost)
+function bucket.charge(charge, state, now, cost)
   return pack(math.max(get(state, 0), now) + cost * charge.second, now)
 end
 
@@ -213,7 +216,7 @@ function bucket.lasts_until(state)
   return get(state, 0)
 end
 
-function quota.fresh()
+function quota.initial_state()
   return pack(0, -INFINITY, -INFINITY)
 end
 
@@ -224,7 +227,7 @@ function quota.renew(charge, state, now)
   return state
 end
 
-function quota.look(charge, state, now, cost)
+function quota.peek(charge, state, now, cost)
   local amount = charge.first
   state = quota.renew(charge, state, now)
   local left = amount - get(state, 0)
@@ -232,10 +235,10 @@ function quota.look(charge, state, now, cost)
     return 0, left, state
   end
   local later = math.max(0, math.ceil((cost - amount) / amount))
-  return wait_until(now, get(state, 2)) + later * charge.third, math.max(0, left), state
+  return seconds_until(now, get(state, 2)) + later * charge.third, math.max(0, left), state
 end
 
-function quota.add(charge, state, now, cost)
+function quota.charge(charge, state, now, cost)
   state = quota.renew(charge, state, now)
   return set(state, 0, get(state, 0) + cost)
 end
@@ -253,21 +256,21 @@ function quota.report(charge, state, now, used, reset_in)
 end
 
 function quota.merge(charge, state, now, seconds, cost)
-  return quota.add(charge, state, now, cost)
+  return quota.charge(charge, state, now, cost)
 end
 
 function quota.lasts_until(state)
   return get(state, 0) > 0 and get(state, 2) or -INFINITY
 end
 
--- The buckets and their gates.
+-- The buckets and their cooldowns.
 
 local function load(charge)
-  return redis.call('GET', charge.state_key) or charge.meter.fresh()
+  return redis.call('GET', charge.state_key) or charge.algorithm.initial_state()
 end
 
 local function save(charge, state, now)
-  local rest = math.ceil((charge.meter.lasts_until(state) - now) * 1000)
+  local rest = math.ceil((charge.algorithm.lasts_until(state) - now) * 1000)
   if rest > 0 then
     redis.call('SET', charge.state_key, state, 'PX', text(rest))
   else
@@ -275,46 +278,47 @@ local function save(charge, state, now)
   end
 end
 
--- A gate is when it opens, the lease of the first call through, and when that call's lease ends.
-local function gate_wait(gate, now)
-  if not gate then
+-- A cooldown is its end, the timeout of its probe, and the time until which a probe is waited for.
+local function cooldown_wait(cooldown, now)
+  if not cooldown then
     return 0
   end
-  local opens = math.max(get(gate, 0), get(gate, 2))
-  return opens > now and wait_until(now, opens) or 0
+  local ends = math.max(get(cooldown, 0), get(cooldown, 2))
+  return ends > now and seconds_until(now, ends) or 0
 end
 
-local function load_gate(charge, now)
-  local gate = redis.call('GET', charge.gate_key)
-  return gate and get(gate, 0) + REMEMBERED > now and gate or nil
+local function load_cooldown(charge, now)
+  local cooldown = redis.call('GET', charge.cooldown_key)
+  return cooldown and get(cooldown, 0) + FORGOTTEN_AFTER > now and cooldown or nil
 end
 
-local function save_gate(charge, gate, now)
-  local rest = math.ceil((get(gate, 0) + REMEMBERED - now) * 1000)
-  redis.call('SET', charge.gate_key, gate, 'PX', text(math.max(1, rest)))
+local function save_cooldown(charge, cooldown, now)
+  local rest = math.ceil((get(cooldown, 0) + FORGOTTEN_AFTER - now) * 1000)
+  redis.call('SET', charge.cooldown_key, cooldown, 'PX', text(math.max(1, rest)))
 end
 
--- What can be done.
+-- The operations.
 
-local function look(charges, now)
+-- Sets the answer of each charge, and returns whether the call is refused.
+local function peek(charges, now)
   local refused = false
   for _, charge in ipairs(charges) do
-    local gated = gate_wait(load_gate(charge, now), now)
+    local cooldown = cooldown_wait(load_cooldown(charge, now), now)
     charge.wait, charge.left, charge.state =
-      charge.meter.look(charge, load(charge), now, charge.cost)
-    charge.gated = gated > charge.wait
-    charge.wait = math.max(gated, charge.wait)
+      charge.algorithm.peek(charge, load(charge), now, charge.cost)
+    charge.in_cooldown = cooldown > charge.wait
+    charge.wait = math.max(cooldown, charge.wait)
     refused = refused or (charge.wait > 0 and not charge.shadow)
   end
   return refused
 end
 
-local function told(now, charged, probing, charges)
+local function answers(now, charged, probing, charges)
   local reply = { 'ok', text(now), charged and 1 or 0, probing and 1 or 0 }
   for _, charge in ipairs(charges) do
     reply[#reply + 1] = text(charge.wait)
     reply[#reply + 1] = text(charge.left)
-    reply[#reply + 1] = charge.gated and 1 or 0
+    reply[#reply + 1] = charge.in_cooldown and 1 or 0
   end
   return reply
 end
@@ -322,34 +326,34 @@ end
 local operations = {}
 
 function operations.peek(charges, now)
-  look(charges, now)
-  return told(now, false, false, charges)
+  peek(charges, now)
+  return answers(now, false, false, charges)
 end
 
 function operations.acquire(charges, now)
-  if look(charges, now) then
-    return told(now, false, false, charges)
+  if peek(charges, now) then
+    return answers(now, false, false, charges)
   end
   local probing = false
   for _, charge in ipairs(charges) do
     if charge.wait == 0 then
-      save(charge, charge.meter.add(charge, charge.state, now, charge.cost), now)
+      save(charge, charge.algorithm.charge(charge, charge.state, now, charge.cost), now)
       charge.left = charge.left - charge.cost
-      local gate = load_gate(charge, now)
-      if gate then
+      local cooldown = load_cooldown(charge, now)
+      if cooldown then
         probing = true
-        save_gate(charge, set(gate, 2, now + get(gate, 1)), now)
+        save_cooldown(charge, set(cooldown, 2, now + get(cooldown, 1)), now)
       end
     end
   end
-  return told(now, true, probing, charges)
+  return answers(now, true, probing, charges)
 end
 
 function operations.refund(charges, now)
   for _, charge in ipairs(charges) do
     local state = redis.call('GET', charge.state_key)
     if state then
-      save(charge, charge.meter.refund(charge, state, FIRST, charge.cost), now)
+      save(charge, charge.algorithm.refund(charge, state, FIRST, charge.cost), now)
     end
   end
   return { 'ok', text(now) }
@@ -357,17 +361,18 @@ end
 
 function operations.report(charges, now)
   for _, charge in ipairs(charges) do
-    save(charge, charge.meter.report(charge, load(charge), now, FIRST, SECOND), now)
+    save(charge, charge.algorithm.report(charge, load(charge), now, FIRST, SECOND), now)
   end
   return { 'ok', text(now) }
 end
 
--- Adds what was charged elsewhere: for how many seconds it counts yet, and how much it is.
+-- Adds usage that was charged elsewhere: the seconds that it still counts, and its units.
 function operations.merge(charges, now)
   local charge = charges[1]
   local state = load(charge)
   for place = HEAD + PER_CHARGE + 1, #ARGV, 2 do
-    state = charge.meter.merge(charge, state, now, tonumber(ARGV[place]), tonumber(ARGV[place + 1]))
+    local seconds, cost = tonumber(ARGV[place]), tonumber(ARGV[place + 1])
+    state = charge.algorithm.merge(charge, state, now, seconds, cost)
   end
   save(charge, state, now)
   return { 'ok', text(now) }
@@ -375,17 +380,17 @@ end
 
 function operations.close_gate(charges, now)
   for _, charge in ipairs(charges) do
-    local gate = load_gate(charge, now) or pack(-INFINITY, SECOND, -INFINITY)
-    save_gate(charge, pack(math.max(get(gate, 0), now + FIRST), SECOND, -INFINITY), now)
+    local cooldown = load_cooldown(charge, now) or pack(-INFINITY, SECOND, -INFINITY)
+    save_cooldown(charge, pack(math.max(get(cooldown, 0), now + FIRST), SECOND, -INFINITY), now)
   end
   return { 'ok', text(now) }
 end
 
 function operations.pass_gate(charges, now)
   for _, charge in ipairs(charges) do
-    local gate = load_gate(charge, now)
-    if gate then
-      save_gate(charge, set(gate, 2, -INFINITY), now)
+    local cooldown = load_cooldown(charge, now)
+    if cooldown then
+      save_cooldown(charge, set(cooldown, 2, -INFINITY), now)
     end
   end
   return { 'ok', text(now) }
@@ -393,15 +398,15 @@ end
 
 function operations.reopen_gate(charges, now)
   for _, charge in ipairs(charges) do
-    local gate = load_gate(charge, now)
-    if gate and get(gate, 0) <= now then
-      redis.call('DEL', charge.gate_key)
+    local cooldown = load_cooldown(charge, now)
+    if cooldown and get(cooldown, 0) <= now then
+      redis.call('DEL', charge.cooldown_key)
     end
   end
   return { 'ok', text(now) }
 end
 
--- Notes that the caller is alive, and forgets who was not for long.
+-- Notes that the caller is alive, and drops processes without a heartbeat for FIRST seconds.
 function operations.beat(charges, now)
   redis.call('ZADD', KEYS[2], text(now), CALLER)
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - FIRST))
@@ -414,9 +419,9 @@ local function charges_of(now)
     local place = HEAD + (number - 1) * PER_CHARGE
     charges[number] = {
       state_key = KEYS[number * 2 + 1],
-      gate_key = KEYS[number * 2 + 2],
+      cooldown_key = KEYS[number * 2 + 2],
       kind = ARGV[place + 1],
-      meter = METERS[ARGV[place + 1]],
+      algorithm = ALGORITHMS[ARGV[place + 1]],
       first = tonumber(ARGV[place + 2]),
       second = tonumber(ARGV[place + 3]),
       third = tonumber(ARGV[place + 4]),
@@ -448,7 +453,7 @@ for _, charge in ipairs(charges) do
   end
 end
 local reply = operations[OPERATION](charges, now)
--- How many share the limits; each answer tells, since the next may not come.
+-- The number of processes is in each answer, since the server may be away for the next one.
 reply[#reply + 1] = redis.call('ZCARD', KEYS[2])
 reply[#reply + 1] = generation
 return reply

@@ -74,8 +74,8 @@ def connect(url: str) -> Redis:
 class RedisStore:
     """Keeps states and cooldowns on a server; see `Store`.
 
-    The keys on the server, and what is stored there, are shared by processes with other versions of
-    arbprov: they never change.
+    Processes with other versions of arbprov use the same data, so the keys on the server and the
+    states in them never change; there, a cooldown is called a gate.
 
     Args:
         client: A Redis client; a decision takes up to its `socket_timeout`.
