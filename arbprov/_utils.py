@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ __all__ = [
     "escape_line",
     "find_timezone",
     "format_number",
+    "format_user_traceback",
     "indent_lines",
     "is_positive_integer",
     "is_positive_number",
@@ -32,6 +34,7 @@ MEBIBYTE = 1024 * 1024
 # A task's id may have any length, and more characters than these say no more.
 _MAX_LINE = 200
 _MAX_BLOCK_LINE = 1_000
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
@@ -70,6 +73,16 @@ def _escape_character(character: str) -> str:
     if character.isprintable():
         return character
     return character.encode("unicode_escape").decode()
+
+
+def format_user_traceback(error: BaseException) -> str:
+    """Return an error's traceback from the author's code on, without the way to it in arbprov."""
+    import traceback
+
+    part = error.__traceback__
+    while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        part = part.tb_next
+    return "".join(traceback.format_exception(type(error), error, part)).rstrip()
 
 
 def is_positive_number(value: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,21 +15,22 @@ from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
 from arbprov.executors.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
-from arbprov.hooks import Hooks
-from arbprov.importing import check_not_importing
+from arbprov.hooks import Hooks, TaskHooks
 from arbprov.scaffold import Scaffold
 from arbprov.wire.tokens import Token, TokenSource
 from arbprov.worker.stopping import StopSignal
 
 if TYPE_CHECKING:
-    from arbprov.dispatcher import Dispatcher
-    from arbprov.limits import AnyLimit, LimitStats, OpenStore, RateLimit
+    from arbprov.dispatcher import Dispatcher, Route
+    from arbprov.limits import AnyLimit, Limiter, LimitStats, OpenStore, RateLimit
     from arbprov.limits.monitors import RateLimitMonitor
     from arbprov.payload.json import Data
     from arbprov.task import TaskResult
     from arbprov.testing import TestClient, VirtualClock
 
-__all__ = ["ProviderApp"]
+__all__ = ["ProviderApp", "importing_app"]
+
+_being_imported: list[str] = []
 
 
 class ProviderApp(Scaffold):
@@ -172,7 +175,7 @@ class ProviderApp(Scaffold):
         """Return the limits of each action: the app's, its blueprint's and its own."""
         return {one.name: self._limits_of(one, owner) for one, owner in self._owned()}
 
-    def limits_in_memory(self) -> list[str]:
+    def _limits_in_memory(self) -> list[str]:
         """Return the limits that each process counts for itself, with whose they are."""
         is_shared = bool(self._default_store)
         found = {
@@ -205,7 +208,8 @@ class ProviderApp(Scaffold):
         from arbprov.testing import TestClient, VirtualClock
 
         self._home.check()
-        return TestClient(self.dispatcher, self.life_hooks(), clock or VirtualClock())
+        clock = clock or VirtualClock()
+        return TestClient(self._dispatcher(clock), self._life_hooks(), clock)
 
     def invoke(self, action: str, payload: Data = None, *, account: Data = None) -> TaskResult:
         """Run an action here and now, without a hub: on the machine's time, and by `run`'s limits.
@@ -222,12 +226,13 @@ class ProviderApp(Scaffold):
             ConfigurationError: The app can't start as it is.
             ProviderError: The app runs in the process that this one was forked from.
         """
-        from arbprov.testing.client import RunningClock, TestClient
+        import time
+
+        from arbprov.executors.inline import InlineRunner, make_task
 
         self._home.check()
-        hooks = self.life_hooks()
-        client = TestClient(lambda clock: self._live_dispatcher(), hooks, RunningClock())
-        return client.call(action, payload, account=account)
+        task = make_task("invoked", action, payload, account)
+        return InlineRunner(self._live_dispatcher(), Hooks(), time.sleep).run(task)
 
     def run(self, *, hub_url: str | None = None, auth_token: TokenSource | None = None) -> None:
         """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
@@ -245,17 +250,17 @@ class ProviderApp(Scaffold):
             ProviderError: `drain_timeout` was too short to finish everything; handlers that can't
                 be ended have left no slot; or this process was forked from one that has run an app.
         """
-        self.run_with(Hooks(), hub_url=hub_url, auth_token=auth_token)
+        self._run_with(Hooks(), hub_url=hub_url, auth_token=auth_token)
 
-    def run_with(self, hooks: Hooks, **changes: Any) -> None:
+    def _run_with(self, more_hooks: Hooks, **changes: Any) -> None:
         """Do what `run` does, and raise what it raises.
 
         Args:
-            hooks: More hooks around the worker's life, which come after the app's.
+            more_hooks: Hooks around the worker's life, which run after the app's.
             changes: Settings, before what the app was made with; None leaves one as it is.
         """
         refuse_in_handler_process()
-        check_not_importing()
+        _check_not_importing()
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
         with without_fork_handlers():
@@ -271,9 +276,8 @@ class ProviderApp(Scaffold):
         token.read()
         dispatcher = attrs.evolve(self._live_dispatcher(), secrets=token)
         with self._home.kept():
-            run_provider(
-                config, token, dispatcher, self.life_hooks().join_lifecycle([hooks]), self._stop
-            )
+            hooks = self._life_hooks().join_lifecycle([more_hooks])
+            run_provider(config, token, dispatcher, hooks, self._stop)
 
     def stop(self) -> None:
         """Do what SIGTERM does; any thread may call it, before or during `run`.
@@ -286,7 +290,7 @@ class ProviderApp(Scaffold):
         self._home.check()
         self._stop.turn()
 
-    def dispatcher(self, clock: Clock, stores: OpenStore | None = None) -> Dispatcher:
+    def _dispatcher(self, clock: Clock, stores: OpenStore | None = None) -> Dispatcher:
         """Return what takes tasks to the actions, compiled once for all of them.
 
         From here on, nothing can be registered any more.
@@ -299,17 +303,64 @@ class ProviderApp(Scaffold):
             ConfigurationError: Two actions have one name, or a limit's store can't be opened.
         """
         # Not needed before, and nothing takes longer to import.
-        from arbprov.wiring import Wiring
+        from arbprov.dispatcher import Dispatcher
+        from arbprov.limits import Limiter
 
-        wiring = Wiring(self.config, self._hooks, clock, stores)
+        config = self.config
+        # Providers that share a namespace share the limits that have names, and no others.
+        limiter = Limiter(clock, stores, config.name if config.rate_limit_namespace else "")
         routes = {
-            action.name: wiring.route(action, blueprint, self._limits_of(action, blueprint))
+            action.name: self._route(limiter, action, blueprint)
             for action, blueprint in self._owned()
         }
         self._freeze()
-        return wiring.dispatcher(routes)
+        token = config.auth_token
+        return Dispatcher(
+            provider=config.name,
+            routes=routes,
+            unknown=self._unknown_route(limiter),
+            limiter=limiter,
+            clock=clock,
+            timezone=config.tzinfo,
+            timezone_name=config.timezone,
+            secrets=[token] if isinstance(token, str) and token else [],
+        )
 
-    def life_hooks(self) -> Hooks:
+    def _route(self, limiter: Limiter, action: Action, blueprint: Blueprint | None) -> Route:
+        """Return an action with its hooks, limits and timeout, all compiled."""
+        import logging
+
+        from arbprov.dispatcher import Route
+
+        return Route(
+            action=action,
+            hooks=TaskHooks.compile(self._hooks, blueprint._hooks if blueprint else None),
+            limits=limiter.compile(
+                self._limits_of(action, blueprint),
+                action=action.name,
+                blueprint=blueprint.name if blueprint else None,
+            ),
+            timeout=action.timeout or self.config.execution_timeout,
+            logger=logging.getLogger(f"arbprov.{action.name}"),
+            blocking=not action.is_async,
+            pickled=action.pickle_handler() if action.isolation == "process" else None,
+        )
+
+    def _unknown_route(self, limiter: Limiter) -> Route:
+        """Return the route of the tasks whose action is not there, which the hooks see too."""
+        import logging
+
+        from arbprov.dispatcher import Route
+
+        return Route(
+            action=None,
+            hooks=TaskHooks.compile(self._hooks, None),
+            limits=limiter.compile((), action=""),
+            timeout=self.config.execution_timeout,
+            logger=logging.getLogger("arbprov"),
+        )
+
+    def _life_hooks(self) -> Hooks:
         """Return the hooks around the worker's life, the blueprints' after the app's."""
         hooks = (blueprint._hooks for blueprint in self._blueprints.values())
         return self._hooks.join_lifecycle(hooks)
@@ -317,11 +368,13 @@ class ProviderApp(Scaffold):
     def _live_dispatcher(self) -> Dispatcher:
         """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
         if self._live is None:
-            from arbprov.wiring import live_stores
+            from arbprov.clock import SystemClock
+            from arbprov.limits import StoreFactory
 
+            clock = SystemClock()
             namespace = self.config.rate_limit_namespace or self.name
-            clock, stores = live_stores(namespace, self._default_store)
-            self._live = self.dispatcher(clock, stores)
+            stores = StoreFactory(clock, namespace, self._default_store)
+            self._live = self._dispatcher(clock, stores.open_store)
         return self._live
 
     def _freeze(self) -> None:
@@ -340,3 +393,26 @@ class ProviderApp(Scaffold):
     def _limits_of(self, action: Action, blueprint: Blueprint | None) -> list[RateLimit]:
         shared = blueprint._limits if blueprint else ()
         return [*self._limits, *shared, *attached_limits(action.handler)]
+
+
+@contextlib.contextmanager
+def importing_app(name: str) -> Iterator[None]:
+    """Have no app run until the module of this name is imported."""
+    _being_imported.append(name)
+    try:
+        yield
+    finally:
+        _being_imported.pop()
+
+
+def _check_not_importing() -> None:
+    """Refuse to run an app whose module is being imported.
+
+    Raises:
+        ConfigurationError: One is, so whoever wants its app would never get it.
+    """
+    if _being_imported:
+        raise ConfigurationError(
+            f"the module {_being_imported[-1]} calls app.run() when it is imported; put that under "
+            f'`if __name__ == "__main__":`'
+        )

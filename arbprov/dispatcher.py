@@ -1,20 +1,16 @@
-"""One task's way through a provider, without any IO.
+"""A task's way through a provider, without any IO: prepare, admit, run, expire, finish.
 
-`prepare` finds the action, and reads and validates the payload; `decide` asks the limits, as often
-as the call waits for them; `perform` makes the call with the hooks around it, wherever an executor
-runs it; `settle` tells the limits how it ended; `finish` writes the envelope.
+`Dispatcher.prepare` and `Dispatcher.run` are that way, from top to bottom. A `Driver` does what
+takes time on it: the worker has one, and so have the test client and `app.invoke`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import inspect
 import logging
-import traceback
 import types
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -27,35 +23,35 @@ from arbprov.errors import (
     InvalidPayloadError,
     Problem,
     RateLimited,
-    TaskError,
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
 from arbprov.limits import ActionLimits, Decision, Limiter, LimitStats
-from arbprov.payload.json import dump, load_object, plain
+from arbprov.payload.json import load_object, plain
 from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import redact, secrets_in, secrets_of
-from arbprov.responses import OWN_KEYS, error_response
+from arbprov.responses import (
+    error_result,
+    name_fields,
+    redact_result,
+    success_result,
+    write_envelope,
+)
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
-__all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Resolve", "Route"]
+__all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Driver", "Route", "Wait", "run_hooks"]
 
-_PACKAGE = __file__.removesuffix("dispatcher.py")
 # Seconds for the hooks that see a timeout; the result waits for them no longer.
 HOOKS_GRACE = 1.0
 
-
-class Resolve(Protocol):
-    """Awaits, for `Dispatcher.perform`, what a plain function returned, where that can be done."""
-
-    async def __call__(self, awaitable: Awaitable[Any], /) -> Any:
-        """Return what `awaitable` comes to."""
-        ...
+# Returns what an awaitable comes to, and blocks meanwhile.
+Wait = Callable[[Awaitable[Any]], Any]
+Outcome = TaskResult | BaseException
 
 
 @attrs.frozen
 class Route:
-    """An action, with all that was compiled for it at start; None stands for unknown actions."""
+    """An action and its hooks, limits and timeout, compiled at start; `action` may be unknown."""
 
     action: Action | None
     hooks: TaskHooks
@@ -66,11 +62,17 @@ class Route:
     blocking: bool = True
     # The handler as another process gets it, if it runs in one.
     pickled: bytes | None = attrs.field(default=None, repr=False)
+    # Worked out here, since each call asks for it.
+    has_limits: bool = attrs.field(init=False)
+
+    @has_limits.default
+    def _has_limits(self) -> bool:
+        return bool(self.limits)
 
 
 @attrs.define(eq=False)
 class Call:
-    """A task on its way: what is known of it so far."""
+    """A task on its way through the dispatcher."""
 
     task: Task
     route: Route
@@ -79,20 +81,54 @@ class Call:
     decision: Decision
     args: list[Any] = attrs.field(factory=list, repr=False)
     kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
-    # What ended it, or will: then no handler runs, only the hooks that see results.
+    # Why it failed; set before the call, no handler runs, only the hooks that see errors.
     error: BaseException | None = attrs.field(default=None, repr=False)
-    tears_down: bool = True
-    # What a thread waits for on the loop, if it does: to be cancelled when time is up.
-    awaiting: Any = attrs.field(default=None, repr=False)
-    # What stands for the handler, if that runs in another process; it can be cancelled too.
-    stand_in: Any = attrs.field(default=None, repr=False)
-    # What the API behind the handler has told it.
+    run_teardown: bool = True
+    # What it waits for on the event loop, if anything; the worker cancels that at the deadline.
+    pending: Any = attrs.field(default=None, repr=False)
+    # Done when it has really ended, maybe after its time was up; for the driver.
+    ended: Any = attrs.field(default=None, repr=False)
+    # Replaces the handler of an action that runs in another process; it can be cancelled too.
+    process_handler: Any = attrs.field(default=None, repr=False)
+    # Raised by the handler: the API has refused a request.
     throttled: RateLimited | None = None
 
     @property
     def unsettled(self) -> bool:
-        """Whether the limits have to be told how the call has ended."""
+        """Whether the limits have to know how the call has ended."""
         return self.throttled is not None or self.decision.is_probing
+
+
+class Driver(Protocol):
+    """Does what takes time on a call's way: asking limits, waiting for them, running handlers."""
+
+    async def decide(self, call: Call) -> Decision:
+        """Return what `Dispatcher.decide` returns, and raise what it raises."""
+        ...
+
+    async def wait(self, call: Call, refused: Decision) -> Decision:
+        """Wait until the limits admit a refused call, or would have it wait no longer.
+
+        Returns:
+            The last decision.
+        """
+        ...
+
+    async def settle(self, call: Call) -> None:
+        """Call `Dispatcher.settle`."""
+        ...
+
+    async def run(self, call: Call, timeout: float) -> TaskResult:
+        """Run `Dispatcher.perform`, and return its result.
+
+        Args:
+            call: Its `ctx.cancelled` is set if its time is up.
+            timeout: Seconds that the call may take.
+
+        Raises:
+            TaskTimeoutError: Its time is up, though its handler may still run.
+        """
+        ...
 
 
 @attrs.define
@@ -118,45 +154,203 @@ class Dispatcher:
     timezone: dt.tzinfo
     timezone_name: str
     secrets: Iterable[str] = attrs.field(default=(), repr=False)
-    # What envelopes say of the provider and of each action that is there.
-    _names: dict[str, str] = attrs.field(init=False, repr=False)
+    # The envelope's fields that name the provider and an action, by action.
+    _name_fields: dict[str, str] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._names = {action: _names(self.provider, action) for action in self.routes}
+        self._name_fields = {action: name_fields(self.provider, action) for action in self.routes}
 
-    # Before the call.
+    def prepare(self, task: Task) -> Call:
+        """Find a task's action, and read and validate its payload and account.
 
-    def prepare(self, task: Task) -> Call | TaskResult:
-        """Return the call that `task` asks for, or the result if it is refused."""
+        Returns:
+            The call to `run`; if the task is refused, `error` says why.
+        """
         call = self._open(task)
+        action, ctx = call.route.action, call.ctx
+        problems: list[Problem] = []
         try:
-            self._find(call)
-            self._read(call)
-            self._bind(call)
+            if action is None:
+                raise ActionNotFoundError(task.action, sorted(self.routes))
+            ctx.payload = _load(task.payload, "payload", problems)
+            ctx.account = _load(task.account, "account", problems)
+            if problems:
+                raise InvalidPayloadError(problems)
+            call.args, call.kwargs = action.binding.bind(ctx)
         except Exception as error:
-            return self.refuse(call, error)
+            call.error = error
         return call
 
-    def refuse(self, call: Call, error: BaseException) -> Call | TaskResult:
-        """End a call with `error`; return the call if hooks want to see that, else the result."""
-        call.error = error
-        hooks = call.route.hooks
-        if hooks.after or hooks.errorhandler(error) or (hooks.teardown and call.tears_down):
-            return call
-        return self.finish(call, error)
+    async def run(self, call: Call, driver: Driver) -> TaskResult:
+        """Take a prepared call through its limits, its handler and its hooks.
+
+        Returns:
+            The result as it goes to the hub, with its envelope, whatever the author's code raised.
+        """
+        if call.error is None and call.route.has_limits:
+            try:
+                await self.admit(call, driver)
+            except Exception as error:
+                call.error = error
+        outcome: Outcome | None = call.error
+        if call.error is None or _has_hooks_for(call, call.error):
+            try:
+                outcome = await driver.run(call, call.route.timeout)
+            except Exception as error:
+                outcome = error
+        if call.ctx.cancelled:
+            result = await self._expire(call, driver)
+        else:
+            assert outcome is not None
+            result = self.finish(call, outcome)
+        if call.unsettled:
+            await driver.settle(call)
+        return result
+
+    async def admit(self, call: Call, driver: Driver) -> None:
+        """Return once all limits admit a call.
+
+        Raises:
+            RateLimited: They refuse it, at once or after it has waited.
+            Exception: A limit can't be asked; see `decide`.
+        """
+        first = decision = await driver.decide(call)
+        if not first.allowed:
+            decision = await driver.wait(call, first)
+        self.limiter.note(decision, None if decision is first else first)
+        if not decision.allowed:
+            raise decision.refusal()
+
+    def decide(self, call: Call) -> Decision:
+        """Ask the limits of a prepared call; if they admit it, its time begins.
+
+        Raises:
+            InvalidPayloadError: A limit's key is missing in the call.
+            ProviderError: A limit that is a function of the call returned no limit.
+        """
+        decision = self.limiter.acquire(call.route.limits, call.ctx)
+        call.decision = call.ctx.limits = decision
+        call.ctx.deadline = self.clock.monotonic() + call.route.timeout
+        return decision
+
+    async def perform(self, call: Call, wait: Wait | None = None) -> TaskResult:
+        """Run a call's handler and hooks, wherever the driver has it run.
+
+        Args:
+            call: If it has an error already, only the hooks that see errors run.
+            wait: Waits for what a function returned to be awaited; without it, that is awaited
+                here.
+
+        Returns:
+            The result, whatever the handler and the hooks raised.
+        """
+        hooks, ctx = call.route.hooks, call.ctx
+        if call.error is None:
+            try:
+                result = success_result(call.task, await _run_handler(call, wait))
+            except BaseException as error:
+                if isinstance(error, RateLimited):
+                    call.throttled = error
+                result = await self._handle_error(call, _unwrap_stop_iteration(error), wait)
+        else:
+            result = await self._handle_error(call, call.error, wait)
+        if self.clock.monotonic() > ctx.deadline:
+            ctx.cancelled = True
+        if hooks.after and not ctx.cancelled:
+            result = await self._run_after(call, result, wait)
+        if hooks.teardown and call.run_teardown:
+            result = await self._run_teardown(call, result, wait)
+        return result
+
+    async def _handle_error(
+        self, call: Call, error: BaseException, wait: Wait | None
+    ) -> TaskResult:
+        handler = call.route.hooks.errorhandler(error)
+        if handler is None or call.ctx.cancelled:
+            return self._fail_call(call, error)
+        try:
+            result = success_result(call.task, await _run(wait, handler, error, call.ctx))
+        except BaseException as another:
+            return self._fail_call(call, _unwrap_stop_iteration(another))
+        call.error = None
+        return result
+
+    async def _run_after(self, call: Call, result: TaskResult, wait: Wait | None) -> TaskResult:
+        for hook in call.route.hooks.after:
+            try:
+                result = _check_result(call, await _run(wait, hook, result, call.ctx), hook)
+            except BaseException as error:
+                result = self._fail_call(call, _unwrap_stop_iteration(error))
+        return result
+
+    async def _run_teardown(self, call: Call, result: TaskResult, wait: Wait | None) -> TaskResult:
+        for hook in call.route.hooks.teardown:
+            try:
+                await _run(wait, hook, call.error, call.ctx)
+            except BaseException as error:
+                result = self._fail_call(call, _unwrap_stop_iteration(error))
+        return result
+
+    async def _expire(self, call: Call, driver: Driver) -> TaskResult:
+        """Return the result of a call whose time is up."""
+        error = TaskTimeoutError(call.route.timeout)
+        # The hooks see a call of their own: the handler may still run, and that one tears down.
+        deadline = self.clock.monotonic() + HOOKS_GRACE
+        expired = attrs.evolve(
+            call,
+            ctx=attrs.evolve(call.ctx, cancelled=False, deadline=deadline),
+            error=error,
+            run_teardown=False,
+            pending=None,
+            process_handler=None,
+        )
+        outcome: Outcome = error
+        if _has_hooks_for(expired, error):
+            try:
+                outcome = await driver.run(expired, HOOKS_GRACE)
+            except Exception as failure:
+                outcome = error if expired.ctx.cancelled else failure
+        return self.finish(expired, outcome)
+
+    def settle(self, call: Call) -> None:
+        """Close the gates of a call whose handler was told to wait, else open what it held."""
+        throttled, call.throttled = call.throttled, None
+        if throttled is not None:
+            probe_timeout = call.route.timeout + HOOKS_GRACE
+            call.decision.start_cooldown(throttled.retry_after, throttled.limit, probe_timeout)
+        call.decision.end_cooldown()
+
+    def finish(self, call: Call, outcome: Outcome) -> TaskResult:
+        """Return the result as it goes to the hub, with its envelope."""
+        if isinstance(outcome, BaseException):
+            result = self._fail_call(call, outcome)
+        elif outcome.status is Status.ERROR:
+            # Handlers and hooks may repeat what an API has said, and that what it was sent.
+            result = redact_result(outcome, self.secrets_of(call))
+        else:
+            result = outcome
+        names = self._name_fields.get(result.action) or name_fields(self.provider, result.action)
+        body = write_envelope(result, names, self.clock.now(), self.timezone, self.timezone_name)
+        return TaskResult(result.task, result.status, result.message, result.data, body)
 
     def fail(self, task: Task, error: BaseException) -> TaskResult:
         """Return the result of a task that ends with `error` outside any call."""
         return self.finish(self._open(task), error)
 
-    def expire(self, call: Call) -> Call | TaskResult:
-        """End a call whose time is up; what still runs of it sees ``ctx.cancelled``."""
-        call.ctx.cancelled = True
-        # A call of its own, since the first may never return; that one also tears down.
-        deadline = self.clock.monotonic() + HOOKS_GRACE
-        ctx = attrs.evolve(call.ctx, cancelled=False, deadline=deadline)
-        expired = attrs.evolve(call, ctx=ctx, tears_down=False)
-        return self.refuse(expired, TaskTimeoutError(call.route.timeout))
+    def limit_stats(self) -> LimitStats:
+        """Return what is left of the limits, and what they have decided."""
+        limits = {name: route.limits for name, route in self.routes.items()}
+        return LimitStats(limits, self.limiter.counts)
+
+    def redacted(self, text: str, *calls: Call) -> str:
+        """Return a text without the secrets of the app and of some calls."""
+        return redact(text, [secret for call in calls for secret in self.secrets_of(call)])
+
+    def secrets_of(self, call: Call) -> list[str]:
+        """Return the secrets of the app and those of a call's account."""
+        account = call.ctx.account
+        # An account that could not be read may be quoted as it came.
+        return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
 
     def _open(self, task: Task) -> Call:
         route = self.routes.get(task.action, self.unknown)
@@ -171,247 +365,74 @@ class Dispatcher:
         )
         return Call(task, route, ctx, decision)
 
-    def _find(self, call: Call) -> None:
-        if call.route.action is None:
-            raise ActionNotFoundError(call.task.action, sorted(self.routes))
-
-    def _read(self, call: Call) -> None:
-        problems: list[Problem] = []
-        call.ctx.payload = _loaded(call.task.payload, "payload", problems)
-        call.ctx.account = _loaded(call.task.account, "account", problems)
-        if problems:
-            raise InvalidPayloadError(problems)
-
-    def _bind(self, call: Call) -> None:
-        assert call.route.action is not None  # `_find` has seen to it
-        call.args, call.kwargs = call.route.action.binding.bind(call.ctx)
-
-    # The limits.
-
-    def decide(self, call: Call) -> Decision:
-        """Ask the limits of a prepared call; if they admit it, its time begins.
-
-        Raises:
-            InvalidPayloadError: A limit's key is missing in the call.
-            ProviderError: A limit that is a function of the call returned no limit.
-        """
-        decision = self.limiter.acquire(call.route.limits, call.ctx)
-        call.decision = call.ctx.limits = decision
-        call.ctx.deadline = self.clock.monotonic() + call.route.timeout
-        return decision
-
-    def settle(self, call: Call) -> None:
-        """Close the gates of a call whose handler was told to wait, else open what it held."""
-        throttled, call.throttled = call.throttled, None
-        if throttled is not None:
-            probe_timeout = call.route.timeout + HOOKS_GRACE
-            call.decision.start_cooldown(throttled.retry_after, throttled.limit, probe_timeout)
-        call.decision.end_cooldown()
-
-    def limit_stats(self) -> LimitStats:
-        """Return what is left of the limits, and what they have decided."""
-        limits = {name: route.limits for name, route in self.routes.items()}
-        return LimitStats(limits, self.limiter.counts)
-
-    # The call.
-
-    async def perform(self, call: Call, resolve: Resolve) -> TaskResult:
-        """Make the call, hooks included, and return its result, whatever happens in it.
-
-        Args:
-            call: What `prepare` returned.
-            resolve: Awaits what plain functions return; on a thread, it waits for the loop.
-        """
-        result = await self._answer(call, resolve)
-        self._note_deadline(call)
-        hooks = call.route.hooks
-        if hooks.after and not call.ctx.cancelled:
-            result = await self._hooked(call, result, resolve)
-        if hooks.teardown and call.tears_down:
-            result = await self._torn_down(call, result, resolve)
-        return result
-
-    def _note_deadline(self, call: Call) -> None:
-        if self.clock.monotonic() > call.ctx.deadline:
-            call.ctx.cancelled = True
-
-    async def _answer(self, call: Call, resolve: Resolve) -> TaskResult:
-        if call.error is not None:
-            return await self._mended(call, call.error, resolve)
-        try:
-            return self._result(call, await self._handle(call, resolve))
-        except BaseException as error:
-            if isinstance(error, RateLimited):
-                call.throttled = error
-            return await self._mended(call, _as_raised(error), resolve)
-
-    async def _handle(self, call: Call, resolve: Resolve) -> Any:
-        for hook in call.route.hooks.before:
-            answer = await _run(resolve, hook, call.ctx)
-            if answer is not None:
-                return answer
-        assert call.route.action is not None  # `prepare` has found it
-        handler = call.stand_in or call.route.action.handler
-        return await _run(resolve, handler, *call.args, **call.kwargs)
-
-    async def _mended(self, call: Call, error: BaseException, resolve: Resolve) -> TaskResult:
-        handler = call.route.hooks.errorhandler(error)
-        if handler is None or call.ctx.cancelled:
-            return self._error_result(call, error)
-        try:
-            result = self._result(call, await _run(resolve, handler, error, call.ctx))
-        except BaseException as another:
-            return self._error_result(call, _as_raised(another))
-        call.error = None
-        return result
-
-    async def _hooked(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
-        for hook in call.route.hooks.after:
-            try:
-                returned = await _run(resolve, hook, result, call.ctx)
-                result = self._checked(call, returned, hook)
-            except BaseException as error:
-                result = self._error_result(call, _as_raised(error))
-        return result
-
-    async def _torn_down(self, call: Call, result: TaskResult, resolve: Resolve) -> TaskResult:
-        for hook in call.route.hooks.teardown:
-            try:
-                await _run(resolve, hook, call.error, call.ctx)
-            except BaseException as error:
-                result = self._error_result(call, _as_raised(error))
-        return result
-
-    def _checked(self, call: Call, returned: Any, hook: Hook) -> TaskResult:
-        if not isinstance(returned, TaskResult):
-            name = getattr(hook, "__qualname__", repr(hook))
-            raise TypeError(f"the after_task hook {name} returned no TaskResult")
-        message = returned.message or returned.status.default_message
-        return TaskResult(call.task, returned.status, message, plain(returned.data))
-
-    # After the call.
-
-    def finish(self, call: Call, outcome: TaskResult | BaseException) -> TaskResult:
-        """Return the result as it goes to the hub, with its envelope written."""
-        if isinstance(outcome, BaseException):
-            outcome = self._error_result(call, outcome)
-        elif outcome.status is Status.ERROR:
-            # What handlers and hooks tell of an error is often what an API has told them.
-            outcome = self._without_secrets(call, outcome)
-        body = self._envelope(outcome)
-        return TaskResult(outcome.task, outcome.status, outcome.message, outcome.data, body)
-
-    def _envelope(self, result: TaskResult) -> str:
-        second = self.clock.now().timestamp() // 1
-        names = self._names.get(result.action) or _names(self.provider, result.action)
-        return (
-            f'{{"status":"{result.status.value}","message":{dump(result.message)},'
-            f'"data":{{{names},'
-            f"{_timestamps(second, self.timezone, self.timezone_name)},"
-            f'"response":{dump(result.data)}}}}}'
-        )
-
-    def _result(self, call: Call, value: Any) -> TaskResult:
-        """Return what a handler returned as a result, in data that JSON can carry."""
-        if isinstance(value, ProviderResponse):
-            return TaskResult(call.task, value.status, value.message, plain(value.data))
-        data = {} if value is None else plain(value)
-        return TaskResult(call.task, Status.SUCCESS, Status.SUCCESS.default_message, data)
-
-    def _error_result(self, call: Call, error: BaseException) -> TaskResult:
+    def _fail_call(self, call: Call, error: BaseException) -> TaskResult:
+        """Note why a call failed, and return its result."""
         call.error = error
-        response = error_response(error)
-        secrets = self._secrets(call)
         try:
-            data = plain(_redacted(response.data, secrets))
-        except ValidationFailure as misfit:  # of what the author put into the error
-            return self._error_result(call, misfit)
-        return TaskResult(call.task, response.status, redact(response.message, secrets), data)
-
-    def _without_secrets(self, call: Call, result: TaskResult) -> TaskResult:
-        secrets = self._secrets(call)
-        message = redact(result.message, secrets)
-        return attrs.evolve(result, message=message, data=_redacted(result.data, secrets))
-
-    def failure_of(self, call: Call) -> str:
-        """Return what a log should say of a call that failed by its own code, else nothing."""
-        error = call.error
-        if error is None or isinstance(error, TaskError):
-            return ""
-        if isinstance(error, ValidationFailure):
-            text = error_response(error).message
-        else:
-            lines = traceback.format_exception(type(error), error, _own_part(error))
-            text = "".join(lines).rstrip()
-        return self.redacted(text, call)
-
-    def redacted(self, text: str, *calls: Call) -> str:
-        """Return a text without the secrets of the app and of some calls."""
-        return redact(text, [secret for call in calls for secret in self._secrets(call)])
-
-    def _secrets(self, call: Call) -> list[str]:
-        account = call.ctx.account
-        # One that could not be read may be quoted as it came.
-        return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
+            return error_result(call.task, error, self.secrets_of(call))
+        except ValidationFailure as failure:  # of what the author put into the error
+            return self._fail_call(call, failure)
 
 
-def _names(provider: str, action: str) -> str:
-    return f'"provider":{dump(provider)},"action":{dump(action)}'
+async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = None) -> None:
+    """Run the hooks around the worker's life, one after the other.
+
+    Args:
+        hooks: Plain or ``async`` functions.
+        arguments: What each of them is called with.
+        wait: As for `Dispatcher.perform`.
+    """
+    for hook in hooks:
+        await _run(wait, hook, *arguments)
 
 
-# Each second is written but once, not for each task.
-@functools.lru_cache(maxsize=16)
-def _timestamps(second: float, timezone: dt.tzinfo, name: str) -> str:
-    now_utc = dt.datetime.fromtimestamp(second, dt.timezone.utc)
-    now = now_utc.astimezone(timezone)
-    return f'"timezone":{dump(name)},"now":"{now.isoformat()}","now_utc":"{now_utc.isoformat()}"'
-
-
-def _as_raised(error: BaseException) -> BaseException:
-    """Return a StopIteration as such; Python lets it out of a coroutine in disguise only."""
-    disguised = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
-    return error.__cause__ or error if disguised else error
-
-
-async def _run(resolve: Resolve, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
-    value = function(*args, **kwargs)
-    return await resolve(value) if _is_awaitable(value) else value
+async def _run_handler(call: Call, wait: Wait | None) -> Any:
+    """Return what the first hook that answers returns, or what the handler returns."""
+    for hook in call.route.hooks.before:
+        answer = await _run(wait, hook, call.ctx)
+        if answer is not None:
+            return answer
+    assert call.route.action is not None  # `prepare` has found it
+    handler = call.process_handler or call.route.action.handler
+    return await _run(wait, handler, *call.args, **call.kwargs)
 
 
 # To tell that other data can't be awaited takes as long as a hook.
 _DATA = frozenset({type(None), bool, int, float, str, dict, list, ProviderResponse, TaskResult})
 
 
-def _is_awaitable(value: Any) -> bool:
+async def _run(wait: Wait | None, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
+    """Call an author's function, and await what it returns if that is to be awaited."""
+    value = function(*args, **kwargs)
     kind = type(value)
-    return kind is types.CoroutineType or (kind not in _DATA and inspect.isawaitable(value))
+    if kind in _DATA or not (kind is types.CoroutineType or inspect.isawaitable(value)):
+        return value
+    return await value if wait is None else wait(value)
 
 
-def _own_part(error: BaseException) -> TracebackType | None:
-    """Return an error's traceback from the author's code on."""
-    part = error.__traceback__
-    while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        part = part.tb_next
-    return part
+def _has_hooks_for(call: Call, error: BaseException) -> bool:
+    """Whether hooks are to see a call that ends with `error`."""
+    hooks = call.route.hooks
+    return bool(hooks.after or hooks.errorhandler(error) or (hooks.teardown and call.run_teardown))
 
 
-def _loaded(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:
+def _check_result(call: Call, returned: Any, hook: Hook) -> TaskResult:
+    if not isinstance(returned, TaskResult):
+        name = getattr(hook, "__qualname__", repr(hook))
+        raise TypeError(f"the after_task hook {name} returned no TaskResult")
+    message = returned.message or returned.status.default_message
+    return TaskResult(call.task, returned.status, message, plain(returned.data))
+
+
+def _unwrap_stop_iteration(error: BaseException) -> BaseException:
+    """Return the StopIteration that a coroutine has raised, since Python disguises it."""
+    disguised = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
+    return error.__cause__ or error if disguised else error
+
+
+def _load(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:
     try:
         return load_object(raw)
-    except ValidationFailure as misfit:
-        problems += misfit.below(name)
+    except ValidationFailure as failure:
+        problems += failure.below(name)
         return {}
-
-
-def _redacted(data: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(data, str):
-        return redact(data, secrets)
-    if isinstance(data, dict):
-        # A key of arbprov's own gives nothing away, and whoever reads the result goes by it.
-        return {
-            key if key in OWN_KEYS else redact(key, secrets): _redacted(item, secrets)
-            for key, item in data.items()
-        }
-    if isinstance(data, list):
-        return [_redacted(item, secrets) for item in data]
-    return data

@@ -10,8 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from arbprov._utils import indent_lines, quote
+from arbprov._utils import format_user_traceback, indent_lines, quote
 from arbprov.dispatcher import Call, Dispatcher
+from arbprov.errors import TaskError
+from arbprov.payload.validation import ValidationFailure
+from arbprov.responses import error_response
 from arbprov.task import TaskResult
 
 if TYPE_CHECKING:
@@ -36,11 +39,19 @@ _TASK_MESSAGE = "task %s of action %s: %s"
 
 def log_failure(dispatcher: Dispatcher, call: Call) -> None:
     """Log the traceback of a call that failed by its own code; do nothing for any other call."""
-    if failure := dispatcher.failure_of(call):
-        task = quote(call.task.id)
-        logger.error(
-            "task %s of action %r failed\n%s", task, call.task.action, indent_lines(failure)
-        )
+    error = call.error
+    if error is None or isinstance(error, TaskError):
+        return
+    if isinstance(error, ValidationFailure):
+        text = error_response(error).message
+    else:
+        text = format_user_traceback(error)
+    logger.error(
+        "task %s of action %r failed\n%s",
+        quote(call.task.id),
+        call.task.action,
+        indent_lines(dispatcher.redacted(text, call)),
+    )
 
 
 def flush_log() -> None:

@@ -1,8 +1,10 @@
-"""What the hub is told of an error: a status, one sentence and the details."""
+"""Results and errors, as the hub gets them: a status, one sentence, data, and the envelope."""
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -14,10 +16,20 @@ from arbprov.errors import (
     RateLimited,
     TaskTimeoutError,
 )
+from arbprov.payload.json import dump, plain
 from arbprov.payload.validation import ValidationFailure
-from arbprov.task import ProviderResponse, Status
+from arbprov.redaction import redact
+from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
-__all__ = ["OWN_KEYS", "error_response"]
+__all__ = [
+    "OWN_KEYS",
+    "error_response",
+    "error_result",
+    "name_fields",
+    "redact_result",
+    "success_result",
+    "write_envelope",
+]
 
 # The keys that responses of arbprov's own may have, those of headroom included.
 OWN_KEYS = frozenset(
@@ -85,3 +97,78 @@ def _error(message: str, **details: Any) -> ProviderResponse:
 
 def _listed(problems: list[Problem]) -> list[dict[str, str]]:
     return [attrs.asdict(problem) for problem in problems]
+
+
+def success_result(task: Task, value: Any) -> TaskResult:
+    """Return the result of a handler that returned `value`.
+
+    Raises:
+        ValidationFailure: JSON can't carry it.
+    """
+    if isinstance(value, ProviderResponse):
+        return TaskResult(task, value.status, value.message, plain(value.data))
+    data = {} if value is None else plain(value)
+    return TaskResult(task, Status.SUCCESS, Status.SUCCESS.default_message, data)
+
+
+def error_result(task: Task, error: BaseException, secrets: Sequence[str]) -> TaskResult:
+    """Return the result of a task that ends with `error`, without some secrets.
+
+    Raises:
+        ValidationFailure: JSON can't carry the error's details.
+    """
+    response = error_response(error)
+    data = plain(_redact_data(response.data, secrets))
+    return TaskResult(task, response.status, redact(response.message, secrets), data)
+
+
+def redact_result(result: TaskResult, secrets: Sequence[str]) -> TaskResult:
+    """Return a result without some secrets."""
+    data = _redact_data(result.data, secrets)
+    return attrs.evolve(result, message=redact(result.message, secrets), data=data)
+
+
+def _redact_data(data: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(data, str):
+        return redact(data, secrets)
+    if isinstance(data, dict):
+        # A key of arbprov's own is no secret, and readers of the result rely on it.
+        return {
+            key if key in OWN_KEYS else redact(key, secrets): _redact_data(item, secrets)
+            for key, item in data.items()
+        }
+    if isinstance(data, list):
+        return [_redact_data(item, secrets) for item in data]
+    return data
+
+
+def name_fields(provider: str, action: str) -> str:
+    """Return the envelope's fields that name the provider and the action, as JSON."""
+    return f'"provider":{dump(provider)},"action":{dump(action)}'
+
+
+def write_envelope(
+    result: TaskResult, names: str, now: dt.datetime, timezone: dt.tzinfo, timezone_name: str
+) -> str:
+    """Return a result's envelope as JSON.
+
+    Args:
+        result: The result.
+        names: Its `name_fields`.
+        now: The time, to the second.
+        timezone: Of the envelope's `now`.
+        timezone_name: Of the envelope's `timezone`.
+    """
+    times = _time_fields(now.timestamp() // 1, timezone, timezone_name)
+    return (
+        f'{{"status":"{result.status.value}","message":{dump(result.message)},'
+        f'"data":{{{names},{times},"response":{dump(result.data)}}}}}'
+    )
+
+
+# Each second is written only once, not for each task.
+@functools.lru_cache(maxsize=16)
+def _time_fields(second: float, timezone: dt.tzinfo, name: str) -> str:
+    now_utc = dt.datetime.fromtimestamp(second, dt.timezone.utc)
+    now = now_utc.astimezone(timezone)
+    return f'"timezone":{dump(name)},"now":"{now.isoformat()}","now_utc":"{now_utc.isoformat()}"'

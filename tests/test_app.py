@@ -518,7 +518,7 @@ def test_an_errorhandler_of_no_exception_is_refused(app, exception):
 
 def test_the_repr_of_the_dispatcher_shows_no_secret():
     app = ProviderApp(auth_token="hunter22")
-    assert "hunter22" not in repr(app.dispatcher(app.test_client().clock))
+    assert "hunter22" not in repr(app._dispatcher(app.test_client().clock))
 
 
 @pytest.mark.parametrize("argument", ["hub_url", "auth_token"])

@@ -82,7 +82,7 @@ def test_the_envelope_is_the_protocol_s_to_the_byte():
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_the_envelope_is_written_as_json_writes_it(provider, action, message):
     app = ProviderApp("weather")
-    dispatcher = attrs.evolve(app.dispatcher(VirtualClock()), provider=provider)
+    dispatcher = attrs.evolve(app._dispatcher(VirtualClock()), provider=provider)
     body = dispatcher.fail(Task("1", action), TaskError(message)).body
     envelope = json.loads(body)
     assert (envelope["data"]["provider"], envelope["data"]["action"]) == (provider, action)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import click
@@ -11,8 +12,9 @@ from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import account_option, payload_argument
 from arbprov.cli.print_result import end, json_option
+from arbprov.clock import SystemClock
+from arbprov.executors.inline import InlineRunner, make_task
 from arbprov.logs import ensure_handler
-from arbprov.testing.client import RunningClock
 
 __all__ = ["invoke"]
 
@@ -35,6 +37,7 @@ def invoke(
     though its time is up; `arbprov dev --tasks` runs tasks in all ways as the hub's.
     """
     ensure_handler(logging.WARNING)
-    with app.test_client(clock=RunningClock()) as client:
-        result = client.call(action, payload, account=account)
+    task = make_task("invoked", action, payload, account)
+    with InlineRunner(app._dispatcher(SystemClock()), app._life_hooks(), time.sleep) as runner:
+        result = runner.run(task)
     end(result.envelope, whole)

@@ -12,11 +12,10 @@ from typing import Any
 
 import click
 
-from arbprov.app import ProviderApp
+from arbprov.app import ProviderApp, importing_app
 from arbprov.cli.options import names
 from arbprov.compat import Provider
 from arbprov.errors import ProviderError
-from arbprov.importing import importing_app
 
 __all__ = ["TARGET", "app_argument", "app_of", "load_app", "module_folder"]
 

@@ -7,19 +7,21 @@ import contextvars
 import os
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from arbprov.dispatcher import Call, Dispatcher, Resolve
+from arbprov.dispatcher import Call, Dispatcher
 from arbprov.errors import HandlerProcessError
 from arbprov.executors.forking import end_fork
+from arbprov.executors.inline import as_coroutine, drive
 from arbprov.executors.processes import HandlerProcess, ProcessHandler, ProcessPool
 from arbprov.executors.watchdog import Watchdog
 from arbprov.task import TaskResult
 
-__all__ = ["Executor", "ThreadPool"]
+__all__ = ["Executor", "ThreadPool", "settle"]
 
 Work = Callable[[], Any]
+OnEnd = Callable[[Any, BaseException | None], object]
 
 # What a process imports before its first task may take longer than any task.
 _START_WITHIN = 60.0
@@ -38,7 +40,7 @@ class ThreadPool:
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
         self._name = name
-        self._work: queue.SimpleQueue[tuple[asyncio.Future[Any], Work] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Work, OnEnd] | None] = queue.SimpleQueue()
         # Only the loop's thread touches these two.
         self._threads = 0
         self._idle = 0
@@ -47,12 +49,16 @@ class ThreadPool:
     def run(self, work: Work) -> asyncio.Future[Any]:
         """Run `work` on a thread and return the future of what it returns."""
         future = self._loop.create_future()
+        self.start(work, lambda value, error: settle(future, value, error))
+        return future
+
+    def start(self, work: Work, on_end: OnEnd) -> None:
+        """Run `work` on a thread, and call `on_end` on the loop with what it returns or raises."""
         if self._idle:
             self._idle -= 1
         else:
             self._add_thread()
-        self._work.put((future, work))
-        return future
+        self._work.put((work, on_end))
 
     def close(self) -> None:
         """Let the threads end that have nothing to do, and the others when they are done."""
@@ -66,29 +72,31 @@ class ThreadPool:
 
     def _serve(self) -> None:
         while (item := self._work.get()) is not None:
-            future, work = item
+            work, on_end = item
             # Each call in a context of its own, as a task on the loop has.
             outcome = contextvars.Context().run(_attempt, work)
             if os.getpid() != self._process:
                 end_fork()
             try:
-                self._loop.call_soon_threadsafe(self._settle, future, outcome)
+                self._loop.call_soon_threadsafe(self._end, on_end, *outcome)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
             # The next work may be long in coming, and what this one was about large.
-            del item, future, work, outcome
+            del item, work, on_end, outcome
 
-    def _settle(
-        self, future: asyncio.Future[Any], outcome: tuple[Any, BaseException | None]
-    ) -> None:
+    def _end(self, on_end: OnEnd, value: Any, error: BaseException | None) -> None:
         self._idle += 1
-        value, error = outcome
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+        on_end(value, error)
+
+
+def settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    """Give a future its value or its error, unless it is done already."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
 
 
 def _attempt(work: Work) -> tuple[Any, BaseException | None]:
@@ -115,7 +123,7 @@ class Executor:
         """Have a process wait for a call that needs one; its time begins when that is there."""
         if self._processes is None or call.route.pickled is None or call.error is not None:
             return
-        if call.stand_in is not None:
+        if call.process_handler is not None:
             return  # it waits already
         process = self._processes.take()
         try:
@@ -124,13 +132,14 @@ class Executor:
             self._processes.give_back(process)
             call.error = error
             return
-        call.stand_in = ProcessHandler(process, call)
+        call.process_handler = ProcessHandler(process, call)
         call.ctx.deadline = self._dispatcher.clock.monotonic() + call.route.timeout
 
     def release(self, call: Call) -> None:
         """Let a process that waits for a call, which is not made, take other ones."""
-        if self._processes is not None and call.stand_in is not None:
-            self._processes.give_back(call.stand_in.process)
+        if self._processes is not None and call.process_handler is not None:
+            self._processes.give_back(call.process_handler.process)
+            call.process_handler = None
 
     async def _started(self, process: HandlerProcess) -> None:
         if process.is_started:
@@ -141,34 +150,46 @@ class Executor:
             process.kill()
         await started
 
-    async def perform(self, call: Call, task: asyncio.Task[Any]) -> TaskResult:
-        """Make a call in `task`, which runs now, and return its result, whatever happens in it."""
+    def start(
+        self, call: Call, outcome: asyncio.Future[TaskResult]
+    ) -> asyncio.Future[Any] | asyncio.Task[None]:
+        """Begin a call, whose result goes to `outcome`, unless that is done by then.
+
+        Returns:
+            A future that is done when the call has really ended, though its time was up before.
+        """
+        if not call.route.blocking:
+            call.pending = task = self._loop.create_task(self._perform(call, outcome))
+            return task
+        ended = self._loop.create_future()
+
+        def wait(awaitable: Awaitable[Any]) -> Any:
+            call.pending = asyncio.run_coroutine_threadsafe(as_coroutine(awaitable), self._loop)
+            return call.pending.result()
+
+        def end(result: Any, error: BaseException | None) -> None:
+            settle(outcome, result, error)
+            ended.set_result(None)
+            self.release(call)
+
+        self._threads.start(lambda: drive(self._dispatcher.perform(call, wait)), end)
+        return ended
+
+    async def _perform(self, call: Call, outcome: asyncio.Future[TaskResult]) -> None:
+        task = call.pending
         self._watchdog.watch(task, call)
         try:
-            return await self._dispatcher.perform(call, _on_loop)
+            result = await self._dispatcher.perform(call)
+        except Exception as error:
+            settle(outcome, None, error)
+        else:
+            settle(outcome, result, None)
         finally:
             self._watchdog.unwatch(task)
 
-    def start(self, call: Call) -> asyncio.Future[TaskResult]:
-        """Begin a call and return the future of its result; to cancel that is to give up on it."""
-        if not call.route.blocking:
-            call.awaiting = task = self._loop.create_task(self._perform_here(call))
-            return task
-        future = self._threads.run(
-            lambda: _drive(self._dispatcher.perform(call, self._from_thread(call)))
-        )
-        if call.stand_in is not None:
-            future.add_done_callback(lambda ended: self._give_back(call, ended))
-        return future
-
-    async def _perform_here(self, call: Call) -> TaskResult:
-        task = asyncio.current_task()
-        assert task is not None
-        return await self.perform(call, task)
-
     def abandon(self, call: Call) -> None:
         """End what a call waits for; on a thread, it can only be asked to end."""
-        for waited_for in (call.awaiting, call.stand_in):
+        for waited_for in (call.pending, call.process_handler):
             if waited_for is not None:
                 waited_for.cancel()
 
@@ -178,31 +199,3 @@ class Executor:
         self._watchdog.close()
         if self._processes is not None:
             self._processes.close()
-
-    def _give_back(self, call: Call, ended: asyncio.Future[TaskResult]) -> None:
-        assert self._processes is not None
-        # Where nobody waits for the end any more, the process may still be at work.
-        if not ended.cancelled():
-            self._processes.give_back(call.stand_in.process)
-
-    def _from_thread(self, call: Call) -> Resolve:
-        async def resolve(awaitable: Awaitable[Any], /) -> Any:
-            # The thread waits while the loop does the awaiting, so this never suspends.
-            call.awaiting = asyncio.run_coroutine_threadsafe(_on_loop(awaitable), self._loop)
-            return call.awaiting.result()
-
-        return resolve
-
-
-async def _on_loop(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
-def _drive(coroutine: Coroutine[Any, Any, TaskResult]) -> TaskResult:
-    """Run a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        result: TaskResult = finished.value
-        return result
-    raise AssertionError("a call on a thread has suspended")

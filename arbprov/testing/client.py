@@ -18,30 +18,18 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
-import time
-from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from arbprov._types import Clock, Hook
-from arbprov.clock import SystemClock
-from arbprov.dispatcher import Call, Dispatcher, Resolve
-from arbprov.errors import TaskError
+from arbprov.dispatcher import Dispatcher
+from arbprov.executors.inline import InlineRunner, make_task
 from arbprov.hooks import Hooks
-from arbprov.logs import log_failure
-from arbprov.payload.json import Data, encode
+from arbprov.payload.json import Data
 from arbprov.task import Task, TaskResult
 
-if TYPE_CHECKING:
-    import asyncio
-
-__all__ = ["RunningClock", "TestClient", "VirtualClock"]
+__all__ = ["TestClient", "VirtualClock"]
 
 
 class VirtualClock:
@@ -74,26 +62,6 @@ class VirtualClock:
         return self._start + timedelta(seconds=self._elapsed)
 
 
-class RunningClock(VirtualClock):
-    """The machine's time, where a test would have one that stands still."""
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, by waiting for them."""
-        time.sleep(seconds)
-
-    def monotonic(self) -> float:
-        """Return seconds that only ever grow."""
-        return SystemClock().monotonic()
-
-    def now(self) -> datetime:
-        """Return the wall clock's time in UTC."""
-        return SystemClock().now()
-
-
-class _LoopRunsError(RuntimeError):
-    """The test itself is wrong, and no result must hide that."""
-
-
 class TestClient:
     """Runs the actions of an app, as `ProviderApp.test_client` returns it.
 
@@ -109,16 +77,12 @@ class TestClient:
 
     __test__ = False
 
-    def __init__(
-        self, make_dispatcher: Callable[[Clock], Dispatcher], hooks: Hooks, clock: VirtualClock
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, hooks: Hooks, clock: VirtualClock) -> None:
         self.clock = clock
+        self.limits = dispatcher.limit_stats()
         self.raise_errors = False
-        self._dispatcher = make_dispatcher(self.clock)
-        self.limits = self._dispatcher.limit_stats()
-        self._hooks = hooks
+        self._runner = InlineRunner(dispatcher, hooks, clock.advance)
         self._ids = itertools.count(1)
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def call(
         self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
@@ -135,27 +99,17 @@ class TestClient:
             RuntimeError: An event loop runs here; use `acall`.
             Exception: The handler's, with `raise_errors`.
         """
-        # Nothing suspends: `_wait` sees to all that has to be awaited.
-        result: TaskResult = _finished(
-            self._run(self._task(action, payload, account, id), self._wait)
-        )
-        return result
+        return self._runner.run(self._task(action, payload, account, id), self.raise_errors)
 
     async def acall(
         self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
     ) -> TaskResult:
         """Run an action in the running event loop; see `call`."""
-        return await self._run(self._task(action, payload, account, id), _await)
+        task = self._task(action, payload, account, id)
+        return await self._runner.run_async(task, self.raise_errors)
 
     def __enter__(self) -> TestClient:
-        import asyncio
-
-        self._loop = asyncio.new_event_loop()
-        try:
-            self._run_hooks(self._hooks.on_startup)
-        except BaseException:
-            self._close_loop()
-            raise
+        self._runner.__enter__()
         return self
 
     def __exit__(
@@ -164,92 +118,8 @@ class TestClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            self._run_hooks(self._hooks.on_shutdown)
-        finally:
-            self._close_loop()
-
-    def _close_loop(self) -> None:
-        assert self._loop is not None
-        self._loop.close()
-        self._loop = None
-
-    def _run_hooks(self, hooks: list[Hook]) -> None:
-        for hook in hooks:
-            value = hook()
-            if inspect.isawaitable(value):
-                _finished(self._wait(value))
+        self._runner.__exit__(kind, error, traceback)
 
     def _task(self, action: str, payload: Data, account: Data, id: str | None) -> Task:
         number = f"test-{next(self._ids)}" if id is None else id
-        return Task(number, action, encode(payload), b"" if account is None else encode(account))
-
-    async def _run(self, task: Task, resolve: Resolve) -> TaskResult:
-        call = self._dispatcher.prepare(task)
-        if isinstance(call, Call) and call.error is None and call.route.limits:
-            call = self._admitted(call)
-        if isinstance(call, Call):
-            call = await self._called(call, resolve)
-        return attrs.evolve(call, data=call.envelope["data"]["response"])
-
-    def _admitted(self, call: Call) -> Call | TaskResult:
-        try:
-            self._wait_for_limits(call)
-        except Exception as error:
-            return self._dispatcher.refuse(call, error)
-        return call
-
-    def _wait_for_limits(self, call: Call) -> None:
-        """Have the limits admit a call; time that it would wait passes at once."""
-        began = self.clock.monotonic()
-        first = decision = self._dispatcher.decide(call)
-        while not decision.allowed and decision.may_wait(self.clock.monotonic() - began):
-            self.clock.advance(decision.wait_time)
-            decision = self._dispatcher.decide(call)
-        self._dispatcher.limiter.note(decision, None if decision is first else first)
-        if not decision.allowed:
-            raise decision.refusal()
-
-    async def _called(self, call: Call, resolve: Resolve) -> TaskResult:
-        result = await self._dispatcher.perform(call, resolve)
-        if call.unsettled:
-            self._dispatcher.settle(call)
-        if isinstance(call.error, _LoopRunsError):
-            raise call.error
-        if call.ctx.cancelled:
-            return await self._expired(call, resolve)
-        if self.raise_errors and call.error and not isinstance(call.error, TaskError):
-            raise call.error
-        log_failure(self._dispatcher, call)
-        return self._dispatcher.finish(call, result)
-
-    async def _expired(self, call: Call, resolve: Resolve) -> TaskResult:
-        expired = self._dispatcher.expire(call)
-        if isinstance(expired, TaskResult):
-            return expired
-        result = await self._dispatcher.perform(expired, resolve)
-        return self._dispatcher.finish(expired, result)
-
-    async def _wait(self, awaitable: Awaitable[Any], /) -> Any:
-        import asyncio
-
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            run = asyncio.run if self._loop is None else self._loop.run_until_complete
-            return run(_await(awaitable))
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()
-        raise _LoopRunsError("an event loop runs here already; use `await client.acall(...)`")
-
-
-async def _await(awaitable: Awaitable[Any], /) -> Any:
-    return await awaitable
-
-
-def _finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        return finished.value
-    raise AssertionError("a call of the test client has suspended")
+        return make_task(number, action, payload, account)

@@ -12,7 +12,6 @@ from arbprov.executors.executor import ThreadPool
 from arbprov.limits import Decision
 from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.limits.stores.base import BucketKey
-from arbprov.task import TaskResult
 
 __all__ = ["Admission"]
 
@@ -54,27 +53,23 @@ class Admission:
         # One after the other: of many that come at once, limits may admit but the first.
         self._starting = asyncio.Lock()
 
-    async def admit(self, call: Call) -> Call | TaskResult:
-        """Return the call when all of its limits admit it, or what it ends with if they don't."""
-        try:
-            await self._admit(call)
-        except Exception as error:
-            return self._dispatcher.refuse(call, error)
-        return call
+    async def decide(self, call: Call) -> Decision:
+        """Return what the limits decide over a call, or will when the calls before it are through.
+
+        Raises:
+            Exception: A limit can't be asked, or the handler's process can't be started.
+        """
+        return await self._expected(call) or await self._decide(call)
+
+    async def wait(self, call: Call, refused: Decision) -> Decision:
+        """Return the last decision over a refused call, after a wait if it may wait."""
+        may_wait = len(self._lines) < self._most_waiting and not self._stopping.done()
+        return await self._wait(call, refused) if may_wait and refused.may_wait(0.0) else refused
 
     async def settle(self, call: Call) -> None:
         """Tell the limits how a call has ended, if they have to know."""
         if call.unsettled:
             await self._ask(call, lambda: self._dispatcher.settle(call))
-
-    async def _admit(self, call: Call) -> None:
-        first = await self._expected(call) or await self._decide(call)
-        decision = first
-        if not first.allowed and self._may_wait(first):
-            decision = await self._wait(call, first)
-        self._dispatcher.limiter.note(decision, None if decision is first else first)
-        if not decision.allowed:
-            raise decision.refusal()
 
     async def _expected(self, call: Call) -> Decision | None:
         """Return what will refuse the call when those are through who came before, if it will."""
@@ -108,10 +103,6 @@ class Admission:
 
     async def _charge(self, call: Call) -> Decision:
         return await self._ask(call, lambda: self._dispatcher.decide(call), _give_back)
-
-    def _may_wait(self, first: Decision) -> bool:
-        room = len(self._lines) < self._most_waiting
-        return room and not self._stopping.done() and first.may_wait(0.0)
 
     async def _wait(self, call: Call, first: Decision) -> Decision:
         """Stand in line, and return the last decision: only who is first in line asks for one."""

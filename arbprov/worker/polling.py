@@ -37,7 +37,7 @@ class PollThrottle:
         self.closed = False
         self._blocked = False
 
-    async def enter(self) -> bool:
+    async def acquire(self) -> bool:
         """Wait until one more poll may go out; return False when there will be none."""
         while not self.closed and not self._is_open():
             turn = self._loop.create_future()
@@ -46,7 +46,7 @@ class PollThrottle:
         self._polling += not self.closed
         return not self.closed
 
-    def found(self) -> None:
+    def task_received(self) -> None:
         """Leave after a poll that brought a task."""
         self._polling -= 1
         self._found_at = self._loop.time()
@@ -54,7 +54,7 @@ class PollThrottle:
         self._allowed = min(self._most, self._allowed * 2)
         self._wake()
 
-    def nothing(self, held: float) -> None:
+    def poll_empty(self, held: float) -> None:
         """Leave after a poll that brought nothing, and that the hub held for `held` seconds."""
         self._polling -= 1
         self._allowed = 1
@@ -69,7 +69,7 @@ class PollThrottle:
         self._allowed = 1
         self._pause(seconds)
 
-    def block(self, blocked: bool) -> None:
+    def set_blocked(self, blocked: bool) -> None:
         """Let nobody poll until this is called again with False."""
         self._blocked = blocked
         self._wake()

@@ -277,7 +277,7 @@ def test_several_workers_refuse_the_limits_that_each_would_count_for_itself():
 
 @pytest.mark.parametrize("store", ["redis://127.0.0.1:1", object()])
 def test_with_a_store_for_all_only_a_monitor_counts_for_itself(store):
-    (found,) = limited(rate_limit_store=store).limits_in_memory()
+    (found,) = limited(rate_limit_store=store)._limits_in_memory()
     assert found == "a delay of 2s of action 'square'"
 
 

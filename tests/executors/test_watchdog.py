@@ -61,7 +61,7 @@ class Watched:
     async def _main(self):
         self.loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
-        self.dispatcher = self.blocking.app.dispatcher(SystemClock())
+        self.dispatcher = self.blocking.app._dispatcher(SystemClock())
         self.watchdog = Watchdog(self.dispatcher, lambda: self.now)
         # The test looks, and nobody else.
         self.watchdog._started = threading.current_thread
@@ -73,7 +73,7 @@ class Watched:
 
         def begin(action):
             call = self.dispatcher.prepare(Task("t1", action, payload, b'{"key": "hunter22"}'))
-            inner = asyncio.create_task(self.dispatcher.perform(call, lambda awaitable: awaitable))
+            inner = asyncio.create_task(self.dispatcher.perform(call))
             self.watchdog.watch(inner, call)
             inner.add_done_callback(self.watchdog.unwatch)
             return inner
@@ -187,7 +187,7 @@ def run_with_executor(main):
 
     async def run():
         loop = asyncio.get_running_loop()
-        dispatcher = blocking.app.dispatcher(SystemClock())
+        dispatcher = blocking.app._dispatcher(SystemClock())
         executor = Executor(dispatcher, ThreadPool(loop, "test"))
         try:
             await main(blocking, dispatcher, executor)
@@ -208,10 +208,11 @@ def test_nobody_looks_while_no_async_handler_runs():
 def test_the_thread_sleeps_while_nothing_runs_and_ends_with_the_executor():
     async def main(blocking, dispatcher, executor):
         call = dispatcher.prepare(Task("t1", "wait"))
-        future = executor.start(call)
+        outcome = asyncio.get_running_loop().create_future()
+        executor.start(call, outcome)
         await asyncio.to_thread(blocking.blocks.acquire)
         blocking.go_on.release()
-        await future
+        await outcome
         while executor._watchdog._has_calls.is_set():
             await asyncio.sleep(0)
         assert executor._watchdog._thread.is_alive()
@@ -223,7 +224,7 @@ def test_the_thread_sleeps_while_nothing_runs_and_ends_with_the_executor():
 
 def test_a_loop_that_is_closed_is_looked_at_no_more():
     async def main():
-        return Watchdog(ProviderApp("test").dispatcher(SystemClock()))
+        return Watchdog(ProviderApp("test")._dispatcher(SystemClock()))
 
     watchdog = asyncio.run(main())
     watchdog.look()

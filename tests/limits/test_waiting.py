@@ -234,7 +234,7 @@ class Waiting:
     def __init__(self, app, clock):
         self.clock = clock
         self.loop = asyncio.get_running_loop()
-        self.dispatcher = app.dispatcher(clock)
+        self.dispatcher = app._dispatcher(clock)
         self.threads = ThreadPool(self.loop, "test")
         self.stopping = self.loop.create_future()
         self.admission = Admission(self.dispatcher, self.threads, 8, self.stopping, self.get_ready)
@@ -243,8 +243,16 @@ class Waiting:
         raise AssertionError("no call of these needs a process")
 
     def admit(self, payload=b"{}", action="work"):
-        call = self.dispatcher.prepare(Task("t", action, payload))
-        return self.loop.create_task(self.admission.admit(call))
+        return self.loop.create_task(self._admit(Task("t", action, payload)))
+
+    async def _admit(self, task):
+        """Return the call when it is admitted, else its result."""
+        call = self.dispatcher.prepare(task)
+        try:
+            await self.dispatcher.admit(call, self.admission)
+        except Exception as error:
+            return self.dispatcher.finish(call, error)
+        return call
 
     def left(self, action="work"):
         return [one.remaining for one in self.dispatcher.limit_stats().headroom(action)]

@@ -18,7 +18,7 @@ LAYERS = {
     3: "actions blueprint dispatcher redaction responses scaffold",
     4: "clock executors logs outbox wire",
     5: "config localhub testing worker",
-    6: "__init__ __main__ app cli compat importing pytest_plugin wiring",
+    6: "__init__ __main__ app cli compat pytest_plugin",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 SANS_IO = 3

@@ -74,7 +74,7 @@ def run_worker(app: ProviderApp, answers: list[bytes]) -> list[bytes]:
 
     async def work() -> list[bytes]:
         wire = Wire(answers, lambda: worker.stop())
-        worker = Worker(app.dispatcher(loop), wire, app.life_hooks(), _SETTINGS)
+        worker = Worker(app._dispatcher(loop), wire, app._life_hooks(), _SETTINGS)
         await worker.run()
         return wire.messages
 

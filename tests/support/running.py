@@ -34,11 +34,11 @@ class Running:
         return self
 
     async def _work(self, seconds, settings):
-        dispatcher = self.app.dispatcher(self.loop)
+        dispatcher = self.app._dispatcher(self.loop)
         worker = Worker(
             dispatcher,
             self.hub,
-            self.app.life_hooks(),
+            self.app._life_hooks(),
             WorkerSettings(**settings),
             self.make_journal(),
         )

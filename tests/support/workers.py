@@ -51,7 +51,7 @@ def work_off(app, *tasks, until=100.0, **settings):
 
     async def main():
         settled = WorkerSettings(**(given | settings))
-        worker = Worker(app.dispatcher(loop), hub, app.life_hooks(), settled)
+        worker = Worker(app._dispatcher(loop), hub, app._life_hooks(), settled)
         loop.call_at(BEGIN + until, worker.stop)
         await worker.run()
 

@@ -227,9 +227,9 @@ def work(app, tasks):
 
     async def main():
         worker = Worker(
-            app.dispatcher(loop),
+            app._dispatcher(loop),
             hub,
-            app.life_hooks(),
+            app._life_hooks(),
             WorkerSettings(concurrency=8, drain_timeout=25, start_timeout=30, longest_timeout=5),
         )
         loop.call_later(100, worker.stop)
@@ -457,7 +457,7 @@ def test_a_handler_s_process_tells_no_secret(tmp_path):
 def test_no_repr_holds_a_secret():
     app = make_app()
     account = {"key": SECRET}
-    dispatcher = app.dispatcher(SystemClock())
+    dispatcher = app._dispatcher(SystemClock())
     call: Any = dispatcher.prepare(
         Task("t", "fail", json.dumps({"way": SECRET}).encode(), json.dumps(account).encode())
     )

@@ -63,7 +63,7 @@ class Running:
 
     async def _work(self, seconds, moments):
         hub = ScriptedHub(polls=self.tasks)
-        worker = Worker(self.app.dispatcher(self.loop), hub, self.app.life_hooks(), SETTINGS)
+        worker = Worker(self.app._dispatcher(self.loop), hub, self.app._life_hooks(), SETTINGS)
         self.loop.call_at(BEGIN + seconds, worker.stop)
         for moment in moments:
             self.loop.call_at(BEGIN + moment, self._ask, worker, moment)
@@ -92,8 +92,8 @@ def test_the_end_names_what_hangs_and_for_how_long(app):
         Running(app, tasks("crunch", "fetch")).until(100)
     assert str(caught.value) == (
         "no slot is left of 2: handlers have outlived their time: 'crunch' (1, for up to 10 s), "
-        "'fetch' (1, for up to 10 s); they can't be ended, so the provider ends for whoever starts "
-        'it again; with isolation="process" they could be killed'
+        "'fetch' (1, for up to 10 s); they can't be ended, so the provider ends, for its "
+        'supervisor to start it again; with isolation="process" they could be killed'
     )
 
 
@@ -133,7 +133,7 @@ def test_a_worker_whose_slots_are_lost_stops_at_once(app):
 
 
 def test_threads_that_hang_are_counted_too(hub, monkeypatch):
-    monkeypatch.setattr("arbprov.worker.hangs._PATIENCE", 0.01)
+    monkeypatch.setattr("arbprov.worker.timeouts._PATIENCE", 0.01)
     app, go_on = ProviderApp("test", execution_timeout=0.05, concurrency=1), threading.Event()
 
     @app.action
@@ -151,9 +151,9 @@ def test_threads_that_hang_are_counted_too(hub, monkeypatch):
 def test_a_provider_whose_threads_all_hang_exits_with_1(tmp_path):
     (tmp_path / "stuck.py").write_text(
         "import threading\n"
-        "import arbprov.worker.hangs\n"
+        "import arbprov.worker.timeouts\n"
         "from arbprov import ProviderApp\n"
-        "arbprov.worker.hangs._PATIENCE = 0.1\n"
+        "arbprov.worker.timeouts._PATIENCE = 0.1\n"
         "app = ProviderApp(execution_timeout=0.05, concurrency=2)\n"
         "@app.action\n"
         "def hang(): threading.Event().wait()\n"

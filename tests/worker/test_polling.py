@@ -24,7 +24,7 @@ def gated(main, most=4):
 async def entered_at(gate, loop):
     """Return the seconds until the gate let a poll through."""
     began = loop.time()
-    assert await gate.enter()
+    assert await gate.acquire()
     return loop.time() - began
 
 
@@ -33,9 +33,9 @@ def after_pauses(*seconds):
 
     async def main(gate, loop):
         for _ in seconds:
-            gate.found()
+            gate.task_received()
         for _ in seconds:
-            await gate.enter()
+            await gate.acquire()
         for one in seconds:
             gate.pause(one)
         return await entered_at(gate, loop)
@@ -54,12 +54,12 @@ def test_pauses_of_almost_nothing_end_on_uvloop_too():
 
     async def main():
         gate = PollThrottle(4, Backoff(1.0, 1.0))
-        gate.found()
-        assert await gate.enter()
-        assert await gate.enter()
+        gate.task_received()
+        assert await gate.acquire()
+        assert await gate.acquire()
         gate.pause(1e-5)
         gate.pause(2e-5)
-        return await gate.enter()
+        return await gate.acquire()
 
     loop = uvloop.new_event_loop()
     assert loop.run_until_complete(asyncio.wait_for(main(), 20))
@@ -68,10 +68,10 @@ def test_pauses_of_almost_nothing_end_on_uvloop_too():
 
 def test_one_poll_after_the_other_while_idle():
     async def main(gate, loop):
-        await gate.enter()
+        await gate.acquire()
         second = asyncio.ensure_future(entered_at(gate, loop))
         await asyncio.sleep(3)
-        gate.nothing(held=3.0)
+        gate.poll_empty(held=3.0)
         return await second
 
     assert gated(main) == 3
@@ -81,8 +81,8 @@ def test_tasks_double_the_polls_up_to_the_most():
     async def main(gate, loop):
         allowed = []
         for _ in range(4):
-            await gate.enter()
-            gate.found()
+            await gate.acquire()
+            gate.task_received()
             allowed.append(gate._allowed)
         return allowed
 
@@ -91,11 +91,11 @@ def test_tasks_double_the_polls_up_to_the_most():
 
 def test_a_poll_that_is_given_up_while_it_waits_takes_no_turn():
     async def main(gate, loop):
-        await gate.enter()
+        await gate.acquire()
         first, second = (asyncio.ensure_future(entered_at(gate, loop)) for _ in range(2))
         await asyncio.sleep(1)
         first.cancel()
-        gate.nothing(held=1.0)
+        gate.poll_empty(held=1.0)
         return await second
 
     assert gated(main) == 1
@@ -103,10 +103,10 @@ def test_a_poll_that_is_given_up_while_it_waits_takes_no_turn():
 
 def test_a_closed_gate_lets_nobody_through():
     async def main(gate, loop):
-        await gate.enter()
-        waiting = asyncio.ensure_future(gate.enter())
+        await gate.acquire()
+        waiting = asyncio.ensure_future(gate.acquire())
         await asyncio.sleep(1)
         gate.close()
-        return [await waiting, await gate.enter()]
+        return [await waiting, await gate.acquire()]
 
     assert gated(main) == [False, False]

@@ -35,7 +35,7 @@ class Place:
 
 
 def work(app: ProviderApp, place: Place, **changes: Any) -> None:
-    """Run an app as one of several workers; see `ProviderApp.run_with`.
+    """Run an app as one of several workers; see `ProviderApp.run`.
 
     Raises:
         ConfigurationError: A limit would be counted by each worker for itself.
@@ -53,11 +53,11 @@ def work(app: ProviderApp, place: Place, **changes: Any) -> None:
     )
     if app.config.spool:
         changes["spool"] = worker_spool(app.config.spool, place.number)
-    app.run_with(hooks, **changes)
+    app._run_with(hooks, **changes)
 
 
 def _refuse_own_limits(app: ProviderApp, count: int) -> None:
-    if found := app.limits_in_memory():
+    if found := app._limits_in_memory():
         raise ConfigurationError(
             f"each of {count} workers would count these limits for itself, and together they would "
             f"admit {count} times as much: {', '.join(found)}; share what was used, with "
