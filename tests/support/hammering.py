@@ -6,13 +6,13 @@ import multiprocessing
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import attrs
 
 from arbprov.clock import SystemClock
 from arbprov.limits import Limiter, StoreFactory, declare
 
+from .stopwatch import Stopwatch
 from .waiting import TIMEOUT
 
 # Often enough for any limit here; a process that always ran would keep the others from running.
@@ -31,10 +31,7 @@ class Admission:
 
 @attrs.frozen
 class Report:
-    """What one process has got, and the longest time that one answer took.
-
-    That is without the time in which the process could have run, and no core was free.
-    """
+    """What one process has got, and the longest time that one answer took."""
 
     admissions: list[Admission]
     slowest: float
@@ -93,23 +90,14 @@ def _hammer(url, limit, seconds, options):
         if now >= upkeep_at:
             upkeep_at = now + min(0.5, limiter.upkeep())
         time.sleep(max(_ASK_EVERY, begin - now))
-        asked, starved = time.monotonic(), _starved()
+        asked, stopwatch = time.monotonic(), Stopwatch()
         decision = limiter.acquire(stack, None)
-        answered = time.monotonic()
-        slowest = max(slowest, answered - asked - (_starved() - starved))
+        answered, slowest = time.monotonic(), max(slowest, stopwatch.seconds)
         if decision.allowed:
             (receipt,) = decision.receipts
             fallback = decision.charges[0].fallback
             admissions.append(Admission(asked, answered, receipt.charged_at, fallback))
     return Report(admissions, slowest)
-
-
-def _starved():
-    """Return for how many seconds this thread could have run, and no core was free."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except FileNotFoundError:  # elsewhere than on Linux
-        return 0.0
 
 
 def most_in_any(times, period):

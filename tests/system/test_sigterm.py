@@ -65,7 +65,7 @@ try:
 except ProviderError as error:
     sys.exit(str(error))
 """
-# For the interpreter to end, on a machine with other work.
+# For the interpreter to end.
 SLACK = 1.0
 # What a provider may take that has nothing to wait for.
 AT_ONCE = 0.5 + SLACK
