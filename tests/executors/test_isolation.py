@@ -340,14 +340,14 @@ def test_a_refund_is_passed_on(call):
 @pytest.mark.slow
 def test_a_limit_is_charged_when_the_process_is_there_and_the_handler_can_start(hub, serve):
     app = ProviderApp("isolated", execution_timeout=10)
-    limited = app.rate_limit(MinDelay(0.5), max_wait=TIMEOUT)
+    limited = app.rate_limit(MinDelay(1.5), max_wait=TIMEOUT)
     app.action(isolation="process")(limited(isolated.begun))
     serve(app)
-    tickets = [hub.put("begun") for _ in range(4)]
+    tickets = [hub.put("begun") for _ in range(3)]
     began = sorted(ticket.result(TIMEOUT).data["at"] for ticket in tickets)
     gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
     # A charge and the start that it is for are apart, by more on a machine with other work.
-    assert min(gaps) > 0.25
+    assert min(gaps) > 0.75
 
 
 class Closed(RateLimitMonitor):
@@ -524,8 +524,8 @@ def test_the_time_that_a_process_takes_to_start_is_not_the_task_s(hub, start, tm
         tmp_path,
         "import time\n"
         "from arbprov import ProviderApp\n"
-        "if __name__ == '__mp_main__': time.sleep(0.6)\n"
-        "app = ProviderApp(execution_timeout=0.5)\n"
+        "if __name__ == '__mp_main__': time.sleep(1.6)\n"
+        "app = ProviderApp(execution_timeout=1.5)\n"
         "@app.action(isolation='process')\n"
         "def work(): return {}\n"
         "if __name__ == '__main__': app.run()\n",

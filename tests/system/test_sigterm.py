@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from support.processes import Process
+from support.servers import refusing_address
 from support.waiting import wait_until
 
 from arbprov.outbox.sqlite import read_spool
@@ -199,11 +200,10 @@ def address_of(listening):
 
 
 def test_a_stop_waits_for_no_hub_that_was_never_there(start):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = address_of(taken)
-    provider = start(address)
-    wait_until(lambda: provider.says("works for the hub"))
-    stop(provider, within=AT_ONCE)
+    with refusing_address() as address:
+        provider = start(address)
+        wait_until(lambda: provider.says("works for the hub"))
+        stop(provider, within=AT_ONCE)
 
 
 def test_a_stop_waits_for_no_hub_that_never_answers(start):

@@ -123,13 +123,14 @@ def test_a_call_that_is_over_holds_nobody(start):
     assert over.wait(10)
 
 
-def test_a_hub_that_hangs_can_be_stopped_at_once():
+def test_a_hub_that_hangs_can_be_stopped_at_once(monkeypatch):
+    monkeypatch.setattr("arbprov.localhub.server._GRACE", 60.0)
     with FaultyHub(faults.hang()) as hub:
         client = Client(hub)
         call = client._channel.unary_unary("/Hub/GetTask").future(b"")
         hub.wait_until(lambda hub: hub.polls)
         began = time.monotonic()
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 30
     assert call.exception().code() is not grpc.StatusCode.OK
     client.close()
 
@@ -138,8 +139,8 @@ def test_a_hub_that_has_stopped_holds_nobody(start):
     hub, _ = start()
     hub.stop()
     began = time.monotonic()
-    hub._sit_out(threading.Event(), 10)
-    assert time.monotonic() - began < 5
+    hub._sit_out(threading.Event(), 60)
+    assert time.monotonic() - began < 30
 
 
 def test_a_slow_answer_comes_late(start):

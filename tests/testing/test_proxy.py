@@ -8,6 +8,7 @@ import socket
 import threading
 
 import pytest
+from support.servers import refusing_address
 
 from arbprov.testing import TcpProxy
 
@@ -226,9 +227,7 @@ def test_a_reset_by_the_server_is_passed_on(connect, echo):
 
 
 def test_a_server_that_is_away_is_a_reset():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        away = address_of(free)
-    with TcpProxy(away) as proxy:
+    with refusing_address() as away, TcpProxy(away) as proxy:
         host, port = proxy.address.split(":")
         with (
             pytest.raises(ConnectionResetError),

@@ -13,6 +13,7 @@ from concurrent import futures
 import grpc
 import pytest
 import trustme
+from support.servers import refusing_address
 
 from arbprov import ConfigurationError, HubConnectionError, ProviderApp
 from arbprov._proto import hub_pb2
@@ -211,10 +212,9 @@ def test_grpc_s_details_are_in_the_message_too(asked, start):
 
 @pytest.mark.parametrize("settings", [{}, {"ca": "ca.pem"}])
 def test_a_hub_that_is_away_is_not_a_tls_problem(asked, settings):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    message = complaint(asked, f"127.0.0.1:{port}", **settings)
-    assert message.startswith(f"the hub at 127.0.0.1:{port}: UNAVAILABLE, ")
+    with refusing_address() as address:
+        message = complaint(asked, address, **settings)
+    assert message.startswith(f"the hub at {address}: UNAVAILABLE, ")
     assert "TLS" not in message
 
 

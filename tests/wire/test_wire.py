@@ -250,7 +250,7 @@ def test_what_json_can_not_carry_is_an_error_with_its_path(served, hub, what):
 @pytest.fixture
 def hanging(serve):
     """Run a provider with a plain handler that hangs until the event is set."""
-    app = ProviderApp("slow", execution_timeout=0.1, concurrency=1)
+    app = ProviderApp("slow", execution_timeout=0.5, concurrency=1)
     go_on = threading.Event()
 
     @app.action
@@ -265,7 +265,7 @@ def hanging(serve):
 
 def test_a_plain_handler_that_takes_too_long_is_answered_at_its_deadline(hanging, hub):
     result = hub.call("hang")
-    assert (result.status, result.data["timeout"]) == ("error", 0.1)
+    assert (result.status, result.data["timeout"]) == ("error", 0.5)
 
 
 def test_the_late_result_of_a_plain_handler_is_never_sent(hanging, hub):
@@ -278,7 +278,7 @@ def test_the_late_result_of_a_plain_handler_is_never_sent(hanging, hub):
 def test_the_late_result_of_a_plain_handler_is_logged(hanging, hub, log_line):
     hub.call("hang")
     hanging.set()
-    assert "'hang' ended after its timeout of 0.1 s; that result is dropped" in log_line("dropped")
+    assert "'hang' ended after its timeout of 0.5 s; that result is dropped" in log_line("dropped")
 
 
 def test_a_thread_that_hangs_keeps_its_slot(hanging, hub):
