@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from arbprov.dispatcher import Dispatcher, Route
     from arbprov.limits import AnyLimit, Limiter, LimitStats, OpenStore, RateLimit
     from arbprov.limits.monitors import RateLimitMonitor
-    from arbprov.payload.json import Data
+    from arbprov.payload.serialize import TaskData
     from arbprov.task import TaskResult
     from arbprov.testing import TestClient, VirtualClock
 
@@ -211,7 +211,9 @@ class ProviderApp(Scaffold):
         clock = clock or VirtualClock()
         return TestClient(self._dispatcher(clock), self._life_hooks(), clock)
 
-    def invoke(self, action: str, payload: Data = None, *, account: Data = None) -> TaskResult:
+    def invoke(
+        self, action: str, payload: TaskData = None, *, account: TaskData = None
+    ) -> TaskResult:
         """Run an action here and now, without a hub: on the machine's time, and by `run`'s limits.
 
         A call that may wait for a limit waits; what fails becomes the result. There are no startup

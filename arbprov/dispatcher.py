@@ -27,9 +27,10 @@ from arbprov.errors import (
 )
 from arbprov.hooks import TaskHooks
 from arbprov.limits import ActionLimits, Decision, Limiter, LimitStats
-from arbprov.payload.json import load_object, plain
+from arbprov.payload.json import parse_object
+from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
-from arbprov.redaction import redact, secrets_in, secrets_of
+from arbprov.redaction import find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
     error_result,
     name_fields,
@@ -326,7 +327,7 @@ class Dispatcher:
             result = self._fail_call(call, outcome)
         elif outcome.status is Status.ERROR:
             # Handlers and hooks may repeat what an API has said, and that what it was sent.
-            result = redact_result(outcome, self.secrets_of(call))
+            result = redact_result(outcome, self.find_secrets(call))
         else:
             result = outcome
         names = self._name_fields.get(result.action) or name_fields(self.provider, result.action)
@@ -344,13 +345,16 @@ class Dispatcher:
 
     def redacted(self, text: str, *calls: Call) -> str:
         """Return a text without the secrets of the app and of some calls."""
-        return redact(text, [secret for call in calls for secret in self.secrets_of(call)])
+        return redact(text, [secret for call in calls for secret in self.find_secrets(call)])
 
-    def secrets_of(self, call: Call) -> list[str]:
+    def find_secrets(self, call: Call) -> list[str]:
         """Return the secrets of the app and those of a call's account."""
         account = call.ctx.account
         # An account that could not be read may be quoted as it came.
-        return [*(secrets_of(account) if account else secrets_in(call.task.account)), *self.secrets]
+        return [
+            *(find_secrets(account) if account else find_secrets_in_json(call.task.account)),
+            *self.secrets,
+        ]
 
     def _open(self, task: Task) -> Call:
         route = self.routes.get(task.action, self.unknown)
@@ -369,7 +373,7 @@ class Dispatcher:
         """Note why a call failed, and return its result."""
         call.error = error
         try:
-            return error_result(call.task, error, self.secrets_of(call))
+            return error_result(call.task, error, self.find_secrets(call))
         except ValidationFailure as failure:  # of what the author put into the error
             return self._fail_call(call, failure)
 
@@ -421,7 +425,7 @@ def _check_result(call: Call, returned: Any, hook: Hook) -> TaskResult:
         name = getattr(hook, "__qualname__", repr(hook))
         raise TypeError(f"the after_task hook {name} returned no TaskResult")
     message = returned.message or returned.status.default_message
-    return TaskResult(call.task, returned.status, message, plain(returned.data))
+    return TaskResult(call.task, returned.status, message, to_builtins(returned.data))
 
 
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:
@@ -432,7 +436,7 @@ def _unwrap_stop_iteration(error: BaseException) -> BaseException:
 
 def _load(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:
     try:
-        return load_object(raw)
+        return parse_object(raw)
     except ValidationFailure as failure:
-        problems += failure.below(name)
+        problems += failure.prefixed(name)
         return {}

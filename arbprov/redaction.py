@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from arbprov.payload.json import load_object
+from arbprov.payload.json import parse_object
 from arbprov.payload.validation import ValidationFailure
 
-__all__ = ["redact", "secrets_in", "secrets_of"]
+__all__ = ["find_secrets", "find_secrets_in_json", "redact"]
 
 _REDACTED = "[redacted]"
 # Shorter values are words and numbers of every text, and shorter tokens are those of tests; to take
@@ -26,17 +26,17 @@ _SAME_EVERYWHERE = re.compile("[A-Za-z0-9]+")
 _MORE = {" ": r"|\+", "\n": r"|\n[ |]+"}
 
 
-def secrets_of(account: Any) -> Iterator[str]:
+def find_secrets(account: Any) -> Iterator[str]:
     """Yield every value of an account that could give it away, as text, and every odd key."""
     if isinstance(account, dict):
         for key, item in account.items():
             # Others are the names of fields, without which no problem could be told.
             if not key.isidentifier():
-                yield from secrets_of(key)
-            yield from secrets_of(item)
+                yield from find_secrets(key)
+            yield from find_secrets(item)
     elif isinstance(account, list):
         for item in account:
-            yield from secrets_of(item)
+            yield from find_secrets(item)
     elif (
         account is not None
         and not isinstance(account, bool)
@@ -45,10 +45,10 @@ def secrets_of(account: Any) -> Iterator[str]:
         yield text
 
 
-def secrets_in(account: bytes) -> Iterator[str]:
+def find_secrets_in_json(account: bytes) -> Iterator[str]:
     """Yield the secrets of an account as it came: all of it, if it can't be read."""
     try:
-        yield from secrets_of(load_object(account))
+        yield from find_secrets(parse_object(account))
     except ValidationFailure:
         yield account.decode(errors="backslashreplace")
 

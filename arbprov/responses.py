@@ -16,13 +16,14 @@ from arbprov.errors import (
     RateLimited,
     TaskTimeoutError,
 )
-from arbprov.payload.json import dump, plain
+from arbprov.payload.json import dumps
+from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import redact
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
-    "OWN_KEYS",
+    "ARBPROV_KEYS",
     "error_response",
     "error_result",
     "name_fields",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 # The keys that responses of arbprov's own may have, those of headroom included.
-OWN_KEYS = frozenset(
+ARBPROV_KEYS = frozenset(
     [
         "available_actions",
         "error",
@@ -106,8 +107,8 @@ def success_result(task: Task, value: Any) -> TaskResult:
         ValidationFailure: JSON can't carry it.
     """
     if isinstance(value, ProviderResponse):
-        return TaskResult(task, value.status, value.message, plain(value.data))
-    data = {} if value is None else plain(value)
+        return TaskResult(task, value.status, value.message, to_builtins(value.data))
+    data = {} if value is None else to_builtins(value)
     return TaskResult(task, Status.SUCCESS, Status.SUCCESS.default_message, data)
 
 
@@ -118,7 +119,7 @@ def error_result(task: Task, error: BaseException, secrets: Sequence[str]) -> Ta
         ValidationFailure: JSON can't carry the error's details.
     """
     response = error_response(error)
-    data = plain(_redact_data(response.data, secrets))
+    data = to_builtins(_redact_data(response.data, secrets))
     return TaskResult(task, response.status, redact(response.message, secrets), data)
 
 
@@ -134,7 +135,7 @@ def _redact_data(data: Any, secrets: Sequence[str]) -> Any:
     if isinstance(data, dict):
         # A key of arbprov's own is no secret, and readers of the result rely on it.
         return {
-            key if key in OWN_KEYS else redact(key, secrets): _redact_data(item, secrets)
+            key if key in ARBPROV_KEYS else redact(key, secrets): _redact_data(item, secrets)
             for key, item in data.items()
         }
     if isinstance(data, list):
@@ -144,7 +145,7 @@ def _redact_data(data: Any, secrets: Sequence[str]) -> Any:
 
 def name_fields(provider: str, action: str) -> str:
     """Return the envelope's fields that name the provider and the action, as JSON."""
-    return f'"provider":{dump(provider)},"action":{dump(action)}'
+    return f'"provider":{dumps(provider)},"action":{dumps(action)}'
 
 
 def write_envelope(
@@ -161,8 +162,8 @@ def write_envelope(
     """
     times = _time_fields(now.timestamp() // 1, timezone, timezone_name)
     return (
-        f'{{"status":"{result.status.value}","message":{dump(result.message)},'
-        f'"data":{{{names},{times},"response":{dump(result.data)}}}}}'
+        f'{{"status":"{result.status.value}","message":{dumps(result.message)},'
+        f'"data":{{{names},{times},"response":{dumps(result.data)}}}}}'
     )
 
 
@@ -171,4 +172,4 @@ def write_envelope(
 def _time_fields(second: float, timezone: dt.tzinfo, name: str) -> str:
     now_utc = dt.datetime.fromtimestamp(second, dt.timezone.utc)
     now = now_utc.astimezone(timezone)
-    return f'"timezone":{dump(name)},"now":"{now.isoformat()}","now_utc":"{now_utc.isoformat()}"'
+    return f'"timezone":{dumps(name)},"now":"{now.isoformat()}","now_utc":"{now_utc.isoformat()}"'

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from arbprov.localhub import LocalHub
-from arbprov.payload import json as codec
-from arbprov.payload.json_backend import OrJson, StandardJson
+from arbprov.payload import json
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +24,14 @@ def collected_in_order():
     gc.collect(1)
 
 
-@pytest.fixture(scope="module", params=[StandardJson, pytest.param(OrJson, marks=pytest.mark.fast)])
+@pytest.fixture(
+    scope="module",
+    params=[json.StandardBackend, pytest.param(json.OrjsonBackend, marks=pytest.mark.fast)],
+)
 def each_json(request):
-    """Run a module's tests with each of the libraries that JSON is read and written by."""
+    """Run a module's tests with each library that reads and writes JSON."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "_json", request.param())
+        patch.setattr(json, "_backend", request.param())
         yield
 
 

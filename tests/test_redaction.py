@@ -20,8 +20,8 @@ from arbprov import (
 from arbprov.errors import Problem
 from arbprov.limits.decision import Headroom
 from arbprov.payload.validation import ValidationFailure
-from arbprov.redaction import redact, secrets_of
-from arbprov.responses import OWN_KEYS, error_response
+from arbprov.redaction import find_secrets, redact
+from arbprov.responses import ARBPROV_KEYS, error_response
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -87,7 +87,7 @@ def test_an_account_s_words_leave_the_keys_of_arbprov_s_own_results_alone():
         return {}
 
     client = app.test_client()
-    words = dict(enumerate(sorted(OWN_KEYS)))
+    words = dict(enumerate(sorted(ARBPROV_KEYS)))
     account = {f"word_{number}": word for number, word in words.items()}
     refused = client.call("find", {}, account=account)
     assert [sorted(problem) for problem in refused.problems] == [["message", "path"]]
@@ -112,11 +112,11 @@ def test_an_account_s_words_leave_the_keys_of_arbprov_s_own_results_alone():
 def test_each_key_of_a_response_to_an_error_is_known(error):
     data = error_response(error).data
     listed = [key for item in data.get("problems", ()) for key in item]
-    assert {*data, *listed} <= OWN_KEYS
+    assert {*data, *listed} <= ARBPROV_KEYS
 
 
 def test_each_key_of_headroom_is_known():
-    assert {field.name for field in attrs.fields(Headroom)} <= OWN_KEYS
+    assert {field.name for field in attrs.fields(Headroom)} <= ARBPROV_KEYS
 
 
 def test_a_token_of_a_letter_or_two_is_not_looked_for():
@@ -124,11 +124,11 @@ def test_a_token_of_a_letter_or_two_is_not_looked_for():
 
 
 def test_numbers_of_an_account_are_secrets_too():
-    assert list(secrets_of({"pin": 123456, "flag": True, "none": None})) == ["123456"]
+    assert list(find_secrets({"pin": 123456, "flag": True, "none": None})) == ["123456"]
 
 
 def test_short_values_are_no_secrets():
-    assert list(secrets_of({"country": "es", "n": 7})) == []
+    assert list(find_secrets({"country": "es", "n": 7})) == []
 
 
 def test_the_longest_secret_is_taken_out_first():
@@ -266,7 +266,7 @@ def test_the_token_of_the_environment_is_a_secret_too(monkeypatch):
     ids=str,
 )
 def test_every_value_of_an_account_of_four_letters_or_more_is_a_secret(account, secrets):
-    assert list(secrets_of(account)) == secrets
+    assert list(find_secrets(account)) == secrets
 
 
 def test_every_place_of_a_secret_is_redacted():

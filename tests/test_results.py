@@ -24,7 +24,7 @@ from arbprov import (
     TaskTimeoutError,
 )
 from arbprov.errors import Problem
-from arbprov.payload.json import dump
+from arbprov.payload.json import dumps
 from arbprov.testing import VirtualClock
 
 pytestmark = pytest.mark.usefixtures("each_json")
@@ -86,7 +86,7 @@ def test_the_envelope_is_written_as_json_writes_it(provider, action, message):
     body = dispatcher.fail(Task("1", action), TaskError(message)).body
     envelope = json.loads(body)
     assert (envelope["data"]["provider"], envelope["data"]["action"]) == (provider, action)
-    assert (envelope["message"], dump(envelope)) == (message, body)
+    assert (envelope["message"], dumps(envelope)) == (message, body)
 
 
 def test_the_envelope_has_no_other_fields(envelope):
@@ -201,13 +201,13 @@ def test_what_json_can_t_carry_is_an_error_with_its_paths():
     assert response_of(lambda: {"a": [1, {2}], "b": float("nan")}) == {
         "error": "The action returned what JSON can't carry: "
         "a[1]: a set has no order in JSON; return sorted(...) or list(...) of it; "
-        "b: nan is no JSON number",
+        "b: nan is not a JSON number",
         "problems": [
             {
                 "path": "a[1]",
                 "message": "a set has no order in JSON; return sorted(...) or list(...) of it",
             },
-            {"path": "b", "message": "nan is no JSON number"},
+            {"path": "b", "message": "nan is not a JSON number"},
         ],
     }
 
@@ -328,7 +328,7 @@ def test_an_account_that_does_not_fit():
         (b"\xff", "not UTF-8: byte 0 can't be decoded"),
         (b"{", "not JSON: Expecting property name enclosed in double quotes (character 1)"),
         (b"[]", "expected a JSON object, got an array"),
-        (b'{"a": NaN}', "not JSON: NaN is no JSON number"),
+        (b'{"a": NaN}', "not JSON: NaN is not a JSON number"),
     ],
     ids=["bytes", "text", "array", "NaN"],
 )

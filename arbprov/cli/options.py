@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from arbprov._utils import escape_line
-from arbprov.payload.json import load_object, plain
+from arbprov.payload.json import parse_object
+from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
 
 __all__ = [
@@ -34,8 +35,8 @@ def json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[
         return sendable_object(_bytes(value))
     except OSError as error:
         message = f"{value[1:]} can't be read: {error.strerror}"
-    except ValidationFailure as misfit:
-        message = f'{misfit.problems[0]}; write it like \'{{"city": "Paris"}}\''
+    except ValidationFailure as failure:
+        message = f'{failure.problems[0]}; write it like \'{{"city": "Paris"}}\''
     raise click.BadParameter(message, ctx, param)
 
 
@@ -43,9 +44,9 @@ def sendable_object(raw: bytes) -> dict[str, Any]:
     """Return a JSON object that is to be sent: not all that can be read can be.
 
     Raises:
-        Misfit: It is none, or holds a text that is no Unicode.
+        ValidationFailure: It is not a JSON object, or holds text that is not Unicode.
     """
-    sent: dict[str, Any] = plain(load_object(raw))
+    sent: dict[str, Any] = to_builtins(parse_object(raw))
     return sent
 
 

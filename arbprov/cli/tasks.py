@@ -33,8 +33,8 @@ def _read(ctx: click.Context, param: click.Parameter, path: Path | None) -> list
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             tasks += [_task(line)] if line.strip() else []
-        except ValidationFailure as misfit:
-            message = f"{path}, line {number}: {misfit.problems[0]}"
+        except ValidationFailure as failure:
+            message = f"{path}, line {number}: {failure.problems[0]}"
             raise click.BadParameter(message, ctx, param) from None
     return tasks
 

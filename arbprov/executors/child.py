@@ -24,7 +24,7 @@ from arbprov.clock import SystemClock
 from arbprov.context import TaskContext
 from arbprov.executors.forking import ForkGuard, end_fork
 from arbprov.limits import Headroom, check_report
-from arbprov.payload.json import plain
+from arbprov.payload.serialize import to_builtins
 from arbprov.task import ProviderResponse
 
 __all__ = ["ContextState", "Failure", "Order", "serve"]
@@ -205,8 +205,8 @@ class _Server:
 def _sendable(value: Any) -> Any:
     """Return what a handler returned in data that JSON can carry, which anybody can unpickle."""
     if isinstance(value, ProviderResponse):
-        return ProviderResponse(value.status, value.message, plain(value.data))
-    return plain(value)
+        return ProviderResponse(value.status, value.message, to_builtins(value.data))
+    return to_builtins(value)
 
 
 def _awaited(awaitable: Awaitable[Any]) -> Any:

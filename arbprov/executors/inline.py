@@ -14,7 +14,7 @@ from arbprov.errors import TaskError
 from arbprov.hooks import Hooks
 from arbprov.limits import Decision
 from arbprov.logs import log_failure
-from arbprov.payload.json import Data, encode
+from arbprov.payload.serialize import TaskData, encode_task_data
 from arbprov.task import Task, TaskResult
 
 if TYPE_CHECKING:
@@ -145,9 +145,11 @@ class _InlineDriver:
         return await self._dispatcher.perform(call, self._wait_for)
 
 
-def make_task(id: str, action: str, payload: Data, account: Data) -> Task:
+def make_task(id: str, action: str, payload: TaskData, account: TaskData) -> Task:
     """Return a task; a payload and an account that are mappings become JSON."""
-    return Task(id, action, encode(payload), b"" if account is None else encode(account))
+    return Task(
+        id, action, encode_task_data(payload), b"" if account is None else encode_task_data(account)
+    )
 
 
 async def as_coroutine(awaitable: Awaitable[Any]) -> Any:

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from arbprov._proto import hub_pb2
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
-from arbprov.payload.json import Data, encode
+from arbprov.payload.serialize import TaskData, encode_task_data
 from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Task
 
@@ -107,9 +107,9 @@ class LocalHub:
     def put(
         self,
         action: str,
-        payload: Data = None,
+        payload: TaskData = None,
         *,
-        account: Data = None,
+        account: TaskData = None,
         provider: str = "",
         id: str | None = None,
     ) -> Ticket:
@@ -131,13 +131,18 @@ class LocalHub:
         Task(id='t1', action='forecast')
         """
         number = f"{self._id_prefix}-{next(self._ids)}" if id is None else id
-        task = Task(number, action, encode(payload), b"" if account is None else encode(account))
+        task = Task(
+            number,
+            action,
+            encode_task_data(payload),
+            b"" if account is None else encode_task_data(account),
+        )
         ticket = Ticket(task, provider)
         self._backlog.put(ticket)
         return ticket
 
     def call(
-        self, action: str, payload: Data = None, *, timeout: float = 10.0, **options: Any
+        self, action: str, payload: TaskData = None, *, timeout: float = 10.0, **options: Any
     ) -> Submission:
         """Put a task in, wait for its result and return it; see `put` and `Ticket.result`."""
         return self.put(action, payload, **options).result(timeout)

@@ -25,7 +25,7 @@ from arbprov.backoff import Backoff
 from arbprov.errors import HubError, TaskError
 from arbprov.outbox.capacity import Capacity
 from arbprov.outbox.journal import Journal
-from arbprov.redaction import redact, secrets_in
+from arbprov.redaction import find_secrets_in_json, redact
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Hub, ResultRefused, ResultTooLarge
 from arbprov.wire.messages import decode_result, encode_result
@@ -221,7 +221,7 @@ class Outbox:
     async def _on_refused(self, id: str, entry: _Entry, error: ResultRefused) -> None:
         result = decode_result(entry.message)
         # The hub may quote the account in its error.
-        reason = redact(str(error), secrets_in(result.task.account))
+        reason = redact(str(error), find_secrets_in_json(result.task.account))
         logger.error("the hub refuses the result of task %s for good: %s", quote(id), reason)
         self._journal.mark_refused(id, entry.message, reason)
         self._events.on_refused(result, error)

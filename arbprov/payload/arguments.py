@@ -1,7 +1,11 @@
-"""From a task to a handler's arguments, as its signature says.
+"""BEGIN HERE: how the JSON of a task becomes a handler's arguments.
 
-The signature is compiled once, at registration, to the hooks by which cattrs structures what the
-parameters take from the payload.
+1. `json.parse_object` reads the payload and the account: bytes to dicts.
+2. `compile_binding`, at registration, reads the handler's signature, or `schema` its
+   ``payload_schema=``, and asks `converter` for the structure hook of each type.
+3. `Binding.bind`, for each task, calls the hooks and collects every problem, each with its path.
+4. The hooks come from `scalars`, `containers`, `unions`, `classes` and `models`.
+5. On the way back, `serialize.to_builtins` and `json.dumps` make the handler's result JSON.
 """
 
 from __future__ import annotations
@@ -20,31 +24,29 @@ from arbprov._types import Handler
 from arbprov._utils import describe_handler, unwrap_function
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
-from arbprov.payload.common import Hook, hook_of
+from arbprov.payload.classes import accepts_object, field_names
 from arbprov.payload.converter import make_converter
-from arbprov.payload.objects import field_names, takes_object
 from arbprov.payload.schema import compile_schema
+from arbprov.payload.structuring import StructureHook, find_hook
 from arbprov.payload.validation import MISSING, ValidationFailure, field_path, unknown_fields
 
 __all__ = ["Arguments", "Binding", "compile_binding"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
-# Adds what it takes from the task to the values, by parameter, and what is wrong to the problems.
+# Adds the values of some parameters, by name, and the problems that it finds.
 Source = Callable[[TaskContext, dict[str, Any], list[Problem]], None]
-
-Structure = Callable[[Any], Any]
 
 _EMPTY = inspect.Parameter.empty
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
 _VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
-# Few providers need both.
+# One converter with, and one without `forbid_extra`, since its hooks are compiled lazily.
 _converter = functools.cache(make_converter)
 
 
 @attrs.frozen
 class Binding:
-    """How one handler gets its arguments."""
+    """How a handler gets its arguments."""
 
     _sources: list[Source]
     _positional: list[str]
@@ -74,54 +76,58 @@ def compile_binding(
     """Compile a handler's signature and schemas.
 
     Args:
-        handler: The function; parameters take the payload's fields of their names, except for
-            `payload`, `account` and whatever is annotated with `TaskContext`.
-        payload_schema: A class, or a dict of types; it then stands for the annotations.
+        handler: The handler. A parameter takes the payload's field of its name; `payload` and
+            `account` are the whole objects, and a parameter annotated with `TaskContext` gets it.
+        payload_schema: A class, or a dict of types; it replaces the annotations.
         account_schema: The same for the account.
-        forbid_extra: Whether a field that nobody asked for is a problem.
+        forbid_extra: Whether a field that no parameter takes is a problem.
 
     Raises:
-        ConfigurationError: A parameter that no payload could fill, an annotation that can't be
-            resolved, a schema that is none.
+        ConfigurationError: A parameter can't be filled from a payload, an annotation can't be
+            resolved, or a schema is invalid.
     """
-    return _Compiler(handler, _converter(forbid_extra=forbid_extra)).compile(
-        _schema(handler, payload_schema, "payload_schema"),
-        _schema(handler, account_schema, "account_schema"),
-    )
-
-
-def _schema(handler: Handler, written: Any, path: str) -> Any:
-    try:
-        return None if written is None else compile_schema(written, path)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
+    schemas = {"payload_schema": payload_schema, "account_schema": account_schema}
+    compiled = {}
+    for path, schema in schemas.items():
+        try:
+            compiled[path] = None if schema is None else compile_schema(schema, path)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
+    return _Compiler(handler, _converter(forbid_extra=forbid_extra)).compile(**compiled)
 
 
 class _Compiler:
-    """Sorts a handler's parameters by where their values come from."""
+    """Finds out where the value of each parameter comes from."""
 
     def __init__(self, handler: Handler, converter: Converter) -> None:
-        self.handler = handler
-        self.converter = converter
-        self.parameters = {p.name: p for p in self._signature()}
-        self.types = {name: self._annotation(p) for name, p in self.parameters.items()}
-        self.contexts = [name for name, target in self.types.items() if _is_context(target)]
-        self.fields = [name for name, p in self.parameters.items() if self._is_field(p)]
-        self.rest = next((n for n, p in self.parameters.items() if p.kind is _VAR_KEYWORD), None)
+        self._handler = handler
+        self._converter = converter
+        self._parameters = {parameter.name: parameter for parameter in self._read_signature()}
+        self._types = {name: self._resolve(p) for name, p in self._parameters.items()}
+        self._contexts = [
+            name
+            for name, target in self._types.items()
+            if TaskContext in (target, *typing.get_args(target))
+        ]
+        kinds = {name: p.kind for name, p in self._parameters.items()}
+        self._positional = [name for name, kind in kinds.items() if kind is _POSITIONAL_ONLY]
+        self._rest = next((name for name, kind in kinds.items() if kind is _VAR_KEYWORD), None)
+        whole = ("payload", "account", self._rest, *self._contexts)
+        self._fields = [name for name in self._parameters if name not in whole]
 
     def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
-        sources = [_context_source(name) for name in self.contexts]
-        sources += self._account_sources(account_schema)
+        sources = [_context_source(name) for name in self._contexts]
+        if account_schema is not None or self._takes("account"):
+            sources.append(self._account_source(account_schema))
         if payload_schema is None:
             sources += self._payload_sources()
         else:
             sources.append(self._schema_source(payload_schema))
-        kinds = self.parameters.items()
-        return Binding(sources, [name for name, p in kinds if p.kind is _POSITIONAL_ONLY])
+        return Binding(sources, self._positional)
 
-    def _signature(self) -> list[inspect.Parameter]:
+    def _read_signature(self) -> list[inspect.Parameter]:
         try:
-            parameters = list(inspect.signature(self.handler).parameters.values())
+            parameters = list(inspect.signature(self._handler).parameters.values())
         except (TypeError, ValueError) as error:
             raise self._error(f"it has no signature to read: {error}") from None
         for parameter in parameters:
@@ -132,12 +138,13 @@ class _Compiler:
                 )
         return parameters
 
-    def _annotation(self, parameter: inspect.Parameter) -> Any:
+    def _resolve(self, parameter: inspect.Parameter) -> Any:
+        """Return the type of a parameter, whose annotation may be a string."""
         if parameter.annotation is _EMPTY:
             return Any
         # One parameter at a time, so that the error can name it.
         holder = type("holder", (), {"__annotations__": {"it": parameter.annotation}})
-        namespace = getattr(unwrap_function(self.handler), "__globals__", {})
+        namespace = getattr(unwrap_function(self._handler), "__globals__", {})
         try:
             return typing.get_type_hints(holder, namespace, include_extras=True)["it"]
         except Exception as error:
@@ -146,51 +153,57 @@ class _Compiler:
                 f"import it at the top of the module, not under `if TYPE_CHECKING`"
             ) from None
 
-    def _is_field(self, parameter: inspect.Parameter) -> bool:
-        reserved = parameter.name in ("payload", "account", *self.contexts)
-        return not reserved and parameter.kind is not _VAR_KEYWORD
+    def _takes(self, name: str) -> bool:
+        return name in self._parameters and name not in self._contexts
 
-    def _takes_whole(self, name: str) -> bool:
-        return name in self.parameters and name not in self.contexts
-
-    def _error(self, message: str) -> ConfigurationError:
-        return ConfigurationError(f"{describe_handler(self.handler)}: {message}")
-
-    def _hook(self, name: str, target: Any) -> Hook:
+    def _find_hook(self, name: str, target: Any) -> StructureHook:
         try:
-            return hook_of(target, self.converter)
+            return find_hook(target, self._converter)
         except Exception as error:
             raise self._error(
                 f"no payload could fill {name!r}: {error}; annotate it with a type that JSON has "
                 f"a form for, such as an attrs class of such types"
             ) from None
 
-    def _structure(self, name: str, target: Any) -> Structure:
-        hook = self._hook(name, target)
-        return lambda value: hook(value, target)
+    def _error(self, message: str) -> ConfigurationError:
+        return ConfigurationError(f"{describe_handler(self._handler)}: {message}")
 
-    def _account_sources(self, schema: Any) -> list[Source]:
-        wanted = self._takes_whole("account")
-        if schema is None and not wanted:
-            return []
-        target = self.types["account"] if schema is None else schema
-        return [_account_source(self._structure("account", target), wanted)]
+    def _account_source(self, schema: Any) -> Source:
+        takes_account = self._takes("account")
+        target = self._types["account"] if schema is None else schema
+        hook = self._find_hook("account", target)
+
+        def fill(ctx: TaskContext) -> dict[str, Any]:
+            account = hook(ctx.account, target)
+            return {"account": account} if takes_account else {}
+
+        return _reporting_source(fill, "account")
 
     def _payload_sources(self) -> list[Source]:
         sources = []
-        whole = self._takes_whole("payload")
-        if whole:
-            sources.append(_payload_source(self._structure("payload", self.types["payload"])))
-        if self.fields or not whole:
-            sources.append(self._fields_source(takes_all=whole or self.rest is not None))
-        if self.rest is not None:
-            sources.append(self._rest_source(self.rest))
+        if takes_payload := self._takes("payload"):
+            target = self._types["payload"]
+            hook = self._find_hook("payload", target)
+            sources.append(_reporting_source(lambda ctx: {"payload": hook(ctx.payload, target)}))
+        if self._fields or not takes_payload:
+            sources.append(self._fields_source(takes_all=takes_payload or self._rest is not None))
+        if self._rest is not None:
+            names = set(self._parameters)
+            rest_type = types.GenericAlias(dict, (str, self._types[self._rest]))
+            rest_hook = self._find_hook(self._rest, rest_type)
+            sources.append(
+                _reporting_source(lambda ctx: rest_hook(_without(ctx.payload, names), rest_type))
+            )
         return sources
 
-    def _fields_source(self, takes_all: bool) -> Source:
-        fields = [self._field(name) for name in self.fields]
-        forbids = self.converter.forbid_extra_keys and not takes_all
-        known = self.fields
+    def _fields_source(self, *, takes_all: bool) -> Source:
+        fields = [
+            (name, self._find_hook(name, target), target, self._parameters[name].default)
+            for name, target in self._types.items()
+            if name in self._fields
+        ]
+        forbids_extra = self._converter.forbid_extra_keys and not takes_all
+        known = self._fields
 
         def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
             payload = ctx.payload
@@ -199,83 +212,43 @@ class _Compiler:
                     try:
                         values[name] = hook(payload[name], target)
                     except Exception as error:
-                        problems += ValidationFailure.of(error).below(field_path(name))
+                        problems += ValidationFailure.from_error(error).prefixed(field_path(name))
                 elif default is _EMPTY:
                     problems.append(Problem(field_path(name), MISSING))
                 else:
                     values[name] = default
-            if forbids:
+            if forbids_extra:
                 problems += unknown_fields(payload, known)
 
         return source
 
-    def _field(self, name: str) -> tuple[str, Hook, Any, Any]:
-        target = self.types[name]
-        return name, self._hook(name, target), target, self.parameters[name].default
-
-    def _rest_source(self, rest: str) -> Source:
-        structure = self._structure(rest, types.GenericAlias(dict, (str, self.types[rest])))
-        names = set(self.parameters)
-
-        def source(ctx: TaskContext, values: dict[str, Any]) -> None:
-            values.update(structure({n: v for n, v in ctx.payload.items() if n not in names}))
-
-        return _reporting(source)
-
     def _schema_source(self, schema: Any) -> Source:
-        structure = self._structure("payload", schema)
-        if not takes_object(schema):
+        hook = self._find_hook("payload", schema)
+        if not accepts_object(schema):
             raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)
-        self._check_fields(known)
-        whole, rest, names = self._takes_whole("payload"), self.rest, set(self.parameters)
-        wanted = [name for name in self.fields if known is None or name in known]
-        optional = {n for n in wanted if self.parameters[n].default is not _EMPTY}
+        optional = {n for n in self._fields if self._parameters[n].default is not _EMPTY}
+        wanted = [name for name in self._fields if known is None or name in known]
+        if unfilled := [n for n in self._fields if n not in wanted and n not in optional]:
+            raise self._error(
+                f"no payload could fill {unfilled[0]!r}: it is not a field of payload_schema; "
+                f"add it there, or give the parameter a default"
+            )
+        takes_payload, takes_rest = self._takes("payload"), self._rest is not None
+        names = set(self._parameters)
 
-        def source(ctx: TaskContext, values: dict[str, Any]) -> None:
-            structured = structure(ctx.payload)
+        def fill(ctx: TaskContext) -> dict[str, Any]:
+            structured = hook(ctx.payload, schema)
             fields = _as_mapping(structured, ctx.payload if known is None else known)
             if missing := [n for n in wanted if n not in fields and n not in optional]:
                 raise ValidationFailure([Problem(field_path(name), MISSING) for name in missing])
-            if whole:
-                values["payload"] = structured
+            values = {"payload": structured} if takes_payload else {}
             for name in wanted:
                 if name in ctx.payload or name not in optional:
                     values[name] = fields[name]
-            if rest:
-                values.update({n: v for n, v in fields.items() if n not in names})
+            return {**values, **_without(fields, names)} if takes_rest else values
 
-        return _reporting(source)
-
-    def _check_fields(self, known: list[str] | None) -> None:
-        for name in self.fields:
-            if known is not None and name not in known and self.parameters[name].default is _EMPTY:
-                raise self._error(
-                    f"no payload could fill {name!r}: it is no field of payload_schema; "
-                    f"add it there, or give the parameter a default"
-                )
-
-
-def _is_context(target: Any) -> bool:
-    return TaskContext in (target, *typing.get_args(target))
-
-
-def _as_mapping(structured: Any, names: Iterable[str]) -> Mapping[str, Any]:
-    if isinstance(structured, Mapping):
-        return structured
-    return {name: getattr(structured, name) for name in names if hasattr(structured, name)}
-
-
-def _reporting(source: Callable[[TaskContext, dict[str, Any]], None], path: str = "") -> Source:
-    """Have `source` report what does not fit, so that the other sources report theirs as well."""
-
-    def reporting(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
-        try:
-            source(ctx, values)
-        except Exception as error:
-            problems += ValidationFailure.of(error).below(path)
-
-    return reporting
+        return _reporting_source(fill)
 
 
 def _context_source(name: str) -> Source:
@@ -285,17 +258,23 @@ def _context_source(name: str) -> Source:
     return source
 
 
-def _payload_source(structure: Structure) -> Source:
-    def source(ctx: TaskContext, values: dict[str, Any]) -> None:
-        values["payload"] = structure(ctx.payload)
+def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str = "") -> Source:
+    """Return a source of the values that `fill` returns; its failure is reported under `path`."""
 
-    return _reporting(source)
+    def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
+        try:
+            values.update(fill(ctx))
+        except Exception as error:
+            problems += ValidationFailure.from_error(error).prefixed(path)
+
+    return source
 
 
-def _account_source(structure: Structure, wanted: bool) -> Source:
-    def source(ctx: TaskContext, values: dict[str, Any]) -> None:
-        account = structure(ctx.account)
-        if wanted:
-            values["account"] = account
+def _as_mapping(structured: Any, names: Iterable[str]) -> Mapping[str, Any]:
+    if isinstance(structured, Mapping):
+        return structured
+    return {name: getattr(structured, name) for name in names if hasattr(structured, name)}
 
-    return _reporting(source, "account")
+
+def _without(fields: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}

@@ -1,7 +1,11 @@
-"""JSON objects to classes: cattrs generates the code, and its errors become problems with paths."""
+"""JSON objects to attrs classes, dataclasses, TypedDicts and NamedTuples.
+
+cattrs generates the code that structures the fields; its errors become problems with paths.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
 from collections.abc import Callable
@@ -18,7 +22,10 @@ from cattrs.gen.typeddicts import make_dict_structure_fn as make_typeddict_struc
 from typing_extensions import NotRequired, ReadOnly, Required, TypedDict
 
 from arbprov.errors import Problem
-from arbprov.payload.common import Hook, origin
+from arbprov.payload.containers import is_mapping
+from arbprov.payload.models import is_foreign_model, is_msgspec_struct
+from arbprov.payload.schema import is_schema
+from arbprov.payload.structuring import StructureHook, find_hook, is_union, origin_class
 from arbprov.payload.validation import (
     MISSING,
     ValidationFailure,
@@ -26,100 +33,188 @@ from arbprov.payload.validation import (
     field_path,
     unknown_field,
 )
-from arbprov.payload.validators import objections_to
 
+__all__ = [
+    "accepts_object",
+    "field_names",
+    "is_class",
+    "is_namedtuple",
+    "is_typeddict",
+    "make_class_hook",
+    "make_namedtuple_hook",
+    "make_typeddict_hook",
+]
+
+# A JSON object.
 Fields = dict[str, Any]
 
 
 def is_class(target: Any) -> bool:
-    """Tell whether `target` is a class of attrs' or a dataclass."""
-    return attrs.has(target) or dataclasses.is_dataclass(origin(target))
+    """Tell whether `target` is an attrs class or a dataclass."""
+    return attrs.has(target) or dataclasses.is_dataclass(origin_class(target))
 
 
 def is_typeddict(target: Any) -> bool:
     """Tell whether `target` is a TypedDict."""
-    return typing_extensions.is_typeddict(origin(target))
+    return typing_extensions.is_typeddict(origin_class(target))
 
 
 def is_namedtuple(target: Any) -> bool:
     """Tell whether `target` is a NamedTuple."""
-    return bool(cattrs.cols.is_namedtuple(origin(target)))
+    return bool(cattrs.cols.is_namedtuple(origin_class(target)))
 
 
-def class_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of a class of attrs' or a dataclass."""
-    _resolve_types(origin(target))
-    return _hook(make_dict_structure_fn(target, converter), target, converter)
+# The fields of a type, known without structuring anything.
 
 
-def typeddict_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of a TypedDict."""
-    fill = make_typeddict_structure_fn(_with_known_optionals(target), converter)
-    return _hook(fill, target, converter)
+def accepts_object(target: Any) -> bool:
+    """Tell whether a JSON object could become `target`."""
+    if is_union(target):
+        return any(map(accepts_object, typing.get_args(target)))
+    return target in (Any, object) or is_mapping(target) or _has_fields(target)
 
 
-def namedtuple_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of a NamedTuple, which is written as an object."""
-    validation, forbid_extra = converter.detailed_validation, converter.forbid_extra_keys
-    fill = namedtuple_dict_structure_factory(target, converter, validation, forbid_extra)
-    return _hook(fill, target, converter)
+def field_names(target: Any) -> list[str] | None:
+    """Return the names of the fields of a type; None if it takes any, or is not an object."""
+    if not _has_fields(target):
+        return None
+    if is_schema(target):
+        return list(target.fields)
+    if is_msgspec_struct(target):
+        return list(target.__struct_fields__)
+    return list(typing_extensions.get_type_hints(origin_class(target)))
 
 
-def _resolve_types(cls: Any) -> None:
-    """Have names in quotes stand for their types, which cattrs does for whole annotations only."""
+def _has_fields(target: Any) -> bool:
+    return any(check(target) for check in _FIELD_CHECKS)
+
+
+_FIELD_CHECKS = (is_schema, is_class, is_typeddict, is_namedtuple, is_foreign_model)
+
+
+# Structure hooks.
+
+
+def make_class_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of an attrs class or a dataclass."""
+    # cattrs resolves an annotation that is a string, but not a string inside an annotation.
+    cls = origin_class(target)
     if attrs.has(cls):
         attrs.resolve_types(cls)
-        return
-    hints = typing_extensions.get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        field.type = hints[field.name]
+    else:
+        hints = typing_extensions.get_type_hints(cls, include_extras=True)
+        for field in dataclasses.fields(cls):
+            field.type = hints[field.name]
+    return _make_hook(make_dict_structure_fn(target, converter), target, converter)
 
 
-def _with_known_optionals(target: Any) -> Any:
-    """Return a TypedDict that knows its optional fields, though its annotations are strings.
+def make_typeddict_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of a TypedDict."""
+    build = make_typeddict_structure_fn(_resolve_typeddict(target), converter)
+    return _make_hook(build, target, converter)
 
-    Python can't see the NotRequired in a string, and takes such a field for a required one.
+
+def make_namedtuple_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of a NamedTuple, whose JSON form is an object."""
+    validation, forbid_extra = converter.detailed_validation, converter.forbid_extra_keys
+    build = namedtuple_dict_structure_factory(target, converter, validation, forbid_extra)
+    return _make_hook(build, target, converter)
+
+
+def _resolve_typeddict(target: Any) -> Any:
+    """Return a TypedDict that knows its optional fields though its annotations are strings.
+
+    Python does not see NotRequired inside a string, and takes the field for a required one.
     """
     if typing.get_origin(target):
         return target
-    hints = typing_extensions.get_type_hints(target, include_extras=True)
-    fields = {name: _qualified(target, name, hint) for name, hint in hints.items()}
+    fields = {}
+    for name, annotation in typing_extensions.get_type_hints(target, include_extras=True).items():
+        required, hint = name in target.__required_keys__, annotation
+        while (qualifier := origin_class(hint)) in (Required, NotRequired, ReadOnly):
+            required = {Required: True, NotRequired: False}.get(qualifier, required)
+            hint = typing.get_args(hint)[0]
+        fields[name] = hint if required else NotRequired[hint]
     return TypedDict(target.__name__, fields)  # type: ignore[operator]
 
 
-def _qualified(target: Any, name: str, hint: Any) -> Any:
-    required = name in target.__required_keys__
-    while typing.get_origin(hint) in (Required, NotRequired, ReadOnly):
-        required = {Required: True, NotRequired: False}.get(typing.get_origin(hint), required)
-        hint = typing.get_args(hint)[0]
-    return hint if required else NotRequired[hint]
-
-
-def _hook(fill: Callable[[Fields, Any], Any], target: Any, converter: Converter) -> Hook:
+def _make_hook(
+    build: Callable[[Fields, Any], Any], target: Any, converter: Converter
+) -> StructureHook:
     def structure(value: Any, _: Any) -> Any:
         fields = value if type(value) is dict else expect_object(value)
         try:
-            return fill(fields, target)
+            return build(fields, target)
         except ClassValidationError as error:
-            raise ValidationFailure(_problems(error, fields, target, converter)) from None
+            raise ValidationFailure(_find_problems(error, fields, target, converter)) from None
 
     return structure
 
 
-def _problems(
+def _find_problems(
     error: ClassValidationError, fields: Fields, target: Any, converter: Converter
 ) -> list[Problem]:
-    of_fields, of_the_whole = error.group_exceptions()
-    found: list[Problem] = []
-    for cause, note in of_fields:
+    field_errors, class_errors = error.group_exceptions()
+    invalid = _run_validators(target, fields, converter) if attrs.has(target) else []
+    problems = [*invalid]
+    for cause, note in field_errors:
         if isinstance(cause, KeyError) and note.name not in fields:
-            found.append(Problem(field_path(note.name), MISSING))
+            problems.append(Problem(field_path(note.name), MISSING))
         else:
-            found += ValidationFailure.of(cause).below(field_path(note.name))
-    objections = objections_to(target, fields, converter)
-    for cause in of_the_whole:
+            problems += ValidationFailure.from_error(cause).prefixed(field_path(note.name))
+    for cause in class_errors:
         if isinstance(cause, ForbiddenExtraKeysError):
-            found += map(unknown_field, sorted(cause.extra_fields))
-        elif not objections:
-            found += ValidationFailure.of(cause).problems
-    return objections + found
+            problems += map(unknown_field, sorted(cause.extra_fields))
+        elif not invalid:
+            problems += ValidationFailure.from_error(cause).problems
+    return problems
+
+
+# Validators of attrs classes.
+
+
+def _run_validators(target: Any, fields: Fields, converter: Converter) -> list[Problem]:
+    """Return the problems that validators find in the fields that fit their types.
+
+    attrs itself stops at the first validator that raises.
+    """
+    # Not made by __init__, which validates; a validator may read the other fields.
+    instance = object.__new__(origin_class(target))
+    attributes = attrs.fields(type(instance))
+    for attribute in attributes:
+        with contextlib.suppress(Exception):
+            value = _attribute_value(attribute, instance, fields, converter)
+            object.__setattr__(instance, attribute.name, value)
+    valid = [attribute for attribute in attributes if hasattr(instance, attribute.name)]
+    problems: list[Problem] = []
+    for attribute in valid:
+        try:
+            if attribute.validator:
+                attribute.validator(instance, attribute, getattr(instance, attribute.name))
+        except Exception as error:
+            # It may have read a field that did not fit, which has a problem of its own.
+            if len(valid) == len(attributes) or not isinstance(error, AttributeError):
+                problems += ValidationFailure.from_error(error).prefixed(field_path(attribute.name))
+    return problems
+
+
+def _attribute_value(attribute: Any, instance: Any, fields: Fields, converter: Converter) -> Any:
+    """Return the value that __init__ would set: structured or the default, and converted.
+
+    Raises:
+        Exception: The field does not fit, or is missing.
+    """
+    default = attribute.default
+    if attribute.name in fields:
+        value = find_hook(attribute.type, converter)(fields[attribute.name], attribute.type)
+    elif default is attrs.NOTHING:
+        raise LookupError(attribute.name)
+    elif isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        value = default.factory(instance) if default.takes_self else default.factory()
+    else:
+        value = default
+    convert = attribute.converter
+    if convert is None:
+        return value
+    takes_three = isinstance(convert, attrs.Converter)
+    return convert(value, instance, attribute) if takes_three else convert(value)

@@ -1,11 +1,11 @@
-"""JSON arrays and objects to containers of any kind."""
+"""JSON arrays and objects to lists, tuples, sets and dicts of any kind."""
 
 from __future__ import annotations
 
 import collections
 import collections.abc
 import datetime as dt
-import enum
+import functools
 import types
 import typing
 import uuid
@@ -16,10 +16,74 @@ from typing import Any
 from cattrs import Converter
 
 from arbprov.errors import Problem
-from arbprov.payload.choices import literal_choices
-from arbprov.payload.common import Factory, Hook, UnfillableTypeError, hook_of, is_union, origin
-from arbprov.payload.scalars import AS_THEY_ARE
+from arbprov.payload.scalars import IDENTITY_TYPES, is_enum, is_literal, literal_choices
+from arbprov.payload.structuring import (
+    HookFactory,
+    StructureHook,
+    UnsupportedTypeError,
+    find_hook,
+    is_union,
+    origin_class,
+)
 from arbprov.payload.validation import ValidationFailure, expect_object, field_path, json_kind
+
+__all__ = ["is_array", "is_mapping", "make_array_hook", "make_mapping_hook"]
+
+
+# Arrays.
+
+
+def is_array(target: Any) -> bool:
+    """Tell whether `target` is a container that a JSON array becomes."""
+    return origin_class(target) in _ARRAY_FACTORIES
+
+
+def make_array_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of a list, a tuple, a set or a container like them."""
+    return _ARRAY_FACTORIES[origin_class(target)](target, converter)
+
+
+def _array_factory(build: Callable[[list[Any]], Any]) -> HookFactory:
+    def factory(target: Any, converter: Converter) -> StructureHook:
+        item_type = next(iter(typing.get_args(target)), Any)
+        hook = find_hook(item_type, converter)
+        identity = {item_type} if item_type in IDENTITY_TYPES else set()
+
+        def structure(value: Any, _: Any) -> Any:
+            if identity and type(value) is list and {*map(type, value)} <= identity:
+                return build(value)
+            items = _structure_items(_expect_array(value), hook, item_type)
+            try:
+                return items if build is list else build(items)
+            except TypeError:
+                raise ValidationFailure(
+                    "expected items that a set can hold, got objects or arrays"
+                ) from None
+
+        return structure
+
+    return factory
+
+
+def _tuple_factory(target: Any, converter: Converter) -> StructureHook:
+    bare = typing.get_origin(target) is None
+    # Python 3.10 has the empty tuple's type as `tuple[()]` with an argument of its own.
+    item_types = [Any, ...] if bare else [t for t in typing.get_args(target) if t != ()]
+    if item_types[1:] == [Ellipsis]:
+        return _array_factory(tuple)(types.GenericAlias(list, (item_types[0],)), converter)
+    hooks = [find_hook(item_type, converter) for item_type in item_types]
+
+    def structure_item(item: tuple[Any, StructureHook, Any], _: Any) -> Any:
+        value, hook, item_type = item
+        return hook(value, item_type)
+
+    def structure(value: Any, _: Any) -> Any:
+        if len(_expect_array(value)) != len(hooks):
+            raise ValidationFailure(f"expected an array of {len(hooks)} items, got {len(value)}")
+        items = zip(value, hooks, item_types, strict=True)
+        return tuple(_structure_items(items, structure_item, None))
+
+    return structure
 
 
 def _expect_array(value: Any) -> list[Any]:
@@ -28,121 +92,20 @@ def _expect_array(value: Any) -> list[Any]:
     return value
 
 
-def _array_factory(build: Callable[[list[Any]], Any]) -> Factory:
-    def factory(target: Any, converter: Converter) -> Hook:
-        element = next(iter(typing.get_args(target)), Any)
-        hook = hook_of(element, converter)
-        fitting = {element} if element in AS_THEY_ARE else set()
-
-        def structure(value: Any, _: Any) -> Any:
-            if fitting and type(value) is list and {*map(type, value)} <= fitting:
-                return build(value)
-            items = _each(_expect_array(value), hook, element)
-            return items if build is list else _collect(build, items)
-
-        return structure
-
-    return factory
-
-
-def _collect(build: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-    try:
-        return build(items)
-    except TypeError:
-        raise ValidationFailure(
-            "expected items that a set can hold, got objects or arrays"
-        ) from None
-
-
-def _each(items: Iterable[Any], hook: Hook, target: Any) -> list[Any]:
+def _structure_items(items: Iterable[Any], hook: StructureHook, item_type: Any) -> list[Any]:
     structured: list[Any] = []
     problems: list[Problem] = []
     for index, item in enumerate(items):
         try:
-            structured.append(hook(item, target))
+            structured.append(hook(item, item_type))
         except Exception as error:
-            problems += ValidationFailure.of(error).below(f"[{index}]")
+            problems += ValidationFailure.from_error(error).prefixed(f"[{index}]")
     if problems:
         raise ValidationFailure(problems)
     return structured
 
 
-def _tuple_factory(target: Any, converter: Converter) -> Hook:
-    bare = typing.get_origin(target) is None
-    # Python 3.10 has the empty tuple's type as `tuple[()]` with an argument of its own.
-    targets = [Any, ...] if bare else [t for t in typing.get_args(target) if t != ()]
-    if targets[1:] == [Ellipsis]:
-        return _array_factory(tuple)(types.GenericAlias(list, (targets[0],)), converter)
-    hooks = [hook_of(t, converter) for t in targets]
-
-    def structure(value: Any, _: Any) -> Any:
-        if len(_expect_array(value)) != len(hooks):
-            raise ValidationFailure(f"expected an array of {len(hooks)} items, got {len(value)}")
-        return tuple(_each(zip(value, hooks, targets, strict=True), _by_its_own, None))
-
-    return structure
-
-
-def _by_its_own(item: tuple[Any, Hook, Any], _: Any) -> Any:
-    value, hook, target = item
-    return hook(value, target)
-
-
-def mapping_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of what is filled from an object, whatever its keys."""
-    key_type, item_type = _arguments(target)
-    if not _can_be_key(key_type):
-        raise UnfillableTypeError(target, ", since the keys of a JSON object are strings")
-    key_hook = hook_of(key_type, converter)
-    item_hook = hook_of(item_type, converter)
-    build = _OBJECTS[origin(target)]
-
-    def structure(value: Any, _: Any) -> Any:
-        structured, problems = {}, []
-        for key, item in expect_object(value).items():
-            try:
-                structured[key_hook(key, key_type)] = item_hook(item, item_type)
-            except Exception as error:
-                problems += ValidationFailure.of(error).below(field_path(key))
-        if problems:
-            raise ValidationFailure(problems)
-        return build(structured, item_type)
-
-    return structure
-
-
-def _arguments(target: Any) -> tuple[Any, Any]:
-    arguments = typing.get_args(target) or (Any, Any)
-    counts = origin(target) is collections.Counter
-    return (arguments[0], int) if counts else (arguments[0], arguments[1])
-
-
-def _can_be_key(target: Any) -> bool:
-    if target is Any:
-        return True
-    if typing.get_origin(target) is typing.Literal:
-        return all(type(written) is str for written, _ in literal_choices(target))
-    if isinstance(target, type) and issubclass(target, enum.Enum):
-        return all(type(member.value) is str for member in target)
-    return isinstance(target, type) and issubclass(target, _KEY_TYPES)
-
-
-def _default(kind: Any) -> Any:
-    cls = origin(kind)
-    return cls if isinstance(cls, type) and not is_union(kind) else None
-
-
-_KEY_TYPES = (str, uuid.UUID, Decimal, dt.date, dt.time)
-# From the items, and the type of an item.
-_OBJECTS: dict[Any, Callable[[dict[Any, Any], Any], Any]] = {
-    dict: lambda items, _: items,
-    collections.abc.Mapping: lambda items, _: items,
-    collections.abc.MutableMapping: lambda items, _: items,
-    collections.OrderedDict: lambda items, _: collections.OrderedDict(items),
-    collections.Counter: lambda items, _: collections.Counter(items),
-    collections.defaultdict: lambda items, kind: collections.defaultdict(_default(kind), items),
-}
-_ARRAYS: dict[Any, Factory] = {
+_ARRAY_FACTORIES: dict[Any, HookFactory] = {
     list: _array_factory(list),
     set: _array_factory(set),
     frozenset: _array_factory(frozenset),
@@ -157,16 +120,63 @@ _ARRAYS: dict[Any, Factory] = {
 }
 
 
-def is_array(target: Any) -> bool:
-    """Tell whether `target` is filled from an array."""
-    return origin(target) in _ARRAYS
+# Mappings.
 
-
-def array_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of what is filled from an array."""
-    return _ARRAYS[origin(target)](target, converter)
+# How a mapping is built from its structured items.
+_MAPPINGS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
+    dict: lambda items: items,
+    collections.abc.Mapping: lambda items: items,
+    collections.abc.MutableMapping: lambda items: items,
+    collections.OrderedDict: collections.OrderedDict,
+    collections.Counter: collections.Counter,
+    collections.defaultdict: lambda items: collections.defaultdict(None, items),
+}
+# Types whose JSON form is a string.
+_KEY_TYPES = (str, uuid.UUID, Decimal, dt.date, dt.time)
 
 
 def is_mapping(target: Any) -> bool:
-    """Tell whether `target` is filled from an object, whatever its keys."""
-    return origin(target) in _OBJECTS
+    """Tell whether `target` is a mapping that any JSON object becomes."""
+    return origin_class(target) in _MAPPINGS
+
+
+def make_mapping_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of a dict or a mapping like it.
+
+    Raises:
+        UnsupportedTypeError: The keys have a type that no JSON string can become.
+    """
+    cls = origin_class(target)
+    arguments = typing.get_args(target) or (Any, Any)
+    key_type, item_type = arguments[0], int if cls is collections.Counter else arguments[-1]
+    item_class = origin_class(item_type)
+    build = _MAPPINGS[cls]
+    if cls is collections.defaultdict and isinstance(item_class, type) and not is_union(item_type):
+        build = functools.partial(collections.defaultdict, item_class)
+    if not _can_be_key(key_type):
+        raise UnsupportedTypeError(target, ", since the keys of a JSON object are strings")
+    key_hook = find_hook(key_type, converter)
+    item_hook = find_hook(item_type, converter)
+
+    def structure(value: Any, _: Any) -> Any:
+        structured, problems = {}, []
+        for key, item in expect_object(value).items():
+            try:
+                structured[key_hook(key, key_type)] = item_hook(item, item_type)
+            except Exception as error:
+                problems += ValidationFailure.from_error(error).prefixed(field_path(key))
+        if problems:
+            raise ValidationFailure(problems)
+        return build(structured)
+
+    return structure
+
+
+def _can_be_key(target: Any) -> bool:
+    if target is Any:
+        return True
+    if is_literal(target):
+        return all(type(json_value) is str for json_value, _ in literal_choices(target))
+    if is_enum(target):
+        return all(type(member.value) is str for member in target)
+    return isinstance(target, type) and issubclass(target, _KEY_TYPES)

@@ -1,61 +1,73 @@
-"""Structuring pydantic and msgspec models by their own rules, where those are installed.
+"""pydantic and msgspec models, structured and serialized by their own rules.
 
-Neither is imported before a handler names one of its models.
+Neither library is imported before a handler names a model of it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from cattrs import Converter
+
 from arbprov.errors import Problem
+from arbprov.payload.structuring import StructureHook
 from arbprov.payload.validation import MISSING, ValidationFailure, field_path, join_paths
 
-Hook = Callable[[Any, Any], Any]
+__all__ = [
+    "encode_model",
+    "is_foreign_model",
+    "is_msgspec_struct",
+    "is_pydantic_model",
+    "make_msgspec_hook",
+    "make_pydantic_hook",
+]
+
+_MSGSPEC_ERROR = re.compile(r"(?P<message>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
 
 
 def is_pydantic_model(target: Any) -> bool:
-    """Tell whether `target` is a class of pydantic's."""
+    """Tell whether `target` is a pydantic model."""
     return isinstance(target, type) and hasattr(target, "__pydantic_validator__")
 
 
-def pydantic_hook(model: Any) -> Hook:
-    """Return the hook that has `model` validate itself, strictly."""
+def is_msgspec_struct(target: Any) -> bool:
+    """Tell whether `target` is a msgspec struct."""
+    return isinstance(target, type) and hasattr(target, "__struct_fields__")
+
+
+def is_foreign_model(target: Any) -> bool:
+    """Tell whether `target` is a pydantic model or a msgspec struct."""
+    return is_pydantic_model(target) or is_msgspec_struct(target)
+
+
+def make_pydantic_hook(model: Any, _: Converter) -> StructureHook:
+    """Return the structure hook of a pydantic model, which validates itself in strict mode."""
     import json
 
     from pydantic import ValidationError
 
     def structure(value: Any, _: Any) -> Any:
         try:
-            # Strict Python input refuses "2026-03-20" as a date; strict JSON input takes it.
+            # Strict Python input refuses "2026-03-20" as a date; strict JSON input accepts it.
             return model.__pydantic_validator__.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ValidationFailure([_pydantic_problem(one) for one in found])
+            errors = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = []
+        for detail in errors:
+            steps = [f"[{s}]" if isinstance(s, int) else field_path(s) for s in detail["loc"]]
+            message = MISSING if detail["type"] == "missing" else detail["msg"]
+            problems.append(Problem(functools.reduce(join_paths, steps, ""), message))
+        raise ValidationFailure(problems)
 
     return structure
 
 
-def _pydantic_problem(error: Any) -> Problem:
-    path = ""
-    for step in error["loc"]:
-        path = join_paths(path, f"[{step}]" if isinstance(step, int) else field_path(step))
-    missing = error["type"] == "missing"
-    return Problem(path, MISSING if missing else error["msg"])
-
-
-def is_msgspec_struct(target: Any) -> bool:
-    """Tell whether `target` is a struct of msgspec's."""
-    return isinstance(target, type) and hasattr(target, "__struct_fields__")
-
-
-_MSGSPEC_PATH = r"(?P<message>.*) - at `\$\.?(?P<path>.*)`"
-
-
-def msgspec_hook(struct: Any) -> Hook:
-    """Return the hook that has msgspec build `struct`; it reports its first problem only."""
+def make_msgspec_hook(struct: Any, _: Converter) -> StructureHook:
+    """Return the structure hook of a msgspec struct, which reports its first problem only."""
     import msgspec
 
     def structure(value: Any, _: Any) -> Any:
@@ -63,7 +75,7 @@ def msgspec_hook(struct: Any) -> Hook:
             return msgspec.convert(value, struct, strict=True)
         except msgspec.ValidationError as error:
             text = str(error)
-        match = re.fullmatch(_MSGSPEC_PATH, text, re.DOTALL)
+        match = _MSGSPEC_ERROR.fullmatch(text)
         raise ValidationFailure(
             [Problem(match["path"], match["message"]) if match else Problem("", text)]
         )
@@ -71,44 +83,34 @@ def msgspec_hook(struct: Any) -> Hook:
     return structure
 
 
-def is_foreign_model(target: Any) -> bool:
-    """Tell whether `target` is a class of either."""
-    return is_pydantic_model(target) or is_msgspec_struct(target)
-
-
-def model_data(value: Any) -> Any:
-    """Return what JSON shows of a pydantic model or a msgspec struct.
+def encode_model(value: Any) -> Any:
+    """Return a pydantic model or a msgspec struct as its library serializes it.
 
     Raises:
-        Misfit: Its library can't write it.
+        ValidationFailure: The library can't serialize it, or a number in it is not finite.
     """
     try:
-        return _pydantic_data(value) if is_pydantic_model(type(value)) else _msgspec_data(value)
-    except ValidationFailure:
-        raise
+        if is_pydantic_model(type(value)):
+            # pydantic would write NaN as null.
+            problems = list(_find_non_finite(value.model_dump(), ""))
+            data = None if problems else value.model_dump(mode="json")
+        else:
+            import msgspec
+
+            problems, data = [], msgspec.to_builtins(value)
     except Exception as error:
         raise ValidationFailure(f"{type(value).__name__} can't be written: {error}") from None
-
-
-def _pydantic_data(value: Any) -> Any:
-    # In JSON, pydantic writes NaN as null, and nobody would notice.
-    if problems := list(_not_finite(value.model_dump(), "")):
+    if problems:
         raise ValidationFailure(problems)
-    return value.model_dump(mode="json")
+    return data
 
 
-def _not_finite(data: Any, path: str) -> Iterator[Problem]:
+def _find_non_finite(data: Any, path: str) -> Iterator[Problem]:
     if isinstance(data, float) and not math.isfinite(data):
-        yield Problem(path, f"{data} is no JSON number")
+        yield Problem(path, f"{data} is not a JSON number")
     elif isinstance(data, dict):
         for name, item in data.items():
-            yield from _not_finite(item, join_paths(path, field_path(str(name))))
+            yield from _find_non_finite(item, join_paths(path, field_path(str(name))))
     elif isinstance(data, (list, tuple)):
         for index, item in enumerate(data):
-            yield from _not_finite(item, f"{path}[{index}]")
-
-
-def _msgspec_data(value: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(value)
+            yield from _find_non_finite(item, f"{path}[{index}]")

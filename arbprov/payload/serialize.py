@@ -1,4 +1,8 @@
-"""What JSON shows of a value that is no JSON itself: of objects, dates, bytes and their like."""
+"""What a handler returned, converted to builtins that JSON text is written from.
+
+Nothing is guessed: NaN, a key that is not a string, a cycle or an object without a JSON form is an
+error with its path.
+"""
 
 from __future__ import annotations
 
@@ -8,50 +12,238 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
+import math
 import operator
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from arbprov.errors import Problem
-from arbprov.payload.models import is_foreign_model, model_data
-from arbprov.payload.validation import ValidationFailure, field_path, type_name
+from arbprov.payload.json import MAX_DEPTH, dumps, too_deep
+from arbprov.payload.models import encode_model, is_foreign_model
+from arbprov.payload.validation import ValidationFailure, field_path, join_paths, type_name
 
-__all__ = ["form"]
+__all__ = ["TaskData", "encode_object", "encode_task_data", "to_builtins"]
+
+# A payload or an account as it is passed in Python.
+TaskData = Mapping[str, Any] | bytes | None
+# Converts a value; the second argument is the number of levels that it may have.
+Conversion = Callable[[Any, int], Any]
+ConversionT = TypeVar("ConversionT", bound=Conversion)
 
 
-def form(value: Any) -> Any:
-    """Return `value` one step closer to JSON.
+def encode_task_data(data: TaskData) -> bytes:
+    """Return a payload or an account as a task carries it: bytes as they are, None as ``{}``.
 
     Raises:
-        Misfit: JSON has no form for it.
+        ValidationFailure: A part of it has no JSON form.
+    """
+    if isinstance(data, bytes):
+        return data
+    return dumps(to_builtins({} if data is None else data)).encode()
+
+
+def to_builtins(value: Any) -> Any:
+    """Return a value as dicts with string keys, lists and JSON scalars, all of them copies.
+
+    Raises:
+        ValidationFailure: A part of it has no JSON form; every such part is a problem.
+
+    >>> from datetime import date
+    >>> to_builtins({"when": date(2026, 3, 20), "tags": ("a", b"bytes")})
+    {'when': '2026-03-20', 'tags': ['a', 'Ynl0ZXM=']}
+    """
+    try:
+        return _CONVERSIONS.get(type(value), _convert_object)(value, MAX_DEPTH)
+    except RecursionError:
+        pass
+    try:
+        path = _find_cycle(value, "", (), {})
+    except RecursionError:  # far deeper than any cycle in practice
+        path = None
+    raise too_deep() if path is None else ValidationFailure([Problem(path, "contains itself")])
+
+
+# Builtins.
+
+_CONVERSIONS: dict[type, Conversion] = {
+    type(None): lambda value, _: value,
+    bool: lambda value, _: value,
+}
+
+
+def _register(*kinds: type) -> Callable[[ConversionT], ConversionT]:
+    def register(convert: ConversionT) -> ConversionT:
+        _CONVERSIONS.update(dict.fromkeys(kinds, convert))
+        return convert
+
+    return register
+
+
+@_register(str)
+def _convert_text(value: str, _: int = 0) -> str:
+    # UTF-8 has no bytes for a lone surrogate.
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValidationFailure("a string with a lone surrogate is not Unicode text") from None
+    return value
+
+
+@_register(int)
+def _convert_integer(value: int, _: int) -> int:
+    # Python neither writes nor reads more than 4,300 digits.
+    if value.bit_length() > 14_000:
+        raise ValidationFailure("an integer of more than 4,200 digits is too long")
+    return value
+
+
+@_register(float)
+def _convert_float(value: float, _: int) -> float:
+    if not math.isfinite(value):
+        raise ValidationFailure(f"{value} is not a JSON number")
+    return value
+
+
+# Most values are ASCII strings, so the next two check for them before they look up a conversion.
+
+
+@_register(dict)
+def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
+    if levels == 0:
+        raise RecursionError
+    data, problems = {}, []
+    for key, item in value.items():
+        try:
+            kind = type(item)
+            if kind is str and item.isascii():
+                converted = item
+            else:
+                converted = _CONVERSIONS.get(kind, _convert_object)(item, levels - 1)
+            data[key if type(key) is str and key.isascii() else _convert_key(key)] = converted
+        except ValidationFailure as failure:
+            problems += failure.prefixed(field_path(_describe_key(key)))
+    if problems:
+        raise ValidationFailure(problems)
+    if len(data) < len(value):
+        raise ValidationFailure("two of its keys are the same text")
+    return data
+
+
+@_register(list, tuple)
+def _convert_list(value: Any, levels: int) -> list[Any]:
+    if levels == 0:
+        raise RecursionError
+    data, problems = [], []
+    for index, item in enumerate(value):
+        try:
+            kind = type(item)
+            if kind is str and item.isascii():
+                data.append(item)
+            else:
+                data.append(_CONVERSIONS.get(kind, _convert_object)(item, levels - 1))
+        except ValidationFailure as failure:
+            problems += failure.prefixed(f"[{index}]")
+    if problems:
+        raise ValidationFailure(problems)
+    return data
+
+
+def _convert_object(value: Any, levels: int) -> Any:
+    value = encode_object(value)
+    return _CONVERSIONS.get(type(value), _convert_object)(value, levels)
+
+
+# Types that may be keys, since they are encoded as strings; a payload may have such keys too.
+_KEY_TYPES = (uuid.UUID, Decimal, dt.date, dt.time)
+
+
+def _convert_key(key: Any) -> str:
+    if isinstance(key, enum.Enum):
+        key = key.value
+    if isinstance(key, _KEY_TYPES):
+        key = encode_object(key)
+    if not isinstance(key, str):
+        raise ValidationFailure(f"the key {_describe_key(key)} is not a string")
+    return _convert_text(str(key))
+
+
+def _describe_key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    try:
+        return repr(key)
+    except Exception:  # the key's own __repr__ failed, or it is an integer that is too long
+        return type_name(type(key))
+
+
+# Cycles.
+
+
+def _find_cycle(
+    value: Any, path: str, ancestors: tuple[Any, ...], seen: dict[int, Any]
+) -> str | None:
+    """Return the path at which a value contains itself, None if it nowhere does."""
+    if any(value is ancestor for ancestor in ancestors):
+        return path
+    if id(value) in seen:
+        return None
+    seen[id(value)] = value
+    for step, child in _children(value):
+        found = _find_cycle(child, join_paths(path, step), (*ancestors, value), seen)
+        if found is not None:
+            return found
+    return None
+
+
+def _children(value: Any) -> list[tuple[str, Any]]:
+    """Return the values inside a value, each with its step in a path."""
+    if not isinstance(value, (dict, list)):
+        try:
+            value = encode_object(value)
+        except ValidationFailure:
+            return []
+    if isinstance(value, dict):
+        return [(field_path(_describe_key(key)), child) for key, child in value.items()]
+    if isinstance(value, list):
+        return [(f"[{index}]", child) for index, child in enumerate(value)]
+    return []
+
+
+# Objects.
+
+
+def encode_object(value: Any) -> Any:
+    """Return an object as a value one step closer to JSON; what is inside stays as it is.
+
+    Raises:
+        ValidationFailure: It has no JSON form.
     """
     kind: Any = type(value)
-    return _former(kind)(value)
+    return _find_encoder(kind)(value)
 
 
 @functools.lru_cache(maxsize=1_000)
-def _former(kind: type) -> Callable[[Any], Any]:
-    # An enum first: the form of a `str` that is an enum too is its value.
+def _find_encoder(kind: type) -> Callable[[Any], Any]:
+    # An enum first: a `str` that is also an enum is encoded as its value.
     if issubclass(kind, enum.Enum):
         return operator.attrgetter("value")
-    former = _form.dispatch(kind)
-    return _former_of_object(kind) if former is _form.dispatch(object) else former
-
-
-def _former_of_object(kind: type) -> Callable[[Any], Any]:
+    encode = _encode.dispatch(kind)
+    if encode is not _encode.dispatch(object):
+        return encode
     if attrs.has(kind):
-        return _former_of_fields([field.name for field in attrs.fields(kind)])
+        return _fields_encoder([field.name for field in attrs.fields(kind)])
     if dataclasses.is_dataclass(kind):
-        return _former_of_fields([field.name for field in dataclasses.fields(kind)])
-    return model_data if is_foreign_model(kind) else _form
+        return _fields_encoder([field.name for field in dataclasses.fields(kind)])
+    return encode_model if is_foreign_model(kind) else _encode
 
 
-def _former_of_fields(names: list[str]) -> Callable[[Any], Any]:
-    def fields(value: Any) -> dict[str, Any]:
+def _fields_encoder(names: list[str]) -> Callable[[Any], Any]:
+    def encode(value: Any) -> dict[str, Any]:
         try:
             return {name: getattr(value, name) for name in names}
         except AttributeError:
@@ -60,70 +252,70 @@ def _former_of_fields(names: list[str]) -> Callable[[Any], Any]:
                 [Problem(field_path(name), "has no value") for name in unset]
             ) from None
 
-    return fields
+    return encode
 
 
 @functools.singledispatch
-def _form(value: Any) -> Any:
+def _encode(value: Any) -> Any:
     raise ValidationFailure(f"JSON has no form for {type_name(type(value))}")
 
 
-@_form.register
+@_encode.register
 def _(value: str) -> Any:
     return str(value)
 
 
-@_form.register
+@_encode.register
 def _(value: int) -> Any:
     return int(value)
 
 
-@_form.register
+@_encode.register
 def _(value: float) -> Any:
     return float(value)
 
 
-@_form.register
+@_encode.register
 def _(value: bytes) -> Any:
     return base64.b64encode(value).decode()
 
 
-@_form.register(dt.date)
-@_form.register(dt.time)
+@_encode.register(dt.date)
+@_encode.register(dt.time)
 def _(value: Any) -> Any:
     return value.isoformat()
 
 
-@_form.register
+@_encode.register
 def _(value: dt.timedelta) -> Any:
     return value.total_seconds()
 
 
-@_form.register
+@_encode.register
 def _(value: uuid.UUID) -> Any:
     return str(value)
 
 
-@_form.register
+@_encode.register
 def _(value: Decimal) -> Any:
     if not value.is_finite():
-        raise ValidationFailure(f"{value} is no JSON number")
+        raise ValidationFailure(f"{value} is not a JSON number")
     return str(value)
 
 
-@_form.register
+@_encode.register
 def _(value: Mapping) -> Any:  # type: ignore[type-arg]
     return dict(value)
 
 
-@_form.register(list)
-@_form.register(tuple)
-@_form.register(collections.deque)
+@_encode.register(list)
+@_encode.register(tuple)
+@_encode.register(collections.deque)
 def _(value: Any) -> Any:
     return value._asdict() if hasattr(value, "_asdict") else list(value)
 
 
-@_form.register(set)
-@_form.register(frozenset)
+@_encode.register(set)
+@_encode.register(frozenset)
 def _(value: Any) -> Any:
     raise ValidationFailure("a set has no order in JSON; return sorted(...) or list(...) of it")

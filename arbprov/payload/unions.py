@@ -1,101 +1,95 @@
-"""Unions, and types with validators."""
+"""JSON values to unions, and to Annotated types with their validators."""
 
 from __future__ import annotations
 
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from cattrs import Converter
 
 from arbprov.errors import Problem
-from arbprov.payload.common import Hook, hook_of
-from arbprov.payload.objects import field_names
+from arbprov.payload.classes import field_names
+from arbprov.payload.structuring import StructureHook, find_hook
 from arbprov.payload.validation import ValidationFailure, json_kind, type_name
 
+__all__ = ["is_annotated", "make_annotated_hook", "make_union_hook"]
 
-def union_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of a union; the member that knows most of an object's fields gets it."""
+
+def make_union_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of a union.
+
+    An object becomes the member that knows most of its fields, any other value the first member
+    that fits; only an integer stays an integer if the union has one.
+    """
     members = typing.get_args(target)
     if len(members) == 2 and type(None) in members:
-        return _optional_hook(members[members[0] is type(None)], converter)
-    hooks = [(member, hook_of(member, converter)) for member in members]
-    takes_int = int in members
+        inner = members[members[0] is type(None)]
+        inner_hook = find_hook(inner, converter)
+        return lambda value, _: None if value is None else inner_hook(value, inner)
+    hooks = [(m, find_hook(m, converter), {*(field_names(m) or ())}) for m in members]
+    has_int = int in members
 
     def structure(value: Any, _: Any) -> Any:
-        if takes_int and type(value) is int:
+        if has_int and type(value) is int:
             return value
-        return _best_fit(value, hooks)
+        fits, failures = [], []
+        for member, hook, names in hooks:
+            known = len(value.keys() & names) if isinstance(value, dict) else 0
+            try:
+                fits.append((known, hook(value, member)))
+            except Exception as error:
+                failures.append(ValidationFailure.from_error(error))
+        if not fits:
+            raise _closest_failure(value, failures, members)
+        return max(fits, key=lambda fit: fit[0])[1]
 
     return structure
 
 
-def _optional_hook(inner: Any, converter: Converter) -> Hook:
-    hook = hook_of(inner, converter)
-    return lambda value, _: None if value is None else hook(value, inner)
-
-
-def _best_fit(value: Any, hooks: list[tuple[Any, Hook]]) -> Any:
-    """Return what `value` becomes in the member that knows most of its fields, the first wins."""
-    fits, misfits = [], []
-    for member, hook in hooks:
-        try:
-            fits.append((_known_fields(member, value), hook(value, member)))
-        except Exception as error:
-            misfits.append(ValidationFailure.of(error))
-    if not fits:
-        raise _closest(value, misfits, hooks)
-    return max(fits, key=lambda fit: fit[0])[1]
-
-
-def _known_fields(member: Any, value: Any) -> int:
-    return len(value.keys() & (field_names(member) or ())) if isinstance(value, dict) else 0
-
-
-def _closest(
-    value: Any, misfits: list[ValidationFailure], hooks: list[tuple[Any, Hook]]
+def _closest_failure(
+    value: Any, failures: list[ValidationFailure], members: tuple[Any, ...]
 ) -> ValidationFailure:
-    inside = [misfit for misfit in misfits if any(p.path for p in misfit.problems)]
+    """Return the failure with the fewest problems inside `value`, else one for all of it."""
+    inside = [failure for failure in failures if any(p.path for p in failure.problems)]
     if inside:
-        return min(inside, key=lambda misfit: len(misfit.problems))
-    names = ", ".join("null" if m is type(None) else type_name(m) for m, _ in hooks)
+        return min(inside, key=lambda failure: len(failure.problems))
+    names = ", ".join("null" if m is type(None) else type_name(m) for m in members)
     return ValidationFailure(f"expected one of {names}, got {json_kind(value)}")
 
 
-def annotated_factory(target: Any, converter: Converter) -> Hook:
-    """Return the hook of an Annotated type; what is callable in it validates."""
+def is_annotated(target: Any) -> bool:
+    """Tell whether `target` is an Annotated type."""
+    return typing.get_origin(target) is Annotated
+
+
+def make_annotated_hook(target: Any, converter: Converter) -> StructureHook:
+    """Return the structure hook of an Annotated type; each callable in it is a validator."""
     inner, *metadata = typing.get_args(target)
-    hook = hook_of(inner, converter)
-    validators = [_validator(one) for one in metadata if callable(one)]
+    hook = find_hook(inner, converter)
+    validators = [_bind_attribute(item) for item in metadata if callable(item)]
 
     def structure(value: Any, _: Any) -> Any:
         structured = hook(value, inner)
-        if problems := list(_objections(validators, structured)):
+        problems: list[Problem] = []
+        for validate in validators:
+            try:
+                validate(structured)
+            except Exception as error:
+                problems += ValidationFailure.from_error(error).problems
+        if problems:
             raise ValidationFailure(problems)
         return structured
 
     return structure if validators else lambda value, _: hook(value, inner)
 
 
-def _objections(validators: list[Callable[[Any], Any]], value: Any) -> Iterator[Problem]:
-    for validate in validators:
-        try:
-            validate(value)
-        except Exception as error:
-            yield from ValidationFailure.of(error).problems
-
-
-def _validator(function: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return what checks a value: a function of it, or a validator in the form of attrs'."""
-    if len(inspect.signature(function).parameters) == 3:
-        # attrs' validators name the attribute in what they say.
-        attribute = types.SimpleNamespace(name="value")
-        return lambda value: function(None, attribute, value)
-    return function
-
-
-def is_annotated(target: Any) -> bool:
-    """Tell whether `target` is an Annotated type."""
-    return typing.get_origin(target) is Annotated
+def _bind_attribute(validator: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a validator as a function of the value alone; those of attrs take three arguments."""
+    if len(inspect.signature(validator).parameters) != 3:
+        return validator
+    # attrs' validators name the attribute in their messages.
+    attribute = types.SimpleNamespace(name="value")
+    return lambda value: validator(None, attribute, value)

@@ -26,7 +26,7 @@ from types import TracebackType
 from arbprov.dispatcher import Dispatcher
 from arbprov.executors.inline import InlineRunner, make_task
 from arbprov.hooks import Hooks
-from arbprov.payload.json import Data
+from arbprov.payload.serialize import TaskData
 from arbprov.task import Task, TaskResult
 
 __all__ = ["TestClient", "VirtualClock"]
@@ -85,7 +85,12 @@ class TestClient:
         self._ids = itertools.count(1)
 
     def call(
-        self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
+        self,
+        action: str,
+        payload: TaskData = None,
+        *,
+        account: TaskData = None,
+        id: str | None = None,
     ) -> TaskResult:
         """Run an action, ``async`` or not, and return its result.
 
@@ -102,7 +107,12 @@ class TestClient:
         return self._runner.run(self._task(action, payload, account, id), self.raise_errors)
 
     async def acall(
-        self, action: str, payload: Data = None, *, account: Data = None, id: str | None = None
+        self,
+        action: str,
+        payload: TaskData = None,
+        *,
+        account: TaskData = None,
+        id: str | None = None,
     ) -> TaskResult:
         """Run an action in the running event loop; see `call`."""
         task = self._task(action, payload, account, id)
@@ -120,6 +130,6 @@ class TestClient:
     ) -> None:
         self._runner.__exit__(kind, error, traceback)
 
-    def _task(self, action: str, payload: Data, account: Data, id: str | None) -> Task:
+    def _task(self, action: str, payload: TaskData, account: TaskData, id: str | None) -> Task:
         number = f"test-{next(self._ids)}" if id is None else id
         return make_task(number, action, payload, account)

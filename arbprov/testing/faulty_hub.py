@@ -27,7 +27,7 @@ from typing_extensions import Self
 
 from arbprov._proto import hub_pb2
 from arbprov.localhub import LocalHub, Submission
-from arbprov.payload.json import Data
+from arbprov.payload.serialize import TaskData
 from arbprov.testing.faults import Fault, Kind
 from arbprov.testing.proxy import TcpProxy
 
@@ -124,7 +124,7 @@ class FaultyHub(LocalHub):
                 self._script[step.on].extend([step] * step.times)
 
     def call(
-        self, action: str, payload: Data = None, *, timeout: float = 60.0, **options: Any
+        self, action: str, payload: TaskData = None, *, timeout: float = 60.0, **options: Any
     ) -> Submission:
         """Put a task in and return its result; see `LocalHub.call`.
 

@@ -16,7 +16,7 @@ from arbprov._utils import MEBIBYTE, escape_line
 from arbprov.backoff import Backoff
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
 from arbprov.executors.executor import ThreadPool
-from arbprov.redaction import redact, secrets_in
+from arbprov.redaction import find_secrets_in_json, redact
 from arbprov.task import Task
 from arbprov.wire.channel import HubChannel, Keepalive
 from arbprov.wire.hub import Pause, ResultRefused, ResultTooLarge
@@ -282,7 +282,7 @@ class GrpcHub:
 
     def _redact(self, details: str, account: bytes) -> str:
         """Return the hub's details without token and account: the hub may have quoted them."""
-        return escape_line(redact(details, [*self._token, *secrets_in(account)]))
+        return escape_line(redact(details, [*self._token, *find_secrets_in_json(account)]))
 
     # The token.
 

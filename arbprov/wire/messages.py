@@ -12,7 +12,7 @@ import json
 import math
 
 from arbprov._proto import hub_pb2
-from arbprov.payload.json import load_object
+from arbprov.payload.json import parse_object
 from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Pause
@@ -53,7 +53,7 @@ def decode_answer(message: bytes) -> Task | Pause | None:
     if task.action != "rate_limited":
         return None
     try:
-        seconds = float(load_object(task.payload)["wait_time"])
+        seconds = float(parse_object(task.payload)["wait_time"])
     except (ValidationFailure, ValueError, OverflowError, TypeError, KeyError):
         return None
     return Pause(seconds) if 0 < seconds < math.inf else None

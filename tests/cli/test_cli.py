@@ -118,7 +118,7 @@ def start(folder):
 def test_a_text_that_is_no_unicode_is_wrong_usage(arbprov, command):
     result = arbprov(*command, "square", r'{"n": "\ud800"}')
     assert result.exit_code == 2
-    assert "n: a string with a lone surrogate is no Unicode text" in result.stderr
+    assert "n: a string with a lone surrogate is not Unicode text" in result.stderr
 
 
 def test_a_file_may_begin_with_the_mark_of_utf_8(arbprov, folder):

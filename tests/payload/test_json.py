@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arbprov import ProviderApp, ProviderResponse
-from arbprov.payload.json import MAX_DEPTH, dump, load_object, plain
+from arbprov.payload.json import MAX_DEPTH, dumps, parse_object
+from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure, field_path, join_paths
 
 pytestmark = pytest.mark.usefixtures("each_json")
@@ -48,7 +49,7 @@ def refused(function, value) -> list[tuple[str, str]]:
     ],
 )
 def test_an_object_is_read(raw, data):
-    assert load_object(raw) == data
+    assert parse_object(raw) == data
 
 
 @pytest.mark.parametrize(
@@ -63,14 +64,14 @@ def test_an_object_is_read(raw, data):
         (b'"text"', "expected a JSON object, got a string"),
         (b"[{}]", "expected a JSON object, got an array"),
         (b"1.5", "expected a JSON object, got a number with a fraction"),
-        (b'{"a": NaN}', "not JSON: NaN is no JSON number"),
-        (b'{"a": -Infinity}', "not JSON: -Infinity is no JSON number"),
+        (b'{"a": NaN}', "not JSON: NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "not JSON: -Infinity is not a JSON number"),
         (b'{"a": -1e999}', "holds a number that is too large for a double"),
         (b'{"a": ' + b"1" * 5000 + b"}", "holds an integer of more than 4,300 digits"),
     ],
 )
 def test_what_is_no_object_is_refused(raw, message):
-    ((path, found),) = refused(load_object, raw)
+    ((path, found),) = refused(parse_object, raw)
     assert path == ""
     assert found.startswith(message)
 
@@ -80,24 +81,24 @@ def nested(levels: int) -> bytes:
 
 
 def test_an_object_of_the_greatest_depth_is_read():
-    assert load_object(nested(MAX_DEPTH))
+    assert parse_object(nested(MAX_DEPTH))
 
 
 def test_an_object_of_the_greatest_depth_may_have_more_in_it():
-    assert load_object(b'{"b": [],' + nested(MAX_DEPTH)[1:])["b"] == []
+    assert parse_object(b'{"b": [],' + nested(MAX_DEPTH)[1:])["b"] == []
 
 
 def test_an_object_of_one_level_more_is_refused():
-    assert refused(load_object, nested(MAX_DEPTH + 1)) == [("", "nested deeper than 100 levels")]
+    assert refused(parse_object, nested(MAX_DEPTH + 1)) == [("", "nested deeper than 100 levels")]
 
 
 def test_an_object_too_deep_for_the_interpreter_is_refused():
-    assert refused(load_object, b'{"a":' * 100_000) == [("", "nested deeper than 100 levels")]
+    assert refused(parse_object, b'{"a":' * 100_000) == [("", "nested deeper than 100 levels")]
 
 
 def test_many_brackets_side_by_side_are_no_depth():
     raw = json.dumps({"a": [[]] * 1000}).encode()
-    assert load_object(raw) == {"a": [[]] * 1000}
+    assert parse_object(raw) == {"a": [[]] * 1000}
 
 
 # To the wire.
@@ -165,7 +166,7 @@ NOON = dt.datetime(2026, 3, 20, 12, 0, tzinfo=dt.timezone.utc)
     ids=repr,
 )
 def test_what_json_has_a_form_for_is_carried(value, data):
-    assert json.loads(dump(plain(value))) == data
+    assert json.loads(dumps(to_builtins(value))) == data
 
 
 CYCLE: list = [{}]
@@ -186,19 +187,19 @@ def deep_object(levels: int) -> dict:
 @pytest.mark.parametrize(
     ("value", "path", "message"),
     [
-        (float("nan"), "", "nan is no JSON number"),
-        ({"a": [float("-inf")]}, "a[0]", "-inf is no JSON number"),
-        (Decimal("NaN"), "", "NaN is no JSON number"),
+        (float("nan"), "", "nan is not a JSON number"),
+        ({"a": [float("-inf")]}, "a[0]", "-inf is not a JSON number"),
+        (Decimal("NaN"), "", "NaN is not a JSON number"),
         ({"a": object()}, "a", "JSON has no form for object"),
         ({"a": {1}}, "a", "a set has no order in JSON; return sorted(...) or list(...) of it"),
         ([complex(1)], "[0]", "JSON has no form for complex"),
         ([].__iter__(), "", "JSON has no form for list_iterator"),
         (len, "", "JSON has no form for builtin_function_or_method"),
-        ({1: "a"}, '["1"]', "the key 1 is no string"),
-        ({"a": {None: 1}}, "a.None", "the key None is no string"),
+        ({1: "a"}, '["1"]', "the key 1 is not a string"),
+        ({"a": {None: 1}}, "a.None", "the key None is not a string"),
         ({"a": {NOON.date(): 1, "2026-03-20": 2}}, "a", "two of its keys are the same text"),
-        ({"odd name": {(): 1}}, '["odd name"]["()"]', "the key () is no string"),
-        ("\ud800", "", "a string with a lone surrogate is no Unicode text"),
+        ({"odd name": {(): 1}}, '["odd name"]["()"]', "the key () is not a string"),
+        ("\ud800", "", "a string with a lone surrogate is not Unicode text"),
         pytest.param(10**5000, "", "an integer of more than 4,200 digits is too long", id="digits"),
         (CYCLE, "[0].a", "contains itself"),
         (deep(200), "", "nested deeper than 100 levels"),
@@ -207,12 +208,12 @@ def deep_object(levels: int) -> dict:
     ],
 )
 def test_what_json_can_not_carry_is_refused_with_its_path(value, path, message):
-    assert refused(plain, value) == [(path, message)]
+    assert refused(to_builtins, value) == [(path, message)]
 
 
 def test_everything_that_json_can_not_carry_is_reported_at_once():
     value = {"a": float("nan"), "b": [1, {2}], "c": {"d": object()}}
-    assert [path for path, _ in refused(plain, value)] == ["a", "b[1]", "c.d"]
+    assert [path for path, _ in refused(to_builtins, value)] == ["a", "b[1]", "c.d"]
 
 
 # Any value at all, beside the plainest way to tell what becomes of it.
@@ -281,9 +282,9 @@ def as_json(value):
 @given(VALUES)
 def test_of_any_value_all_is_carried_or_what_is_wrong_is_named(value):
     if paths := wrong(value):
-        assert [path for path, _ in refused(plain, value)] == paths
+        assert [path for path, _ in refused(to_builtins, value)] == paths
     else:
-        assert repr(plain(value)) == repr(as_json(value))
+        assert repr(to_builtins(value)) == repr(as_json(value))
 
 
 def mutable(value) -> list[int]:
@@ -294,13 +295,13 @@ def mutable(value) -> list[int]:
 @given(st.recursive(CARRIED, containers))
 def test_what_is_carried_shares_nothing_that_can_be_changed_with_what_was_returned(value):
     if not wrong(value):
-        data = plain(value)
+        data = to_builtins(value)
         assert not set(mutable(value)) & set(mutable(data))
 
 
 def test_a_value_that_is_shared_is_no_cycle():
     shared = [1]
-    assert plain({"a": shared, "b": shared}) == {"a": [1], "b": [1]}
+    assert to_builtins({"a": shared, "b": shared}) == {"a": [1], "b": [1]}
 
 
 def test_a_handler_whose_result_json_can_not_carry_ran_once():
@@ -316,7 +317,7 @@ def test_a_handler_whose_result_json_can_not_carry_ran_once():
     assert (len(runs), result.status, result.message) == (
         1,
         "error",
-        "The action returned what JSON can't carry: when: inf is no JSON number",
+        "The action returned what JSON can't carry: when: inf is not a JSON number",
     )
 
 
@@ -360,7 +361,7 @@ def test_what_json_can_not_carry_is_an_error_with_its_problems():
             "path": "a[1]",
             "message": "a set has no order in JSON; return sorted(...) or list(...) of it",
         },
-        {"path": "b", "message": "nan is no JSON number"},
+        {"path": "b", "message": "nan is not a JSON number"},
     ]
 
 
@@ -383,16 +384,16 @@ def test_a_payload_of_the_greatest_depth_may_be_returned(raw):
 
 def test_what_is_one_level_deeper_than_a_payload_may_be_is_refused():
     # `deep(0)` has one level already.
-    assert refused(plain, deep(MAX_DEPTH)) == [("", "nested deeper than 100 levels")]
+    assert refused(to_builtins, deep(MAX_DEPTH)) == [("", "nested deeper than 100 levels")]
 
 
 def test_objects_of_classes_may_be_as_deep_as_plain_ones():
     chain = functools.reduce(lambda rest, _: Link(rest), range(MAX_DEPTH), None)
-    assert load_object(dump(plain(chain)).encode())
+    assert parse_object(dumps(to_builtins(chain)).encode())
 
 
 def test_a_generator_is_no_json():
-    assert refused(plain, {"rows": (row for row in [1])}) == [
+    assert refused(to_builtins, {"rows": (row for row in [1])}) == [
         ("rows", "JSON has no form for generator")
     ]
 
@@ -404,7 +405,7 @@ LONE = "\ud800"
 
 def test_a_lone_surrogate_of_a_payload_is_a_problem_with_its_path():
     assert echo(b'{"a": ["\\ud800"]}').problems == [
-        {"path": "a[0]", "message": "a string with a lone surrogate is no Unicode text"}
+        {"path": "a[0]", "message": "a string with a lone surrogate is not Unicode text"}
     ]
 
 
@@ -427,7 +428,7 @@ def test_an_exception_that_is_no_text_ends_the_task_with_an_error():
 
 def test_a_key_that_is_no_text_ends_the_task_with_an_error():
     assert [p["message"] for p in answer({LONE: 1}).problems] == [
-        "a string with a lone surrogate is no Unicode text"
+        "a string with a lone surrogate is not Unicode text"
     ]
 
 
@@ -437,7 +438,7 @@ def test_a_message_that_is_no_text_can_be_sent(status):
     assert json.loads(result.body.encode())["message"]
 
 
-# Whatever a handler returns, what is wrong with it is a misfit.
+# Whatever a handler returns, what is wrong with it is a failure.
 
 
 class Nameless:
@@ -463,29 +464,29 @@ def queued() -> collections.deque:
 
 
 def test_a_key_whose_repr_fails_is_refused():
-    ((_, message),) = refused(plain, {Nameless(): 1})
-    assert message.endswith("is no string")
+    ((_, message),) = refused(to_builtins, {Nameless(): 1})
+    assert message.endswith("is not a string")
 
 
 def test_a_key_of_too_many_digits_is_refused():
-    ((_, message),) = refused(plain, {10**5000: 1})
-    assert message.endswith("is no string")
+    ((_, message),) = refused(to_builtins, {10**5000: 1})
+    assert message.endswith("is not a string")
 
 
 def test_an_object_that_lacks_its_field_is_refused():
-    assert [path for path, _ in refused(plain, [Unset()])] == ["[0].x"]
+    assert [path for path, _ in refused(to_builtins, [Unset()])] == ["[0].x"]
 
 
 @pytest.mark.parametrize("levels", [1_000, 100_000])
 def test_an_array_too_deep_for_the_interpreter_is_refused(levels):
-    assert refused(plain, deep(levels)) == [("", "nested deeper than 100 levels")]
+    assert refused(to_builtins, deep(levels)) == [("", "nested deeper than 100 levels")]
 
 
 @pytest.mark.parametrize(
     ("value", "path"), [(linked(), "a.next[0]"), (queued(), "a[0]")], ids=["attrs", "deque"]
 )
 def test_a_cycle_through_an_object_is_named_with_its_path(value, path):
-    assert refused(plain, {"a": value}) == [(path, "contains itself")]
+    assert refused(to_builtins, {"a": value}) == [(path, "contains itself")]
 
 
 class Count(int):
@@ -498,18 +499,18 @@ class Ratio(float):
 
 @pytest.mark.parametrize("value", [Count(5), Ratio(0.5)])
 def test_a_number_of_a_class_of_its_own_is_a_number(value):
-    assert type(plain(value)) in (int, float)
-    assert plain(value) == value
+    assert type(to_builtins(value)) in (int, float)
+    assert to_builtins(value) == value
 
 
 def test_a_cycle_is_found_beside_what_has_no_children():
     cycle: list = [None, object]
     cycle.append(cycle)
-    assert refused(plain, cycle) == [("[2]", "contains itself")]
+    assert refused(to_builtins, cycle) == [("[2]", "contains itself")]
 
 
 def test_a_value_that_is_shared_again_and_again_is_soon_found_too_deep():
     shared: list = []
     for _ in range(150):
         shared = [shared, shared]
-    assert refused(plain, shared) == [("", "nested deeper than 100 levels")]
+    assert refused(to_builtins, shared) == [("", "nested deeper than 100 levels")]

@@ -280,13 +280,13 @@ def returned(value):
 @pytest.mark.parametrize("model", [AnyModel, AnyStruct])
 def test_nan_in_a_model_is_an_error_with_its_path(model):
     found = returned(model(inside=float("nan")))
-    assert found == [("list[0].inside", "nan is no JSON number")]
+    assert found == [("list[0].inside", "nan is not a JSON number")]
 
 
 @pytest.mark.parametrize("model", [AnyModel, AnyStruct])
 def test_nan_deep_in_a_model_is_an_error_with_its_path(model):
     found = returned(model(inside={"a": [1.0, (float("inf"),)]}))
-    assert found == [("list[0].inside.a[1][0]", "inf is no JSON number")]
+    assert found == [("list[0].inside.a[1][0]", "inf is not a JSON number")]
 
 
 @pytest.mark.parametrize("model", [AnyModel, AnyStruct])

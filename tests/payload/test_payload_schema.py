@@ -199,13 +199,13 @@ def test_an_account_schema_gives_its_account():
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"a": "str"}, "payload_schema.a: 'str' is no type; write one such as str or [str]"),
-        ({"a": {"b": 5}}, "payload_schema.a.b: 5 is no type"),
+        ({"a": "str"}, "payload_schema.a: 'str' is not a type; write a type such as str or [str]"),
+        ({"a": {"b": 5}}, "payload_schema.a.b: 5 is not a type"),
         ({"a": []}, "payload_schema.a: a list in a schema has one item, the type of its items"),
         ({"a": [int, str]}, "payload_schema.a: a list in a schema has one item"),
-        ({"a": [{"b": len}]}, "payload_schema.a[].b: <built-in function len> is no type"),
-        ({1: int}, "payload_schema: the field name 1 is no string"),
-        (5, "payload_schema: 5 is no type"),
+        ({"a": [{"b": len}]}, "payload_schema.a[].b: <built-in function len> is not a type"),
+        ({1: int}, "payload_schema: the field name 1 is not a string"),
+        (5, "payload_schema: 5 is not a type"),
         ({"a": object.__class__.__mro__}, "payload_schema.a: (<class 'type'>"),
     ],
     ids=repr,
@@ -224,7 +224,7 @@ def test_a_parameter_that_the_schema_does_not_have_is_refused_at_import():
     def handler(city):
         return city
 
-    with pytest.raises(ConfigurationError, match="'city': it is no field of payload_schema"):
+    with pytest.raises(ConfigurationError, match="'city': it is not a field of payload_schema"):
         ProviderApp("misuse").action(payload_schema={"town": str})(handler)
 
 
@@ -429,7 +429,7 @@ def test_payload_and_account_schemas_are_reported_at_once():
 
 
 def test_an_account_schema_that_is_none_has_its_path():
-    with pytest.raises(ConfigurationError, match=r"account_schema\.a\[\]: 5 is no type"):
+    with pytest.raises(ConfigurationError, match=r"account_schema\.a\[\]: 5 is not a type"):
         ProviderApp("misuse").action("it", account_schema={"a": [5]})(lambda: None)
 
 

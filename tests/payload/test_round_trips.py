@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from typing_extensions import NotRequired, TypedDict
 
 from arbprov import ProviderApp
-from arbprov.payload.json import dump, load_object, plain
+from arbprov.payload.json import dumps, parse_object
+from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Status
 
@@ -164,9 +165,9 @@ def test_json_passes_through_unchanged(data):
 @given(st.binary() | OBJECTS.map(lambda data: json.dumps(data).encode()[:-1]))
 def test_any_bytes_are_an_object_or_a_misfit(raw):
     try:
-        assert isinstance(load_object(raw), dict)
-    except ValidationFailure as misfit:
-        assert misfit.problems
+        assert isinstance(parse_object(raw), dict)
+    except ValidationFailure as failure:
+        assert failure.problems
 
 
 @given(st.binary(), st.binary(), TEXT)
@@ -187,20 +188,20 @@ ANYTHING = st.recursive(
 @given(ANYTHING)
 def test_anything_is_json_or_a_misfit_with_paths(value):
     try:
-        data = plain(value)
-    except ValidationFailure as misfit:
-        assert misfit.problems
+        data = to_builtins(value)
+    except ValidationFailure as failure:
+        assert failure.problems
     else:
-        assert json.loads(dump(data)) == data
+        assert json.loads(dumps(data)) == data
 
 
 @given(ANYTHING)
 def test_plain_data_is_plain_already(value):
     try:
-        data = plain(value)
+        data = to_builtins(value)
     except ValidationFailure:
         return
-    assert plain(data) == data
+    assert to_builtins(data) == data
 
 
 ODD_TEXT = st.text(st.characters(codec=None, categories=["Cs", "Lu", "Po"]), max_size=4)

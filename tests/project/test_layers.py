@@ -160,7 +160,7 @@ def test_no_folder_is_in_a_circle():
         ("google", {"_proto.hub_pb2"}),
         ("click", {name for name in SOURCES if name.startswith("cli")}),
         ("pytest", {"pytest_plugin"}),
-        ("orjson", {"payload.json_backend"}),
+        ("orjson", {"payload.json"}),
         ("uvloop", {"worker.run"}),
     ],
 )

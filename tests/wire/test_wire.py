@@ -164,7 +164,7 @@ BAD_PAYLOADS = {
     "a number": (b"1", "payload", "expected a JSON object, got an integer"),
     "too deep": (DEEP, "payload", "nested deeper than 100 levels"),
     "bottomless": (b"[" * 100_000, "payload", "nested deeper than 100 levels"),
-    "NaN": (b'{"value": NaN}', "payload", "not JSON: NaN is no JSON number"),
+    "NaN": (b'{"value": NaN}', "payload", "not JSON: NaN is not a JSON number"),
     "too large": (b'{"value": 1e999}', "payload", "holds a number that is too large"),
     "too long": (b'{"value": 1' + b"0" * 5000 + b"}", "payload", "holds an integer of more than"),
     "wrong type": (b'{"value": "1"}', "value", "expected an integer, got a string"),
@@ -229,7 +229,7 @@ def test_whatever_a_handler_raises_is_an_error_and_the_worker_goes_on(
 
 
 UNCARRIABLE = {
-    "nan": ("inside[0]", "nan is no JSON number"),
+    "nan": ("inside[0]", "nan is not a JSON number"),
     "set": (
         "inside[0]",
         "a set has no order in JSON; return sorted(...) or list(...) of it",
