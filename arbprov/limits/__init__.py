@@ -1,7 +1,7 @@
-"""Rate limits: what authors declare, the algorithms that count, and one decision per call.
+"""Rate limits: policies that authors declare, algorithms that count, and a decision per call.
 
-To read: `policies` (what an author writes), `declaration`, `compile` (once, at start), `limiter`
-(each call), `decision` (its answer), and `stores.base` (where usage is kept).
+Read `policies` (the limits that an author writes), `declaration`, `compile` (once, at start),
+`limiter` (each call), `decision` (its answer), and `stores.base` (where usage is kept).
 """
 
 from arbprov.limits.algorithms import Algorithm

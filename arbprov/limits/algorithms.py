@@ -4,7 +4,7 @@ All keys of a limit share an `Algorithm`. The usage of one key is a `State`: an 
 that 100,000 keys stay small, and so that `stores/decide.lua` can keep the same numbers on a server.
 
 To add an algorithm, subclass `Algorithm`, return it from a policy's `algorithms`, write it in
-``decide.lua`` too, and add its policy to ``tests/support/laws.py``, which tries to break it.
+``decide.lua`` too, and add its policy to ``tests/support/laws.py``, so that tests try to break it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
     "seconds_until",
 ]
 
-# Only the algorithm knows what stands at which place.
+# Each algorithm has its own order of the numbers.
 State: TypeAlias = "array[float]"
 # Seconds for which a charge still counts, and its units.
 Usage = tuple[float, int]
@@ -46,7 +46,7 @@ _DAY = 86_400.0
 
 
 class Algorithm(ABC):
-    """How one limit counts; times are seconds of one clock that never goes back."""
+    """How a limit counts; times are seconds of a clock that never goes back."""
 
     __slots__ = ()
 
@@ -68,7 +68,7 @@ class Algorithm(ABC):
     def peek(self, state: State, now: float, cost: int) -> tuple[float, int]:
         """Return the seconds until `cost` is admitted, 0 for now, and the units that are left.
 
-        A cost above `capacity` is admitted in parts, one after the other: the wait is for the last.
+        A cost above `capacity` is admitted in parts: the wait is for the last part.
         """
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Algorithm(ABC):
         """Add `cost` to the usage, whether it fits or not."""
 
     def try_charge(self, state: State, now: float, cost: int) -> tuple[float, int]:
-        """Charge `cost` if it is admitted now; return what `peek` returns, after the charge."""
+        """Charge `cost` if it is admitted now; return the answer of `peek`, after the charge."""
         wait, left = self.peek(state, now, cost)
         if wait:
             return wait, left
@@ -93,7 +93,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def is_idle(self, state: State, now: float) -> bool:
-        """Tell whether the state equals an initial one by now, so that it can be dropped."""
+        """Tell whether the state equals an initial state by now, so that it can be dropped."""
 
     @abstractmethod
     def outstanding(self, state: State, now: float) -> list[Usage]:
@@ -156,7 +156,7 @@ class SlidingWindow(Algorithm):
             state.append(end)
             state.append(cost)
             if len(state) > _MAX_WINDOW:
-                # Floats made one step too many: merge the two oldest entries.
+                # Floats made a step too many: merge the two oldest entries.
                 state[4] += state[2]
                 del state[1:3]
         else:
@@ -219,7 +219,7 @@ class SlidingWindow(Algorithm):
         """Return when a charge leaves the window."""
         step = math.ceil(now * _STEPS / self.period) + _STEPS
         end = step * self.period / _STEPS
-        # The division may have rounded down; what counts is the time between two calls.
+        # The division may have rounded down, but two calls must be a whole period apart.
         return end if end - now >= self.period else (step + 1) * self.period / _STEPS
 
     def _insert(self, state: State, end: float, cost: int) -> None:
@@ -268,9 +268,9 @@ class SlidingWindow(Algorithm):
 
 @attrs.frozen
 class Gcra(Algorithm):
-    """A token bucket: `capacity` tokens at once, and one more each `interval`.
+    """A token bucket: `capacity` tokens at once, and another each `interval`.
 
-    This is ATM's generic cell rate algorithm. A state is the time at which the bucket will be full
+    This is ATM's generic cell rate algorithm. A state is the time when the bucket will be full
     again, and the time of the last charge.
 
     Args:
@@ -284,7 +284,7 @@ class Gcra(Algorithm):
 
     @property
     def ttl(self) -> float:
-        """The time in which an empty bucket becomes full."""
+        """Seconds until an empty bucket is full."""
         return self.capacity * self.interval
 
     def initial_state(self) -> State:
@@ -318,7 +318,7 @@ class Gcra(Algorithm):
         return state[0] <= now
 
     def outstanding(self, state: State, now: float) -> list[Usage]:
-        """Return the missing tokens, and the time in which they return."""
+        """Return the missing tokens, and the seconds until they are back."""
         missing = state[0] - now
         return [(missing, math.ceil(missing / self.interval))] if missing > 0 else []
 
@@ -329,10 +329,10 @@ class Gcra(Algorithm):
 
 @attrs.frozen
 class CalendarWindow(Algorithm):
-    """At most `capacity` units from one midnight in `zone` to the next, or from Monday to Monday.
+    """At most `capacity` units from midnight to midnight in `zone`, or from Monday to Monday.
 
     A state is the units used, and when that day or week began and ends. The wall clock is read once
-    for each end: a user who sets the clock later does not move it.
+    for each end: setting the clock later does not move it.
 
     Args:
         capacity: Units.
@@ -357,7 +357,7 @@ class CalendarWindow(Algorithm):
         return array("d", (0.0, -math.inf, -math.inf))
 
     def peek(self, state: State, now: float, cost: int) -> tuple[float, int]:
-        """Return the seconds until a quota begins that has `cost`, 0 for now, and what is left."""
+        """Return the seconds until a quota has `cost`, 0 for now, and the units left."""
         self._renew(state, now)
         left = self.capacity - int(state[0])
         if cost <= left:

@@ -31,7 +31,7 @@ OpenStore = Callable[[RateLimit], Store]
 
 @attrs.frozen(eq=False, kw_only=True)
 class CompiledLimit:
-    """One limit of one action.
+    """A limit of an action.
 
     Args:
         declaration: The author's declaration of it.
@@ -63,7 +63,7 @@ class CompiledLimit:
 
     @property
     def names(self) -> list[str]:
-        """The names by which an author may refer to it: its ``name=``, and its texts."""
+        """The names that an author may use for it: its ``name=``, and its texts."""
         names = (self.declaration.name, self.function_name, self.text)
         return [name for name in dict.fromkeys(names) if name is not None]
 
@@ -85,13 +85,13 @@ class CompiledLimit:
         ]
 
     def headroom(self, value: Any) -> Headroom | None:
-        """Return what is left for a key's value, and charge nothing; None if that needs a call."""
+        """Return the headroom for a key's value, and charge nothing; None if that needs a call."""
         charges = self.charges(self.key.hash_of(value))
         peek_charges(charges)
         return next(headroom_of(charges))
 
 
-# No store ever sees the charge of a monitor, which counts for itself.
+# A monitor counts for itself: no store ever sees this bucket.
 _MONITOR_BUCKETS = (("", SlidingWindow(1, 1.0)),)
 
 
@@ -114,7 +114,7 @@ class MonitorLimit(CompiledLimit):
 
 @attrs.frozen(eq=False, kw_only=True)
 class FunctionLimit(CompiledLimit):
-    """A limit that is a function of the call, or whose cost is one; it has no buckets before.
+    """A limit that depends on the call, or has a cost that does; it has no buckets before.
 
     Args:
         limit: A policy, or a function that returns a policy or a text.
@@ -186,7 +186,7 @@ class ActionLimits:
     Args:
         limits: The limits.
         stores: The stores of the limits, the stores that do not block first.
-        monitors: The monitors of the limits, each once, in one order for all actions.
+        monitors: The monitors of the limits, each once, in the same order for all actions.
     """
 
     limits: tuple[CompiledLimit, ...] = ()
@@ -231,7 +231,7 @@ def _compile_fixed(limits: Sequence[CompiledLimit]) -> Callable[[LimitedCall], l
         for group, algorithm in limit.buckets
     ]
     if len(rows) == 1:
-        # The most common case: one limit with one algorithm.
+        # The most common case: a single limit with a single algorithm.
         ((group, _, algorithm, cost, shadow, limit),) = rows
         (read,) = reads
         return lambda call: [Charge(group, read(call), algorithm, cost, shadow, limit)]
@@ -247,7 +247,7 @@ def _compile_fixed(limits: Sequence[CompiledLimit]) -> Callable[[LimitedCall], l
 
 
 def _compile_functions(limits: Sequence[CompiledLimit]) -> Callable[[LimitedCall], list[Charge]]:
-    """Return the function that makes the charges of limits of which some depend on the call."""
+    """Return the function that makes the charges of limits if some depend on the call."""
     reads, places = _compile_keys(limits)
     placed = list(zip(limits, places, strict=True))
 
@@ -287,7 +287,7 @@ def _largest_per_bucket(charges: Iterable[Charge]) -> list[Charge]:
 
 
 class LimitCompiler:
-    """Compiles the limits of actions; two uses of one limit share its counters and its store.
+    """Compiles the limits of actions; all uses of a limit share its counters and its store.
 
     Args:
         clock: Tells the time.
@@ -353,20 +353,20 @@ class LimitCompiler:
         return CompiledLimit(buckets=limit.buckets(group, self._clock), store=store, **common)
 
     def _group(self, declaration: RateLimit, owner: str) -> str:
-        """Return the first part of the groups of a limit's buckets, which is part of Redis keys."""
+        """Return the first part of the groups of a limit's buckets; it is part of Redis keys."""
         # Only a named limit is shared by providers.
         provider = f"{self._provider}/" if self._provider and declaration.name is None else ""
         shadow = "|shadow" if declaration.shadow else ""
         return f"{provider}{owner}|{self._key_name(declaration.key)}{shadow}"
 
     def _key_name(self, key: Key) -> str:
-        """Return a key's name, the same in each process; no two keys of an app share one."""
+        """Return a key's name, the same in each process; no two keys of an app have the same."""
         if key is None:
             return ""
         name = describe_key(key)
         if not callable(key):
             return name
-        # Two lambdas have one name, but all processes meet them in the same order.
+        # Two lambdas have the same name, but all processes meet them in the same order.
         known = self._functions.setdefault(name, [])
         if key not in known:
             known.append(key)

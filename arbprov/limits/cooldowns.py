@@ -1,7 +1,7 @@
 """Cooldowns: buckets that refuse all calls for a while, because the API asked for it. Pure.
 
-After a cooldown, one call goes first, the probe. If it ends well, the cooldown ends; if the API
-throttles it too, the next cooldown starts.
+After a cooldown, a single call goes first, the probe. If it ends well, the cooldown ends; if the
+API throttles it too, the next cooldown starts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Cooldowns:
         self.by_bucket: dict[BucketKey, _Cooldown] = {}
 
     def wait_time(self, bucket: BucketKey, now: float) -> float:
-        """Return the seconds until a call is admitted; 0 if one is now."""
+        """Return the seconds until a call is admitted; 0 for now."""
         cooldown = self._find(bucket, now)
         if cooldown is None:
             return 0.0
@@ -66,7 +66,7 @@ class Cooldowns:
         ]
 
     def begin_probe(self, bucket: BucketKey, now: float) -> bool:
-        """Make an admitted call the probe if there was a cooldown; return whether it is one."""
+        """Make an admitted call the probe if there was a cooldown; return whether there was."""
         cooldown = self._find(bucket, now)
         if cooldown is None:
             return False

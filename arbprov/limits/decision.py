@@ -1,4 +1,4 @@
-"""The decision over one call, and `ctx.limits`: what a handler sees of it."""
+"""The decision over a call, and `ctx.limits`: the handler's view of it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["CallLimits", "Decision", "Headroom", "check_report", "first_charges"
 
 @attrs.frozen
 class Headroom:
-    """What is left of one limit.
+    """How much of a limit is left.
 
     Args:
         limit: The limit, as in ``"5/second"``.
-        remaining: Units left; None for a monitor, which counts for itself.
+        remaining: Units left; None for a monitor, since it counts for itself.
         wait_time: Seconds until the call fits; 0 if it does now.
     """
 
@@ -48,7 +48,7 @@ class CallLimits(Protocol):
 
     @property
     def headroom(self) -> tuple[Headroom, ...]:
-        """What is left of each limit after this call: the app's, the blueprint's, the action's."""
+        """How much of each limit is left after this call, the app's and the blueprint's too."""
         ...
 
     @property
@@ -116,7 +116,7 @@ class CallLimits(Protocol):
 
 @attrs.define(eq=False)
 class Decision:
-    """Whether the limits admit a call, and what it was charged; its handler sees `CallLimits`.
+    """Whether the limits admit a call, and its charges; its handler sees `CallLimits`.
 
     Args:
         charges: The charges of the call, with the answers of stores and monitors.
@@ -130,7 +130,7 @@ class Decision:
 
     @property
     def headroom(self) -> tuple[Headroom, ...]:
-        """What is left of each limit after this call; see `CallLimits.headroom`."""
+        """How much of each limit is left after this call; see `CallLimits.headroom`."""
         return tuple(headroom_of(self.charges))
 
     @property
@@ -160,7 +160,7 @@ class Decision:
         return bool([receipt for receipt in self.receipts if receipt.probing])
 
     def refund(self) -> None:
-        """Take back what the call was charged; see `CallLimits.refund`."""
+        """Take back the call's charges; see `CallLimits.refund`."""
         receipts, self.receipts = self.receipts, ()
         for receipt in receipts:
             receipt.refund()
@@ -201,7 +201,7 @@ class Decision:
             retry_after: Seconds.
             name: The limit that the API meant. If it is None, or not a limit of the call: all
                 limits with a key; if there are none, the limits that only this action has.
-            probe_timeout: The most seconds that other calls then wait for the first one.
+            probe_timeout: The most seconds that other calls then wait for the probe.
         """
         self._has_settled = True
         counted = [charge for charge in self.charges if charge.group]
@@ -212,7 +212,7 @@ class Decision:
             charge.limit.store.start_cooldown([charge], retry_after, probe_timeout)
 
     def end_cooldown(self) -> None:
-        """Admit other calls again if this one was a probe and has ended well."""
+        """Admit other calls again if this was a probe and has ended well."""
         if self._has_settled:
             return
         self._has_settled = True
@@ -237,7 +237,7 @@ def check_report(names: Sequence[str], name: str, used: float, reset_in: float) 
 
 
 def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:
-    """Yield what is left of each limit; the least, if it counts by several algorithms."""
+    """Yield the headroom of each limit; the least, if it counts by several algorithms."""
     for limit, group in groupby(charges, key=lambda charge: charge.limit):
         own = list(group)
         remaining = max(0, min(charge.remaining for charge in own))

@@ -35,12 +35,12 @@ Cost = int | Callable[[LimitedCall], int]
 
 @attrs.frozen
 class RateLimit:
-    """One use of `@app.rate_limit`: limits with the same key and options.
+    """A use of `@app.rate_limit`: limits with the same key and options.
 
     Args:
-        limits: Policies; or one monitor, or one function of the call.
+        limits: Policies; or a monitor, or a function of the call.
 
-    The others are the arguments of `ProviderApp.rate_limit`.
+    All other fields are the arguments of `ProviderApp.rate_limit`.
     """
 
     limits: tuple[Any, ...]
@@ -80,7 +80,7 @@ def declare(
     on_store_error: OnStoreError = "local",
     shadow: bool = False,
 ) -> RateLimit:
-    """Check the arguments of `ProviderApp.rate_limit`, and return them as one declaration.
+    """Check the arguments of `ProviderApp.rate_limit`, and return them as a declaration.
 
     >>> str(declare("5/second; 1000/day", key="account.id"))
     '5/second; 1000/day per account.id'
@@ -139,7 +139,14 @@ def read_policies(limit: Any, burst: int | None = None) -> tuple[Policy, ...]:
     if not isinstance(limit, (str, Policy)):
         raise ConfigurationError(f'a rate limit is a text like "10/minute", not {limit!r}')
     policies = _parse_cached(limit) if isinstance(limit, str) else (limit,)
-    return policies if burst is None else tuple(_add_burst(policy, burst) for policy in policies)
+    if burst is None:
+        return policies
+    tightened = []
+    for policy in policies:
+        if not isinstance(policy, Limit):
+            raise ConfigurationError(f'burst= is for limits like "10/minute", not for {policy}')
+        tightened.append(attrs.evolve(policy, burst=burst))
+    return tuple(tightened)
 
 
 # A function of the call returns the same few texts again and again.
@@ -162,12 +169,6 @@ def check_cost(cost: Any, limit: Any) -> None:
 
 def _is_function(limit: Any) -> bool:
     return callable(limit) and not isinstance(limit, type)
-
-
-def _add_burst(policy: Policy, burst: int) -> Limit:
-    if not isinstance(policy, Limit):
-        raise ConfigurationError(f'burst= is for limits like "10/minute", not for {policy}')
-    return attrs.evolve(policy, burst=burst)
 
 
 def _check_monitor(monitor: RateLimitMonitor, **options: Any) -> None:

@@ -93,7 +93,7 @@ class CompiledKey:
     """Reads the keys of calls, and hashes them: a key is often an account's secret.
 
     Args:
-        key: A dotted path, several, a function, or None if all calls share one bucket.
+        key: A dotted path, several, a function, or None if all calls share a bucket.
         limit: The limit's text, for errors.
     """
 
@@ -184,7 +184,7 @@ def _check_value(value: Any, path: str, limit: str) -> Any:
     )
 
 
-# Copied for each key, which is faster than making a new one.
+# Copied for each key: that is faster than making it anew.
 _EMPTY = blake2b(digest_size=_DIGEST_SIZE)
 
 

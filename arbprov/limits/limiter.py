@@ -101,7 +101,7 @@ class Limiter:
 
         Args:
             decision: The last decision over a call.
-            waited_for: The first one, if the call has waited.
+            waited_for: The first decision, if the call has waited.
         """
         refusing = () if waited_for is None else waited_for.refusing_limits
         waited = [limit.counters for limit in refusing]
@@ -117,7 +117,7 @@ class Limiter:
                 _warn(charges)
 
     def counts(self) -> list[LimitCounts]:
-        """Return what each limit has decided since the start."""
+        """Return the counts of each limit's decisions since the start."""
         return [counters.copy() for counters in self._compiler.counters.values()]
 
     def upkeep(self) -> float | None:
@@ -131,7 +131,7 @@ def _acquire_stores(stores: Sequence[Store], charges: Sequence[Charge]) -> Seque
     if len(stores) == 1:
         receipt = stores[0].acquire(charges)
         return () if receipt is None else (receipt,)
-    # Stores that do not block answer first: if they refuse, the others are not charged at all.
+    # Stores that do not block answer first: if they refuse, the others need no charge.
     peek_charges(charge for charge in charges if not charge.limit.store.blocks)
     if any(charge.refused for charge in charges):
         peek_charges(charge for charge in charges if charge.limit.store.blocks)
@@ -162,15 +162,12 @@ def _acquire_with_monitors(stores: Sequence[Store], charges: Sequence[Charge]) -
         try:
             for charge in monitored:
                 if not charge.wait_time:  # a shadow limit may have refused the call
-                    charge.limit.monitor.make_safe_request(_do_nothing)
+                    # Only to count: an executor makes the call itself.
+                    charge.limit.monitor.make_safe_request(lambda: None)
         except BaseException:
             decision.refund()
             raise
     return decision
-
-
-def _do_nothing() -> None:
-    """Take the place of the call that a monitor counts; the executor makes the call itself."""
 
 
 def _warn(charges: Iterable[Charge]) -> None:

@@ -29,7 +29,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A monitor that counts in whole seconds answers 0 during the last one.
+# A monitor that counts in whole seconds answers 0 during the last second.
 _MIN_WAIT = 0.001
 
 
@@ -38,8 +38,7 @@ class RateLimitMonitor:
 
     Subclass it, and give an instance to ``rate_limit_monitor=`` or ``@app.rate_limit``. arbprov
     calls `check_rate_limits` together with all other limits of a call. If all admit the call, it
-    calls `make_safe_request`, which counts it. One instance can serve any number of apps and
-    actions.
+    calls `make_safe_request` to count it. An instance can serve any number of apps and actions.
 
     >>> from arbprov import ProviderApp, RateLimitMonitor
     >>> class OfficeHours(RateLimitMonitor):
@@ -61,7 +60,7 @@ class RateLimitMonitor:
     """Held from `check_rate_limits` to `make_safe_request`, so that no other call is between."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - the class says it
-        # Not in __init__, which subclasses forget to call.
+        # Not in __init__: subclasses forget to call that.
         monitor = super().__new__(cls)
         monitor.deciding = threading.RLock()
         return monitor
@@ -70,8 +69,8 @@ class RateLimitMonitor:
         """Return None if a call may be made now, or a refusal; count nothing.
 
         Returns:
-            A refusal is a dict with ``rate_limited``, which is True, ``wait_time`` in seconds, and
-            any more items that are of interest.
+            A refusal is a dict with ``rate_limited`` as True, ``wait_time`` in seconds, and any
+            other items of interest.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""What an author writes for a limit: `Limit`, `TokenBucket`, `MinDelay`, `Calendar`, or a text.
+"""The limits that an author writes: `Limit`, `TokenBucket`, `MinDelay`, `Calendar`, or a text.
 
 A text follows the grammar of `parse_limits`: ``10/minute``, ``5 per second``,
 ``100/2h burst 20; 1000/day``.
@@ -66,7 +66,7 @@ class Policy(ABC):
         """Return the algorithms that must all admit a call; the first counts the quota."""
 
     def buckets(self, group: str, clock: Clock) -> list[tuple[str, Algorithm]]:
-        """Return each algorithm with the group of its buckets, which is part of Redis keys."""
+        """Return each algorithm with the group of its buckets, a part of Redis keys."""
         counting = self.algorithms(clock)
         return [(f"{group}|{self}|{algorithm.kind}", algorithm) for algorithm in counting]
 
@@ -220,11 +220,11 @@ class MinDelay(Policy):
 
     @property
     def capacity(self) -> int:
-        """One call at a time."""
+        """A single call."""
         return 1
 
     def algorithms(self, clock: Clock) -> tuple[Algorithm, ...]:
-        """Return a window that holds one call."""
+        """Return a window that holds a single call."""
         return (SlidingWindow(1, self.seconds),)
 
 
@@ -232,8 +232,8 @@ class MinDelay(Policy):
 class Calendar(Policy):
     """A quota from midnight to midnight, or from Monday to Monday, in a time zone.
 
-    Around midnight it admits twice the quota in a short time, as such quotas do. A day on which the
-    clocks change is an hour shorter or longer.
+    Around midnight it admits twice the quota in a short time, as such quotas do. A day is an
+    hour shorter or longer if the clocks change.
 
     Args:
         quota: ``"N/day"`` or ``"N/week"``.

@@ -27,7 +27,7 @@ class Waiter:
 class WaitQueue:
     """A queue for each bucket.
 
-    A call enters the queues of all its buckets in one step, so the order is the same in all of
+    A call enters the queues of all its buckets at once, so the order is the same in all of
     them, and no two calls can wait for each other.
 
     >>> bucket = ("10/minute", b"")

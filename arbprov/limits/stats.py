@@ -1,4 +1,4 @@
-"""What limits have decided since the start, and what is left of them."""
+"""The decisions of limits since the start, and their headroom."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Counters", "LimitCounts", "LimitState", "LimitStats", "crossed_thres
 
 @attrs.define
 class LimitCounts:
-    """The decisions of one limit since the start, over all keys.
+    """The decisions of a limit since the start, over all keys.
 
     Args:
         limit: The limit, as in ``"5/second"``.
@@ -45,7 +45,7 @@ class LimitCounts:
 
 
 class Counters:
-    """Counts the decisions of one limit, from any thread."""
+    """Counts the decisions of a limit, from any thread."""
 
     def __init__(self, limit: str, key: str, scope: str) -> None:
         self._lock = threading.Lock()
@@ -101,14 +101,14 @@ def crossed_threshold(
 
 @attrs.frozen
 class LimitState:
-    """One limit of an action.
+    """A limit of an action, and its headroom.
 
     Args:
         limit: The limit, as in ``"5/second"``.
         scope: Its owner: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
         key: The key that it is counted by; empty if all calls share it.
         shadow: Whether it counts only, and refuses nothing.
-        headroom: What is left of it; None if that depends on a key or a call that is unknown.
+        headroom: How much of it is left; None if that depends on a key or a call that is unknown.
     """
 
     limit: str
@@ -133,7 +133,7 @@ class LimitStats:
         self._read_counts = read_counts
 
     def headroom(self, action: str, key: Any = None) -> list[Headroom]:
-        """Return what is left of each limit of an action, and charge nothing.
+        """Return the headroom of each limit of an action, and charge nothing.
 
         A limit that is a function of the call is left out, since there is no call.
 
@@ -190,7 +190,7 @@ class LimitStats:
             )
 
     def counts(self) -> list[LimitCounts]:
-        """Return what each limit has allowed and denied since the start.
+        """Return the calls that each limit has allowed and denied since the start.
 
         >>> from arbprov import ProviderApp
         >>> app = ProviderApp("shop", rate_limit="1/hour")

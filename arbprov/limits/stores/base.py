@@ -1,11 +1,12 @@
-"""What a store of limits has to offer. Read this first to add one.
+"""The methods of a store of limits. Read this first to add a store.
 
-A store keeps the usage of each bucket: one key of one limit. `MemoryStore` keeps it in the process,
+A store keeps the usage of each bucket: a key of a limit. `MemoryStore` keeps it in the process,
 `RedisStore` on a server, in the script ``decide.lua``. To add another:
 
 1. Write a class with the methods of `Store` in a module of this folder. `Store.acquire` must charge
-   all buckets of a call in one step, or none. A bucket's state is what its `Algorithm` made; a
-   server that can't run Python has to have each algorithm itself, by its `kind` and `parameters`.
+   all buckets of a call in one step, or none. A bucket's `Algorithm` makes and
+   changes its state; a server that can't run Python needs each algorithm in its own language, by
+   `kind` and `parameters`.
 2. Open it in `factory.py`, for the URLs or clients that authors give as ``store=``. Wrap it in a
    `FailoverStore` if it can be away.
 3. Add it to ``BENCHES`` in ``tests/support/stores.py``: ``tests/limits/test_laws.py`` then checks
@@ -23,13 +24,13 @@ from arbprov.limits.algorithms import Algorithm
 
 __all__ = ["BucketKey", "Charge", "Receipt", "Store"]
 
-# A bucket: the group of one limit and algorithm, and the hash of a key.
+# A bucket: the group of a limit's algorithm, and the hash of a key.
 BucketKey = tuple[str, bytes]
 
 
 @attrs.define(eq=False)
 class Charge:
-    """The units that a call takes from one bucket, and the store's answer.
+    """The units that a call takes from a bucket, and the store's answer.
 
     Args:
         group: The group of the limit's buckets; it is part of Redis keys.
@@ -95,7 +96,7 @@ class Receipt:
 
 
 class Store(Protocol):
-    """Keeps the usage of buckets, and decides over several of them in one step."""
+    """Keeps the usage of buckets, and decides over several buckets in a single step."""
 
     @property
     def blocks(self) -> bool:
@@ -103,7 +104,7 @@ class Store(Protocol):
         ...
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
-        """Make all of `charges` in one step, or none if a limit refuses one of them.
+        """Make all of `charges` in one step, or none if a limit refuses any of them.
 
         Sets `remaining`, `wait_time` and `in_cooldown` of each charge.
 
@@ -119,7 +120,7 @@ class Store(Protocol):
 
         Args:
             charges: The charges of a call; the answers are set in them.
-            demand_ahead: Units that calls before this one will take, by bucket.
+            demand_ahead: Units that calls before it will take, by bucket.
         """
         ...
 
@@ -134,9 +135,9 @@ class Store(Protocol):
     def start_cooldown(
         self, charges: Sequence[Charge], seconds: float, probe_timeout: float
     ) -> None:
-        """Refuse all calls of these buckets for `seconds`; a cooldown that is longer stays.
+        """Refuse all calls of some buckets for `seconds`; a cooldown that is longer stays.
 
-        After it, one call goes first as a probe; the others wait until it has ended.
+        After it, a single call goes first as a probe; other calls wait until it has ended.
 
         Args:
             charges: Charges of the buckets.
@@ -146,7 +147,7 @@ class Store(Protocol):
         ...
 
     def pass_probe(self, charges: Sequence[Charge]) -> None:
-        """Make the next call the probe: the one before it has not called the API."""
+        """Make the next call the probe, because the last probe has not called the API."""
         ...
 
     def end_cooldown(self, charges: Sequence[Charge]) -> None:

@@ -120,7 +120,7 @@ end
 function window.charge(charge, state, now, cost)
   state = window.insert(state, window.ending(charge, now), cost)
   if size(state) > 1 + 2 * (STEPS + 1) then
-    -- Floats made one step too many: merge the two oldest entries.
+    -- Floats made a step too many: merge the two oldest entries.
     state = splice(set(state, 4, get(state, 4) + get(state, 2)), 1, 3, '')
   end
   return state

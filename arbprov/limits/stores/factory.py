@@ -16,7 +16,7 @@ _SCHEMES = ("redis", "rediss", "unix")
 
 
 class StoreFactory:
-    """Opens each store once, so that all its limits are one decision there.
+    """Opens each store once, so that it decides over all its limits together.
 
     Args:
         clock: Tells the time.
@@ -77,7 +77,7 @@ def _connect(text: str, argument: str) -> tuple[Any, str]:
 
     url = urlsplit(text)
     if url.scheme not in _SCHEMES:
-        # Without the URL itself, which may hold a password.
+        # Without the URL itself: it may hold a password.
         raise ConfigurationError(
             f"{argument}: a store is a URL such as redis://host:6379/0, or a Redis client; "
             f"this one begins with {url.scheme + ':' if url.scheme else 'no scheme'}"

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Seconds between two attempts to reach a store that is away.
 _RETRY_INTERVAL = 0.5
-# Seconds after which all processes have noticed that the store is back, and have reported to it.
+# Seconds until all processes have noticed that the store is back, and have reported to it.
 _SETTLING_TIME = 3 * _RETRY_INTERVAL
 _MIN_SIZE_TO_SWEEP = 1024
 # Seconds of wait in a refusal while the store is away: how long that takes is unknown.
@@ -40,15 +40,14 @@ _MEANWHILE = {
 
 @attrs.define(eq=False)
 class _Outage:
-    """The time in which the store is away.
+    """The time while the store is away.
 
     Args:
         started_at: Its start.
         peers: The number of processes that share the limits.
-        view: The usage of all processes together, estimated by this one.
+        view: The usage of all processes together, as this process estimates it.
         unreported: The calls that were admitted here, and that the store does not know yet.
-        settled_at: The time at which the store knows the calls of all processes; infinite until it
-            is back.
+        settled_at: When the store will know the calls of all processes; infinite until it is back.
     """
 
     started_at: float
@@ -62,10 +61,10 @@ class FailoverStore:
     """A shared store that always answers; see `Store`.
 
     It remembers the calls that this process made, and the usage by all processes as of the store's
-    last answer. While the store is away, these decide: each call counts once for every process, as
-    if the other processes made the same calls. When the store is back, this process reports the
-    calls of the outage to it; or all calls that it remembers, if the store has lost its data. The
-    store decides again when all processes have had the time to report.
+    last answer. While the store is away, this memory decides: each call counts once for every
+    process, as if the other processes made the same calls. When the store is back, this process
+    reports the calls of the outage to it; or all calls that it remembers, if the store has lost its
+    data. The store decides again when all processes have had the time to report.
 
     Args:
         store: The shared store.
@@ -198,7 +197,7 @@ class FailoverStore:
         logger.warning("%s is away; meanwhile %s: %s", self._name, meanwhile, error)
 
     def _reach_store(self) -> bool:
-        """Return whether the store decides, after an attempt to recover if one is due."""
+        """Return whether the store decides, after an attempt to recover if that is due."""
         with self._lock:
             if self._outage is None:
                 return True
@@ -327,7 +326,7 @@ class FailoverStore:
 def _copy_answers(
     outage: _Outage, charges_of_all: Sequence[Charge], charges: Sequence[Charge]
 ) -> None:
-    """Set the answers of the charges from those for all processes."""
+    """Set the answers of the charges from the answers for all processes."""
     for answered, charge in zip(charges_of_all, charges, strict=True):
         charge.wait_time, charge.in_cooldown = answered.wait_time, answered.in_cooldown
         charge.remaining = answered.remaining // outage.peers
@@ -337,7 +336,7 @@ class _LastSeen:
     """The usage of each bucket by all processes, as of the store's last answer."""
 
     def __init__(self) -> None:
-        # The units, and the time at which none of them can count any more.
+        # The units, and the time when none of them can count any more.
         self._used: dict[BucketKey, tuple[int, float]] = {}
         self._sweeps_beyond = _MIN_SIZE_TO_SWEEP
 

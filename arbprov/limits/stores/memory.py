@@ -1,4 +1,4 @@
-"""The store of one process."""
+"""The store of a single process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNUSED = SlidingWindow(1, 1.0)
 
 @attrs.define
 class _Table:
-    """The states of one algorithm's keys."""
+    """The states of an algorithm's keys."""
 
     algorithm: Algorithm
     swept_at: float
@@ -42,7 +42,7 @@ class _Table:
 
 
 class MemoryStore:
-    """Keeps states in dicts, under one lock, and drops the idle ones; see `Store`.
+    """Keeps states in dicts, under a lock, and drops them when they are idle; see `Store`.
 
     Args:
         clock: Tells the time.
@@ -86,7 +86,7 @@ class MemoryStore:
         charged, probing = [], False
         for charge, state in zip(charges, states, strict=True):
             if charge.wait_time:
-                continue  # a shadow limit, which refuses nothing
+                continue  # a shadow limit: it refuses nothing
             charge.algorithm.charge(state, now, charge.cost)
             self._save(charge, state)
             charge.remaining -= charge.cost
@@ -187,7 +187,7 @@ class MemoryStore:
             ]
 
     def outstanding_of(self, charge: Charge) -> list[Usage]:
-        """Return the usage of one bucket that still counts."""
+        """Return the usage of a bucket that still counts."""
         with self._lock:
             return charge.algorithm.outstanding(self._state(charge), self._now())
 

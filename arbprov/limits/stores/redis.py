@@ -1,6 +1,6 @@
 """The store of any number of processes: a Redis server.
 
-Each decision is one run of ``decide.lua``, by the server's own time: it reads and writes all
+Each decision is a run of ``decide.lua``, by the server's own time: it reads and writes all
 buckets of a call at once, and no clock of a process matters.
 """
 
@@ -61,7 +61,7 @@ def connect(url: str) -> Redis:
         raise ConfigurationError(
             'a rate limit in Redis needs the package redis: pip install "arbprov[redis]"'
         ) from None
-    # The server may have closed an idle connection: then a second one works at once.
+    # The server may have closed an idle connection: then a second attempt works at once.
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     try:
         return redis.Redis.from_url(
@@ -80,7 +80,7 @@ class RedisStore:
     Args:
         client: A Redis client; a decision takes up to its `socket_timeout`.
         namespace: The name that the processes have in common that share limits. It is the hash tag
-            of all keys, so that a cluster keeps them on one node.
+            of all keys, so that a cluster keeps them on the same node.
     """
 
     blocks = True
@@ -192,16 +192,16 @@ class RedisStore:
 
     def _arguments(self, charges: Sequence[Charge], costs: Sequence[int] | None) -> Iterable[str]:
         for number, charge in enumerate(charges):
-            yield charge.algorithm.kind
-            yield from map(_format, self._parameters(charge.algorithm))
+            algorithm = charge.algorithm
+            if algorithm.kind == "quota":
+                # A quota that seems to have ended has the server answer with its time first.
+                parameters = self._quotas.get(algorithm, (algorithm.capacity, 0.0, 0.0))
+            else:
+                parameters = algorithm.parameters(_EPOCH)
+            yield algorithm.kind
+            yield from map(_format, parameters)
             yield str(charge.cost if costs is None else costs[number])
             yield "1" if charge.shadow else "0"
-
-    def _parameters(self, algorithm: Algorithm) -> tuple[float, float, float]:
-        if algorithm.kind != "quota":
-            return algorithm.parameters(_EPOCH)
-        # A quota that seems to have ended has the server answer with its time first.
-        return self._quotas.get(algorithm, (algorithm.capacity, 0.0, 0.0))
 
     def _renew_quotas(self, charges: Sequence[Charge], now: float) -> None:
         """Compute when quotas end, as of the server's time."""
