@@ -5,13 +5,14 @@ import os
 from hypothesis import settings
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
 pytest_plugins = ["pytester"]
 
-# The same examples each time, so that a change is what makes a test fail; the search for new ones
-# is `HYPOTHESIS_PROFILE=nightly`. No deadlines: a machine may be slow.
+# The same examples in each run, so that a red test is due to a change; HYPOTHESIS_PROFILE=nightly
+# searches for new ones. There are no deadlines, since a machine may be slow.
 settings.register_profile("fixed", deadline=None, derandomize=True, stateful_step_count=100)
 settings.register_profile("nightly", deadline=None, max_examples=2_000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
@@ -28,3 +29,18 @@ def pytest_collect_file(file_path, parent):
         if collected := sybil.pytest()(file_path, parent):
             return collected
     return None
+
+
+_started = {}
+
+
+def pytest_runtest_setup(item):
+    # A snippet needs the snippets above it. With `-n`, another process may have run them.
+    if isinstance(item, SybilItem):
+        document = item.example.document
+        started = _started.setdefault(document, set())
+        for example in document.examples():
+            if example.start < item.example.start and example.start not in started:
+                started.add(example.start)
+                example.evaluate()
+        started.add(item.example.start)
