@@ -13,6 +13,7 @@ from arbprov._types import Handler
 
 if TYPE_CHECKING:
     from datetime import tzinfo
+    from types import FrameType
 
 __all__ = [
     "MEBIBYTE",
@@ -21,6 +22,7 @@ __all__ = [
     "escape_line",
     "find_timezone",
     "format_number",
+    "format_user_stack",
     "format_user_traceback",
     "indent_lines",
     "is_positive_integer",
@@ -35,6 +37,8 @@ MEBIBYTE = 1024 * 1024
 _MAX_LINE = 200
 _MAX_BLOCK_LINE = 1_000
 _PACKAGE = os.path.dirname(__file__) + os.sep
+# The module that calls the author's functions.
+_DISPATCHER = f"{_PACKAGE}dispatcher.py"
 
 
 def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
@@ -83,6 +87,15 @@ def format_user_traceback(error: BaseException) -> str:
     while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         part = part.tb_next
     return "".join(traceback.format_exception(type(error), error, part)).rstrip()
+
+
+def format_user_stack(frame: FrameType | None) -> str:
+    """Return a thread's stack from the author's code on, without the way to it in arbprov."""
+    import traceback
+
+    stack = traceback.extract_stack(frame)
+    own = [number for number, entry in enumerate(stack) if entry.filename == _DISPATCHER]
+    return "".join(traceback.format_list(stack[own[-1] + 1 if own else 0 :])).rstrip()
 
 
 def is_positive_number(value: Any) -> bool:

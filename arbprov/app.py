@@ -14,7 +14,7 @@ from arbprov.actions import Action, ActionRegistry, attached_limits
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
-from arbprov.executors.forking import ForkGuard, refuse_in_handler_process, without_fork_handlers
+from arbprov.executors.forking import ForkGuard, check_not_in_handler_process, without_fork_handlers
 from arbprov.hooks import Hooks, TaskHooks
 from arbprov.scaffold import Scaffold
 from arbprov.wire.tokens import Token, TokenSource
@@ -261,7 +261,7 @@ class ProviderApp(Scaffold):
             more_hooks: Hooks around the worker's life, which run after the app's.
             changes: Settings, before what the app was made with; None leaves one as it is.
         """
-        refuse_in_handler_process()
+        check_not_in_handler_process()
         _check_not_importing()
         self._home.check()
         # The test client must do without gRPC, and so must the import of arbprov.
@@ -277,7 +277,7 @@ class ProviderApp(Scaffold):
         token = Token(config.auth_token)
         token.read()
         dispatcher = attrs.evolve(self._live_dispatcher(), secrets=token)
-        with self._home.kept():
+        with self._home.hold():
             hooks = self._life_hooks().join_lifecycle([more_hooks])
             run_provider(config, token, dispatcher, hooks, self._stop)
 
@@ -288,7 +288,7 @@ class ProviderApp(Scaffold):
             ProviderError: The app runs in the process that this one was forked from, or that it
                 runs a handler for.
         """
-        refuse_in_handler_process()
+        check_not_in_handler_process()
         self._home.check()
         self._stop.turn()
 

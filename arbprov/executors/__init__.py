@@ -1,1 +1,1 @@
-"""What runs handlers: the event loop, threads, or processes."""
+"""Executors: run handlers on the event loop, on threads, or in processes."""

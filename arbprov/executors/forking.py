@@ -1,4 +1,4 @@
-"""Telling a process that was made by another one from that one."""
+"""Telling a fork of the provider's process from that process, and stopping it safely."""
 
 from __future__ import annotations
 
@@ -15,69 +15,75 @@ if TYPE_CHECKING:
 __all__ = [
     "HANDLER_PROCESS",
     "ForkGuard",
+    "check_not_in_handler_process",
     "end_fork",
-    "loop_kept_from_forks",
-    "refuse_in_handler_process",
+    "stop_loop_in_forks",
     "without_fork_handlers",
 ]
 
-# What the names of the processes begin with that handlers run in.
+# The names of the processes that handlers run in begin with this.
 HANDLER_PROCESS = "arbprov-handlers"
 _EX_SOFTWARE = 70
 _FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
-_WENT_ON = (
-    b"arbprov: a handler has forked this process and let it go on as if it were the provider, so "
-    b"it ends here; end such a process with os._exit(), or use subprocess or multiprocessing\n"
+_RETURNED = (
+    b"arbprov: a handler forked this process and returned in the fork, as if the fork were the "
+    b"provider, so the fork ends here; end a fork with os._exit(), or use subprocess or "
+    b"multiprocessing\n"
 )
 
 
 class ForkGuard:
-    """Remembers the process that something belongs to, since a fork's copy of it is of no use.
+    """Remembers the process that an object belongs to, since its copy in a fork does not work.
 
     Args:
-        what: What it is, for the error.
+        name: The object, as error messages name it.
+
+    >>> guard = ForkGuard("the app")
+    >>> guard.claim()
+    >>> guard.belongs_here
+    True
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._process: int | None = None
 
     @property
-    def is_here(self) -> bool:
-        """Whether it may be used in this process."""
+    def belongs_here(self) -> bool:
+        """Whether the object belongs to this process or to none yet."""
         return self._process in (None, os.getpid())
 
     def check(self) -> None:
-        """Refuse to go on in another process than the one that it belongs to, if to any.
+        """Check that the object may be used in this process.
 
         Raises:
-            ProviderError: This process was forked from that one.
+            ProviderError: This process was forked from the process that the object belongs to.
         """
-        if not self.is_here:
+        if not self.belongs_here:
             raise ProviderError(
-                f"this process was forked from process {self._process}, where {self._what} runs; "
+                f"this process was forked from process {self._process}, where {self._name} runs; "
                 f"its threads, locks and connections are not here; start the app after "
                 f"the fork, or start this process with multiprocessing's 'spawn' method"
             )
 
-    def keep(self) -> None:
-        """Let it belong to this process for good.
+    def claim(self) -> None:
+        """Make the object belong to this process from now on.
 
         Raises:
-            ProviderError: It belongs to another one.
+            ProviderError: The object belongs to another process.
         """
         self.check()
         self._process = os.getpid()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Let it belong to this process for a while.
+    def hold(self) -> Iterator[None]:
+        """Make the object belong to this process inside a ``with`` block.
 
         Raises:
-            ProviderError: It belongs to another one.
+            ProviderError: The object belongs to another process.
         """
         before = self._process
-        self.keep()
+        self.claim()
         try:
             yield
         finally:
@@ -88,8 +94,11 @@ _loops: set[AbstractEventLoop] = set()
 
 
 @contextmanager
-def loop_kept_from_forks(loop: AbstractEventLoop) -> Iterator[None]:
-    """Let no fork of this process run a loop, whose selector both would share, for a while."""
+def stop_loop_in_forks(loop: AbstractEventLoop) -> Iterator[None]:
+    """End every fork that is made inside the ``with`` block and runs `loop` there.
+
+    Both processes share the loop's selector, so a loop that ran in the fork would break both.
+    """
     _loops.add(loop)
     try:
         yield
@@ -108,39 +117,39 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - where there are forks
 
 @contextmanager
 def without_fork_handlers() -> Iterator[None]:
-    """Import gRPC without the care that it takes of forks, unless it was asked for.
+    """Import gRPC inside the ``with`` block without its fork handlers, unless they are configured.
 
-    It starts threads in a fork, and on a channel of `grpc.aio` these crash it now and then.
+    They start threads in a fork, and these sometimes crash a channel of `grpc.aio`.
     """
     if _FORK_SUPPORT in os.environ:
         yield
         return
-    # It is looked at when gRPC is imported, and nobody else should inherit it.
+    # gRPC reads the variable at import; programs that handlers start must not inherit it.
     os.environ[_FORK_SUPPORT] = "0"
     try:
         yield
     finally:
-        os.environ.pop(_FORK_SUPPORT, None)  # another app may have done it
+        os.environ.pop(_FORK_SUPPORT, None)  # another app may have removed it already
 
 
 def end_fork() -> NoReturn:
-    """End a fork that its handler has let go on as if it were the provider."""
-    # Not through sys.stderr: somebody may have held its lock when the fork was made.
-    os.write(2, _WENT_ON)
+    """End a fork in which a handler returned as if the fork were the provider."""
+    # Not through sys.stderr: another thread may have held its lock when the fork was made.
+    os.write(2, _RETURNED)
     os._exit(_EX_SOFTWARE)
 
 
-def refuse_in_handler_process() -> None:
-    """Refuse to go on in a process that a handler with ``isolation="process"`` runs in.
+def check_not_in_handler_process() -> None:
+    """Check that this process does not run handlers with ``isolation="process"``.
 
     Raises:
-        ProviderError: This is one.
+        ProviderError: It does, so the app runs in another process.
     """
-    # Nobody else needs it, and it takes a while to import.
+    # Slow to import, and needed only here.
     from multiprocessing import current_process
 
     if current_process().name.startswith(HANDLER_PROCESS):
         raise ProviderError(
             'this process runs handlers with isolation="process", and the app runs in another '
-            'one; at the end of a script, app.run() belongs under `if __name__ == "__main__":`'
+            'process; at the end of a script, put app.run() under `if __name__ == "__main__":`'
         )

@@ -15,7 +15,7 @@ from arbprov._proto import hub_pb2
 from arbprov._utils import MEBIBYTE, escape_line
 from arbprov.backoff import Backoff
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
-from arbprov.executors.executor import ThreadPool
+from arbprov.executors.threads import ThreadPool
 from arbprov.redaction import find_secrets_in_json, redact
 from arbprov.task import Task
 from arbprov.wire.channel import HubChannel, Keepalive

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from arbprov.dispatcher import Call, Dispatcher
-from arbprov.executors.executor import ThreadPool
+from arbprov.executors.threads import ThreadPool
 from arbprov.limits import Decision
 from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.limits.stores.base import BucketKey

@@ -14,7 +14,7 @@ from types import FrameType
 from arbprov.config import Config
 from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
-from arbprov.executors.forking import ForkGuard, loop_kept_from_forks
+from arbprov.executors.forking import ForkGuard, stop_loop_in_forks
 from arbprov.hooks import Hooks
 from arbprov.logs import ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
@@ -41,10 +41,10 @@ def run_provider(
     """Work until `stop` is turned or a signal comes; see `ProviderApp.run` for what it raises."""
     ensure_handler()
     _refuse_running_loop()
-    _grpc.keep()
+    _grpc.claim()
     loop = _new_loop()
     try:
-        with loop_kept_from_forks(loop), tuned_gc(config.concurrency):
+        with stop_loop_in_forks(loop), tuned_gc(config.concurrency):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
     finally:
         _close(loop)

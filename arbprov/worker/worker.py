@@ -13,7 +13,8 @@ from arbprov._utils import escape_line
 from arbprov.backoff import Backoff
 from arbprov.dispatcher import Dispatcher, run_hooks
 from arbprov.errors import HubError, ProviderError
-from arbprov.executors.executor import Executor, ThreadPool
+from arbprov.executors.executor import Executor
+from arbprov.executors.threads import ThreadPool
 from arbprov.hooks import Hooks
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.outbox.outbox import Outbox, OutboxEvents

@@ -1,4 +1,4 @@
-"""A fork of a provider gets errors, and no way to go on as if it were the provider."""
+"""A fork of a provider's process gets errors and can't go on as if it were the provider."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from support.waiting import TIMEOUT
 
 from arbprov import ProviderError
-from arbprov.executors import executor, forking
+from arbprov.executors import forking, threads
 from arbprov.localhub import LocalHub
 
 
 @pytest.fixture(scope="module")
 def provider():
-    """A hub that the support's provider works for, in a process of its own, and its stderr."""
+    """A hub, and the process of `support.forking`'s provider that works for it."""
     with LocalHub(hold=0.05) as hub:
         process = subprocess.Popen(
             [sys.executable, "-m", "support.forking"],
@@ -47,8 +47,8 @@ def call(provider):
 
 
 @pytest.mark.parametrize("how", ["run", "stop", "test_client"])
-@pytest.mark.parametrize("action", ["touch", "touch_from_the_loop"])
-def test_a_fork_that_touches_the_app_gets_an_error(call, provider, action, how):
+@pytest.mark.parametrize("action", ["use", "use_from_the_loop"])
+def test_a_fork_that_uses_the_app_gets_an_error(call, provider, action, how):
     assert call(action, {"how": how}) == {
         "raised": f"ProviderError: this process was forked from process {provider[1].pid}, where "
         f"<ProviderApp 'forking'> runs; its threads, locks and connections are not here; start "
@@ -58,34 +58,36 @@ def test_a_fork_that_touches_the_app_gets_an_error(call, provider, action, how):
 
 @pytest.mark.parametrize("how", ["run", "stop"])
 def test_a_fork_of_a_handler_s_process_gets_an_error_too(call, how):
-    said = call("touch_from_a_process", {"how": how})["raised"]
-    assert said.startswith("ProviderError: this process runs handlers with isolation=")
+    raised = call("use_from_a_process", {"how": how})["raised"]
+    assert raised.startswith("ProviderError: this process runs handlers with isolation=")
 
 
 @pytest.mark.parametrize("how", ["run", "stop"])
-def test_a_handler_in_a_process_of_its_own_that_touches_the_app_gets_an_error(call, how):
-    assert call("stop_in_a_process", {"how": how})["type"] == "ProviderError"
+def test_an_isolated_handler_that_uses_the_app_gets_an_error(call, how):
+    assert call("use_in_a_process", {"how": how})["type"] == "ProviderError"
 
 
-@pytest.mark.parametrize("action", ["go_on", "go_on_on_the_loop", "go_on_in_a_process"])
-def test_a_fork_that_goes_on_as_the_provider_ends(call, provider, action):
+@pytest.mark.parametrize(
+    "action", ["return_in_a_fork", "return_in_a_fork_on_the_loop", "return_in_a_fork_of_a_process"]
+)
+def test_a_fork_whose_handler_returns_ends(call, provider, action):
     assert call(action) == {"exit_code": 70}
-    while "a handler has forked this process" not in (line := provider[1].stderr.readline()):
+    while "a handler forked this process" not in (line := provider[1].stderr.readline()):
         assert line
 
 
-def test_a_fork_in_a_process_logs_by_itself(call, provider):
+def test_a_fork_of_a_handler_s_process_logs_to_stderr(call, provider):
     assert call("log_in_a_fork") == {"raised": "returned None"}
     while (line := provider[1].stderr.readline()) != "hello from a fork\n":
         assert line
 
 
-def test_a_fork_in_a_process_can_refund_nothing(call):
-    said = call("refund_in_a_fork")["raised"]
-    assert said.startswith("ProviderError: this process was forked from process")
+def test_a_fork_of_a_handler_s_process_can_not_refund(call):
+    raised = call("refund_in_a_fork")["raised"]
+    assert raised.startswith("ProviderError: this process was forked from process")
 
 
-def test_an_app_can_run_in_a_fork_that_was_made_before(hub, tmp_path):
+def test_an_app_can_run_in_a_fork_made_before_it_ran(hub, tmp_path):
     script = (
         "import os\n"
         "from arbprov import ProviderApp\n"
@@ -106,20 +108,20 @@ def test_an_app_can_run_in_a_fork_that_was_made_before(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("touch", "said"),
+    ("function", "outcome"),
     [
         ("ProviderApp('another', auth_token='a', hub_url='127.0.0.1:1').run", "where gRPC, of an"),
         ("app.test_client", "returned <"),
     ],
 )
-def test_a_fork_after_the_end_of_an_app_may_test_it_but_run_none(touch, said):
+def test_a_fork_after_the_end_of_an_app_can_test_it_but_not_run_an_app(function, outcome):
     script = (
         "from arbprov import ProviderApp\n"
-        "from support.forking import what_it_raises\n"
+        "from support.forking import outcome_in_a_fork\n"
         "app = ProviderApp('ran', auth_token='a', hub_url='127.0.0.1:1')\n"
         "app.stop()\n"
         "app.run()\n"
-        f"print(what_it_raises({touch}))\n"
+        f"print(outcome_in_a_fork({function}))\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script],
@@ -128,50 +130,50 @@ def test_a_fork_after_the_end_of_an_app_may_test_it_but_run_none(touch, said):
         text=True,
         timeout=TIMEOUT,
     )
-    assert said in ended.stdout
+    assert outcome in ended.stdout
 
 
-# The parts, without a fork.
+# The same, without a fork.
 
 
 @pytest.fixture
-def ends(monkeypatch):
-    """What ends forks, where it is called, which then ends only a thread or a loop."""
-    ended = []
+def exit_codes(monkeypatch):
+    """The exit codes passed to `os._exit`, which raises `SystemExit` here."""
+    codes = []
 
     def end(code=None):
-        ended.append(code)
+        codes.append(code)
         raise SystemExit
 
     monkeypatch.setattr(os, "_exit", end)
-    return ended
+    return codes
 
 
-def test_a_fork_that_has_to_end_says_why(ends, capfd):
+def test_a_fork_that_ends_says_why(exit_codes, capfd):
     with pytest.raises(SystemExit):
         forking.end_fork()
-    assert ends == [70]
-    assert "end such a process with os._exit(), or use subprocess" in capfd.readouterr().err
+    assert exit_codes == [70]
+    assert "end a fork with os._exit(), or use subprocess" in capfd.readouterr().err
 
 
-def test_a_loop_ends_in_a_fork_at_its_next_turn(ends):
+def test_a_loop_in_a_fork_ends_it_at_its_next_step(exit_codes):
     async def main():
-        with forking.loop_kept_from_forks(asyncio.get_running_loop()):
+        with forking.stop_loop_in_forks(asyncio.get_running_loop()):
             forking._stop_loops()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     with pytest.raises(SystemExit):
         asyncio.run(main())
-    assert ends == [70]
+    assert exit_codes == [70]
 
 
-def test_a_thread_ends_in_a_fork_after_its_work(monkeypatch):
+def test_a_thread_that_returns_in_a_fork_ends_it(monkeypatch):
     ended = []
-    monkeypatch.setattr(executor, "end_fork", lambda: ended.append(True))
+    monkeypatch.setattr(threads, "end_fork", lambda: ended.append(True))
 
     async def main():
-        pool = executor.ThreadPool(asyncio.get_running_loop(), "test")
+        pool = threads.ThreadPool(asyncio.get_running_loop(), "test")
         pool._process = -1
         await pool.run(lambda: None)
 
@@ -179,29 +181,29 @@ def test_a_thread_ends_in_a_fork_after_its_work(monkeypatch):
     assert ended == [True]
 
 
-def test_grpc_is_imported_without_its_fork_handlers_and_nothing_else_is_told(monkeypatch):
+def test_the_variable_that_turns_grpc_s_fork_handlers_off_is_set_only_for_the_import(monkeypatch):
     monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
     with forking.without_fork_handlers():
         assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
     assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
 
 
-def test_two_apps_that_import_grpc_at_once_do_not_trip_over_each_other(monkeypatch):
+def test_two_apps_can_import_grpc_at_once(monkeypatch):
     monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
     with forking.without_fork_handlers():
-        del os.environ["GRPC_ENABLE_FORK_SUPPORT"]  # the other one's import has ended first
+        del os.environ["GRPC_ENABLE_FORK_SUPPORT"]  # as the other import does
     assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
 
 
-def test_who_wants_the_fork_handlers_of_grpc_has_them(monkeypatch):
+def test_a_user_s_own_setting_of_grpc_s_fork_handlers_is_kept(monkeypatch):
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "1")
     with forking.without_fork_handlers():
         assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "1"
 
 
-def test_a_guard_lets_go_of_what_it_kept_for_a_while(monkeypatch):
+def test_a_guard_releases_an_object_after_the_with_block(monkeypatch):
     guard = forking.ForkGuard("it")
-    with guard.kept():
+    with guard.hold():
         monkeypatch.setattr(os, "getpid", lambda: -1)
         with pytest.raises(ProviderError):
             guard.check()

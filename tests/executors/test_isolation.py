@@ -37,12 +37,12 @@ def is_alive(pid: int) -> bool:
         threads = os.listdir(f"/proc/{pid}/task")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    # One that waits to be noticed is dead, but only when its last thread is.
+    # A zombie is dead, but only when its last thread is.
     return state not in "ZX" or len(threads) > 1
 
 
 def app_with(*handlers, **settings):
-    """Return an app of its own with some of the support's handlers."""
+    """Return a new app with some of the handlers of `support.isolated`."""
     app = ProviderApp("isolated", execution_timeout=10, **settings)
     for handler in handlers:
         app.action(isolation="process")(handler)
@@ -51,7 +51,7 @@ def app_with(*handlers, **settings):
 
 @pytest.fixture(scope="module")
 def shared_hub():
-    """A hub that the support's provider works for, in a thread of this process."""
+    """A hub that the provider of `support.isolated` works for, in a thread of this process."""
     with LocalHub(hold=0.05) as hub, ThreadPoolExecutor(1) as pool:
         running = pool.submit(isolated.app.run, hub_url=hub.address, auth_token=hub.token)
         yield hub
@@ -68,7 +68,7 @@ def call(shared_hub):
 
 @pytest.fixture
 def start(tmp_path):
-    """Return what starts a provider in a process of its own, and ends it after the test."""
+    """Return a function that starts a provider in its own process, until the end of the test."""
     started = []
 
     def start(hub, *command, **options):
@@ -97,16 +97,16 @@ def start(tmp_path):
 
 
 def stop(process) -> tuple[int, str]:
-    """Stop a provider; return what it has ended with, and its stderr."""
+    """Stop a provider; return its exit code and its stderr."""
     process.terminate()
     errors = process.communicate(timeout=TIMEOUT)[1]
     return process.returncode, errors
 
 
-# Where it runs.
+# Which process runs the handler.
 
 
-def test_nothing_is_started_before_the_first_task(hub, serve):
+def test_no_process_is_started_before_the_first_task(hub, serve):
     app = app_with(isolated.pid)
     app.action(isolated.in_a_thread)
     serve(app)
@@ -114,15 +114,15 @@ def test_nothing_is_started_before_the_first_task(hub, serve):
     assert multiprocessing.active_children() == []
 
 
-def test_a_handler_runs_in_a_process_of_its_own(call):
+def test_a_handler_runs_in_another_process_than_the_provider(call):
     assert call("pid").data["pid"] != os.getpid()
 
 
-def test_a_process_is_used_again(call):
+def test_a_process_is_reused(call):
     assert call("pid").data == call("pid").data
 
 
-def test_handlers_that_run_at_once_have_processes_of_their_own(call, shared_hub, tmp_path):
+def test_handlers_that_run_in_parallel_have_a_process_each(call, shared_hub, tmp_path):
     paths = [tmp_path / name for name in "ab"]
     tickets = [shared_hub.put("wait_for", {"path": str(path)}) for path in paths]
     for path in paths:
@@ -132,7 +132,7 @@ def test_handlers_that_run_at_once_have_processes_of_their_own(call, shared_hub,
     assert len({ticket.result(TIMEOUT).data["pid"] for ticket in tickets}) == 2
 
 
-def test_the_test_client_runs_it_in_the_process_of_the_test():
+def test_the_test_client_runs_the_handler_in_the_test_s_process():
     assert isolated.app.test_client().call("pid").data["pid"] == os.getpid()
 
 
@@ -152,17 +152,17 @@ def test_a_provider_finds_its_handlers_however_it_is_run(hub, start, tmp_path, c
     process = start(hub, *command)
     pids = hub.call("pid", timeout=TIMEOUT).data
     assert pids["parent"] == process.pid
-    assert hub.call("fail", {"how": "odd"}, timeout=TIMEOUT).message == "mended 5"
+    assert hub.call("fail", {"how": "odd"}, timeout=TIMEOUT).message == "handled 5"
     assert stop(process)[0] == 0
 
 
-def test_the_command_finds_them_too(hub, start, tmp_path):
+def test_the_installed_command_finds_its_handlers_too(hub, start, tmp_path):
     command = Path(sys.executable).parent / "arbprov"
     process = start(hub, str(command), "run", "support.isolated:app")
     assert hub.call("pid", timeout=TIMEOUT).data["parent"] == process.pid
 
 
-# How it ends.
+# How the process ends.
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_the_command_finds_them_too(hub, start, tmp_path):
         ("close_everything", {}, "has closed its connection"),
     ],
 )
-def test_the_end_of_a_process_is_an_error_that_says_how(call, action, payload, end):
-    text = f"The process that the action runs in {end}"
+def test_the_exit_of_a_process_is_an_error_that_says_how_it_ended(call, action, payload, end):
+    text = f"The action's process {end}"
     result = call(action, payload)
     assert (result.status, result.data) == (
         "error",
@@ -190,12 +190,12 @@ def test_the_end_of_a_process_is_an_error_that_says_how(call, action, payload, e
     )
 
 
-def test_the_end_of_a_process_is_logged(call, caplog):
+def test_the_exit_of_a_process_is_logged(call, caplog):
     call("leave", {"code": 5}, id="t5")
-    assert "task 't5' of action 'leave': The process that the action runs in" in caplog.text
+    assert "task 't5' of action 'leave': The action's process" in caplog.text
 
 
-def test_a_crash_leaves_the_others_alone(call, shared_hub, tmp_path):
+def test_a_crash_does_not_affect_other_processes(call, shared_hub, tmp_path):
     path = tmp_path / "here"
     ticket = shared_hub.put("wait_for", {"path": str(path)})
     pid = int(wait_until(lambda: path.exists() and path.read_text()))
@@ -204,24 +204,24 @@ def test_a_crash_leaves_the_others_alone(call, shared_hub, tmp_path):
     assert ticket.result(TIMEOUT).data == {"pid": pid}
 
 
-def test_a_process_that_has_ended_while_idle_is_replaced(call):
+def test_a_process_that_ended_while_idle_is_replaced(call):
     pid = call("pid").data["pid"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid))
     assert call("pid").data["pid"] != pid
 
 
-def test_a_process_that_ends_before_it_gets_a_task_is_an_error(call, monkeypatch):
+def test_a_process_that_ends_just_before_a_call_is_an_error(call, monkeypatch):
     pid = call("pid").data["pid"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid))
-    with monkeypatch.context() as unnoticed:
-        unnoticed.setattr(processes.HandlerProcess, "is_alive", True)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.HandlerProcess, "is_alive", True)
         assert "was killed by SIGKILL" in call("pid").message
     call("pid")
 
 
-def test_a_handler_is_killed_at_its_deadline_with_all_that_it_has_started(call, tmp_path):
+def test_a_handler_is_killed_at_its_deadline_with_its_child_processes(call, tmp_path):
     path = tmp_path / "pids"
     result = call("hang", {"path": str(path)})
     assert result.data["timeout"] == 1.0
@@ -229,7 +229,7 @@ def test_a_handler_is_killed_at_its_deadline_with_all_that_it_has_started(call, 
         wait_until(lambda pid=pid: not is_alive(int(pid)))
 
 
-def test_a_handler_that_was_killed_is_not_late(call, caplog, tmp_path):
+def test_a_killed_handler_is_not_logged_as_late(call, caplog, tmp_path):
     call("hang", {"path": str(tmp_path / "pids")})
     call("pid")
     assert "ended after its timeout" not in caplog.text
@@ -244,7 +244,7 @@ def test_the_processes_end_with_the_worker(hub, serve):
     assert not is_alive(pid)
 
 
-def test_a_process_ends_with_its_provider_though_that_was_killed(hub, start, tmp_path):
+def test_processes_end_with_a_provider_that_was_killed(hub, start, tmp_path):
     process = start(hub, "-m", "support.isolated")
     path = tmp_path / "here"
     pid = hub.call("pid", timeout=TIMEOUT).data["pid"]
@@ -255,7 +255,7 @@ def test_a_process_ends_with_its_provider_though_that_was_killed(hub, start, tmp
     wait_until(lambda: not is_alive(pid) and not is_alive(busy))
 
 
-def test_a_provider_that_ends_without_a_stop_leaves_nothing_behind(hub, start, tmp_path):
+def test_processes_end_with_a_provider_that_exits_without_a_stop(hub, start, tmp_path):
     (tmp_path / "thread.py").write_text(
         "import sys, threading\n"
         "from support.isolated import app\n"
@@ -304,7 +304,7 @@ def test_ctrl_c_lets_a_process_start(hub, start, tmp_path):
     assert ticket.result(TIMEOUT).status == "success"
 
 
-def test_a_handler_finishes_though_its_process_is_told_to_end(call, shared_hub, tmp_path):
+def test_sigterm_to_a_process_lets_its_handler_finish(call, shared_hub, tmp_path):
     path = tmp_path / "here"
     ticket = shared_hub.put("wait_for", {"path": str(path)})
     pid = int(wait_until(lambda: path.exists() and path.read_text()))
@@ -313,7 +313,7 @@ def test_a_handler_finishes_though_its_process_is_told_to_end(call, shared_hub, 
     assert ticket.result(TIMEOUT).data == {"pid": pid}
 
 
-def test_what_a_handler_forks_can_be_told_to_end(call):
+def test_sigterm_ends_a_process_that_a_handler_forked(call):
     assert call("end_a_fork").data == {"exit_code": -signal.SIGTERM}
 
 
@@ -333,20 +333,20 @@ def test_a_handler_has_its_context(call):
     }
 
 
-def test_a_refund_is_passed_on(call):
+def test_a_refund_reaches_the_limits(call):
     assert [call("refund").data["remaining"] for _ in range(4)] == [1, 1, 1, 1]
 
 
 @pytest.mark.slow
-def test_a_limit_is_charged_when_the_process_is_there_and_the_handler_can_start(hub, serve):
+def test_a_limit_is_charged_once_the_process_is_ready(hub, serve):
     app = ProviderApp("isolated", execution_timeout=10)
     limited = app.rate_limit(MinDelay(1.5), max_wait=TIMEOUT)
-    app.action(isolation="process")(limited(isolated.begun))
+    app.action(isolation="process")(limited(isolated.start_time))
     serve(app)
-    tickets = [hub.put("begun") for _ in range(3)]
+    tickets = [hub.put("start_time") for _ in range(3)]
     began = sorted(ticket.result(TIMEOUT).data["at"] for ticket in tickets)
     gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
-    # A charge and the start that it is for are apart, by more on a machine with other work.
+    # Less than the limit's delay: some time passes between a charge and its handler's start.
     assert min(gaps) > 0.75
 
 
@@ -355,16 +355,16 @@ class Closed(RateLimitMonitor):
         return {"rate_limited": True, "wait_time": 60}
 
 
-def test_a_call_that_a_monitor_refuses_leaves_its_process_to_others(hub, serve):
+def test_the_process_of_a_call_that_a_monitor_refuses_is_reused(hub, serve):
     before = set(multiprocessing.active_children())
     serve(app_with(isolated.pid, rate_limit_monitor=Closed()))
     statuses = [hub.call("pid", timeout=TIMEOUT).status for _ in range(3)]
     assert statuses == ["limit"] * 3
-    # Monitors are not asked before it is there.
+    # The process starts before the monitors are asked.
     assert len(set(multiprocessing.active_children()) - before) == 1
 
 
-def test_calls_that_come_at_once_start_no_more_processes_than_a_limit_admits(hub, serve):
+def test_parallel_calls_start_no_more_processes_than_their_limit_admits(hub, serve):
     before = set(multiprocessing.active_children())
     serve(app_with(isolated.pid, rate_limit="2/hour"))
     tickets = [hub.put("pid") for _ in range(8)]
@@ -373,7 +373,7 @@ def test_calls_that_come_at_once_start_no_more_processes_than_a_limit_admits(hub
     assert len(set(multiprocessing.active_children()) - before) <= 2
 
 
-def test_a_process_that_does_not_start_takes_nothing_from_a_limit(hub, serve, monkeypatch):
+def test_a_call_whose_process_does_not_start_is_not_charged(hub, serve, monkeypatch):
     serve(app_with(isolated.pid, rate_limit="2/hour"))
     with monkeypatch.context() as patch:
         patch.setattr(processes.HandlerProcess, "start", refuse_to_start)
@@ -384,19 +384,19 @@ def test_a_process_that_does_not_start_takes_nothing_from_a_limit(hub, serve, mo
 
 
 def refuse_to_start(process):
-    process._ended = True
-    raise HandlerProcessError("there is no room for it")
+    process._has_ended = True
+    raise HandlerProcessError("out of memory")
 
 
 def test_a_handler_sees_the_headroom_of_its_limits(call):
     assert call("refund", {"keep": True}).data == {"limit": "2/hour", "remaining": 1}
 
 
-def test_what_the_api_reports_is_passed_on(call):
+def test_a_report_reaches_the_limits(call):
     assert [call("report").data["remaining"] for _ in range(2)] == [9, 4]
 
 
-def test_a_report_for_a_limit_that_is_none_fails_where_it_is_made(call):
+def test_a_report_for_an_unknown_limit_raises_in_the_handler(call):
     assert call("report", {"name": "none"}).data == {
         "error": "this call has no limit 'none'; it has 'vendor', '10/hour'",
         "type": "ValueError",
@@ -406,56 +406,56 @@ def test_a_report_for_a_limit_that_is_none_fails_where_it_is_made(call):
 def test_a_refund_after_the_task_is_an_error(call):
     call("refund_late")
     assert call("late_errors").data == {
-        "errors": ["the task has ended, so its limits take no more from it"]
+        "errors": ["the task has ended, so its limits take no refund and no report"]
     }
 
 
-def test_a_handler_has_nothing_to_read(call):
+def test_a_handler_s_stdin_is_empty(call):
     assert call("read_stdin").data == {"read": ""}
 
 
-def test_what_a_handler_prints_is_printed_at_once(hub, start):
+def test_a_handler_s_stdout_is_flushed_after_each_call(hub, start):
     process = start(hub, "-m", "support.isolated")
-    hub.call("say", {"word": "printed"}, timeout=TIMEOUT)
+    hub.call("print_word", {"word": "printed"}, timeout=TIMEOUT)
     assert process.stdout.readline() == "printed\n"
 
 
-def test_what_a_handler_logs_reaches_the_handlers_of_the_provider(call, caplog):
+def test_a_handler_s_log_records_reach_the_provider_s_log_handlers(call, caplog):
     caplog.set_level(logging.INFO)
     call("log")
     records = {record.name: record for record in caplog.records}
-    assert records["arbprov.log"].getMessage() == "hello from afar"
+    assert records["arbprov.log"].getMessage() == "hello from a process"
     assert records["arbprov.log"].city == "Paris"
     assert records["elsewhere"].getMessage() == "hello too"
-    assert "not so loud" not in caplog.text
+    assert "a detail" not in caplog.text
 
 
-def test_what_a_handler_logs_is_logged_only_if_the_provider_would(call, caplog):
+def test_a_handler_s_log_has_the_provider_s_level(call, caplog):
     caplog.set_level(logging.ERROR)
     call("log")
     assert caplog.text == ""
 
 
-def test_what_the_provider_would_not_log_is_not_logged(call, caplog):
+def test_a_handler_s_log_has_the_provider_s_level_of_each_logger(call, caplog):
     caplog.set_level(logging.CRITICAL, "elsewhere")
     call("log")
     assert "hello too" not in caplog.text
 
 
-def test_arguments_that_can_not_be_sent_are_an_error(call):
+def test_an_argument_that_can_not_be_pickled_is_an_error(call):
     error = call("local", {"thing": {"name": "x"}}).data["error"]
-    assert error.startswith("The arguments of the action can't be sent to its process: ")
+    assert error.startswith("The action's arguments can't be sent to its process: ")
     assert error.endswith("; define their classes at the top of a module")
 
 
-# What comes of it.
+# Results and exceptions.
 
 
 @pytest.mark.parametrize(
     ("how", "data"),
     [
         ("key", {"error": "'nothing'", "type": "KeyError"}),
-        ("local", {"error": "only here", "type": "LocalError"}),
+        ("local", {"error": "defined in a function", "type": "LocalError"}),
         ("exit", {"error": "3", "type": "SystemExit"}),
         ("unspeakable", {"error": "UnspeakableError", "type": "UnspeakableError"}),
         ("stop", {"error": "no more", "type": "StopIteration"}),
@@ -468,20 +468,20 @@ def test_arguments_that_can_not_be_sent_are_an_error(call):
         ),
     ],
 )
-def test_what_a_handler_raises_is_its_error(call, how, data):
+def test_a_handler_s_exception_becomes_the_result(call, how, data):
     assert call("fail", {"how": how}).data == data
 
 
-def test_an_errorhandler_gets_what_a_handler_raised(call):
-    assert call("fail", {"how": "odd"}).message == "mended 5"
+def test_an_errorhandler_gets_a_handler_s_exception(call):
+    assert call("fail", {"how": "odd"}).message == "handled 5"
 
 
-def test_a_handler_may_say_that_it_is_limited(call):
+def test_a_handler_can_raise_rate_limited(call):
     result = call("fail", {"how": "limited"})
     assert (result.status, result.data) == ("limit", {"wait_time": 30.0, "limit": "theirs"})
 
 
-def test_the_log_says_where_a_handler_has_failed(call, caplog):
+def test_the_log_has_a_handler_s_traceback(call, caplog):
     call("fail", {"how": "key"})
     assert "in fail\n" in caplog.text
     assert "/arbprov/" not in caplog.text
@@ -503,15 +503,15 @@ def test_a_response_arrives_as_it_is(call):
         ("generator", "JSON has no form for generator"),
     ],
 )
-def test_what_json_can_not_carry_is_the_same_error_as_on_a_thread(call, how, problem):
+def test_a_result_that_is_not_json_is_the_same_error_as_on_a_thread(call, how, problem):
     assert problem in call("answer", {"how": how}).data["error"]
 
 
 def test_an_awaitable_is_awaited(call):
-    assert call("answer", {"how": "awaitable"}).data == {"late": True}
+    assert call("answer", {"how": "awaitable"}).data == {"awaited": True}
 
 
-# Starting.
+# How the process starts.
 
 
 def provider(tmp_path, text):
@@ -519,7 +519,7 @@ def provider(tmp_path, text):
     return "provider.py"
 
 
-def test_the_time_that_a_process_takes_to_start_is_not_the_task_s(hub, start, tmp_path):
+def test_a_call_s_time_begins_once_its_process_has_started(hub, start, tmp_path):
     name = provider(
         tmp_path,
         "import time\n"
@@ -546,12 +546,12 @@ def test_a_module_that_can_not_be_imported_is_an_error(hub, start, tmp_path):
     )
     process = start(hub, name)
     assert hub.call("work", timeout=TIMEOUT).data["error"] == (
-        "The process that the action runs in ended with exit code 1 before it was ready"
+        "The action's process ended with exit code 1 before it was ready"
     )
     assert "AssertionError: only once" in stop(process)[1]
 
 
-def test_a_script_that_runs_the_app_when_imported_is_told_how_to_mend_that(hub, start, tmp_path):
+def test_a_script_that_runs_its_app_when_imported_gets_an_error_with_the_fix(hub, start, tmp_path):
     name = provider(
         tmp_path,
         "from arbprov import ProviderApp\n"
@@ -562,18 +562,18 @@ def test_a_script_that_runs_the_app_when_imported_is_told_how_to_mend_that(hub, 
     )
     process = start(hub, name)
     assert "before it was ready" in hub.call("work", timeout=TIMEOUT).data["error"]
-    assert 'app.run() belongs under `if __name__ == "__main__":`' in stop(process)[1]
+    assert 'put app.run() under `if __name__ == "__main__":`' in stop(process)[1]
 
 
-def test_a_process_that_does_not_get_ready_is_given_up(hub, serve, monkeypatch):
-    monkeypatch.setattr(executor, "_START_WITHIN", 0.0)
+def test_a_process_that_takes_too_long_to_start_is_killed(hub, serve, monkeypatch):
+    monkeypatch.setattr(executor, "_START_TIMEOUT", 0.0)
     serve(app_with(isolated.pid))
     error = hub.call("pid", timeout=TIMEOUT).data["error"]
-    assert error.startswith("The process that the action runs in was killed by SIGKILL")
+    assert error.startswith("The action's process was killed by SIGKILL")
     assert error.endswith(" before it was ready")
 
 
-def test_a_system_that_starts_no_process_is_an_error(hub, serve, monkeypatch):
+def test_a_process_that_the_system_refuses_to_start_is_an_error(hub, serve, monkeypatch):
     class Process(processes._SPAWN.Process):
         def start(self):
             raise BlockingIOError("no more processes")
@@ -581,14 +581,14 @@ def test_a_system_that_starts_no_process_is_an_error(hub, serve, monkeypatch):
     monkeypatch.setattr(processes._SPAWN, "Process", Process)
     serve(app_with(isolated.pid))
     assert hub.call("pid", timeout=TIMEOUT).data["error"] == (
-        "the process that the action runs in can't be started: no more processes"
+        "The action's process can't be started: no more processes"
     )
 
 
-def test_a_stop_that_has_no_more_time_kills_what_still_runs(hub, tmp_path, monkeypatch):
-    # That is what those get that have nothing to do, and then they are waited for.
-    goodbyes = []
-    monkeypatch.setattr(processes.HandlerProcess, "say_goodbye", lambda one: goodbyes.append(one))
+def test_a_stop_whose_time_is_up_kills_busy_processes(hub, tmp_path, monkeypatch):
+    # An idle process is asked to exit and then waited for; a busy one must not be.
+    requests = []
+    monkeypatch.setattr(processes.HandlerProcess, "request_exit", requests.append)
     app, path = app_with(isolated.wait_for, drain_timeout=0.6), tmp_path / "here"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=hub.address, auth_token=hub.token)
@@ -598,13 +598,13 @@ def test_a_stop_that_has_no_more_time_kills_what_still_runs(hub, tmp_path, monke
         with pytest.raises(Exception, match="1 tasks unfinished"):
             running.result(TIMEOUT)
     wait_until(lambda: not is_alive(pid))
-    assert goodbyes == []
+    assert requests == []
 
 
-# Registering.
+# Registration.
 
 
-def test_an_async_handler_can_not_have_a_process():
+def test_an_async_handler_can_not_be_isolated():
     app = ProviderApp()
 
     async def work():
@@ -614,7 +614,7 @@ def test_an_async_handler_can_not_have_a_process():
         app.action(isolation="process")(work)
 
 
-def test_an_isolation_that_is_none_is_an_error():
+def test_an_unknown_isolation_is_an_error():
     with pytest.raises(ConfigurationError, match='must be "thread" or "process"'):
         ProviderApp().action(isolation="vat")(isolated.later)
 
@@ -630,7 +630,7 @@ def test_a_handler_that_can_not_be_imported_is_an_error_at_the_start():
         app.test_client()
 
 
-def test_an_errorhandler_may_answer_for_the_end_of_a_process(hub, serve):
+def test_an_errorhandler_gets_the_error_of_a_process_that_ended(hub, serve):
     app = app_with(isolated.leave)
 
     @app.errorhandler(HandlerProcessError)
@@ -641,10 +641,10 @@ def test_an_errorhandler_may_answer_for_the_end_of_a_process(hub, serve):
     assert hub.call("leave", {"code": 1}, timeout=TIMEOUT).message == "it crashed"
 
 
-# What only the process itself sees.
+# Inside the process.
 
 
-def test_a_process_kills_itself_with_all_that_it_has_started_once_its_parent_is_gone(monkeypatch):
+def test_a_process_kills_its_group_once_its_parent_is_gone(monkeypatch):
     class Parent:
         def join(self, timeout):
             parents.pop()
@@ -653,11 +653,11 @@ def test_a_process_kills_itself_with_all_that_it_has_started_once_its_parent_is_
     monkeypatch.setattr(child.multiprocessing, "parent_process", Parent)
     monkeypatch.setattr(os, "getppid", lambda: parents[-1])
     monkeypatch.setattr(os, "killpg", lambda *what: killed.append(what))
-    child._end_with(7)
+    child._exit_with_parent(7)
     assert killed == [(0, signal.SIGKILL)]
 
 
-def test_a_fork_that_comes_back_from_its_handler_ends_and_answers_nothing(monkeypatch):
+def test_a_fork_in_which_a_handler_returns_ends_without_a_response(monkeypatch):
     sent, ended = [], []
     link = types.SimpleNamespace(send_bytes=sent.append)
     server = child._Server(link, {})
@@ -669,14 +669,14 @@ def test_a_fork_that_comes_back_from_its_handler_ends_and_answers_nothing(monkey
 
     monkeypatch.setattr(child, "end_fork", end)
     with pytest.raises(SystemExit):
-        server.follow(b"")
+        server.handle(b"")
     assert (sent, ended) == ([], [True])
 
 
 @pytest.fixture
-def as_they_were():
-    """Leave signals and log handlers as they are now."""
-    signals = {number: signal.getsignal(number) for number in child._STOPS}
+def restore_signals_and_logging():
+    """Restore the signal handlers and log handlers after the test."""
+    signals = {number: signal.getsignal(number) for number in child._STOP_SIGNALS}
     handlers = list(logging.getLogger().handlers)
     yield
     for number, handler in signals.items():
@@ -684,7 +684,7 @@ def as_they_were():
     logging.getLogger().handlers[:] = handlers
 
 
-def test_a_fork_of_a_process_obeys_and_logs_to_stderr(as_they_were):
-    child._be_a_fork()
+def test_a_fork_of_a_process_ends_by_sigterm_and_logs_to_stderr(restore_signals_and_logging):
+    child._reset_after_fork()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert [type(one) for one in logging.getLogger().handlers] == [logging.StreamHandler]
+    assert [type(handler) for handler in logging.getLogger().handlers] == [logging.StreamHandler]

@@ -1,4 +1,4 @@
-"""Naming the handler that blocks the event loop, with a clock of the test's own."""
+"""Logging the handler that blocks the event loop, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from support.waiting import TIMEOUT
 
 from arbprov import ProviderApp
 from arbprov.clock import SystemClock
+from arbprov.executors import watchdog
 from arbprov.executors.executor import Executor, ThreadPool
 from arbprov.executors.watchdog import Watchdog
 from arbprov.task import Task
 
 
 class Blocking:
-    """An app with a handler that blocks its loop until it is told to go on."""
+    """An app with handlers that block until the test releases `go_on`."""
 
     def __init__(self):
         self.app = ProviderApp("test", auth_token="token-of-the-hub", execution_timeout=60)
@@ -39,7 +40,7 @@ class Blocking:
 
         @self.app.action
         async def wait():
-            """Await what the test does, as a good handler would."""
+            """Wait on a thread, which leaves the loop free."""
             await asyncio.to_thread(self.wait_here)
 
     def wait_here(self, *_):
@@ -48,7 +49,7 @@ class Blocking:
 
 
 class Watched:
-    """A loop in a thread, with calls of `Blocking` on it, and a watchdog that the test drives."""
+    """A loop in a thread that runs calls of `Blocking`, and a watchdog that the test drives."""
 
     def __init__(self):
         self.blocking = Blocking()
@@ -63,13 +64,13 @@ class Watched:
         self.ended = asyncio.Event()
         self.dispatcher = self.blocking.app._dispatcher(SystemClock())
         self.watchdog = Watchdog(self.dispatcher, lambda: self.now)
-        # The test looks, and nobody else.
-        self.watchdog._started = threading.current_thread
+        # The test calls `check` itself, so no thread is started.
+        self.watchdog._thread = threading.current_thread()
         self.ready.set()
         await self.ended.wait()
 
     def start(self, *actions, payload=b"{}"):
-        """Begin calls at once, and return what waits for the end of all."""
+        """Start a call of each action; return a function that waits until all have ended."""
 
         def begin(action):
             call = self.dispatcher.prepare(Task("t1", action, payload, b'{"key": "hunter22"}'))
@@ -84,13 +85,14 @@ class Watched:
         future = asyncio.run_coroutine_threadsafe(run(), self.loop)
         return lambda: future.result(TIMEOUT)
 
-    def pass_by(self, seconds):
-        """Look, as the watchdog's thread does, while some seconds pass."""
+    def advance(self, seconds):
+        """Call `check` every tenth of a second, as the thread does, while the clock moves on."""
         for _ in range(round(seconds / 0.1)):
-            self.watchdog.look()
+            self.watchdog.check()
             self.now += 0.1
 
-    def let_loop_go_on(self):
+    def run_loop_once(self):
+        """Wait until the loop has left the step that it is in."""
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(TIMEOUT)
 
     def end(self):
@@ -105,76 +107,76 @@ def watched():
     watched.end()
 
 
-def blocked(watched, action, *waits, payload=b"{}"):
-    """Run actions whose blocks last some seconds each."""
-    wait = watched.start(*action.split(), payload=payload)
+def block(watched, actions, *waits, payload=b"{}"):
+    """Run actions that block for these numbers of seconds, one block after the other."""
+    wait = watched.start(*actions.split(), payload=payload)
     for seconds in waits:
         assert watched.blocking.blocks.acquire(timeout=TIMEOUT)
-        watched.pass_by(seconds)
+        watched.advance(seconds)
         watched.blocking.go_on.release()
     wait()
 
 
-def test_a_handler_that_blocks_the_loop_is_named_with_its_task(watched, caplog):
-    blocked(watched, "block", 2.0)
+def test_a_handler_that_blocks_the_loop_is_logged_with_its_task(watched, caplog):
+    block(watched, "block", 2.0)
     assert caplog.messages[0].startswith(
-        "action 'block' (task 't1') has kept the event loop, and with it all other tasks, from "
-        "going on for more than 1 s; await what takes long, or make it a plain def\n"
+        "action 'block' (task 't1') has blocked the event loop, and with it every other task, for "
+        "more than 1 s; await slow operations, or make the handler a plain def\n"
     )
 
 
-def test_it_is_named_with_its_stack_from_the_handler_on(watched, caplog):
-    blocked(watched, "block", 2.0)
+def test_the_stack_is_logged_from_the_handler_on(watched, caplog):
+    block(watched, "block", 2.0)
     first, _, second = caplog.messages[0].splitlines()[1:4]
     assert first.endswith("in block")
     assert second.endswith("in wait_here")
 
 
-def test_no_secret_is_in_the_stack(watched, caplog):
-    blocked(watched, "block", 2.0)
+def test_secrets_in_the_stack_are_redacted(watched, caplog):
+    block(watched, "block", 2.0)
     assert 'self.wait_here("[redacted]", "[redacted]")' in caplog.text
 
 
-def test_it_is_named_once_for_each_time(watched, caplog):
-    blocked(watched, "block", 5.0, 5.0, payload=b'{"times": 2}')
+def test_each_block_is_logged_once(watched, caplog):
+    block(watched, "block", 5.0, 5.0, payload=b'{"times": 2}')
     assert len(caplog.messages) == 2
 
 
-def test_less_than_a_second_is_fine(watched, caplog):
-    blocked(watched, "block", 0.9, 0.9, payload=b'{"times": 2}')
+def test_a_block_of_less_than_a_second_is_not_logged(watched, caplog):
+    block(watched, "block", 0.9, 0.9, payload=b'{"times": 2}')
     assert caplog.messages == []
 
 
-def test_handlers_that_block_for_over_a_second_only_together_are_fine(watched, caplog):
-    blocked(watched, "block block", 0.7, 0.7)
+def test_two_handlers_that_block_for_a_second_only_together_are_not_logged(watched, caplog):
+    block(watched, "block block", 0.7, 0.7)
     assert caplog.messages == []
 
 
-def test_a_handler_that_awaits_is_fine(watched, caplog):
+def test_a_handler_that_awaits_is_not_logged(watched, caplog):
     wait = watched.start("wait")
     assert watched.blocking.blocks.acquire(timeout=TIMEOUT)
-    # The loop itself waits until a new thread has started.
-    watched.let_loop_go_on()
-    watched.pass_by(5.0)
+    # The loop may still be starting the thread.
+    watched.run_loop_once()
+    watched.advance(5.0)
     watched.blocking.go_on.release()
     wait()
     assert caplog.messages == []
 
 
-def test_a_task_of_a_handler_that_blocks_is_named_too(watched, caplog):
-    blocked(watched, "block_in_a_task", 2.0)
-    assert "block_in_a_task.<locals>.part has kept the event loop" in caplog.text
+def test_a_task_that_a_handler_created_is_logged_by_its_name(watched, caplog):
+    block(watched, "block_in_a_task", 2.0)
+    assert "block_in_a_task.<locals>.part has blocked the event loop" in caplog.text
 
 
-def test_what_goes_on_while_its_stack_is_read_is_not_named(watched, caplog, monkeypatch):
-    read = watched.watchdog._stack
+def test_a_task_that_goes_on_while_its_stack_is_read_is_not_logged(watched, caplog, monkeypatch):
+    read = watchdog.format_user_stack
 
-    def slowly_read():
-        watched.watchdog._answer()
-        return read()
+    def read_slowly(frame):
+        watched.watchdog._answered.set()
+        return read(frame)
 
-    monkeypatch.setattr(watched.watchdog, "_stack", slowly_read)
-    blocked(watched, "block", 1.5)
+    monkeypatch.setattr(watchdog, "format_user_stack", read_slowly)
+    block(watched, "block", 1.5)
     assert caplog.messages == []
 
 
@@ -198,14 +200,14 @@ def run_with_executor(main):
     return asyncio.run(run())
 
 
-def test_nobody_looks_while_no_async_handler_runs():
+def test_there_is_no_thread_before_the_first_async_handler():
     async def main(blocking, dispatcher, executor):
         assert executor._watchdog._thread is None
 
     run_with_executor(main)
 
 
-def test_the_thread_sleeps_while_nothing_runs_and_ends_with_the_executor():
+def test_the_thread_sleeps_while_no_call_runs_and_ends_with_the_executor():
     async def main(blocking, dispatcher, executor):
         call = dispatcher.prepare(Task("t1", "wait"))
         outcome = asyncio.get_running_loop().create_future()
@@ -222,26 +224,26 @@ def test_the_thread_sleeps_while_nothing_runs_and_ends_with_the_executor():
     assert not executor._watchdog._thread.is_alive()
 
 
-def test_a_loop_that_is_closed_is_looked_at_no_more():
+def test_a_closed_loop_ends_the_thread():
     async def main():
         return Watchdog(ProviderApp("test")._dispatcher(SystemClock()))
 
     watchdog = asyncio.run(main())
-    watchdog.look()
+    watchdog.check()
     assert watchdog._closed.is_set()
 
 
 @pytest.mark.slow
-def test_a_worker_names_who_blocks_its_loop(hub, serve, caplog):
+def test_a_worker_logs_a_handler_that_blocks_its_loop(hub, serve, caplog):
     caplog.set_level(logging.WARNING)
     app = ProviderApp("test", execution_timeout=10)
 
     @app.action
     async def block() -> dict:
-        time.sleep(1.5)  # noqa: ASYNC251 - it is what this is about
+        time.sleep(1.5)  # noqa: ASYNC251 - the mistake under test
         return {}
 
     serve(app)
     result = hub.call("block", timeout=TIMEOUT)
     assert result.status == "success"
-    assert f"action 'block' (task '{result.id}') has kept the event loop" in caplog.text
+    assert f"action 'block' (task '{result.id}') has blocked the event loop" in caplog.text

@@ -10,7 +10,7 @@ from support.loops import BEGIN
 from support.workers import task, work_off
 
 from arbprov import ProviderApp, RateLimited, RateLimitMonitor, TaskContext
-from arbprov.executors.executor import ThreadPool
+from arbprov.executors.threads import ThreadPool
 from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.task import Task, TaskResult
 from arbprov.testing import VirtualClock

@@ -1,4 +1,4 @@
-"""A provider whose handlers run in processes of their own, for the tests of that."""
+"""A provider whose handlers run in processes of their own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class UnspeakableError(Exception):
         raise RuntimeError
 
 
-def begun() -> dict:
+def start_time() -> dict:
     return {"at": time.monotonic()}
 
 
@@ -94,7 +94,7 @@ def hang(path: str) -> dict:
 
 @process
 def wait_for(path: str) -> dict:
-    """Tell that it runs, and wait until it is told to go on."""
+    """Write the process's number to a file, and run until that file is removed."""
     with open(path, "w") as file:
         file.write(str(os.getpid()))
     while os.path.exists(path):
@@ -134,35 +134,35 @@ def report(ctx: TaskContext, name: str = "vendor") -> dict:
 
 _late: list[str] = []
 _threads: list[threading.Thread] = []
-_go_on = threading.Event()
+_may_refund = threading.Event()
 
 
 @process
 @app.rate_limit("5/hour")
 def refund_late(ctx: TaskContext) -> dict:
-    def try_it():
-        _go_on.wait(10)
+    def try_to_refund():
+        _may_refund.wait(10)
         try:
             ctx.limits.refund()
         except RuntimeError as error:
             _late.append(str(error))
 
-    _threads.append(threading.Thread(target=try_it))
+    _threads.append(threading.Thread(target=try_to_refund))
     _threads[0].start()
     return {}
 
 
 @process
 def late_errors() -> dict:
-    _go_on.set()
+    _may_refund.set()
     _threads[0].join()
     return {"errors": _late}
 
 
 @process
 def log(ctx: TaskContext) -> dict:
-    ctx.logger.info("hello from %s", "afar", extra={"city": "Paris"})
-    ctx.logger.debug("not so loud")
+    ctx.logger.info("hello from %s", "a process", extra={"city": "Paris"})
+    ctx.logger.debug("a detail")
     logging.getLogger("elsewhere").warning("hello too")
     return {}
 
@@ -173,7 +173,7 @@ def read_stdin() -> dict:
 
 
 @process
-def say(word: str) -> dict:
+def print_word(word: str) -> dict:
     print(word)
     return {}
 
@@ -195,7 +195,7 @@ def fail(how: str) -> dict:
     raise {
         "key": KeyError("nothing"),
         "odd": OddlyMadeError(5, "odd"),
-        "local": LocalError("only here"),
+        "local": LocalError("defined in a function"),
         "exit": SystemExit(3),
         "unspeakable": UnspeakableError(),
         "limited": RateLimited(30, "theirs"),
@@ -205,13 +205,13 @@ def fail(how: str) -> dict:
 
 
 @app.errorhandler(OddlyMadeError)
-def mend(error: OddlyMadeError) -> ProviderResponse:
-    return ProviderResponse("warning", message=f"mended {error.code}")
+def handle_oddly_made(error: OddlyMadeError) -> ProviderResponse:
+    return ProviderResponse("warning", message=f"handled {error.code}")
 
 
 async def later():
     await asyncio.sleep(0)
-    return {"late": True}
+    return {"awaited": True}
 
 
 @process

@@ -36,7 +36,7 @@ from arbprov import (
 from arbprov._proto import hub_pb2
 from arbprov.clock import SystemClock
 from arbprov.errors import AuthenticationError
-from arbprov.executors.child import ContextState, Failure, Order
+from arbprov.executors.child import CallRequest, ContextState, Failure
 from arbprov.localhub import LocalHub
 from arbprov.redaction import redact
 from arbprov.task import Status, Task, TaskResult
@@ -465,7 +465,7 @@ def test_no_repr_holds_a_secret():
     context = ContextState("t", 1.0, "l", {"p": SECRET}, account, [], [])
     assert_clean(
         *map(repr, (app, app.config, dispatcher, call, call.ctx, call.route, call.task)),
-        *map(repr, (context, Order("fail", [account], account, {}, [], context))),
+        *map(repr, (context, CallRequest("fail", [account], account, {}, [], context))),
         repr(Failure.of(ValueError(SECRET))),
         repr(LocalHub(token=TOKEN)),
         repr(RESULT),

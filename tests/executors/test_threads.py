@@ -9,11 +9,11 @@ import weakref
 import pytest
 from support.waiting import wait_until
 
-from arbprov.executors.executor import ThreadPool
+from arbprov.executors.threads import ThreadPool
 
 
 def with_pool(main):
-    """Run a coroutine function with a pool of its own."""
+    """Run a coroutine function with a new pool."""
 
     async def run():
         pool = ThreadPool(asyncio.get_running_loop(), "test")
@@ -26,7 +26,7 @@ def with_pool(main):
 
 
 def names(pool, count):
-    """Return the names of the threads of calls that run one after the other."""
+    """Return the name of the thread that each of `count` calls in a row runs on."""
 
     async def main():
         return [await pool.run(lambda: threading.current_thread().name) for _ in range(count)]
@@ -34,29 +34,29 @@ def names(pool, count):
     return main()
 
 
-def test_what_the_work_returns_is_the_result():
+def test_the_future_has_what_the_work_returns():
     assert with_pool(lambda pool: asyncio.wait_for(pool.run(lambda: 5), 10)) == 5
 
 
-def test_what_the_work_raises_is_raised():
+def test_the_future_raises_what_the_work_raises():
     with pytest.raises(ZeroDivisionError):
         with_pool(lambda pool: asyncio.wait_for(pool.run(lambda: 1 / 0), 10))
 
 
-def test_a_thread_that_is_free_is_used_again():
+def test_an_idle_thread_is_reused():
     assert set(with_pool(lambda pool: names(pool, 5))) == {"test-1"}
 
 
-def test_work_that_has_to_run_at_once_has_threads_of_its_own():
-    everybody = threading.Barrier(8)
+def test_work_in_parallel_has_a_thread_each():
+    barrier = threading.Barrier(8)
 
     async def main(pool):
-        return await asyncio.gather(*(pool.run(lambda: everybody.wait(10)) for _ in range(8)))
+        return await asyncio.gather(*(pool.run(lambda: barrier.wait(10)) for _ in range(8)))
 
     assert sorted(with_pool(main)) == list(range(8))
 
 
-def test_a_thread_that_is_free_holds_nothing_of_its_last_work():
+def test_an_idle_thread_holds_no_reference_to_its_last_work():
     class Payload:
         pass
 
@@ -65,27 +65,27 @@ def test_a_thread_that_is_free_holds_nothing_of_its_last_work():
         seen = weakref.ref(payload)
         await pool.run(lambda payload=payload: payload)
         del payload
-        # The thread goes on by itself once the loop has heard of the result.
+        # The thread drops it after the loop has the result.
         await asyncio.to_thread(wait_until, lambda: seen() is None, 10)
 
     with_pool(main)
 
 
-def test_a_thread_keeps_nobody_from_ending_the_process():
+def test_a_thread_is_a_daemon():
     async def main(pool):
         return await pool.run(lambda: threading.current_thread().daemon)
 
     assert with_pool(main) is True
 
 
-def test_the_result_of_work_that_was_given_up_goes_nowhere():
+def test_the_result_of_work_whose_future_was_cancelled_is_dropped():
     go_on, done = threading.Event(), threading.Event()
 
     async def main(pool):
         future = pool.run(lambda: go_on.wait(10))
         future.cancel()
         go_on.set()
-        # The next work on this thread runs behind the one that was given up.
+        # The next work on this thread runs after the cancelled work.
         await asyncio.sleep(0)
         await pool.run(done.set)
         return future.cancelled()
