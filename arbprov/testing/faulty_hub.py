@@ -248,7 +248,8 @@ class FaultyHub(LocalHub):
         try:
             return step.play(exchange)
         finally:
-            self._wake_up()
+            with self._changed:
+                self._changed.notify_all()
 
     def _sit_out(self, over: threading.Event, seconds: float | None) -> None:
         with self._changed:
@@ -258,10 +259,6 @@ class FaultyHub(LocalHub):
         over.wait(seconds)
         with self._changed:
             self._pauses.discard(over)
-
-    def _wake_up(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
 
 
 _HEALTHY = Fault("", "poll", lambda exchange: exchange.answer())

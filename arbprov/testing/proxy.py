@@ -43,7 +43,9 @@ class TcpProxy:
     def __init__(self, target: str, address: str = "127.0.0.1:0") -> None:
         self.target = target
         self.address = address
-        self._thread = threading.Thread(target=self._run, name="arbprov-proxy", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._main()), name="arbprov-proxy", daemon=True
+        )
         self._ready = threading.Event()
         self._failure: OSError | None = None
         self._resets = False
@@ -117,9 +119,6 @@ class TcpProxy:
         self.stop()
 
     # On the proxy's own event loop.
-
-    def _run(self) -> None:
-        asyncio.run(self._main())
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
