@@ -290,7 +290,7 @@ class ProviderApp(Scaffold):
         """
         check_not_in_handler_process()
         self._home.check()
-        self._stop.turn()
+        self._stop.set()
 
     def _dispatcher(self, clock: Clock, stores: OpenStore | None = None) -> Dispatcher:
         """Return what takes tasks to the actions, compiled once for all of them.

@@ -1,4 +1,4 @@
-"""When to ask the hub for a task: many polls at once while tasks flow, one when idle."""
+"""When to poll the hub: with many polls at once while tasks flow, with one when there are none."""
 
 from __future__ import annotations
 
@@ -9,37 +9,46 @@ from arbprov.backoff import Backoff
 
 __all__ = ["PollThrottle"]
 
-# A hub that holds a poll this long is a long poll: its answer was worth waiting for.
-_HELD = 0.1
-# So long after the last task, the next is likely near, and the pauses do not grow yet.
-_BUSY = 5.0
+# A hub that holds a poll for this long is a long-polling hub: the next poll needs no pause.
+_LONG_POLL = 0.1
+# Seconds after a task in which the next one is likely, so that the pauses do not grow yet.
+_BUSY_TIME = 5.0
 
 
 class PollThrottle:
-    """Lets slots poll, as many at once as seem worth it.
+    """Says when a slot may poll.
+
+    It belongs to the event loop that runs when it is made.
 
     Args:
-        most: Polls at once while tasks flow.
-        idle: The pauses while there is nothing to do.
+        max_polls: Polls at once while tasks flow.
+        idle: The pauses while the hub has no task.
+
+    Attributes:
+        closed: Whether there will be no polls any more.
     """
 
-    def __init__(self, most: int, idle: Backoff) -> None:
-        self._most = most
+    def __init__(self, max_polls: int, idle: Backoff) -> None:
+        self._max_polls = max_polls
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._allowed = 1
         self._polling = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        # What ends a pause, and when; a loop need not say when, if that is almost now.
+        # Ends the pause, at `_pause_ends_at`; a loop need not note the time of a short one.
         self._timer: asyncio.Handle | None = None
-        self._until = 0.0
-        self._found_at = 0.0
-        self.closed = False
+        self._pause_ends_at = 0.0
+        self._last_task_at = 0.0
+        # Whether there was a pause since the last task.
+        self._was_idle = False
         self._blocked = False
+        self.closed = False
 
     async def acquire(self) -> bool:
-        """Wait until one more poll may go out; return False when there will be none."""
-        while not self.closed and not self._is_open():
+        """Wait until one more poll may go out; return False if there will be none any more."""
+        while not self.closed and (
+            self._polling >= self._allowed or self._timer is not None or self._blocked
+        ):
             turn = self._loop.create_future()
             self._waiting.append(turn)
             await turn
@@ -47,66 +56,60 @@ class PollThrottle:
         return not self.closed
 
     def task_received(self) -> None:
-        """Leave after a poll that brought a task."""
+        """Release a poll that brought a task, and allow twice as many."""
         self._polling -= 1
-        self._found_at = self._loop.time()
-        self._idle.reset()
-        self._allowed = min(self._most, self._allowed * 2)
+        self._last_task_at, self._was_idle = self._loop.time(), False
+        self._allowed = min(self._max_polls, self._allowed * 2)
         self._wake()
 
     def poll_empty(self, held: float) -> None:
-        """Leave after a poll that brought nothing, and that the hub held for `held` seconds."""
+        """Release a poll that brought no task, after the hub has held it for `held` seconds."""
         self._polling -= 1
         self._allowed = 1
-        if held >= _HELD:
+        if held >= _LONG_POLL:
             self._wake()
         elif self._timer is None:
-            self._pause(self._next_pause())
+            if not self._was_idle or self._loop.time() - self._last_task_at < _BUSY_TIME:
+                self._idle.reset()
+                self._was_idle = True
+            self._start_pause(self._idle.next())
 
     def pause(self, seconds: float) -> None:
-        """Leave, and let nobody poll for `seconds`."""
+        """Release a poll, and allow none for some seconds."""
         self._polling -= 1
         self._allowed = 1
-        self._pause(seconds)
+        self._start_pause(seconds)
 
     def set_blocked(self, blocked: bool) -> None:
-        """Let nobody poll until this is called again with False."""
+        """Allow no polls while `blocked`."""
         self._blocked = blocked
         self._wake()
 
     @property
     def is_pausing(self) -> bool:
-        """Whether nobody may poll for some time."""
+        """Whether no poll may go out for some time."""
         return self._timer is not None
 
     def close(self) -> None:
-        """Let nobody poll any more."""
+        """Allow no polls any more."""
         self.closed = True
         self._wake()
 
-    def _is_open(self) -> bool:
-        free = self._polling < self._allowed
-        return free and self._timer is None and not self._blocked
-
-    def _next_pause(self) -> float:
-        if self._loop.time() - self._found_at < _BUSY:
-            self._idle.reset()
-        return self._idle.next()
-
-    def _pause(self, seconds: float) -> None:
-        until = self._loop.time() + seconds
+    def _start_pause(self, seconds: float) -> None:
+        ends_at = self._loop.time() + seconds
         if self._timer is not None:
-            if self._until >= until:
+            if self._pause_ends_at >= ends_at:
                 return
             self._timer.cancel()
-        self._until = until
-        self._timer = self._loop.call_at(until, self._resume)
+        self._pause_ends_at = ends_at
+        self._timer = self._loop.call_at(ends_at, self._end_pause)
 
-    def _resume(self) -> None:
+    def _end_pause(self) -> None:
         self._timer = None
         self._wake()
 
     def _wake(self) -> None:
+        """Let waiting slots check again whether they may poll."""
         free = len(self._waiting) if self.closed else self._allowed - self._polling
         while self._waiting and free > 0:
             turn = self._waiting.popleft()

@@ -1,9 +1,10 @@
-"""Runs a worker in an event loop of its own, until a signal or a stop ends it."""
+"""Runs a worker in an event loop of its own, until a signal or `ProviderApp.stop` ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -20,29 +21,43 @@ from arbprov.logs import ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
-from arbprov.worker.garbage import tuned_gc
 from arbprov.worker.stopping import StopSignal
 from arbprov.worker.worker import Worker, WorkerSettings
 
-__all__ = ["run_provider"]
+__all__ = ["run_provider", "tuned_gc"]
 
 logger = logging.getLogger("arbprov")
 
-# It has threads of its own from its first use on, and they never end.
+# gRPC starts threads on its first use, and they never end.
 _grpc = ForkGuard("gRPC, of an app,")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# What still runs when the loop closes is cancelled, and then waited for no longer than this.
-_LAST_WAIT = 0.5
+# Seconds that the tasks have which are cancelled when the loop closes.
+_CANCEL_TIMEOUT = 0.5
+# Objects that a task may hold while it is in flight; most hold about 45 that the collector tracks.
+_OBJECTS_PER_TASK = 150
 
 
 def run_provider(
     config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
 ) -> None:
-    """Work until `stop` is turned or a signal comes; see `ProviderApp.run` for what it raises."""
+    """Work until `stop` is set or a signal arrives; raises what `ProviderApp.run` raises.
+
+    Args:
+        config: The app's settings.
+        token: The hub's token, already read.
+        dispatcher: Takes the tasks to their actions.
+        hooks: The hooks around the worker's life.
+        stop: Stops the worker from any thread.
+    """
     ensure_handler()
-    _refuse_running_loop()
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise ConfigurationError(
+            "app.run() has an event loop of its own, and this thread already runs one; "
+            "call it in a thread: await asyncio.to_thread(app.run)"
+        )
     _grpc.claim()
-    loop = _new_loop()
+    loop = _new_event_loop()
     try:
         with stop_loop_in_forks(loop), tuned_gc(config.concurrency):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
@@ -51,16 +66,7 @@ def run_provider(
         flush_log()
 
 
-def _refuse_running_loop() -> None:
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        raise ConfigurationError(
-            "app.run() has an event loop of its own, and one runs in this thread already; "
-            "call it in a thread: await asyncio.to_thread(app.run)"
-        )
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:
@@ -72,17 +78,8 @@ async def _work(
     config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
 ) -> None:
     loop = asyncio.get_running_loop()
-    journal = _journal(config)
-    hub = _hub(config, token)
-    worker = Worker(dispatcher, hub, hooks, _settings(config, dispatcher), journal)
-    logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
-    with stop.listen(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.turn):
-        await worker.run()
-    logger.info("provider %r has stopped", config.name)
-
-
-def _hub(config: Config, token: Token) -> GrpcHub:
-    return GrpcHub(
+    journal = _open_journal(config)
+    hub = GrpcHub(
         config.hub_url,
         provider=config.name,
         token=token,
@@ -91,32 +88,32 @@ def _hub(config: Config, token: Token) -> GrpcHub:
         tls=config.tls(),
         max_message_size=config.max_message_size,
     )
+    timeouts = [route.timeout for route in dispatcher.routes.values()]
+    settings = WorkerSettings(
+        concurrency=config.concurrency,
+        drain_timeout=config.drain_timeout,
+        start_timeout=config.start_timeout,
+        max_task_timeout=max(timeouts, default=config.execution_timeout),
+    )
+    worker = Worker(dispatcher, hub, hooks, settings, journal)
+    logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
+    with stop.listen(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.set):
+        await worker.run()
+    logger.info("provider %r has stopped", config.name)
 
 
-def _journal(config: Config) -> Journal:
+def _open_journal(config: Config) -> Journal:
     if not config.spool:
         return MemoryJournal()
-    # SQLite is in Python, but not in each build of it.
+    # Some builds of Python have no SQLite.
     from arbprov.outbox.spool import Spool
 
     return Spool(config.spool)
 
 
-def _settings(config: Config, dispatcher: Dispatcher) -> WorkerSettings:
-    return WorkerSettings(
-        concurrency=config.concurrency,
-        drain_timeout=config.drain_timeout,
-        start_timeout=config.start_timeout,
-        longest_timeout=max(
-            (route.timeout for route in dispatcher.routes.values()),
-            default=config.execution_timeout,
-        ),
-    )
-
-
 @contextlib.contextmanager
 def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Iterator[None]:
-    """Have the first signal stop gracefully and the second end the process at once."""
+    """Stop gracefully at the first signal, and end the process at once at the second."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -126,17 +123,18 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Ite
         if received:
             os._exit(1)  # pragma: no cover - nothing of this process is measured after it
         received.append(number)
-        # Not from here: what logs and what stops may hold locks where it was interrupted.
-        threading.Thread(target=begin_stop, args=(number,), daemon=True).start()
+        # On a thread: the interrupted code may hold locks that logging and stopping need.
+        threading.Thread(target=start_draining, args=(number,), daemon=True).start()
 
-    def begin_stop(number: int) -> None:
-        logger.info("%s: finishing what is begun; again to exit now", signal.Signals(number).name)
+    def start_draining(number: int) -> None:
+        name = signal.Signals(number).name
+        logger.info("%s: draining; send the signal again to exit now", name)
         stop()
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
-        # Wakes the loop by a signal that comes just before it begins to wait; what it calls is not
-        # for the loop, which a handler may keep.
+        # The loop's handler only wakes the loop, should the signal arrive just before it waits.
+        # The real one is Python's, which also runs while a task blocks the loop.
         loop.add_signal_handler(number, lambda: None)
         signal.signal(number, handle)
     try:
@@ -148,11 +146,45 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Ite
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    # Not as `asyncio.run` does it, which waits for ever for a task that ignores its cancelling.
+    # Not as `asyncio.run` does it, which waits for ever for a task that ignores its cancellation.
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_LAST_WAIT))
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT))
     loop.set_exception_handler(lambda loop, context: None)
     loop.close()
+
+
+@contextlib.contextmanager
+def tuned_gc(tasks: int) -> Iterator[None]:
+    """Keep the garbage collector away from objects in use: imported modules and tasks in flight.
+
+    With Python's own threshold, the collector looks through each task in flight several times
+    before it ends, which takes up to a tenth of the time of a tiny task. A collector that the
+    author has disabled, given a higher threshold or told to freeze objects is left as it is.
+
+    Args:
+        tasks: How many are in flight at once.
+    """
+    thresholds = gc.get_threshold()
+    raises = gc.isenabled() and 0 < thresholds[0] < tasks * _OBJECTS_PER_TASK
+    freezes = gc.get_freeze_count() == 0
+    if raises:
+        gc.set_threshold(tasks * _OBJECTS_PER_TASK, *thresholds[1:])
+    if freezes:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        # Connections must be closed before this process may be forked. Generation by generation:
+        # all at once, a younger socket would end before the older connection that closes it, and
+        # Python would warn of an unclosed socket.
+        for generation in range(3):
+            gc.collect(generation)
+        if freezes:
+            # Objects made since are to stand behind the frozen ones again, not before them.
+            gc.freeze()
+            gc.unfreeze()
+        if raises:
+            gc.set_threshold(*thresholds)

@@ -1,4 +1,4 @@
-"""Asking what runs to stop, from any thread, even before it has begun."""
+"""Asking a worker to stop, from any thread, even before it runs."""
 
 from __future__ import annotations
 
@@ -10,36 +10,43 @@ __all__ = ["StopSignal"]
 
 
 class StopSignal:
-    """Calls whoever listens; a turn that nobody hears waits for the next listener."""
+    """Calls its listener each time it is set; without a listener, the next listener is called.
+
+    >>> stop = StopSignal()
+    >>> stop.set()
+    >>> with stop.listen(lambda: print("stopping")):
+    ...     pass
+    stopping
+    """
 
     def __init__(self) -> None:
-        # Whoever turns it may be a signal's handler, which comes in the midst of this, too.
+        # Reentrant: a signal's handler may set it while the same thread holds the lock.
         self._lock = threading.RLock()
         self._listener: Callable[[], object] | None = None
-        self._turned = False
+        self._is_set = False
 
-    def turn(self) -> None:
+    def set(self) -> None:
         """Ask for a stop."""
         with self._lock:
-            self._turned = True
+            self._is_set = True
             if self._listener is not None:
                 self._listener()
 
     @contextmanager
     def listen(self, listener: Callable[[], object]) -> Iterator[None]:
-        """Have `listener` called for each turn, at once if there was one already.
+        """Call `listener` each time a stop is asked for, and at once if one was before.
 
         Raises:
-            RuntimeError: Somebody listens already.
+            RuntimeError: There is a listener already.
         """
         with self._lock:
             if self._listener is not None:
                 raise RuntimeError("this app runs already")
             self._listener = listener
-            if self._turned:
+            if self._is_set:
                 listener()
         try:
             yield
         finally:
             with self._lock:
-                self._listener, self._turned = None, False
+                self._listener, self._is_set = None, False

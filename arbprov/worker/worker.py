@@ -47,13 +47,13 @@ class WorkerSettings:
         concurrency: Tasks in flight at once.
         drain_timeout: How long a stop may take.
         start_timeout: How long the hub may stay away at the start.
-        longest_timeout: The longest that any handler may run.
+        max_task_timeout: The longest that any handler may run.
     """
 
     concurrency: int
     drain_timeout: float
     start_timeout: float
-    longest_timeout: float
+    max_task_timeout: float
 
 
 class Worker:
@@ -174,7 +174,7 @@ class Worker:
         last = ends + _CLOSING / 2
         self._outbox.start_draining()
         # A poll that the hub holds may bring a task yet, which needs time to run.
-        reserve = min(patience / 2, self._settings.longest_timeout + 1.0)
+        reserve = min(patience / 2, self._settings.max_task_timeout + 1.0)
         await self._slots.wait(patience - reserve)
         self._slots.cancel_polls()
         await self._slots.wait(ends - self._loop.time())

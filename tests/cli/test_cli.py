@@ -456,7 +456,7 @@ def test_a_signal_has_run_finish_its_task_and_exit_with_0(running, hub, number):
     ticket = hub.put("ask")
     wait_for_line(running, "asking")
     running.send_signal(number)
-    wait_for_line(running, "finishing what is begun")
+    wait_for_line(running, "draining")
     running.stdin.write("yes\n")
     running.stdin.close()
     assert running.wait(TIMEOUT) == 0
@@ -467,7 +467,7 @@ def test_a_second_signal_ends_run_at_once(running, hub):
     hub.put("ask")
     wait_for_line(running, "asking")
     running.terminate()
-    wait_for_line(running, "finishing what is begun")
+    wait_for_line(running, "draining")
     running.terminate()
     assert running.wait(TIMEOUT) == 1
 
@@ -698,7 +698,7 @@ def test_a_second_signal_to_dev_ends_its_provider_too(start, folder):
     caller = start("call", "ask", "--hub-url", address, "--timeout", "20")
     wait_for_line(process, "asking")
     process.terminate()
-    wait_for_line(process, "finishing what is begun")
+    wait_for_line(process, "draining")
     process.terminate()
     # Its provider writes to the same stderr, so the end of that is the end of both.
     assert "Traceback" not in process.stderr.read()

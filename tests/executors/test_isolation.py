@@ -278,7 +278,7 @@ def test_ctrl_c_lets_a_handler_finish(hub, start, tmp_path):
     ticket = hub.put("wait_for", {"path": str(path)})
     wait_until(path.exists)
     os.killpg(process.pid, signal.SIGINT)
-    wait_for_line(process, "SIGINT: finishing what is begun")
+    wait_for_line(process, "SIGINT: draining")
     path.unlink()
     assert ticket.result(TIMEOUT).status == "success"
     assert process.wait(TIMEOUT) == 0
@@ -299,7 +299,7 @@ def test_ctrl_c_lets_a_process_start(hub, start, tmp_path):
     starting = tmp_path / "starting"
     wait_until(starting.exists)
     os.killpg(process.pid, signal.SIGINT)
-    wait_for_line(process, "SIGINT: finishing what is begun")
+    wait_for_line(process, "SIGINT: draining")
     starting.unlink()
     assert ticket.result(TIMEOUT).status == "success"
 

@@ -30,7 +30,7 @@ SECRETS = (
 
 _FORMS = {form for one in SECRETS for form in (one, json.dumps(one)[1:-1], repr(one)[1:-1])}
 _SETTINGS = WorkerSettings(
-    concurrency=4, drain_timeout=25.0, start_timeout=1e9, longest_timeout=1.0
+    concurrency=4, drain_timeout=25.0, start_timeout=1e9, max_task_timeout=1.0
 )
 _ENVELOPE = {"status", "message", "data"}
 _DATA = {"provider", "action", "timezone", "now", "now_utc", "response"}

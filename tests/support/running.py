@@ -21,7 +21,7 @@ class Running:
             "concurrency": 4,
             "drain_timeout": 25.0,
             "start_timeout": 30.0,
-            "longest_timeout": 1.0,
+            "max_task_timeout": 1.0,
         }
         self.ended_at = None
         # What makes the worker's journal, if it is not the one in memory.

@@ -47,7 +47,7 @@ def task(at, id, action="work", **payload):
 def work_off(app, *tasks, until=100.0, **settings):
     """Run an app on tasks until it is stopped; return when which result came, and how, in order."""
     loop, hub = JumpingLoop(), TimedHub(list(tasks))
-    given = {"concurrency": 8, "drain_timeout": 25.0, "start_timeout": 30.0, "longest_timeout": 1.0}
+    given = {"concurrency": 8, "drain_timeout": 25, "start_timeout": 30, "max_task_timeout": 1}
 
     async def main():
         settled = WorkerSettings(**(given | settings))

@@ -230,7 +230,7 @@ def work(app, tasks):
             app._dispatcher(loop),
             hub,
             app._life_hooks(),
-            WorkerSettings(concurrency=8, drain_timeout=25, start_timeout=30, longest_timeout=5),
+            WorkerSettings(concurrency=8, drain_timeout=25, start_timeout=30, max_task_timeout=5),
         )
         loop.call_later(100, worker.stop)
         await worker.run()

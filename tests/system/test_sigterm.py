@@ -121,7 +121,7 @@ def test_a_task_that_a_held_poll_brings_during_the_stop_is_done(start):
         provider = start(hub.url, ARBPROV_DRAIN_TIMEOUT="20")
         hub.wait_until(lambda hub: hub.polls)
         provider.send(signal.SIGTERM)
-        wait_until(lambda: provider.says("finishing what is begun"))
+        wait_until(lambda: provider.says("draining"))
         ticket = hub.put("quick")
         assert provider.ended() == 0
         assert ticket.result(0).data == {"done": True}
@@ -133,7 +133,7 @@ def test_a_signal_that_another_thread_gets_wakes_a_provider_that_waits(start):
         # uvloop wakes by itself.
         provider = start(hub.url, ASYNCIO_LOOP="yes")
         hub.put("stop_soon")
-        wait_until(lambda: provider.says("finishing what is begun"), timeout=20)
+        wait_until(lambda: provider.says("draining"), timeout=20)
         assert provider.ended() == 0
 
 
@@ -178,7 +178,7 @@ def test_a_stop_waits_for_a_handler_that_is_at_work(start, begun, tmp_path):
         ticket = hub.put("patient")
         begun("patient")
         provider.send(signal.SIGTERM)
-        wait_until(lambda: provider.says("finishing what is begun"))
+        wait_until(lambda: provider.says("draining"))
         (tmp_path / "go").touch()
         assert provider.ended() == 0
         assert ticket.result(0).data == {"done": True}
@@ -247,7 +247,7 @@ def test_a_second_signal_ends_the_process_at_once(start, begun, number):
         hub.put("hang")
         begun("hang")
         provider.send(number)
-        wait_until(lambda: provider.says("finishing what is begun"))
+        wait_until(lambda: provider.says("draining"))
         took = provider.stop(number)
     print(f"exit {provider.popen.returncode} after {took:.3f} s")
     assert provider.popen.returncode == 1

@@ -278,7 +278,7 @@ def test_the_late_result_of_a_plain_handler_is_never_sent(hanging, hub):
 def test_the_late_result_of_a_plain_handler_is_logged(hanging, hub, log_line):
     hub.call("hang")
     hanging.set()
-    assert "'hang' ended after its timeout of 0.5 s; that result is dropped" in log_line("dropped")
+    assert "'hang' ended after its timeout of 0.5 s; its result is dropped" in log_line("dropped")
 
 
 def test_a_thread_that_hangs_keeps_its_slot(hanging, hub):

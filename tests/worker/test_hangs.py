@@ -19,7 +19,7 @@ from arbprov.task import Task
 from arbprov.worker.worker import Worker, WorkerSettings
 
 SETTINGS = WorkerSettings(
-    concurrency=2, drain_timeout=25.0, start_timeout=30.0, longest_timeout=1.0
+    concurrency=2, drain_timeout=25.0, start_timeout=30.0, max_task_timeout=1.0
 )
 
 

@@ -1,4 +1,4 @@
-"""When the hub is asked, beyond what the worker's tests show."""
+"""When the hub is polled, beyond what the worker's tests show."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from arbprov.backoff import Backoff
 from arbprov.worker.polling import PollThrottle
 
 
-def gated(main, most=4):
-    """Run a coroutine function with a gate, and return what it returns."""
+def throttled(main, max_polls=4):
+    """Return the result of a coroutine function that is given a throttle and its loop."""
     loop = JumpingLoop()
 
     async def run():
-        return await main(PollThrottle(most, Backoff(1.0, 1.0, jitter=lambda: 1.0)), loop)
+        return await main(PollThrottle(max_polls, Backoff(1.0, 1.0, jitter=lambda: 1.0)), loop)
 
     return run_jumping(run(), loop)
 
 
-async def entered_at(gate, loop):
-    """Return the seconds until the gate let a poll through."""
-    began = loop.time()
-    assert await gate.acquire()
-    return loop.time() - began
+async def seconds_until_acquired(throttle, loop):
+    """Return the seconds until a poll may go out."""
+    started_at = loop.time()
+    assert await throttle.acquire()
+    return loop.time() - started_at
 
 
 def after_pauses(*seconds):
-    """Return how long a poll waits after others have left with pauses."""
+    """Return the seconds that a poll waits while pauses of some lengths go on at once."""
 
-    async def main(gate, loop):
+    async def main(throttle, loop):
         for _ in seconds:
-            gate.task_received()
+            throttle.task_received()
         for _ in seconds:
-            await gate.acquire()
+            await throttle.acquire()
         for one in seconds:
-            gate.pause(one)
-        return await entered_at(gate, loop)
+            throttle.pause(one)
+        return await seconds_until_acquired(throttle, loop)
 
-    return gated(main)
+    return throttled(main)
 
 
 @pytest.mark.parametrize("pauses", [(5, 2), (2, 5), (5,)])
@@ -53,13 +53,13 @@ def test_pauses_of_almost_nothing_end_on_uvloop_too():
     import uvloop
 
     async def main():
-        gate = PollThrottle(4, Backoff(1.0, 1.0))
-        gate.task_received()
-        assert await gate.acquire()
-        assert await gate.acquire()
-        gate.pause(1e-5)
-        gate.pause(2e-5)
-        return await gate.acquire()
+        throttle = PollThrottle(4, Backoff(1.0, 1.0))
+        throttle.task_received()
+        assert await throttle.acquire()
+        assert await throttle.acquire()
+        throttle.pause(1e-5)
+        throttle.pause(2e-5)
+        return await throttle.acquire()
 
     loop = uvloop.new_event_loop()
     assert loop.run_until_complete(asyncio.wait_for(main(), 20))
@@ -67,46 +67,47 @@ def test_pauses_of_almost_nothing_end_on_uvloop_too():
 
 
 def test_one_poll_after_the_other_while_idle():
-    async def main(gate, loop):
-        await gate.acquire()
-        second = asyncio.ensure_future(entered_at(gate, loop))
+    async def main(throttle, loop):
+        await throttle.acquire()
+        second = asyncio.ensure_future(seconds_until_acquired(throttle, loop))
         await asyncio.sleep(3)
-        gate.poll_empty(held=3.0)
+        throttle.poll_empty(held=3.0)
         return await second
 
-    assert gated(main) == 3
+    assert throttled(main) == 3
 
 
-def test_tasks_double_the_polls_up_to_the_most():
-    async def main(gate, loop):
+def test_tasks_double_the_polls_up_to_the_maximum():
+    async def main(throttle, loop):
         allowed = []
         for _ in range(4):
-            await gate.acquire()
-            gate.task_received()
-            allowed.append(gate._allowed)
+            await throttle.acquire()
+            throttle.task_received()
+            allowed.append(throttle._allowed)
         return allowed
 
-    assert gated(main) == [2, 4, 4, 4]
+    assert throttled(main) == [2, 4, 4, 4]
 
 
-def test_a_poll_that_is_given_up_while_it_waits_takes_no_turn():
-    async def main(gate, loop):
-        await gate.acquire()
-        first, second = (asyncio.ensure_future(entered_at(gate, loop)) for _ in range(2))
+def test_a_cancelled_poll_takes_no_turn():
+    async def main(throttle, loop):
+        await throttle.acquire()
+        first = asyncio.ensure_future(seconds_until_acquired(throttle, loop))
+        second = asyncio.ensure_future(seconds_until_acquired(throttle, loop))
         await asyncio.sleep(1)
         first.cancel()
-        gate.poll_empty(held=1.0)
+        throttle.poll_empty(held=1.0)
         return await second
 
-    assert gated(main) == 1
+    assert throttled(main) == 1
 
 
-def test_a_closed_gate_lets_nobody_through():
-    async def main(gate, loop):
-        await gate.acquire()
-        waiting = asyncio.ensure_future(gate.acquire())
+def test_a_closed_throttle_allows_no_poll():
+    async def main(throttle, loop):
+        await throttle.acquire()
+        waiting = asyncio.ensure_future(throttle.acquire())
         await asyncio.sleep(1)
-        gate.close()
-        return [await waiting, await gate.acquire()]
+        throttle.close()
+        return [await waiting, await throttle.acquire()]
 
-    assert gated(main) == [False, False]
+    assert throttled(main) == [False, False]

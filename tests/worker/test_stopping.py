@@ -1,4 +1,4 @@
-"""`StopSignal`: each turn is heard, whoever turns it and when."""
+"""`StopSignal`: its listener is called each time it is set, from any thread, however early."""
 
 from __future__ import annotations
 
@@ -9,55 +9,55 @@ import pytest
 from arbprov.worker.stopping import StopSignal
 
 
-def test_a_turn_is_heard():
-    switch, heard = StopSignal(), []
-    with switch.listen(lambda: heard.append("turn")):
-        switch.turn()
-    assert heard == ["turn"]
+def test_the_listener_is_called_when_it_is_set():
+    stop, heard = StopSignal(), []
+    with stop.listen(lambda: heard.append("stop")):
+        stop.set()
+    assert heard == ["stop"]
 
 
-def test_a_turn_that_nobody_heard_waits_for_the_next_listener():
-    switch, heard = StopSignal(), []
-    switch.turn()
-    with switch.listen(lambda: heard.append("turn")):
-        assert heard == ["turn"]
+def test_a_signal_without_a_listener_waits_for_the_next_one():
+    stop, heard = StopSignal(), []
+    stop.set()
+    with stop.listen(lambda: heard.append("stop")):
+        assert heard == ["stop"]
 
 
-def test_a_turn_is_heard_by_one_listener_only():
-    switch, heard = StopSignal(), []
-    with switch.listen(lambda: heard.append("first")):
-        switch.turn()
-    with switch.listen(lambda: heard.append("second")):
+def test_a_signal_reaches_one_listener_only():
+    stop, heard = StopSignal(), []
+    with stop.listen(lambda: heard.append("first")):
+        stop.set()
+    with stop.listen(lambda: heard.append("second")):
         pass
     assert heard == ["first"]
 
 
 def test_there_is_one_listener_at_a_time():
-    switch = StopSignal()
+    stop = StopSignal()
     with (
-        switch.listen(lambda: None),
+        stop.listen(lambda: None),
         pytest.raises(RuntimeError, match="runs already"),
-        switch.listen(lambda: None),
+        stop.listen(lambda: None),
     ):
         pass
 
 
-def test_a_turn_may_interrupt_another_one():
-    """As a signal does whose handler stops the app, whatever its thread is about."""
-    switch, heard = StopSignal(), []
+def test_it_may_be_set_while_it_is_being_set():
+    """As by a signal's handler that stops the app, wherever it interrupts the same thread."""
+    stop, heard = StopSignal(), []
 
-    def hear():
-        heard.append("turn")
+    def set_again():
+        heard.append("stop")
         if len(heard) == 1:
-            switch.turn()
+            stop.set()
 
-    def turn():
-        with switch.listen(hear):
-            switch.turn()
+    def listen():
+        with stop.listen(set_again):
+            stop.set()
 
-    # On a thread of its own: where it fails, it hangs for ever.
-    turning = threading.Thread(target=turn, daemon=True)
-    turning.start()
-    turning.join(10)
-    assert heard == ["turn", "turn"]
-    assert not turning.is_alive()
+    # On a thread of its own, since a lock that is not reentrant would hang for ever.
+    listening = threading.Thread(target=listen, daemon=True)
+    listening.start()
+    listening.join(10)
+    assert heard == ["stop", "stop"]
+    assert not listening.is_alive()

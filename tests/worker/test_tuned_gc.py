@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from arbprov.worker.garbage import tuned_gc
+from arbprov.worker.run import tuned_gc
 
 
 @pytest.fixture(autouse=True)
