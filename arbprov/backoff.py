@@ -1,7 +1,7 @@
-"""How long to wait before the next try: exponential, with full jitter. Pure.
+"""Delays between retries: exponential, with full jitter.
 
 The algorithm is "Full Jitter" of Marc Brooker, "Exponential Backoff And Jitter" (AWS
-Architecture Blog, 2015): a random share of a ceiling that doubles with each try.
+Architecture Blog, 2015): a random share of a ceiling that doubles with each retry.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ __all__ = ["Backoff"]
 
 @attrs.define
 class Backoff:
-    """The delays of one series of tries, in seconds.
+    """The delays of one series of retries, in seconds.
 
     Args:
-        first: The first delay's ceiling.
-        cap: What no ceiling exceeds.
-        jitter: Returns a number from 0 to 1, the share of the ceiling.
+        first: Ceiling of the first delay.
+        cap: Maximum of every ceiling.
+        jitter: Returns the share of the ceiling to wait, from 0 to 1.
+
+    >>> backoff = Backoff(first=0.5, cap=3.0, jitter=lambda: 1.0)
+    >>> [backoff.next() for _ in range(4)]
+    [0.5, 1.0, 2.0, 3.0]
     """
 
     first: float
@@ -35,5 +39,5 @@ class Backoff:
         return self.jitter() * self._ceiling
 
     def reset(self) -> None:
-        """Begin again with `first`."""
+        """Start again with `first`."""
         self._ceiling = 0.0

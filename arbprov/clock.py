@@ -1,4 +1,4 @@
-"""The clock that runs by itself."""
+"""The system's clock, which apps use outside tests."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["SystemClock"]
 
 @attrs.frozen
 class SystemClock:
-    """The machine's time; see `arbprov._types.Clock`."""
+    """The system's clock; see `arbprov._types.Clock`."""
 
-    # Asked for each decision of a limit, so without a call in between.
+    # Each decision of a limit reads it, so a method around it would cost time.
     monotonic = staticmethod(time.monotonic)
 
     def now(self) -> datetime:

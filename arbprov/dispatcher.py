@@ -327,7 +327,7 @@ class Dispatcher:
             result = self._fail_call(call, outcome)
         elif outcome.status is Status.ERROR:
             # Handlers and hooks may repeat what an API has said, and that what it was sent.
-            result = redact_result(outcome, self.find_secrets(call))
+            result = redact_result(outcome, self.secrets_of(call))
         else:
             result = outcome
         names = self._name_fields.get(result.action) or name_fields(self.provider, result.action)
@@ -345,9 +345,9 @@ class Dispatcher:
 
     def redacted(self, text: str, *calls: Call) -> str:
         """Return a text without the secrets of the app and of some calls."""
-        return redact(text, [secret for call in calls for secret in self.find_secrets(call)])
+        return redact(text, [secret for call in calls for secret in self.secrets_of(call)])
 
-    def find_secrets(self, call: Call) -> list[str]:
+    def secrets_of(self, call: Call) -> list[str]:
         """Return the secrets of the app and those of a call's account."""
         account = call.ctx.account
         # An account that could not be read may be quoted as it came.
@@ -373,7 +373,7 @@ class Dispatcher:
         """Note why a call failed, and return its result."""
         call.error = error
         try:
-            return error_result(call.task, error, self.find_secrets(call))
+            return error_result(call.task, error, self.secrets_of(call))
         except ValidationFailure as failure:  # of what the author put into the error
             return self._fail_call(call, failure)
 

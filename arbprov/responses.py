@@ -1,4 +1,4 @@
-"""Results and errors, as the hub gets them: a status, one sentence, data, and the envelope."""
+"""Results and errors as the hub gets them: status, message, data, and the envelope around them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
     "write_envelope",
 ]
 
-# The keys that responses of arbprov's own may have, those of headroom included.
+# Every key that arbprov itself writes into `data`, also for the headroom of limits.
 ARBPROV_KEYS = frozenset(
     [
         "available_actions",
@@ -52,8 +52,12 @@ ARBPROV_KEYS = frozenset(
 
 @functools.singledispatch
 def error_response(error: BaseException) -> ProviderResponse:
-    """Return the response that stands for `error`; no traceback, whatever it is."""
-    text = _text(error)
+    """Return the response to an error, without a traceback.
+
+    >>> error_response(ValueError("sold out")).data
+    {'error': 'sold out', 'type': 'ValueError'}
+    """
+    text = _error_text(error)
     return _error(text, error=text, type=type(error).__name__)
 
 
@@ -64,14 +68,14 @@ def _(error: ActionNotFoundError) -> ProviderResponse:
 
 @error_response.register
 def _(error: InvalidPayloadError) -> ProviderResponse:
-    return _error(str(error), error=str(error), problems=_listed(error.problems))
+    return _error(str(error), error=str(error), problems=_problem_dicts(error.problems))
 
 
 @error_response.register
 def _(error: ValidationFailure) -> ProviderResponse:
     text = "The action returned what JSON can't carry: "
     text += "; ".join(str(problem) for problem in error.problems)
-    return _error(text, error=text, problems=_listed(error.problems))
+    return _error(text, error=text, problems=_problem_dicts(error.problems))
 
 
 @error_response.register
@@ -85,10 +89,10 @@ def _(error: RateLimited) -> ProviderResponse:
     return ProviderResponse(Status.LIMIT, data=data)
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
-    except Exception:  # an exception whose own __str__ fails
+    except Exception:  # its own __str__ failed
         return type(error).__name__
 
 
@@ -96,7 +100,7 @@ def _error(message: str, **details: Any) -> ProviderResponse:
     return ProviderResponse(Status.ERROR, message, details)
 
 
-def _listed(problems: list[Problem]) -> list[dict[str, str]]:
+def _problem_dicts(problems: list[Problem]) -> list[dict[str, str]]:
     return [attrs.asdict(problem) for problem in problems]
 
 
@@ -104,7 +108,7 @@ def success_result(task: Task, value: Any) -> TaskResult:
     """Return the result of a handler that returned `value`.
 
     Raises:
-        ValidationFailure: JSON can't carry it.
+        ValidationFailure: A part of the value has no JSON form.
     """
     if isinstance(value, ProviderResponse):
         return TaskResult(task, value.status, value.message, to_builtins(value.data))
@@ -113,10 +117,10 @@ def success_result(task: Task, value: Any) -> TaskResult:
 
 
 def error_result(task: Task, error: BaseException, secrets: Sequence[str]) -> TaskResult:
-    """Return the result of a task that ends with `error`, without some secrets.
+    """Return the redacted result of a task that ends with an error.
 
     Raises:
-        ValidationFailure: JSON can't carry the error's details.
+        ValidationFailure: A part of the error's details has no JSON form.
     """
     response = error_response(error)
     data = to_builtins(_redact_data(response.data, secrets))
@@ -124,7 +128,7 @@ def error_result(task: Task, error: BaseException, secrets: Sequence[str]) -> Ta
 
 
 def redact_result(result: TaskResult, secrets: Sequence[str]) -> TaskResult:
-    """Return a result without some secrets."""
+    """Return a result with its message and its data redacted."""
     data = _redact_data(result.data, secrets)
     return attrs.evolve(result, message=redact(result.message, secrets), data=data)
 
@@ -133,7 +137,7 @@ def _redact_data(data: Any, secrets: Sequence[str]) -> Any:
     if isinstance(data, str):
         return redact(data, secrets)
     if isinstance(data, dict):
-        # A key of arbprov's own is no secret, and readers of the result rely on it.
+        # A key that arbprov writes is not a secret, and readers of the result rely on it.
         return {
             key if key in ARBPROV_KEYS else redact(key, secrets): _redact_data(item, secrets)
             for key, item in data.items()

@@ -14,7 +14,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -40,7 +40,7 @@ _EMPTY = inspect.Parameter.empty
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
 _VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
-# One converter with, and one without `forbid_extra`, since its hooks are compiled lazily.
+# An app has at most two converters; their caches are shared by its actions.
 _converter = functools.cache(make_converter)
 
 
@@ -117,8 +117,16 @@ class _Compiler:
 
     def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
         sources = [_context_source(name) for name in self._contexts]
-        if account_schema is not None or self._takes("account"):
-            sources.append(self._account_source(account_schema))
+        takes_account = self._takes("account")
+        if account_schema is not None or takes_account:
+            account_type = self._types["account"] if account_schema is None else account_schema
+            account_hook = self._find_hook("account", account_type)
+
+            def fill_account(ctx: TaskContext) -> dict[str, Any]:
+                account = account_hook(ctx.account, account_type)
+                return {"account": account} if takes_account else {}
+
+            sources.append(_reporting_source(fill_account, "account"))
         if payload_schema is None:
             sources += self._payload_sources()
         else:
@@ -167,17 +175,6 @@ class _Compiler:
 
     def _error(self, message: str) -> ConfigurationError:
         return ConfigurationError(f"{describe_handler(self._handler)}: {message}")
-
-    def _account_source(self, schema: Any) -> Source:
-        takes_account = self._takes("account")
-        target = self._types["account"] if schema is None else schema
-        hook = self._find_hook("account", target)
-
-        def fill(ctx: TaskContext) -> dict[str, Any]:
-            account = hook(ctx.account, target)
-            return {"account": account} if takes_account else {}
-
-        return _reporting_source(fill, "account")
 
     def _payload_sources(self) -> list[Source]:
         sources = []
@@ -235,18 +232,20 @@ class _Compiler:
                 f"add it there, or give the parameter a default"
             )
         takes_payload, takes_rest = self._takes("payload"), self._rest is not None
-        names = set(self._parameters)
+        parameters = set(self._parameters)
 
         def fill(ctx: TaskContext) -> dict[str, Any]:
-            structured = hook(ctx.payload, schema)
-            fields = _as_mapping(structured, ctx.payload if known is None else known)
+            structured = fields = hook(ctx.payload, schema)
+            if not isinstance(structured, Mapping):
+                names = ctx.payload if known is None else known
+                fields = {n: getattr(structured, n) for n in names if hasattr(structured, n)}
             if missing := [n for n in wanted if n not in fields and n not in optional]:
                 raise ValidationFailure([Problem(field_path(name), MISSING) for name in missing])
             values = {"payload": structured} if takes_payload else {}
             for name in wanted:
                 if name in ctx.payload or name not in optional:
                     values[name] = fields[name]
-            return {**values, **_without(fields, names)} if takes_rest else values
+            return {**values, **_without(fields, parameters)} if takes_rest else values
 
         return _reporting_source(fill)
 
@@ -268,12 +267,6 @@ def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str =
             problems += ValidationFailure.from_error(error).prefixed(path)
 
     return source
-
-
-def _as_mapping(structured: Any, names: Iterable[str]) -> Mapping[str, Any]:
-    if isinstance(structured, Mapping):
-        return structured
-    return {name: getattr(structured, name) for name in names if hasattr(structured, name)}
 
 
 def _without(fields: Mapping[str, Any], names: set[str]) -> dict[str, Any]:

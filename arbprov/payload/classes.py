@@ -124,7 +124,7 @@ def make_namedtuple_hook(target: Any, converter: Converter) -> StructureHook:
 def _resolve_typeddict(target: Any) -> Any:
     """Return a TypedDict that knows its optional fields though its annotations are strings.
 
-    Python does not see NotRequired inside a string, and takes the field for a required one.
+    Python does not see NotRequired in a string, and takes the field for a required field.
     """
     if typing.get_origin(target):
         return target

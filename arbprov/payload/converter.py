@@ -1,4 +1,4 @@
-"""The converter: which structure hook serves which type."""
+"""The converter: a structure hook for each type."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """JSON text: read strictly from a task, and written compactly for the hub.
 
 orjson reads and writes it where that is installed, else the standard library does. They differ in
-speed, and in how they write some floats: 1e16 or 1e+16, 0.00001 or 1e-05, which are the same
-numbers. Everything else is the same, error messages included.
+speed, and in how they write some floats (1e16 or 1e+16, 0.00001 or 1e-05), never in the value.
+Everything else is the same, error messages included.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def dumps(data: Any) -> str:
     """Return data as compact JSON text.
 
     Args:
-        data: What `arbprov.payload.serialize.to_builtins` returns.
+        data: A value that `arbprov.payload.serialize.to_builtins` returned.
     """
     return _backend.dumps(data)
 
@@ -94,7 +94,7 @@ class JsonBackend(Protocol):
 
 
 class StandardBackend:
-    """The standard library's JSON, made strict; it defines what is JSON and what is not."""
+    """The standard library's JSON, made strict; the reference for other backends."""
 
     def loads(self, raw: bytes) -> Any:
         """Return the data in a JSON document; see `JsonBackend.loads`."""

@@ -1,4 +1,4 @@
-"""JSON values to scalars, enums and literals: one strict check each, and nothing is cast."""
+"""JSON values to scalars, enums and literals: a strict check each, and nothing is cast."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ __all__ = ["Schema", "compile_schema", "is_schema", "make_schema_hook"]
 
 
 class Schema(dict[str, Any]):
-    """A JSON object with declared fields; each subclass is the type of one object in a schema."""
+    """A JSON object with declared fields; each subclass is the type of an object in a schema."""
 
     fields: Mapping[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""What a handler returned, converted to builtins that JSON text is written from.
+"""Converts a handler's result to builtins, from which JSON text is written.
 
 Nothing is guessed: NaN, a key that is not a string, a cycle or an object without a JSON form is an
 error with its path.
@@ -218,7 +218,7 @@ def _children(value: Any) -> list[tuple[str, Any]]:
 
 
 def encode_object(value: Any) -> Any:
-    """Return an object as a value one step closer to JSON; what is inside stays as it is.
+    """Return the JSON form of an object; the values inside it are not encoded yet.
 
     Raises:
         ValidationFailure: It has no JSON form.

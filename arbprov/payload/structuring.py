@@ -1,4 +1,4 @@
-"""Structure hooks: functions that turn a JSON value into a value of one type.
+"""Structure hooks: each is a function that turns a JSON value into a value of a given type.
 
 cattrs finds the hook of a type, and calls it with the JSON value and the type. The modules beside
 this one make the hooks: `scalars`, `containers`, `unions`, `classes`, `models` and `schema`.
@@ -43,8 +43,8 @@ def find_hook(target: Any, converter: Converter) -> StructureHook:
     Raises:
         UnsupportedTypeError: No JSON value can become the type.
     """
-    # `date | str` equals `str | date`, but the first member that fits wins: the cache, which goes
-    # by equality, could return the hook of the other.
+    # `date | str` equals `str | date`, but the first member that fits wins. The cache goes by
+    # equality, so it could return the other type's hook.
     hook: StructureHook = converter.get_structure_hook(target, cache_result=not _has_union(target))
     return hook
 

@@ -22,7 +22,7 @@ def make_union_hook(target: Any, converter: Converter) -> StructureHook:
     """Return the structure hook of a union.
 
     An object becomes the member that knows most of its fields, any other value the first member
-    that fits; only an integer stays an integer if the union has one.
+    that fits. An integer stays an integer if the union has `int`.
     """
     members = typing.get_args(target)
     if len(members) == 2 and type(None) in members:
@@ -52,7 +52,7 @@ def make_union_hook(target: Any, converter: Converter) -> StructureHook:
 def _closest_failure(
     value: Any, failures: list[ValidationFailure], members: tuple[Any, ...]
 ) -> ValidationFailure:
-    """Return the failure with the fewest problems inside `value`, else one for all of it."""
+    """Return the failure with the fewest problems inside `value`, else a failure of all of it."""
     inside = [failure for failure in failures if any(p.path for p in failure.problems)]
     if inside:
         return min(inside, key=lambda failure: len(failure.problems))
@@ -87,7 +87,7 @@ def make_annotated_hook(target: Any, converter: Converter) -> StructureHook:
 
 
 def _bind_attribute(validator: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a validator as a function of the value alone; those of attrs take three arguments."""
+    """Return a validator as a function of the value alone; an attrs validator takes three."""
     if len(inspect.signature(validator).parameters) != 3:
         return validator
     # attrs' validators name the attribute in their messages.
