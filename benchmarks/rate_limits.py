@@ -1,4 +1,4 @@
-"""What one decision over a rate limit costs, beside other limiters for Python.
+"""The cost of one decision over a rate limit, beside other limiters for Python.
 
 All contenders run in this process and in memory, in rounds that take turns, and the medians are
 shown. Machines differ and are noisy, so each figure is also shown as a multiple of a bare function
@@ -44,7 +44,7 @@ Decide = Callable[[str], Any]
 
 @attrs.define
 class Call:
-    """What arbprov's limits see of a task."""
+    """The part of a task that arbprov's limits see."""
 
     account: dict[str, Any]
     payload: dict[str, Any] = attrs.field(factory=dict)
@@ -77,7 +77,7 @@ def arbprov_store(limits: Limits) -> Decide:
 
 
 def limits_moving_window(limits: Limits) -> Decide:
-    """The package ``limits``: its moving window; several limits are asked one after the other."""
+    """The package ``limits``: its moving window; several limits are asked in turn."""
     from limits import RateLimitItemPerSecond
     from limits.storage import MemoryStorage
     from limits.strategies import MovingWindowRateLimiter
@@ -162,11 +162,11 @@ def bare(key: str) -> None:
 def seconds_per_call(decide: Decide, keys: Iterable[str], calls: int) -> float:
     """Return the mean seconds of processor time of a decision."""
     gc.collect()
-    # Of this thread alone, so that what else the machine does counts less.
-    began = time.thread_time()
+    # The time of this thread, so that other work of the machine counts less.
+    started_at = time.thread_time()
     for key in keys:
         decide(key)
-    return (time.thread_time() - began) / calls
+    return (time.thread_time() - started_at) / calls
 
 
 def hot(decide: Decide) -> float:
@@ -201,7 +201,7 @@ SCENARIOS = {
 
 
 def memory_of(name: str) -> None:
-    """Print what a key costs, by what Python has allocated and by what the process has grown."""
+    """Print the bytes of a key: by Python's allocations, and by the growth of the process."""
     for traced in (False, True):
         decide = CONTENDERS[name](ONE_PER_KEY)
         decide("warm up")
@@ -227,7 +227,7 @@ def _resident() -> float:
 
 
 def show_memory() -> None:
-    """Print what a key costs each contender, in a process of its own."""
+    """Print the bytes of a key for each contender, each in its own process."""
     print(f"\nbytes for each of {KEYS:,} keys          allocated by Python   growth of the process")
     for name in CONTENDERS:
         command = [sys.executable, __file__, "--memory", name]

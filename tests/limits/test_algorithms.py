@@ -1,4 +1,4 @@
-"""The kinds of limits: one contract for all of their meters, and what each adds to it."""
+"""The kinds of limits: one contract for all algorithms, and the rules of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.gauges import Gauge
 from arbprov import Calendar, ConfigurationError, Limit, MinDelay, ProviderApp, TokenBucket
 from arbprov.testing import VirtualClock
 
-RULES = [
+POLICIES = [
     Limit(5, 60),
     Limit(10, 60, burst=3),
     TokenBucket(requests_per_minute=60, burst_size=10),
@@ -23,17 +23,17 @@ RULES = [
     Calendar("7/day"),
     Calendar("9/week", tz="Europe/Madrid"),
 ]
-every_rule = pytest.mark.parametrize("rule", RULES, ids=str)
+every_policy = pytest.mark.parametrize("policy", POLICIES, ids=str)
 GAPS = st.lists(st.tuples(st.floats(0, 90_000), st.integers(1, 3)), max_size=30)
 
 
-def used(rule, gaps):
+def used(policy, gaps):
     """Return a gauge, its clock, and what it admitted of calls with these gaps and costs."""
     clock = VirtualClock()
-    gauge, admitted = Gauge(rule, clock), []
+    gauge, admitted = Gauge(policy, clock), []
     for gap, cost in gaps:
         clock.advance(gap)
-        asked = min(cost, rule.capacity)
+        asked = min(cost, policy.capacity)
         if gauge.wait_time(clock.monotonic(), asked) == 0:
             gauge.charge(clock.monotonic(), asked)
             admitted.append((clock.monotonic(), asked))
@@ -43,89 +43,89 @@ def used(rule, gaps):
 # The contract.
 
 
-@every_rule
-def test_a_new_meter_admits_its_capacity_at_once(rule):
-    assert Gauge(rule, VirtualClock()).wait_time(0.0, rule.capacity) == 0
+@every_policy
+def test_an_initial_state_admits_the_capacity_at_once(policy):
+    assert Gauge(policy, VirtualClock()).wait_time(0.0, policy.capacity) == 0
 
 
-@every_rule
+@every_policy
 @given(GAPS)
-def test_a_call_is_admitted_after_its_wait_time(rule, gaps):
-    gauge, clock, _ = used(rule, gaps)
-    later = clock.monotonic() + gauge.wait_time(clock.monotonic(), rule.capacity)
-    assert gauge.wait_time(later, rule.capacity) == 0
+def test_a_call_is_admitted_after_its_wait_time(policy, gaps):
+    gauge, clock, _ = used(policy, gaps)
+    later = clock.monotonic() + gauge.wait_time(clock.monotonic(), policy.capacity)
+    assert gauge.wait_time(later, policy.capacity) == 0
 
 
-@every_rule
+@every_policy
 @given(GAPS)
-def test_the_wait_does_not_fall_as_the_cost_rises(rule, gaps):
-    gauge, clock, _ = used(rule, gaps)
-    waits = [gauge.wait_time(clock.monotonic(), cost + 1) for cost in range(rule.capacity)]
+def test_the_wait_does_not_fall_as_the_cost_rises(policy, gaps):
+    gauge, clock, _ = used(policy, gaps)
+    waits = [gauge.wait_time(clock.monotonic(), cost + 1) for cost in range(policy.capacity)]
     assert waits == sorted(waits)
 
 
-@every_rule
+@every_policy
 @given(GAPS)
-def test_asking_changes_nothing(rule, gaps):
-    gauge, clock, _ = used(rule, gaps)
-    asked = [gauge.wait_time(clock.monotonic(), rule.capacity) for _ in range(2)]
+def test_asking_changes_nothing(policy, gaps):
+    gauge, clock, _ = used(policy, gaps)
+    asked = [gauge.wait_time(clock.monotonic(), policy.capacity) for _ in range(2)]
     assert asked[0] == asked[1]
 
 
-@every_rule
+@every_policy
 @given(GAPS)
-def test_what_is_admitted_now_was_remaining(rule, gaps):
-    gauge, clock, _ = used(rule, gaps)
+def test_what_is_admitted_now_was_remaining(policy, gaps):
+    gauge, clock, _ = used(policy, gaps)
     now = clock.monotonic()
-    admitted = [c for c in range(1, rule.capacity + 1) if gauge.wait_time(now, c) == 0]
+    admitted = [c for c in range(1, policy.capacity + 1) if gauge.wait_time(now, c) == 0]
     assert gauge.remaining(now) >= max(admitted, default=0)
 
 
-@every_rule
+@every_policy
 @given(GAPS)
-def test_an_idle_meter_is_as_good_as_a_new_one(rule, gaps):
-    gauge, clock, _ = used(rule, gaps)
+def test_an_idle_state_is_as_good_as_an_initial_one(policy, gaps):
+    gauge, clock, _ = used(policy, gaps)
     now = clock.monotonic()
     if gauge.is_idle(now):
-        assert gauge.wait_time(now, rule.capacity) == 0
+        assert gauge.wait_time(now, policy.capacity) == 0
 
 
-@every_rule
+@every_policy
 @given(GAPS)
-def test_every_meter_is_idle_in_the_end(rule, gaps):
-    gauge, clock, _ = used(rule, gaps)
+def test_every_state_is_idle_in_the_end(policy, gaps):
+    gauge, clock, _ = used(policy, gaps)
     clock.advance(8 * 86_400)
     assert gauge.is_idle(clock.monotonic())
 
 
-@every_rule
+@every_policy
 @given(GAPS, st.integers(1, 3), st.floats(0, 100_000))
-def test_a_charge_that_is_taken_back_never_was(rule, gaps, cost, later):
-    (one, clock, _), (other, _, _) = used(rule, gaps), used(rule, gaps)
-    now, cost = clock.monotonic(), min(cost, rule.capacity)
+def test_a_charge_that_is_taken_back_never_was(policy, gaps, cost, later):
+    (one, clock, _), (other, _, _) = used(policy, gaps), used(policy, gaps)
+    now, cost = clock.monotonic(), min(cost, policy.capacity)
     if one.wait_time(now, cost) == 0:
         one.charge(now, cost)
         one.refund(now, cost)
     for at in (now, now + later):
         assert one.remaining(at) == other.remaining(at)
-        for asked in range(1, rule.capacity + 1):
+        for asked in range(1, policy.capacity + 1):
             assert one.wait_time(at, asked) == pytest.approx(other.wait_time(at, asked), abs=1e-6)
 
 
-@every_rule
-def test_a_charge_that_is_past_can_be_taken_back_without_harm(rule):
-    gauge = Gauge(rule, VirtualClock())
+@every_policy
+def test_a_charge_that_is_past_can_be_taken_back_without_harm(policy):
+    gauge = Gauge(policy, VirtualClock())
     gauge.charge(0.0, 1)
     long_after = 8 * 86_400.0
-    assert gauge.wait_time(long_after, rule.capacity) == 0
+    assert gauge.wait_time(long_after, policy.capacity) == 0
     gauge.refund(0.0, 1)
-    assert gauge.remaining(long_after) <= rule.capacity + (getattr(rule, "amount", 0))
-    assert gauge.wait_time(long_after, rule.capacity) == 0
+    assert gauge.remaining(long_after) <= policy.capacity + (getattr(policy, "amount", 0))
+    assert gauge.wait_time(long_after, policy.capacity) == 0
 
 
-@every_rule
-def test_equal_rules_are_one(rule):
-    assert len({rule, attrs.evolve(rule)}) == 1
+@every_policy
+def test_equal_policies_are_one(policy):
+    assert len({policy, attrs.evolve(policy)}) == 1
 
 
 # The token bucket.
@@ -185,9 +185,9 @@ def test_a_delay_of_nonsense_is_refused(seconds):
 
 def wait_of(quota, tz, start):
     """Return the hours until a used up quota begins anew."""
-    rule = Calendar(quota, tz)
-    gauge = Gauge(rule, VirtualClock(start))
-    gauge.charge(0.0, rule.capacity)
+    policy = Calendar(quota, tz)
+    gauge = Gauge(policy, VirtualClock(start))
+    gauge.charge(0.0, policy.capacity)
     return gauge.wait_time(0.0, 1) / 3600
 
 
@@ -219,7 +219,7 @@ def test_a_week_begins_on_monday(day, days):
 
 
 class SteppedClock(VirtualClock):
-    """A clock whose wall time somebody has set."""
+    """A clock with a wall time that was set."""
 
     step = dt.timedelta(0)
 
@@ -228,11 +228,11 @@ class SteppedClock(VirtualClock):
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-@every_rule
-def test_setting_the_wall_clock_changes_nothing(rule, hours):
+@every_policy
+def test_setting_the_wall_clock_changes_nothing(policy, hours):
     clock = SteppedClock(dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone.utc))
-    gauge = Gauge(rule, clock)
-    gauge.charge(0.0, rule.capacity)
+    gauge = Gauge(policy, clock)
+    gauge.charge(0.0, policy.capacity)
     before = gauge.wait_time(0.0, 1)
     clock.step = dt.timedelta(hours=hours)
     assert gauge.wait_time(0.0, 1) == before
@@ -293,18 +293,18 @@ def test_a_cost_must_fit_a_limit_of_any_kind():
         app.rate_limit(MinDelay(1), cost=2)(lambda: None)
 
 
-@every_rule
+@every_policy
 @pytest.mark.parametrize("gap", [0.1, 10.0, 130.0, 4000.0])
-def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_never_been(rule, gap):
+def test_an_earlier_charge_that_is_taken_back_admits_no_more_than_if_it_had_never_been(policy, gap):
     clock = VirtualClock()
-    one, other = Gauge(rule, clock), Gauge(rule, clock)
+    one, other = Gauge(policy, clock), Gauge(policy, clock)
     one.charge(clock.monotonic(), 1)
     clock.advance(gap)
     for gauge in (one, other):
         gauge.charge(clock.monotonic(), 1)
     one.refund(0.0, 1)
     now = clock.monotonic()
-    for cost in range(1, rule.capacity + 1):
+    for cost in range(1, policy.capacity + 1):
         assert one.wait_time(now, cost) >= other.wait_time(now, cost) - 1e-6
 
 
@@ -372,15 +372,15 @@ def test_a_charge_of_yesterday_that_is_taken_back_leaves_today_s():
     assert quota.remaining(clock.monotonic()) == 1
 
 
-# What another store has to know.
+# Usage and parameters for another store.
 
 
-def only_algorithm(rule, clock=None):
-    (algorithm,) = rule.algorithms(clock or VirtualClock())
+def only_algorithm(policy, clock=None):
+    (algorithm,) = policy.algorithms(clock or VirtualClock())
     return algorithm
 
 
-def test_a_window_s_debts_are_its_entries():
+def test_the_outstanding_usage_of_a_window_is_its_entries():
     algorithm = only_algorithm(Limit(10, 60))
     state = algorithm.initial_state()
     for at, cost in ((0.0, 1), (0.0, 2), (30.0, 3)):
@@ -416,7 +416,7 @@ def test_a_quota_s_debt_is_what_was_used_until_midnight():
     )
 
 
-def test_a_quota_s_figures_have_the_midnight_of_its_time_zone():
+def test_the_parameters_of_a_calendar_have_the_midnight_of_its_time_zone():
     clock = VirtualClock()
     algorithm = only_algorithm(Calendar("10/day", tz="Europe/Madrid"), clock)
     assert algorithm.parameters(clock.now()) == (10, clock.now().timestamp() + 23 * 3600, 86_400)

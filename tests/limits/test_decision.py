@@ -1,4 +1,4 @@
-"""One decision over all limits of a call, by whatever key they count."""
+"""One decision over all limits of a call, by any keys."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_stacked_limits_admit_what_an_honest_bookkeeper_would(gaps):
             ran.append(now)
 
 
-# What a refused call is told.
+# The result of a refused call.
 
 
 def test_the_wait_is_the_longest_of_all_limits():
@@ -125,7 +125,7 @@ def test_the_limit_that_is_named_has_the_longest_wait():
     assert client.call("work").data["limit"] == "1/minute"
 
 
-def test_each_limit_s_headroom_is_told():
+def test_a_refusal_has_the_headroom_of_each_limit():
     client = limited("1/second", "1/minute", "2/hour")
     client.call("work")
     assert client.call("work").data["limits"] == [
@@ -167,7 +167,7 @@ def test_an_admitted_call_knows_its_limits():
     assert seen == [[2], [1], [0]]
 
 
-# What is charged.
+# The charges.
 
 
 def test_a_payload_that_does_not_fit_costs_nothing():
@@ -401,7 +401,7 @@ def test_a_missing_key_is_an_error_that_names_it(account):
 
 
 @pytest.mark.parametrize("last", ["2/hour", lambda call: "2/hour"], ids=["fixed", "function"])
-def test_all_missing_keys_are_told_at_once(last):
+def test_all_missing_keys_are_reported_at_once(last):
     app = ProviderApp()
 
     @app.action
@@ -477,7 +477,7 @@ def test_a_missing_key_s_error_shows_no_other_secret():
     assert "sample-key" not in client.call("work", account={"api_key": "sample-key"}).body
 
 
-# Who shares a limit.
+# Sharing a limit.
 
 
 def shared(**options):
@@ -595,7 +595,7 @@ def test_a_second_before_the_hour_is_over_there_is_none():
     assert admitted(client, 10, account=account) == 0
 
 
-# A handler that was told to wait.
+# A handler that raises RateLimited.
 
 
 def test_a_handler_s_own_refusal_is_no_limit_of_arbprov_s():
@@ -616,7 +616,7 @@ def test_a_refusal_can_be_caught_as_rate_limited():
     assert client.call("work").data == 3600
 
 
-# The store of one process.
+# The store in memory.
 
 
 @pytest.fixture
@@ -630,14 +630,14 @@ def store(clock):
 
 
 def charge(key="", limit="1/hour"):
-    """Return what a call with a key takes from a limit that all tests here share."""
-    (rule,) = parse_limits(limit)
-    (algorithm,) = rule.algorithms(VirtualClock())
+    """Return the charge of a call with a key, for a limit that all tests here share."""
+    (policy,) = parse_limits(limit)
+    (algorithm,) = policy.algorithms(VirtualClock())
     return Charge(limit, key.encode(), algorithm, 1)
 
 
 def acquire(store, *charges):
-    """Try to charge all, and return what each would have to wait, or has waited not."""
+    """Try to make all charges, and return the wait of each."""
     store.acquire(charges)
     return [one.wait_time for one in charges]
 
@@ -758,7 +758,7 @@ def test_what_others_have_admitted_is_recorded_whether_it_fits_or_not(store):
 
 @pytest.fixture
 def careful():
-    """A client whose action gives its charge back when it is told to."""
+    """Return a client whose action refunds its charge if the payload asks for it."""
     app = ProviderApp("careful")
 
     @app.action

@@ -1,4 +1,4 @@
-"""What one may write for a limit, and what is refused at import."""
+"""Declarations of limits, and the errors at import."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def test_what_one_store_refuses_is_charged_in_no_other(limits):
     assert [left(one) for one in refused] == [{"1/hour": 0, "9/day": 8}] * 5
 
 
-def test_what_a_store_has_charged_is_given_back_if_the_next_one_refuses_after_all():
+def test_a_charge_in_one_store_is_refunded_if_the_next_store_refuses():
     limiter, stack = two_stores("9/day", "9/hour")
     stores = {limit.text: limit.store for limit in stack.limits}
     # As if another process had been faster, between the question and the charge.
@@ -294,7 +294,7 @@ def test_what_a_store_has_charged_is_given_back_if_the_next_one_refuses_after_al
     assert left(limiter.peek(stack, None)) == {"9/day": 9, "9/hour": 9}
 
 
-def test_a_gate_in_one_of_two_stores_opens_after_the_first_one_through_it():
+def test_a_cooldown_in_one_of_two_stores_ends_after_its_probe():
     limiter, stack = two_stores("9/day", "9/hour")
     clock = limiter._compiler._clock
     limiter.acquire(stack, None).start_cooldown(30, "9/hour", 2)

@@ -1,4 +1,4 @@
-"""What an API says after all: gates that its refusals close, usage that it reports."""
+"""Feedback from an API: cooldowns that its refusals start, and usage that it reports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_throttled_handler_s_task_ends_with_the_wait():
     assert (result.status, result.wait_time) == ("limit", 30)
 
 
-def test_a_throttled_handler_closes_the_gate_for_the_time_that_it_was_told():
+def test_a_throttled_handler_starts_a_cooldown_of_its_retry_after():
     client = throttled(BY_KEY).test_client()
     client.call("work", {"throttled": 30})
     client.clock.advance(29.9)
@@ -56,21 +56,21 @@ def test_a_throttled_handler_closes_the_gate_for_the_time_that_it_was_told():
     assert (early.status, client.call("work").status) == ("limit", "success")
 
 
-def test_a_refusal_at_a_gate_says_when_it_opens():
+def test_a_refusal_in_a_cooldown_says_when_it_ends():
     client = throttled(BY_KEY).test_client()
     client.call("work", {"throttled": 30})
     client.clock.advance(10)
     assert client.call("work").wait_time == 20
 
 
-def test_a_refusal_at_a_gate_takes_nothing():
+def test_a_refusal_in_a_cooldown_charges_nothing():
     client = throttled(BY_KEY).test_client()
     statuses(client, {"throttled": 30}, {}, {}, {})
     assert client.limits.headroom("work", "a")[0].remaining == 99
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-def test_handlers_of_both_kinds_close_gates(kind):
+def test_handlers_of_both_kinds_start_cooldowns(kind):
     app = ProviderApp()
 
     async def waits():
@@ -86,7 +86,7 @@ def test_handlers_of_both_kinds_close_gates(kind):
     assert waits == [30, 30]
 
 
-def test_a_gate_closes_though_an_errorhandler_answers():
+def test_a_cooldown_starts_even_if_an_errorhandler_answers():
     app = throttled(BY_KEY)
     app.errorhandler(RateLimited)(lambda error: {"sorry": True})
     client = app.test_client()
@@ -94,7 +94,7 @@ def test_a_gate_closes_though_an_errorhandler_answers():
     assert client.limits.headroom("work", "a")[0].wait_time == 30
 
 
-def test_a_gate_closes_though_the_limit_was_refunded():
+def test_a_cooldown_starts_even_if_the_limit_was_refunded():
     app = ProviderApp()
 
     @app.action
@@ -108,34 +108,34 @@ def test_a_gate_closes_though_the_limit_was_refunded():
     assert client.limits.headroom("work")[0].remaining == 100
 
 
-def test_a_gate_is_closed_for_its_key_only():
+def test_a_cooldown_is_for_its_key_only():
     client = throttled(BY_KEY, FOR_ALL).test_client()
     assert statuses(client, {"throttled": 30}, {"key": "b"}, {}) == ["limit", "success", "limit"]
 
 
-def test_without_any_key_the_gate_is_closed_for_all():
+def test_without_any_key_a_cooldown_is_for_all_calls():
     client = throttled(FOR_ALL).test_client()
     assert statuses(client, {"throttled": 30}, {"key": "b"}) == ["limit", "limit"]
 
 
 @pytest.mark.parametrize("name", ["1000/day", "vendor"])
-def test_a_limit_that_is_named_has_its_gate_closed(name):
+def test_a_limit_that_the_error_names_has_the_cooldown(name):
     app = throttled(BY_KEY, ("1000/day", {"name": "vendor"}), limit=name)
     client = app.test_client()
     assert statuses(client, {"throttled": 30}, {"key": "b"}) == ["limit", "limit"]
 
 
-def test_a_name_that_no_limit_has_closes_the_gates_of_the_keys():
+def test_a_name_that_no_limit_has_starts_the_cooldowns_of_the_keys():
     client = throttled(BY_KEY, FOR_ALL, limit="no such").test_client()
     assert statuses(client, {"throttled": 30}, {"key": "b"}, {}) == ["limit", "success", "limit"]
 
 
-def test_without_limits_there_is_no_gate():
+def test_without_limits_there_is_no_cooldown():
     client = throttled().test_client()
     assert statuses(client, {"throttled": 30}, {}) == ["limit", "success"]
 
 
-def test_an_action_with_a_limit_of_its_own_closes_no_gate_of_the_others():
+def test_an_action_with_its_own_limit_starts_no_cooldown_of_other_actions():
     app = ProviderApp(rate_limit="100/hour")
 
     @app.action
@@ -152,7 +152,7 @@ def test_an_action_with_a_limit_of_its_own_closes_no_gate_of_the_others():
     ]
 
 
-def test_all_actions_that_share_the_limit_are_refused_at_its_gate():
+def test_all_actions_that_share_the_limit_are_refused_in_its_cooldown():
     app = throttled(("100/hour", {"name": "vendor"}))
     app.action("other")(app.rate_limit("100/hour", name="vendor")(lambda: None))
     client = app.test_client()
@@ -160,7 +160,7 @@ def test_all_actions_that_share_the_limit_are_refused_at_its_gate():
     assert client.call("other").status == "limit"
 
 
-def test_a_refusal_at_a_gate_is_counted_as_such():
+def test_a_refusal_in_a_cooldown_is_counted_as_such():
     client = throttled(BY_KEY).test_client()
     statuses(client, {}, {"throttled": 30}, {}, {})
     (counts,) = client.limits.counts()
@@ -187,8 +187,8 @@ def store(clock):
 
 
 def charge(key="a"):
-    (rule,) = parse_limits("100/hour")
-    (algorithm,) = rule.algorithms(VirtualClock())
+    (policy,) = parse_limits("100/hour")
+    (algorithm,) = policy.algorithms(VirtualClock())
     return Charge("100/hour", key.encode(), algorithm, 1)
 
 
@@ -199,20 +199,20 @@ def wait_time(store, key="a"):
 
 
 @pytest.mark.parametrize(("first", "second"), [(30, 10), (10, 30)], ids=str)
-def test_a_gate_only_ever_stays_closed_longer(store, first, second):
+def test_a_cooldown_never_becomes_shorter(store, first, second):
     for seconds in (first, second):
         store.start_cooldown([charge()], seconds, 2)
     assert wait_time(store) == 30
 
 
-def test_after_a_gate_reopens_one_call_goes_first(store, clock):
+def test_after_a_cooldown_one_call_is_the_probe(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     first, second = store.acquire([charge()]), store.acquire([charge()])
     assert (first.probing, second) == (True, None)
 
 
-def test_when_the_first_one_has_ended_well_all_others_go(store, clock):
+def test_when_the_probe_has_ended_well_all_calls_are_admitted(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     first = store.acquire([charge()])
@@ -220,7 +220,7 @@ def test_when_the_first_one_has_ended_well_all_others_go(store, clock):
     assert [store.acquire([charge()]).probing for _ in range(3)] == [False] * 3
 
 
-def test_when_the_first_one_is_throttled_again_the_gate_closes_again(store, clock):
+def test_a_probe_that_is_throttled_starts_a_new_cooldown(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     first = store.acquire([charge()])
@@ -229,7 +229,7 @@ def test_when_the_first_one_is_throttled_again_the_gate_closes_again(store, cloc
     assert wait_time(store) == 50
 
 
-def test_a_first_one_that_is_lost_is_waited_for_no_longer_than_its_lease(store, clock):
+def test_a_probe_that_is_lost_is_waited_for_until_its_timeout(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     store.acquire([charge()])
@@ -238,7 +238,7 @@ def test_a_first_one_that_is_lost_is_waited_for_no_longer_than_its_lease(store, 
     assert (waits, store.acquire([charge()]).probing) == ([2], True)
 
 
-def test_a_gate_that_the_first_one_closes_again_waits_for_it_no_longer(store, clock):
+def test_a_new_cooldown_does_not_wait_for_the_probe_that_started_it(store, clock):
     store.start_cooldown([charge()], 30, 300)
     clock.advance(30)
     store.acquire([charge()])
@@ -248,18 +248,18 @@ def test_a_gate_that_the_first_one_closes_again_waits_for_it_no_longer(store, cl
     assert (waits, store.acquire([charge()]).probing) == ([10], True)
 
 
-def test_passing_a_turn_on_makes_no_gate_where_there_is_none(store):
+def test_passing_the_probe_starts_no_cooldown(store):
     store.pass_probe([charge()])
     assert not store.acquire([charge()]).probing
 
 
-def test_looking_sends_no_call_first(store, clock):
+def test_peeking_makes_no_call_the_probe(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(30)
     assert [wait_time(store) for _ in range(3)] == [0, 0, 0]
 
 
-def test_a_call_that_another_limit_refuses_is_not_the_first_one(store, clock):
+def test_a_call_that_another_limit_refuses_is_not_the_probe(store, clock):
     store.start_cooldown([charge("a")], 30, 2)
     store.start_cooldown([charge("b")], 60, 2)
     clock.advance(30)
@@ -267,20 +267,20 @@ def test_a_call_that_another_limit_refuses_is_not_the_first_one(store, clock):
     assert store.acquire([charge("a")]).probing
 
 
-def test_a_gate_that_nobody_tried_for_an_hour_is_forgotten(store, clock):
+def test_a_cooldown_that_no_call_probed_for_an_hour_is_forgotten(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(30 + 3600)
     assert not store.acquire([charge()]).probing
 
 
-def test_a_gate_that_is_closed_after_it_was_forgotten_is_closed(store, clock):
+def test_a_cooldown_can_start_after_another_was_forgotten(store, clock):
     store.start_cooldown([charge()], 30, 2)
     clock.advance(3700)
     store.start_cooldown([charge()], 10, 2)
     assert wait_time(store) == 10
 
 
-def test_forgotten_gates_take_no_room(store, clock):
+def test_forgotten_cooldowns_take_no_memory(store, clock):
     for number in range(100):
         store.start_cooldown([charge(str(number))], 30, 2)
     clock.advance(3700)
@@ -289,37 +289,37 @@ def test_forgotten_gates_take_no_room(store, clock):
 
 
 def decisions(clock):
-    """Return what decides over calls that share a limit."""
+    """Return a function that decides over calls that share a limit."""
     limiter = Limiter(clock)
     stack = limiter.compile([declare("100/hour")], action="work")
     return lambda: limiter.acquire(stack, None)
 
 
-def first_through_a_gate(clock):
+def probe_after_cooldown(clock):
     decide = decisions(clock)
     decide().start_cooldown(30, None, 2)
     clock.advance(30)
     return decide, decide()
 
 
-def test_a_call_that_was_throttled_opens_no_gate_however_late_it_is_settled(clock):
-    decide, first = first_through_a_gate(clock)
+def test_a_call_that_was_throttled_ends_no_cooldown_however_late_it_is_settled(clock):
+    decide, first = probe_after_cooldown(clock)
     first.start_cooldown(1, None, 2)
     clock.advance(5)
     first.end_cooldown()
     assert decide().is_probing
 
 
-def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(clock):
-    decide, first = first_through_a_gate(clock)
+def test_a_probe_that_is_refunded_makes_the_next_call_the_probe(clock):
+    decide, first = probe_after_cooldown(clock)
     waits = decide().wait_time
     first.refund()
     second, third = decide(), decide()
     assert (waits, second.is_probing, third.wait_time) == (2, True, 2)
 
 
-def test_a_call_opens_a_gate_once(clock):
-    decide, first = first_through_a_gate(clock)
+def test_a_call_ends_a_cooldown_once(clock):
+    decide, first = probe_after_cooldown(clock)
     first.end_cooldown()
     decide().start_cooldown(1, None, 2)
     clock.advance(1)
@@ -353,17 +353,17 @@ def probed(first):
 
 
 @pytest.mark.parametrize("first", ["succeeds", "fails"])
-def test_others_wait_for_the_first_one_through_a_gate(first):
+def test_calls_wait_for_the_probe(first):
     times = [at for at, _ in probed(first)]
     assert times == [0, 10, pytest.approx(13, abs=1), pytest.approx(13, abs=1)]
 
 
-def test_others_wait_again_if_the_first_one_is_throttled_again():
+def test_calls_wait_again_if_the_probe_is_throttled():
     times = [at for at, _ in probed("throttled again")]
     assert times == [0, 10, 20, pytest.approx(20, abs=1)]
 
 
-def test_what_a_handler_is_told_after_its_timeout_closes_the_gate(serve, hub):
+def test_an_error_after_the_timeout_starts_the_cooldown(serve, hub):
     app = ProviderApp(execution_timeout=0.05)
     over = []
 

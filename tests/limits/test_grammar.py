@@ -1,4 +1,4 @@
-"""The grammar of rates: what it takes, what it refuses, and how it writes limits itself."""
+"""The grammar of rates: valid texts, invalid texts, and the text of a limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def complaint(text):
     return str(caught.value)
 
 
-# What it takes.
+# Valid texts.
 
 
 @pytest.mark.parametrize(("unit", "seconds"), SPELLINGS)
@@ -103,7 +103,7 @@ def test_a_limit_has_no_burst_unless_one_is_given():
     assert parse_limits("5/second")[0].burst is None
 
 
-# What it refuses.
+# Invalid texts.
 
 NO_LIMITS = {
     "nothing": "",
@@ -134,7 +134,7 @@ NO_LIMITS = {
 
 
 @pytest.mark.parametrize("text", NO_LIMITS.values(), ids=NO_LIMITS)
-def test_what_is_no_limit_is_told_how_one_looks(text):
+def test_an_invalid_text_is_refused_with_an_example(text):
     assert complaint(text) == f"{text.strip()!r} is not a valid rate limit; {EXAMPLE}"
 
 
@@ -286,7 +286,7 @@ def test_no_two_limits_are_written_alike():
 
 
 @pytest.mark.parametrize("period", [0.5, 1.5, 0.1, 1234567.5])
-def test_fractions_of_a_second_are_told_apart_in_writing(period):
+def test_fractions_of_a_second_are_different_in_writing(period):
     near = [str(Limit(5, period + step)) for step in (0, 1e-6)]
     assert len(set(near)) == 2
 

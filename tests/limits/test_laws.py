@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from support.gauges import Gauge
-from support.laws import LimitsMachine, calls, gaps, rules
+from support.laws import LimitsMachine, calls, gaps, policies
 from support.stores import BENCHES, Call
 
 from arbprov import Limit
@@ -38,7 +38,7 @@ schedules = st.lists(st.tuples(gaps, calls), min_size=1, max_size=40)
 
 
 def trace(bench, declarations, schedule):
-    """Return the calls of a schedule, each with what is decided over it; None only waits."""
+    """Return the calls of a schedule, each with its decision; None only waits."""
     limiter = bench.limiter()
     stack = limiter.compile(declarations, action="work")
     decisions = []
@@ -49,27 +49,27 @@ def trace(bench, declarations, schedule):
     return decisions
 
 
-@given(limits=st.lists(rules, min_size=2, max_size=4, unique=True), schedule=schedules)
+@given(limits=st.lists(policies, min_size=2, max_size=4, unique=True), schedule=schedules)
 def test_the_order_of_stacking_never_matters(make_bench, limits, schedule):
-    told = []
+    answers = []
     for ordered in (limits, limits[::-1]):
         bench = make_bench()
         decisions = trace(bench, [declare(one) for one in ordered], schedule)
-        told.append([(one.wait_time, set(one.headroom)) for _, one in decisions])
+        answers.append([(one.wait_time, set(one.headroom)) for _, one in decisions])
         bench.close()
-    assert told[0] == told[1]
+    assert answers[0] == answers[1]
 
 
-@given(rule=rules, schedule=schedules)
-def test_keys_never_interact(make_bench, rule, schedule):
+@given(policy=policies, schedule=schedules)
+def test_keys_never_interact(make_bench, policy, schedule):
     alone = [(gap, call if call.account["id"] == "a" else None) for gap, call in schedule]
-    told = []
+    answers = []
     for asked in (schedule, alone):
         bench = make_bench()
-        decisions = trace(bench, [declare(rule, key="account.id")], asked)
-        told.append([one.headroom for call, one in decisions if call.account["id"] == "a"])
+        decisions = trace(bench, [declare(policy, key="account.id")], asked)
+        answers.append([one.headroom for call, one in decisions if call.account["id"] == "a"])
         bench.close()
-    assert told[0] == told[1]
+    assert answers[0] == answers[1]
 
 
 def costs(call):
@@ -89,7 +89,7 @@ LIMITS = (Limit(40, 1.0), Limit(90, 4.0))
 
 
 def hammered(bench, limiter, threads=6, turns=300):
-    """Return when what was admitted of the calls of several threads, while time passes."""
+    """Return the calls of several threads that were admitted while time passes, by their times."""
     stacks = [
         limiter.compile([declare(one, name=str(one), key="account.id", cost=costs) for one in part],
                         action="work")

@@ -1,4 +1,4 @@
-"""Limits as code: the monitors of the guide, those that are there already, and what goes wrong."""
+"""Limits as code: the guide's monitors, the built-in monitors, and their errors."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_a_handler_may_use_a_monitor_of_its_own():
 
 
 class Counting(RateLimitMonitor):
-    """Admits so many, and notes what it was asked."""
+    """Admits some calls, and notes the questions."""
 
     def __init__(self, admits=math.inf, wait=7.0):
         self.admits, self.wait, self.asked, self.counted = admits, wait, 0, 0
@@ -331,12 +331,12 @@ def test_what_another_monitor_refuses_is_not_counted_by_a_monitor():
     assert [one.counted for one in monitors] == [2, 2]
 
 
-def test_the_longest_wait_of_all_is_told():
+def test_a_refusal_has_the_longest_wait_of_all():
     client = provider(Counting(admits=1), "1/hour").test_client()
     assert [client.call("work").wait_time for _ in range(2)] == [None, 3600]
 
 
-def test_the_headroom_of_all_limits_is_told_though_a_monitor_refuses():
+def test_a_refusal_by_a_monitor_has_the_headroom_of_all_limits():
     client = provider(Counting(admits=1), "1/hour").test_client()
     client.call("work")
     assert client.call("work").data["limits"] == [
@@ -367,7 +367,7 @@ def test_a_payload_that_does_not_fit_is_not_counted():
     assert (monitor.asked, monitor.counted) == (0, 0)
 
 
-# What goes wrong in them.
+# Errors in monitors.
 
 
 class Broken(RateLimitMonitor):
@@ -393,7 +393,7 @@ def test_what_a_monitor_raises_when_asked_is_the_result():
     assert [one.data for one in results] == [{"error": "the table is away", "type": "OSError"}] * 2
 
 
-def test_what_a_monitor_raises_when_told_is_the_result_and_nothing_is_charged():
+def test_an_error_while_a_monitor_counts_is_the_result_and_nothing_is_charged():
     client = provider(Broken(error=OSError("full")), "1/hour").test_client()
     results = [client.call("work") for _ in range(2)]
     assert [one.data for one in results] == [{"error": "full", "type": "OSError"}] * 2
@@ -471,7 +471,7 @@ def test_a_direct_call_waits_until_the_monitor_admits_it(monkeypatch):
     assert (Twice().make_safe_request(lambda a, b: a + b, 1, b=2), slept) == (3, [3, 1])
 
 
-# Those that are there already.
+# The built-in monitors.
 
 
 def test_a_time_based_monitor_keeps_calls_apart():
@@ -503,7 +503,7 @@ def test_a_built_in_monitor_is_shared_by_two_actions():
     assert [client.call(name).status.value for name in "ab"] == ["success", "limit"]
 
 
-def test_two_built_in_monitors_of_the_same_figures_count_apart():
+def test_two_built_in_monitors_of_the_same_numbers_count_apart():
     clock, monitors = VirtualClock(), [TimeBasedRateLimitMonitor(1.0) for _ in range(2)]
     app = provider(monitors[0], monitors[1])
     clients = [one.test_client(clock=clock) for one in (provider(monitors[1]), app)]
@@ -581,6 +581,6 @@ def test_a_built_in_monitor_is_one_decision_with_the_other_limits():
         ),
     ],
 )
-def test_figures_that_make_no_sense_are_refused(make, message):
+def test_invalid_numbers_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()

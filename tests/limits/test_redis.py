@@ -1,4 +1,4 @@
-"""Limits that several processes share through a Redis server, which the tests start themselves."""
+"""Limits that several processes share through a Redis server, started by the tests."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ def store(client):
     return RedisStore(client, "tests")
 
 
-def charge(rule, key="key", cost=1, shadow=False, clock=None):
-    """Return the charges of a limit's meters."""
-    algorithms = rule.algorithms(clock or SystemClock())
-    return [Charge(f"{rule}|{a.kind}", key.encode(), a, cost, shadow) for a in algorithms]
+def charge(policy, key="key", cost=1, shadow=False, clock=None):
+    """Return the charges of a limit's algorithms."""
+    algorithms = policy.algorithms(clock or SystemClock())
+    return [Charge(f"{policy}|{a.kind}", key.encode(), a, cost, shadow) for a in algorithms]
 
 
 def acquire(store, *charges):
-    """Try to charge, and return whether it was done, and what each charge was told."""
+    """Try to charge; return whether it was done, and the answer to each charge."""
     done = store.acquire(charges) is not None
     return done, [(one.wait_time, one.remaining, one.in_cooldown) for one in charges]
 
 
 # The same decisions as in memory.
 
-RULES = [
+POLICIES = [
     Limit(5, 60),
     Limit(3, 0.3),
     Limit(10, 60, burst=3),
@@ -86,7 +86,7 @@ STEPS = st.lists(
         st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.29, 0.31, 1.0, 13.7, 60.0, 7200.0]),
         st.lists(
             st.tuples(
-                st.sampled_from(RULES), st.sampled_from("ab"), st.integers(1, 3), st.booleans()
+                st.sampled_from(POLICIES), st.sampled_from("ab"), st.integers(1, 3), st.booleans()
             ),
             min_size=1,
             max_size=3,
@@ -99,7 +99,7 @@ STEPS = st.lists(
 
 
 class Trace:
-    """What one store answers to the steps of a script."""
+    """The answers of one store to the steps of a script."""
 
     def __init__(self, store, clock):
         self.store = store
@@ -109,16 +109,16 @@ class Trace:
     def step(self, operation, uses):
         charges = [
             one
-            for rule, key, cost, shadow in uses
-            for one in charge(rule, key, min(cost, rule.capacity), shadow, self.clock)
+            for policy, key, cost, shadow in uses
+            for one in charge(policy, key, min(cost, policy.capacity), shadow, self.clock)
         ]
         return getattr(self, operation)(charges)
 
     def acquire(self, charges):
         receipt = self.store.acquire(charges)
         self.receipts += [receipt] if receipt else []
-        told = [(one.wait_time, one.remaining, one.in_cooldown) for one in charges]
-        return told, receipt and (receipt.probing, len(receipt.charges))
+        answers = [(one.wait_time, one.remaining, one.in_cooldown) for one in charges]
+        return answers, receipt and (receipt.probing, len(receipt.charges))
 
     def peek(self, charges):
         self.store.peek(charges, {charges[0].bucket: 2})
@@ -140,7 +140,7 @@ class Trace:
 
 @pytest.fixture
 def clocked(client):
-    """Return what makes a memory and a Redis store on one clock, with nothing in them."""
+    """Return a function that makes an empty memory and Redis store on one clock."""
 
     def make():
         bench = RedisBench(client)
@@ -192,7 +192,7 @@ def test_four_processes_never_exceed_two_limits_in_any_window_and_reach_both(ser
     assert not any(one.fallback for report in reports for one in report.admissions)
 
 
-def test_a_gate_that_is_closed_again_waits_no_longer_for_who_went_first(client):
+def test_a_new_cooldown_does_not_wait_for_the_last_probe(client):
     store = RedisStore(client, "tests")
     store.start_cooldown(charge(Limit(5, 60)), 1e-6, 60.0)
     first = store.acquire(charge(Limit(5, 60)))
@@ -202,11 +202,11 @@ def test_a_gate_that_is_closed_again_waits_no_longer_for_who_went_first(client):
     assert (first.probing, refused, second.probing) == (True, None, True)
 
 
-def test_a_gate_that_one_process_closes_is_closed_for_the_others(client):
+def test_a_cooldown_that_one_process_starts_is_for_all_processes(client):
     stores = [RedisStore(client, "tests") for _ in range(2)]
     stores[0].start_cooldown(charge(Limit(5, 60)), 30.0, 1.0)
-    done, ((wait, _, gated),) = acquire(stores[1], *charge(Limit(5, 60)))
-    assert (done, gated, wait) == (False, True, pytest.approx(30, abs=1))
+    done, ((wait, _, in_cooldown),) = acquire(stores[1], *charge(Limit(5, 60)))
+    assert (done, in_cooldown, wait) == (False, True, pytest.approx(30, abs=1))
 
 
 def test_processes_of_another_name_share_nothing(client):
@@ -303,12 +303,12 @@ def test_a_name_of_braces_only_has_a_hash_tag_too(client):
 
 
 @pytest.mark.parametrize(
-    ("rule", "seconds"),
+    ("policy", "seconds"),
     [(Limit(5, 60), 60), (TokenBucket(requests_per_minute=60, burst_size=5), 1)],
     ids=str,
 )
-def test_a_key_vanishes_when_it_is_idle(client, store, rule, seconds):
-    store.acquire(charge(rule))
+def test_a_key_vanishes_when_it_is_idle(client, store, policy, seconds):
+    store.acquire(charge(policy))
     (key,) = client.keys("*used*")
     assert seconds * 1000 * 0.9 < client.pttl(key) <= seconds * 1001 + 1
 
@@ -324,7 +324,7 @@ def test_a_charge_that_was_taken_back_leaves_no_key(client, store):
     assert client.keys("*used*") == []
 
 
-def test_the_server_is_told_no_key_of_a_call(client, server):
+def test_the_server_gets_no_key_of_a_call(client, server):
     app = ProviderApp("secretive", rate_limit_store=server.url)
     app.action("work")(app.rate_limit("5/hour", key="account.api_key")(lambda: None))
     dispatcher = app._live_dispatcher()
@@ -334,7 +334,7 @@ def test_the_server_is_told_no_key_of_a_call(client, server):
     assert any(b"account.api_key" in key for key in client.scan_iter())
 
 
-# What the server may do to it.
+# Events on the server.
 
 
 def test_a_flushed_script_is_loaded_again(client, store):
@@ -403,11 +403,11 @@ class Peer:
         self.store = FailoverStore(inner, self.clock, mode, "the store")
         self.store.upkeep()
 
-    def admitted(self, times, rule=TEN, **options):
-        return sum(self.store.acquire(charge(rule, **options)) is not None for _ in range(times))
+    def admitted(self, times, policy=TEN, **options):
+        return sum(self.store.acquire(charge(policy, **options)) is not None for _ in range(times))
 
-    def remaining(self, rule=TEN):
-        charges = charge(rule)
+    def remaining(self, policy=TEN):
+        charges = charge(policy)
         self.store.peek(charges)
         return charges[0].remaining
 
@@ -438,7 +438,7 @@ def test_while_the_store_is_away_each_process_keeps_to_its_share(client):
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_a_first_one_that_has_used_nothing_lets_the_next_one_go_first(peer, cut):
+def test_a_probe_that_is_refunded_makes_the_next_call_the_probe(peer, cut):
     peer.store.start_cooldown(charge(TEN), 1e-6, 60.0)
     peer.clock.advance(1.0)
     first, refused = [peer.store.acquire(charge(TEN)) for _ in range(2)]
@@ -480,11 +480,11 @@ def test_what_all_had_used_before_the_outage_counts(client, peer):
     peer.store.upkeep()
     assert (other.admitted(3), peer.admitted(1)) == (3, 1)
     peer.cable.cut = True
-    # Of the 6 that are left, as far as anybody knows, half.
+    # Half of the 6 that are left, as far as the processes know.
     assert peer.admitted(20) == 3
 
 
-def test_a_call_that_no_share_ever_admits_is_told_to_wait(client, peer):
+def test_a_call_that_no_share_ever_admits_has_to_wait(client, peer):
     Peer(client)
     peer.store.upkeep()
     peer.cable.cut = True
@@ -493,7 +493,7 @@ def test_a_call_that_no_share_ever_admits_is_told_to_wait(client, peer):
     assert (done, wait > 0, remaining) == (False, True, 4)
 
 
-def test_the_calls_of_an_outage_are_told_to_the_store_afterwards(peer):
+def test_the_calls_of_an_outage_are_reported_to_the_store_afterwards(peer):
     peer.admitted(2)
     peer.cable.cut = True
     assert peer.admitted(3) == 3
@@ -511,7 +511,7 @@ def test_the_calls_of_an_outage_leave_the_store_when_they_leave_the_window(clien
 
 
 @pytest.mark.parametrize(
-    "rule",
+    "policy",
     [
         Limit(10, 60, burst=5),
         TokenBucket(requests_per_minute=6, burst_size=5),
@@ -519,15 +519,15 @@ def test_the_calls_of_an_outage_leave_the_store_when_they_leave_the_window(clien
     ],
     ids=str,
 )
-def test_limits_of_all_kinds_are_told_to_the_store_afterwards(peer, rule):
+def test_limits_of_all_kinds_are_reported_to_the_store_afterwards(peer, policy):
     peer.cable.cut = True
-    peer.admitted(2, rule)
-    left = peer.remaining(rule)
+    peer.admitted(2, policy)
+    left = peer.remaining(policy)
     peer.plug_in()
-    assert peer.remaining(rule) == left
+    assert peer.remaining(policy) == left
 
 
-def test_an_outage_that_ends_is_told_once(peer):
+def test_the_calls_of_an_outage_are_reported_once(peer):
     peer.cable.cut = True
     peer.admitted(3)
     peer.plug_in()
@@ -537,7 +537,7 @@ def test_an_outage_that_ends_is_told_once(peer):
     assert peer.remaining() == 6
 
 
-def test_a_store_that_is_back_is_told_at_once_what_is_admitted_until_all_have_settled(client, peer):
+def test_calls_before_all_processes_have_settled_are_reported_at_once(client, peer):
     peer.cable.cut = True
     peer.admitted(1)
     peer.cable.cut = False
@@ -561,7 +561,7 @@ def test_a_store_that_goes_away_again_has_not_settled(peer):
     assert peer.store._outage is not None
 
 
-def test_a_store_that_goes_away_while_it_is_told_has_not_settled(peer):
+def test_a_store_that_goes_away_during_a_report_has_not_settled(peer):
     peer.cable.cut = True
     peer.admitted(1)
     peer.cable.cut = False
@@ -618,7 +618,7 @@ def test_a_shadow_limit_never_refuses_during_an_outage(peer):
     assert peer.admitted(12, Limit(5, 60), shadow=True) == 12
 
 
-def test_a_gate_that_is_closed_during_an_outage_is_closed_for_all_afterwards(client, peer):
+def test_a_cooldown_that_starts_during_an_outage_is_for_all_processes_afterwards(client, peer):
     other = Peer(client)
     peer.cable.cut = True
     peer.store.start_cooldown(charge(TEN), 30.0, 1.0)
@@ -627,7 +627,7 @@ def test_a_gate_that_is_closed_during_an_outage_is_closed_for_all_afterwards(cli
     assert other.admitted(1) == 0
 
 
-def test_a_gate_that_ends_well_opens_for_all(client, peer):
+def test_a_cooldown_that_ends_well_ends_for_all_processes(client, peer):
     other = Peer(client)
     peer.store.start_cooldown(charge(TEN), 1e-6, 60.0)
     receipt = peer.store.acquire(charge(TEN))
@@ -691,15 +691,15 @@ def test_a_store_that_was_never_there_leaves_each_process_its_share():
 
 
 @pytest.mark.parametrize(
-    "rule", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/day")], ids=str
+    "policy", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/day")], ids=str
 )
-def test_data_that_are_lost_are_put_together_again_from_all_processes(client, rule):
+def test_data_that_are_lost_are_put_together_again_from_all_processes(client, policy):
     peers = [Peer(client) for _ in range(2)]
-    assert [peer.admitted(3, rule) for peer in peers] == [3, 3]
+    assert [peer.admitted(3, policy) for peer in peers] == [3, 3]
     client.flushall()
     for peer in peers:
         peer.plug_in()
-    assert [peer.remaining(rule) for peer in peers] == [4, 4]
+    assert [peer.remaining(policy) for peer in peers] == [4, 4]
 
 
 def test_until_lost_data_are_put_together_again_each_process_keeps_to_its_share(client):
@@ -722,18 +722,18 @@ def test_data_that_are_lost_just_before_all_have_settled_are_put_together_again_
     peers[0].store.upkeep()
     client.flushall()
     peers[0].clock.advance(1.5)
-    # Of the 7 that were left, as far as it knows, half; one was before.
+    # Half of the 7 that were left, as far as it knows; one call was before.
     assert peers[0].admitted(20) == 2
 
 
-def test_data_that_are_lost_take_no_closed_gate_with_them(client, peer):
+def test_a_cooldown_survives_a_loss_of_data(client, peer):
     peer.store.start_cooldown(charge(TEN), 30.0, 1.0)
     client.flushall()
     peer.plug_in()
     assert Peer(client).admitted(1) == 0
 
 
-def test_data_that_are_lost_during_an_outage_are_told_once(client, peer):
+def test_data_that_are_lost_during_an_outage_are_reported_once(client, peer):
     peer.admitted(2)
     peer.cable.cut = True
     peer.admitted(3)
@@ -835,7 +835,7 @@ def test_a_server_that_is_away_with_closed_limits_admits_nothing(own_server):
 
 
 def opening(store, **options):
-    """Return what an app says when a limit of it names a store."""
+    """Return the error of an app when one of its limits names a store."""
     app = ProviderApp("opening")
     app.action("work")(app.rate_limit("5/hour", store=store, **options)(lambda: None))
     with pytest.raises(ConfigurationError) as caught:
@@ -955,7 +955,7 @@ def test_two_providers_share_a_limit_over_the_wire(server, client, hub, serve):
 
 
 def of_one_namespace(server, *names, **terms):
-    """Return the decisions of as many providers, each of which is asked twice for a limit of 2."""
+    """Return the decisions of some providers, each over two calls for a limit of 2."""
     decisions = []
     for name in names:
         app = ProviderApp(name, rate_limit_store=server.url, rate_limit_namespace="vendor")
@@ -1010,7 +1010,7 @@ def test_a_task_waits_for_a_shared_limit(server, client, hub, serve):
     assert run_tasks(hub, 5) == ["success"] * 5
 
 
-def test_a_throttled_handler_closes_the_gate_for_other_processes(server, client, hub, serve):
+def test_a_throttled_handler_starts_a_cooldown_for_other_processes(server, client, hub, serve):
     app = ProviderApp("throttled", rate_limit_store=server.url)
 
     @app.action
@@ -1024,21 +1024,21 @@ def test_a_throttled_handler_closes_the_gate_for_other_processes(server, client,
     assert left.wait_time == pytest.approx(60, abs=2)
 
 
-# Threads that meet, and what is bounded.
+# Threads that meet, and bounds.
 
 
-def test_two_threads_that_lose_the_store_at_once_lose_it_once(peer, caplog):
+def test_two_threads_that_mark_the_store_down_at_once_start_one_outage(peer, caplog):
     peer.store._mark_down(StoreError("one"))
     peer.store._mark_down(StoreError("another"))
     assert len(caplog.records) == 1
 
 
-def test_one_thread_at_a_time_looks_whether_the_store_is_back(peer):
+def test_one_thread_at_a_time_tries_to_recover(peer):
     with peer.store._recovering:
         assert not peer.store._try_recover()
 
 
-def test_a_thread_that_comes_after_another_has_brought_the_store_back_has_nothing_to_do(peer):
+def test_a_thread_that_comes_after_the_recovery_has_nothing_to_do(peer):
     assert peer.store._try_recover()
 
 
@@ -1049,18 +1049,18 @@ def test_data_that_are_lost_without_an_outage_are_restored(client, peer):
     assert peer.remaining() == 7
 
 
-def test_a_store_that_can_not_be_brought_back_without_an_outage_is_left_alone(peer):
+def test_a_recovery_without_an_outage_that_fails_changes_nothing(peer):
     peer.cable.cut = True
     assert not peer.store._try_recover()
 
 
-def test_an_outage_that_is_over_before_it_is_noted_is_none(peer, monkeypatch):
+def test_an_outage_that_is_over_before_a_call_notes_it_does_not_count(peer, monkeypatch):
     answers = iter([False, True])
     monkeypatch.setattr(peer.store, "_reach_store", lambda: next(answers))
     assert peer.admitted(1) == 1
 
 
-def test_what_the_store_has_told_of_idle_keys_is_forgotten(client, peer):
+def test_the_last_seen_usage_of_idle_keys_is_forgotten(client, peer):
     for number in range(1025):
         peer.store._last_seen.update(charge(TEN, str(number))[0], 1, peer.clock.monotonic())
         peer.clock.advance(1)

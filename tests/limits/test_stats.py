@@ -1,4 +1,4 @@
-"""What one sees of limits: headroom, counters, warnings, and limits that only count."""
+"""Headroom, counters and warnings of limits, and limits that only count."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(client, times, **call):
 # Headroom.
 
 
-def test_headroom_is_told_for_each_limit():
+def test_there_is_headroom_for_each_limit():
     client = limited("2/hour", "10/day")
     run(client, 3)
     assert client.limits.headroom("work") == [
@@ -362,7 +362,7 @@ def test_a_shadow_limit_keeps_nobody_waiting():
     assert client.clock.monotonic() == 0
 
 
-# What needs care from time to time.
+# Upkeep.
 
 
 def test_limits_in_memory_need_no_care():

@@ -1,4 +1,4 @@
-"""Waiting for a limit: first come, first served, and never at the cost of the others."""
+"""Waiting for a limit: first come, first served, and never at the cost of other calls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def at_once(count, **payload):
     return [task(0, f"t{number}", **payload) for number in range(count)]
 
 
-# Who waits, and how long.
+# Which calls wait, and how long.
 
 
 def test_a_call_over_its_limit_waits_for_its_turn():
@@ -66,13 +66,13 @@ def test_a_call_that_would_have_to_wait_longer_fails_at_once():
     assert results == [(0, "t0", "success"), (0, "t1", "limit")]
 
 
-def test_those_who_wait_already_count_for_how_long_it_takes():
+def test_the_calls_that_wait_already_make_the_wait_longer():
     results = work_off(patient("1/10s"), *at_once(6), concurrency=32)
     assert [one for one in results if one[2] == "limit"] == [(0, "t4", "limit"), (0, "t5", "limit")]
     assert [one[0] for one in results if one[2] == "success"] == [0, 10, 20, 30]
 
 
-def test_a_refused_call_is_told_the_wait_behind_those_who_wait():
+def test_a_refusal_has_the_wait_behind_the_calls_that_wait():
     app, waits = patient("1/10s"), []
     app.after_task(lambda result, ctx: waits.append(result.wait_time) or result)
     work_off(app, *at_once(5), concurrency=32)
@@ -169,7 +169,7 @@ def test_only_the_first_in_line_asks_again():
         assert {who for at, who in asked if 10 * number - 10 < at < 10 * number} == {f"t{number}"}
 
 
-# What waiting must not cost.
+# The costs that waiting must not have.
 
 
 def test_at_most_half_of_the_slots_wait():
@@ -220,7 +220,7 @@ def test_in_tests_too_a_longer_wait_is_refused_at_once():
     assert client.clock.monotonic() == 0
 
 
-# Nobody waits any more.
+# The end of waiting.
 
 
 def test_who_waits_at_a_stop_is_refused_at_once():
@@ -372,7 +372,7 @@ def test_a_question_that_fails_after_its_call_was_cancelled_is_over():
     assert run_waiting(app, test) == "error"
 
 
-def test_a_gate_is_closed_though_nobody_waits_for_that_any_more():
+def test_a_cooldown_starts_even_if_the_call_is_cancelled_meanwhile():
     app = also_limited(patient("1/hour"), RateLimitMonitor())
     closing, go = threading.Event(), threading.Event()
 

@@ -18,7 +18,7 @@ STARTS = st.sampled_from([0.0, 0.1, 1000.0, 12_345.678, 1e6, 1e9])
 
 @st.composite
 def histories(draw, burst=False):
-    """Return a limit, and when which costs are asked for."""
+    """Return a limit, and the times and costs of calls."""
     amount = draw(st.integers(1, 8))
     period = draw(PERIODS)
     slack = draw(st.integers(1, amount)) if burst else None

@@ -1,4 +1,4 @@
-"""One key of one limit, for tests that look at meters without a store."""
+"""One key of one limit, for tests of algorithms without a store."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from arbprov.testing import VirtualClock
 
 @attrs.define
 class Gauge:
-    """All meters of a rule, each with the state of one key."""
+    """All algorithms of a policy, each with the state of one key."""
 
-    rule: object
+    policy: object
     clock: VirtualClock = attrs.field(factory=VirtualClock)
     algorithms: list = attrs.field(init=False)
 
     def __attrs_post_init__(self):
         self.algorithms = [
-            (each, each.initial_state()) for each in self.rule.algorithms(self.clock)
+            (each, each.initial_state()) for each in self.policy.algorithms(self.clock)
         ]
 
     def wait_time(self, now, cost):
@@ -30,7 +30,7 @@ class Gauge:
         return all(algorithm.is_idle(state, now) for algorithm, state in self.algorithms)
 
     def __getattr__(self, name):
-        """Return what does to all meters what one of them can do."""
+        """Return a function that calls a method of all algorithms."""
 
         def each(*arguments):
             for algorithm, state in self.algorithms:

@@ -1,4 +1,4 @@
-"""What holds for every store, in any order of calls: a machine that tries to break it."""
+"""The laws of every store, in any order of calls: a machine that tries to break them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from arbprov import Calendar, Limit, MinDelay, TokenBucket
 from arbprov.limits import declare
 
-from .ledgers import TICK, GateLedger, ledger_of, noise
+from .ledgers import TICK, CooldownLedger, ledger_of, noise
 from .stores import Call
 
 PERIODS = (0.3, 1.0, 7.0, 60.0, 3600.0, 86_400.0)
 periods = st.sampled_from(PERIODS)
 KEYS = (None, "account.id", "payload.region", ("account.id", "payload.region"))
-LEASE = 2.0
+PROBE_TIMEOUT = 2.0
 
 
 @st.composite
@@ -25,7 +25,7 @@ def rolling(draw):
     return Limit(amount, draw(periods), burst)
 
 
-rules = st.one_of(
+policies = st.one_of(
     rolling(),
     rolling(),
     st.builds(
@@ -44,18 +44,18 @@ rules = st.one_of(
 class Declared:
     """A limit, and the ledger of each of its keys."""
 
-    rule: object
+    policy: object
     key: object
     costs: bool
     ledgers: dict = attrs.field(factory=dict)
-    gates: dict = attrs.field(factory=dict)
+    cooldowns: dict = attrs.field(factory=dict)
 
     def declaration(self, name):
         cost = self.cost if self.costs else 1
-        return declare(self.rule, key=self.key, name=name, cost=cost)
+        return declare(self.policy, key=self.key, name=name, cost=cost)
 
     def cost(self, call):
-        return min(call.payload["cost"], self.rule.capacity) if self.costs else 1
+        return min(call.payload["cost"], self.policy.capacity) if self.costs else 1
 
     def bucket(self, call):
         paths = (self.key,) if isinstance(self.key, str) else self.key or ()
@@ -63,13 +63,13 @@ class Declared:
         return tuple(values[path] for path in paths)
 
     def ledger(self, call):
-        return self.ledgers.setdefault(self.bucket(call), ledger_of(self.rule))
+        return self.ledgers.setdefault(self.bucket(call), ledger_of(self.policy))
 
-    def gate(self, call):
-        return self.gates.setdefault(self.bucket(call), GateLedger())
+    def cooldown(self, call):
+        return self.cooldowns.setdefault(self.bucket(call), CooldownLedger())
 
 
-declared = st.builds(Declared, rules, st.sampled_from(KEYS), st.booleans())
+declared = st.builds(Declared, policies, st.sampled_from(KEYS), st.booleans())
 
 
 @attrs.define(eq=False)
@@ -97,10 +97,10 @@ gaps = st.sampled_from(
 
 
 class LimitsMachine(RuleBasedStateMachine):
-    """Calls a limiter in any way; ledgers say what it has to decide.
+    """Calls a limiter in any order; ledgers say what it has to decide.
 
     A twin has its limits in another order, and sees only the calls that were admitted: no call
-    that was denied, none that was only looked at, and none that was taken back at once.
+    that was refused, peeked at, or refunded at once.
     """
 
     steps = 0
@@ -128,7 +128,7 @@ class LimitsMachine(RuleBasedStateMachine):
         declarations = [one.declaration(name) for one, name in zip(group, names, strict=True)]
         return limiter.compile(declarations, action="work")
 
-    # The rules.
+    # The steps.
 
     @rule(gap=gaps, period=periods)
     def let_time_pass(self, gap, period):
@@ -149,29 +149,29 @@ class LimitsMachine(RuleBasedStateMachine):
             self.bench.advance(refused.wait_time)
             then = self.limiter.peek(self.stacks[which], call)
             assert then.allowed, "after exactly its wait, a call is admitted"
-            if any(isinstance(one.rule, Calendar) for one in self.groups[which]):
+            if any(isinstance(one.policy, Calendar) for one in self.groups[which]):
                 # Midnight is as exact as the wall clock was when it was worked out.
                 self.bench.advance(2 * TICK)
-            assert self._acquire(call, which) is None, "what a look promises, holds"
+            assert self._acquire(call, which) is None, "the answer of a peek holds"
 
     @rule(call=calls, which=st.sampled_from([0, 1]))
-    def look(self, call, which):
+    def peek(self, call, which):
         self._count()
-        looks = []
+        decisions = []
         for cost in range(1, 9):
             asked = attrs.evolve(call, payload=call.payload | {"cost": cost})
-            looks.append(self.limiter.peek(self.stacks[which], asked))
-            self._check(asked, which, looks[-1])
-        waits = [one.wait_time for one in looks]
+            decisions.append(self.limiter.peek(self.stacks[which], asked))
+            self._check(asked, which, decisions[-1])
+        waits = [one.wait_time for one in decisions]
         assert waits == sorted(waits), "a wait does not fall as the cost rises"
 
     @rule(call=calls, which=st.sampled_from([0, 1]))
     def acquire_and_refund(self, call, which):
         self._count()
-        # A bucket does not know any more what was charged last: it gives back less, later.
+        # A bucket has forgotten the last charge: a later refund gives back less.
         self.held = []
-        gates = [one.gate(call) for one in self.groups[which]]
-        if any(gate.exists for gate in gates):
+        cooldowns = [one.cooldown(call) for one in self.groups[which]]
+        if any(cooldown.exists for cooldown in cooldowns):
             return
         decision = self.limiter.acquire(self.stacks[which], call)
         self._check(call, which, decision)
@@ -189,11 +189,11 @@ class LimitsMachine(RuleBasedStateMachine):
         self._count()
         held = data.draw(st.sampled_from(self.held), "refunded")
         self.held.remove(held)
-        went_first = held.decision.is_probing
+        was_probe = held.decision.is_probing
         held.decision.refund()
         held.twin.refund()
-        for limit in held.limits if went_first else ():
-            limit.gate(held.call).pass_on()
+        for limit in held.limits if was_probe else ():
+            limit.cooldown(held.call).pass_probe()
         for limit, entry in zip(held.limits, held.entries, strict=True):
             limit.ledger(held.call).refund(entry)
 
@@ -203,28 +203,28 @@ class LimitsMachine(RuleBasedStateMachine):
         self._count()
         held = data.draw(st.sampled_from(self.held), "reporting")
         limit = data.draw(st.sampled_from(held.limits), "reported")
-        used = min(most, _amount(limit.rule))
-        usage = {"used": used / _amount(limit.rule), "reset_in": reset_in * _period(limit.rule)}
+        used = min(most, _amount(limit.policy))
+        usage = {"used": used / _amount(limit.policy), "reset_in": reset_in * _period(limit.policy)}
         for decision in (held.decision, held.twin):
             decision.report(f"limit {self.limits.index(limit)}", **usage)
         limit.ledger(held.call).report(self.bench.now(), used, usage["reset_in"])
-        # Whether the report knows of the calls before it, nobody can tell.
+        # The report may or may not know of the calls before it.
         self.held = []
         which = 0 if held.limits is self.limits else 1
         self._check(held.call, which, self.limiter.peek(self.stacks[which], held.call))
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), closings=st.lists(seconds, min_size=1, max_size=2))
-    def close_gates(self, data, closings):
+    @rule(data=st.data(), cooldowns=st.lists(seconds, min_size=1, max_size=2))
+    def start_cooldowns(self, data, cooldowns):
         self._count()
         held = data.draw(st.sampled_from(self.held), "throttled")
         held.throttled = True
         keyed = [one for one in held.limits if one.key] or held.limits
-        for retry_after in closings:
-            held.decision.start_cooldown(retry_after, None, LEASE)
-            held.twin.start_cooldown(retry_after, None, LEASE)
+        for retry_after in cooldowns:
+            held.decision.start_cooldown(retry_after, None, PROBE_TIMEOUT)
+            held.twin.start_cooldown(retry_after, None, PROBE_TIMEOUT)
             for limit in keyed:
-                limit.gate(held.call).close(self.bench.now(), retry_after, LEASE)
+                limit.cooldown(held.call).start(self.bench.now(), retry_after, PROBE_TIMEOUT)
 
     @precondition(lambda self: any(one.decision.is_probing for one in self.held))
     @rule(data=st.data())
@@ -237,15 +237,15 @@ class LimitsMachine(RuleBasedStateMachine):
         held.twin.end_cooldown()
         if not held.throttled:
             for limit in held.limits:
-                limit.gate(held.call).reopen(self.bench.now())
+                limit.cooldown(held.call).end(self.bench.now())
 
-    # What has to be so.
+    # The checks.
 
     def _count(self):
         LimitsMachine.steps += 1
 
     def _acquire(self, call, which):
-        """Ask, check the answer, have the twin agree; return the decision if it is a refusal."""
+        """Decide, check the decision and the twin's; return the decision if it is a refusal."""
         decision = self.limiter.acquire(self.stacks[which], call)
         self._check(call, which, decision)
         if not decision.allowed:
@@ -253,7 +253,7 @@ class LimitsMachine(RuleBasedStateMachine):
         twin = self._twin(call, which)
         now, limits = self.bench.now(), self.groups[which]
         entries = [one.ledger(call).charge(now, one.cost(call)) for one in limits]
-        probing = [one.gate(call).enter(now) for one in limits]
+        probing = [one.cooldown(call).begin_probe(now) for one in limits]
         assert decision.is_probing == twin.is_probing == any(probing)
         left = sorted((str(one.limit), one.remaining) for one in decision.headroom)
         assert left == sorted((str(one.limit), one.remaining) for one in twin.headroom)
@@ -262,42 +262,42 @@ class LimitsMachine(RuleBasedStateMachine):
 
     def _twin(self, call, which):
         decision = self.twin.acquire(self.twins[which], call)
-        assert decision.allowed, "what was denied, looked at or taken back has changed a decision"
+        assert decision.allowed, "a refused, peeked or refunded call has changed a decision"
         return decision
 
     def _check(self, call, which, decision):
         LimitsMachine.decisions += 1
-        for one, told in zip(self.groups[which], decision.headroom, strict=True):
-            self._check_limit(one, call, told, charged=bool(decision.receipts))
-        waits = [told.wait_time for told in decision.headroom]
+        for one, headroom in zip(self.groups[which], decision.headroom, strict=True):
+            self._check_limit(one, call, headroom, charged=bool(decision.receipts))
+        waits = [headroom.wait_time for headroom in decision.headroom]
         assert decision.wait_time == max(waits)
         assert decision.allowed == (max(waits) == 0)
 
-    def _check_limit(self, one, call, told, *, charged):
+    def _check_limit(self, one, call, headroom, *, charged):
         now, ledger, cost = self.bench.now(), one.ledger(call), one.cost(call)
-        closed = one.gate(call).opens_in(now)
-        if told.wait_time == 0:
+        cooldown = one.cooldown(call).wait_time(now)
+        if headroom.wait_time == 0:
             assert not ledger.must_refuse(now, cost), "more is admitted than the limit"
-        assert told.wait_time >= closed - noise(now), "a gate lets calls through too early"
-        if told.wait_time > closed + noise(now):
+        assert headroom.wait_time >= cooldown - noise(now), "a cooldown ends too early"
+        if headroom.wait_time > cooldown + noise(now):
             assert not ledger.must_admit(now, cost), "a call that fits is refused"
-        left = told.remaining + cost * charged
-        assert left == 0 or not ledger.must_refuse(now, left), "less is left than was told"
-        if left < one.rule.capacity:
-            assert not ledger.must_admit(now, left + 1), "more is left than was told"
+        left = headroom.remaining + cost * charged
+        assert left == 0 or not ledger.must_refuse(now, left), "less is left than the headroom says"
+        if left < one.policy.capacity:
+            assert not ledger.must_admit(now, left + 1), "more is left than the headroom says"
 
     def _check_not_late(self, call, which, refused):
         now, limits = self.bench.now(), self.groups[which]
-        for one, told in zip(limits, refused.headroom, strict=True):
-            gate = one.gate(call).opens_in(now)
-            if told.wait_time > gate + noise(now):
-                assert not one.ledger(call).is_late(now, told.wait_time, one.cost(call))
+        for one, headroom in zip(limits, refused.headroom, strict=True):
+            cooldown = one.cooldown(call).wait_time(now)
+            if headroom.wait_time > cooldown + noise(now):
+                assert not one.ledger(call).is_late(now, headroom.wait_time, one.cost(call))
 
 
-def _amount(rule):
-    """Return what a share of a limit is a share of."""
-    return rule.amount if isinstance(rule, Limit) else rule.capacity
+def _amount(policy):
+    """Return the units that a share of a limit is a share of."""
+    return policy.amount if isinstance(policy, Limit) else policy.capacity
 
 
-def _period(rule):
-    return rule.period if isinstance(rule, Limit) else 60.0
+def _period(policy):
+    return policy.period if isinstance(policy, Limit) else 60.0

@@ -1,7 +1,7 @@
-"""What limits should do, by brute force: ledgers that remember everything and round nothing.
+"""Limits by brute force: ledgers that remember every call and round nothing.
 
-A ledger answers with two bounds, since what floats and coalesced times make of a boundary is the
-store's business: what *must* be refused, and what *must* be admitted.
+A ledger answers with two bounds, the calls that *must* be refused and the calls that *must* be
+admitted: between them, floats and rounded times let a store decide either way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LATE = 0.001
 
 
 def noise(now: float) -> float:
-    """Return what floats may be off by around a time."""
+    """Return the error of floats around a time."""
     return 8 * math.ulp(now + 1)
 
 
@@ -37,9 +37,9 @@ class WindowLedger:
     amount: int
     period: float
     entries: list[Entry] = attrs.field(factory=list)
-    # What was reported: the ledger until then, and the floor that held it up until a time.
+    # The last report: the ledger before it, and the least usage until a time.
     below: WindowLedger | None = None
-    floor: int = 0
+    least: int = 0
     until: float = 0.0
 
     def charge(self, now, cost):
@@ -53,15 +53,15 @@ class WindowLedger:
 
     def report(self, now, used, reset_in):
         before = WindowLedger(
-            self.amount, self.period, self.entries, self.below, self.floor, self.until
+            self.amount, self.period, self.entries, self.below, self.least, self.until
         )
-        self.entries, self.below, self.floor = [], before, min(used, self.amount)
+        self.entries, self.below, self.least = [], before, min(used, self.amount)
         self.until = now + min(reset_in, self.period)
 
     def used(self, at):
-        """Return what counts at a time: all that is younger than a period."""
+        """Return the units that count at a time: all that are younger than a period."""
         before = 0 if self.below is None else self.below.used(at)
-        held = self.floor if at < self.until else 0
+        held = self.least if at < self.until else 0
         return max(before, held) + sum(e.cost for e in self.entries if at - e.at < self.period)
 
     def must_refuse(self, now, cost):
@@ -78,7 +78,7 @@ class WindowLedger:
 
 @attrs.define
 class BucketLedger:
-    """`size` tokens, and one more each `interval`, in fractions."""
+    """`size` tokens, and another each `interval`, in fractions."""
 
     size: int
     interval: Fraction
@@ -112,7 +112,7 @@ class BucketLedger:
         return self.ready_at(now, cost, refunds=True) > Fraction(now) + self._noise(now)
 
     def must_admit(self, now, cost):
-        # A late refund may give back less: what has been refilled since then is not known.
+        # A late refund may give back less: the tokens refilled since then are not known.
         return self.ready_at(now, cost, refunds=False) <= Fraction(now) - self._noise(now)
 
     def is_late(self, now, wait, cost):
@@ -120,7 +120,7 @@ class BucketLedger:
         return now + wait > ready + self._noise(now + wait) and wait > 0
 
     def _noise(self, now):
-        # Each charge may round once, and a millionth of a token is no missing token.
+        # Each charge may round once, and a token that lacks a millionth is whole.
         return Fraction(noise(now) * (1 + len(self.events))) + 2 * self.interval / 1_000_000
 
 
@@ -160,7 +160,7 @@ class QuotaLedger:
 
     amount: int
     zone: ZoneInfo
-    began: datetime
+    started_at: datetime
     entries: list[Entry] = attrs.field(factory=list)
     reports: list[Entry] = attrs.field(factory=list)
 
@@ -173,7 +173,7 @@ class QuotaLedger:
         self.entries.remove(entry)
 
     def report(self, now, used, reset_in):
-        # What is missing, as if somebody else had been charged.
+        # The missing units, as if another call had been charged.
         self.reports.append(Entry(now, max(0, min(used, self.amount) - self.used(now, _surely))))
 
     def used(self, now, same):
@@ -192,11 +192,11 @@ class QuotaLedger:
         return early > now and self.used(early, _possibly) + cost <= self.amount
 
     def _days(self, now):
-        """Return the days that it may be, as closely as that can be told."""
+        """Return the days that it may be, since the wall clock is not exact."""
         return {self._day(now - TICK), self._day(now + TICK)}
 
     def _day(self, now):
-        return (self.began + timedelta(seconds=now)).astimezone(self.zone).date()
+        return (self.started_at + timedelta(seconds=now)).astimezone(self.zone).date()
 
 
 def _surely(days, today):
@@ -207,61 +207,64 @@ def _possibly(days, today):
     return bool(days & today)
 
 
-def ledger_of(rule, began=datetime(2026, 1, 1, tzinfo=timezone.utc)):
+def ledger_of(policy, started_at=datetime(2026, 1, 1, tzinfo=timezone.utc)):
     """Return the ledger of one key of a limit.
 
     Args:
-        rule: The limit.
-        began: The wall clock's time when the monotonic one shows 0.
+        policy: The limit.
+        started_at: The wall clock's time when the monotonic clock shows 0.
     """
-    if isinstance(rule, MinDelay):
-        return WindowLedger(1, rule.seconds)
-    if isinstance(rule, TokenBucket):
-        return BucketLedger(rule.burst_size, Fraction(60.0 / rule.requests_per_minute))
-    if isinstance(rule, Calendar):
-        return QuotaLedger(rule.capacity, ZoneInfo(rule.tz), began)
-    assert isinstance(rule, Limit)
-    window = WindowLedger(rule.amount, rule.period)
-    if rule.burst is None:
+    if isinstance(policy, MinDelay):
+        return WindowLedger(1, policy.seconds)
+    if isinstance(policy, TokenBucket):
+        return BucketLedger(policy.burst_size, Fraction(60.0 / policy.requests_per_minute))
+    if isinstance(policy, Calendar):
+        return QuotaLedger(policy.capacity, ZoneInfo(policy.tz), started_at)
+    assert isinstance(policy, Limit)
+    window = WindowLedger(policy.amount, policy.period)
+    if policy.burst is None:
         return window
     return PacedLedger(
-        [window, BucketLedger(rule.burst, Fraction(rule.period / rule.amount))],
+        [window, BucketLedger(policy.burst, Fraction(policy.period / policy.amount))],
     )
 
 
 @attrs.define
-class GateLedger:
-    """The gate of one bucket: it only ever stays closed longer, and then lets one call through."""
+class CooldownLedger:
+    """The cooldown of one bucket: it only ever becomes longer, and then admits one probe."""
 
-    closed_until: float = -math.inf
-    probing_until: float = -math.inf
-    lease: float = 0.0
+    ends_at: float = -math.inf
+    probe_ends_at: float = -math.inf
+    probe_timeout: float = 0.0
     exists: bool = False
 
-    def close(self, now, seconds, lease):
+    def start(self, now, seconds, probe_timeout):
         self.forget(now)
         self.exists = True
-        self.closed_until = max(self.closed_until, now + seconds)
-        self.lease = lease
-        self.probing_until = -math.inf
+        self.ends_at = max(self.ends_at, now + seconds)
+        self.probe_timeout = probe_timeout
+        self.probe_ends_at = -math.inf
 
-    def pass_on(self):
-        self.probing_until = -math.inf
+    def pass_probe(self):
+        self.probe_ends_at = -math.inf
 
-    def opens_in(self, now):
+    def wait_time(self, now):
         self.forget(now)
-        return max(0.0, max(self.closed_until, self.probing_until) - now) if self.exists else 0.0
+        return max(0.0, max(self.ends_at, self.probe_ends_at) - now) if self.exists else 0.0
 
-    def enter(self, now):
+    def begin_probe(self, now):
         self.forget(now)
         if self.exists:
-            self.probing_until = now + self.lease
+            self.probe_ends_at = now + self.probe_timeout
         return self.exists
 
-    def reopen(self, now):
-        if self.exists and self.closed_until <= now:
-            self.exists, self.closed_until, self.probing_until = False, -math.inf, -math.inf
+    def end(self, now):
+        if self.exists and self.ends_at <= now:
+            self._drop()
 
     def forget(self, now):
-        if self.closed_until + 3600 <= now:
-            self.exists, self.closed_until, self.probing_until = False, -math.inf, -math.inf
+        if self.ends_at + 3600 <= now:
+            self._drop()
+
+    def _drop(self):
+        self.exists, self.ends_at, self.probe_ends_at = False, -math.inf, -math.inf

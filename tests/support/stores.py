@@ -1,6 +1,6 @@
 """The stores that keep the contract of `arbprov.limits.Store`, each on a clock of the test's own.
 
-The laws of `support.laws` hold for each of them: a new store is one more line in `BENCHES`.
+The laws of `support.laws` hold for each of them: add a new store to `BENCHES`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .redis_servers import RedisServer
 
 @attrs.frozen
 class Call:
-    """What a limit sees of a call."""
+    """The part of a call that a limit sees."""
 
     payload: dict = attrs.field(factory=dict)
     account: dict = attrs.field(factory=dict)
@@ -30,7 +30,7 @@ class Call:
 
 
 class MemoryBench:
-    """Limiters that keep what was used in memory, all on one clock."""
+    """Limiters that keep their usage in memory, all on one clock."""
 
     def __init__(self):
         self.clock = VirtualClock()
@@ -48,11 +48,11 @@ class MemoryBench:
         self.clock.advance(seconds)
 
     def close(self):
-        """Give back what was taken for the bench."""
+        """Free the resources of the bench."""
 
 
 class EpochClock(VirtualClock):
-    """A clock whose two times are one, and whole microseconds, as a server's are."""
+    """A clock with the same monotonic and wall time, in whole microseconds like a server's."""
 
     BEGIN = dt.datetime(2026, 3, 28, 22, tzinfo=dt.timezone.utc)
 
@@ -83,7 +83,7 @@ class ClockedRedisStore(RedisStore):
 
 
 class RedisBench:
-    """Limiters that keep what was used on one server, all on one clock."""
+    """Limiters that keep their usage on one server, all on one clock."""
 
     def __init__(self, client):
         self.clock = EpochClock()
@@ -99,7 +99,7 @@ class RedisBench:
     def limiter(self):
         """Return a limiter that shares nothing with the others but the server and the clock."""
         store = self.store()
-        return Limiter(self.clock, lambda terms: store)
+        return Limiter(self.clock, lambda declaration: store)
 
     def now(self):
         """Return the time that the stores go by."""
@@ -112,7 +112,7 @@ class RedisBench:
         self._tell_the_time()
 
     def close(self):
-        """Give back what was taken for the bench."""
+        """Free the resources of the bench."""
 
     def _tell_the_time(self):
         now = self.now()
@@ -132,5 +132,5 @@ def redis_benches():
     server.close()
 
 
-# Each yields what makes a bench with nothing in it.
+# Each yields a function that makes a bench without usage.
 BENCHES = {"memory": memory_benches, "redis": redis_benches}
