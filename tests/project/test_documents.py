@@ -311,7 +311,20 @@ def test_the_layers_of_the_contributors_page_are_those_of_the_tests():
     from test_layers import LAYERS
 
     page = (ROOT / "CONTRIBUTING.md").read_text()
-    rows = re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE)
-    told = {int(layer): set(re.findall(r"`(\w+)`", names)) for layer, names in rows}
+    listed: dict[int, set[str]] = {}
+    for layer, names in re.findall(r"^\| (\d) \| (.*?) \| .* \|$", page, re.MULTILINE):
+        listed.setdefault(int(layer), set()).update(re.findall(r"`(\w+)`", names))
     known = {layer: set(names.split()) for layer, names in LAYERS.items()}
-    assert {layer: names - {"_version"} for layer, names in known.items()} == told
+    assert {layer: names - {"_version"} for layer, names in known.items()} == listed
+
+
+def test_the_files_to_begin_with_are_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    files = re.findall(r"\? \| `(arbprov/[\w/]+\.py)` \|$", page, re.MULTILINE)
+    assert [(ROOT / file).exists() for file in files] == [True] * 5
+
+
+def test_the_modules_of_a_task_s_way_are_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = re.findall(r"(\w+/\w+): ", page.partition("```mermaid")[2].partition("```")[0])
+    assert [name for name in modules if not (ROOT / f"arbprov/{name}.py").exists()] == []
