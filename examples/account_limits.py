@@ -1,9 +1,9 @@
-"""Limits that stack, for all accounts together and for each one by itself.
+"""Stacked limits, for all accounts together and for each account.
 
 arbprov dev examples/account_limits.py --tasks examples/account_limits.jsonl
 
-A call needs room in all of its limits, and one that is refused takes nothing from any. The hub is
-told the status `limit`, and what is left; `wait_time` is in seconds, until the call would pass:
+All limits of a call must admit it, and a refused call takes nothing from any limit. The hub gets
+the status `limit`, and what is left; `wait_time` is the seconds until the call would be admitted:
 
     {"status": "limit", "message": "Rate limit exceeded", "data": {..., "response": {
         "wait_time": 59.9, "limit": "3/minute", "limits": [
@@ -16,7 +16,7 @@ from typing import Any
 
 from arbprov import ProviderApp, TaskContext
 
-# All actions and all accounts share this one: it is what the vendor allows the provider itself.
+# All actions and all accounts share this limit: the vendor allows the provider 50 calls a second.
 app = ProviderApp("ads", rate_limit="50/second")
 
 
@@ -24,7 +24,7 @@ app = ProviderApp("ads", rate_limit="50/second")
 @app.rate_limit("100/day", key="account.api_key")
 @app.rate_limit("3/minute", key="account.api_key", warn_at=(0.6,))
 def campaigns(ctx: TaskContext, page: int = 1) -> dict[str, Any]:
-    """One page of an account's campaigns; the log warns at 60 % of its minute."""
+    """One page of an account's campaigns; the log warns at 60 % of the 3 calls a minute."""
     return {"page": page, "left": {one.limit: one.remaining for one in ctx.limits.headroom}}
 
 
@@ -40,7 +40,7 @@ def clicks(campaign: int) -> dict[str, Any]:
     "10/minute", key="account.api_key", cost=lambda call: len(call.payload["campaigns"])
 )
 def report(campaigns: list[int]) -> dict[str, Any]:
-    """A report, which costs one for each of its campaigns."""
+    """A report, which costs 1 for each campaign."""
     return {"campaigns": campaigns}
 
 

@@ -14,7 +14,7 @@ from arbprov import ProviderApp
 app = ProviderApp("users")
 
 
-# As attrs classes: the handler gets objects, and the editor knows their fields.
+# As attrs classes: the handler gets objects, and an editor knows their fields.
 
 
 @attrs.frozen
@@ -178,7 +178,7 @@ def create_user_from_typed_dicts(user: UserDict, metadata: MetadataDict) -> dict
     }
 
 
-# As a payload_schema: the handler gets dicts, and the datetimes in them are datetimes.
+# As a payload_schema: the handler gets dicts, with datetimes in them.
 
 SCHEMA = {
     "user": {

@@ -1,9 +1,9 @@
-"""A limit as code: a budget for each calendar month, in a table of one's own.
+"""A limit as code: a budget for each calendar month, in a table.
 
 arbprov dev examples/custom_monitor.py --tasks examples/custom_monitor.jsonl
 
-"1000/month" is refused, since months have no fixed length; a monitor may count as it likes. With
-BUDGET_FILE=budget.sqlite3, the count outlives the provider, and others can read it.
+"1000/month" is refused, since months have no fixed length; a monitor may count in any way. With
+BUDGET_FILE=budget.sqlite3, the count outlives the provider, and other programs can read it.
 """
 
 import os
@@ -19,11 +19,11 @@ R = TypeVar("R")
 
 
 class MonthlyBudget(RateLimitMonitor):
-    """So many calls in a month of UTC, counted in SQLite.
+    """At most `calls` calls in a month of UTC, counted in SQLite.
 
-    The framework asks `check_rate_limits`, and when all limits of a call admit it, has it counted
-    by `make_safe_request`. It holds the monitor's lock meanwhile, so that no other call comes in
-    between; another process could, so give each its own file.
+    arbprov asks `check_rate_limits`. When all limits of a call admit it, `make_safe_request` counts
+    it. arbprov holds the monitor's lock in between, so that no other call of this process can
+    interfere. It can't lock other processes out, so give each its own file.
     """
 
     _table: sqlite3.Connection
@@ -33,7 +33,7 @@ class MonthlyBudget(RateLimitMonitor):
         self.calls = calls
 
     def open(self) -> None:
-        # Any thread may ask, one at a time.
+        # Any thread may use the connection, but only one at a time.
         self._table = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         self._table.execute("CREATE TABLE IF NOT EXISTS budget (month TEXT PRIMARY KEY, used INT)")
 

@@ -1,6 +1,6 @@
-"""A PostgreSQL database: a pool for the provider's life, transactions, and errors that say why.
+"""A PostgreSQL database: a pool for the provider's life, transactions, and clear errors.
 
-With `pip install "psycopg[binary,pool]"`, and a database that may have three more tables:
+Run `pip install "psycopg[binary,pool]"` first. The example creates three tables in the database:
 
     export DATABASE_URL=postgresql://user:password@localhost/shop
     arbprov dev examples/database.py --tasks examples/database.jsonl
@@ -19,7 +19,7 @@ app = ProviderApp("shop", execution_timeout=5)
 
 pool = AsyncConnectionPool(os.environ.get("DATABASE_URL", ""), open=False, timeout=2)
 
-# A provider of your own leaves this to its migrations. Each rule has a name, to tell it by.
+# In a real provider, migrations create the tables. Each constraint has a name for its message.
 TABLES = """
 CREATE TABLE IF NOT EXISTS stock (
     article text PRIMARY KEY,
@@ -67,7 +67,7 @@ async def order(id: str, lines: list[Line]) -> dict[str, Any]:
     # The connection is a transaction: committed at the end, rolled back by any error.
     async with pool.connection() as connection:
         await connection.execute("INSERT INTO orders VALUES (%s)", [id])
-        # All orders lock articles in one sequence, so no two wait for each other.
+        # All orders lock articles in the same sequence, so that there is no deadlock.
         for line in sorted(lines, key=lambda line: line.article):
             await connection.execute(
                 "INSERT INTO order_lines VALUES (%s, %s, %s)", [id, line.article, line.quantity]
@@ -81,7 +81,7 @@ async def order(id: str, lines: list[Line]) -> dict[str, Any]:
 
 @app.action
 async def stock() -> dict[str, int]:
-    """Tell what is left of each article."""
+    """Return how much is left of each article."""
     async with pool.connection() as connection:
         rows = await connection.execute("SELECT article, quantity FROM stock ORDER BY article")
         return {article: quantity async for article, quantity in rows}

@@ -1,4 +1,4 @@
-"""How a task can end, and what the hub is told of it: data, a status of one's own, or an error.
+"""How a task can end: with data, with a status that you choose, or with an error.
 
 arbprov dev examples/error_handling.py --tasks examples/error_handling.jsonl
 """
@@ -24,7 +24,7 @@ from arbprov.errors import Problem
 app = ProviderApp("numbers")
 
 
-# A handler chooses the status: all is well, some of it, or nothing.
+# A handler chooses the status: success, warning, or error.
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Options:
 
 @app.action
 def process_data(data: list[str], options: Options = Options()) -> ProviderResponse:
-    """Add up the rows that are whole numbers, and tell which are not."""
+    """Add up the rows that are whole numbers, and list the other rows."""
     total, problems = 0, []
     for row, text in enumerate(data):
         try:
@@ -42,7 +42,7 @@ def process_data(data: list[str], options: Options = Options()) -> ProviderRespo
         except ValueError:
             problems.append(Problem(f"data[{row}]", "is not a whole number"))
     if problems and options.strict:
-        # As if the framework itself had found them: the result lists every problem.
+        # The result lists every problem, as for a payload that does not fit.
         raise InvalidPayloadError(problems)
     done = {"processed": len(data) - len(problems), "total": total, "problems": problems}
     if not problems:
@@ -52,7 +52,7 @@ def process_data(data: list[str], options: Options = Options()) -> ProviderRespo
     return ProviderResponse("warning", message="Some rows are left out", data=done)
 
 
-# A TaskError is for the caller to know: its text is the result, and nothing is logged as a bug.
+# A TaskError is for the caller: its text is the result, and it is not logged as a bug.
 
 
 class NoRealRootError(TaskError):
@@ -67,21 +67,21 @@ def square_root(number: float) -> dict[str, Any]:
     return {"root": math.sqrt(number)}
 
 
-# What else is raised is an error too, with its text and type; the traceback is in the log only.
+# Any other exception is an error too, with its text and type; its traceback is only logged.
 
 
 @app.action
 def ratio(part: float, whole: float) -> dict[str, Any]:
-    """Divide, and be surprised by a zero."""
+    """Divide, with an unexpected error for a zero."""
     return {"ratio": part / whole}
 
 
-# An error handler answers for a kind of error, wherever in the app it is raised.
+# An error handler answers for a class of errors, in all actions of the app.
 
 
 @app.action
 def average(numbers: list[float]) -> dict[str, Any]:
-    """Average some numbers; there have to be any."""
+    """Average some numbers; there must be at least one."""
     return {"average": statistics.mean(numbers)}
 
 
@@ -91,7 +91,7 @@ def no_statistics(error: statistics.StatisticsError, ctx: TaskContext) -> Provid
     return ProviderResponse("warning", message="There are no numbers", data={"average": None})
 
 
-# A handler that takes too long is cancelled, which is an error too.
+# A handler that runs too long is cancelled, and its task ends as an error.
 
 
 @app.action(timeout=0.2)

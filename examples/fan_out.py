@@ -1,12 +1,12 @@
-"""Async fan-out: one task makes many requests, so many at once, and brings what came in time.
+"""Async fan-out: a task makes many requests, a few at once, and returns the answers in time.
 
-With `pip install httpx`, and the files of `sample_api` for an API:
+Run `pip install httpx` first. The files of `sample_api` stand for an API:
 
     python -m http.server 8000 --bind 127.0.0.1 --directory examples/sample_api &
     arbprov dev examples/fan_out.py --tasks examples/fan_out.jsonl
     kill %1
 
-API_URL is the address of another one.
+Set API_URL to use another API.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from attrs.validators import max_len, min_len
 from arbprov import ProviderApp, ProviderResponse, TaskContext, TaskError
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:8000")
-# Requests of one task that are on their way together.
+# Requests of one task at the same time.
 AT_ONCE = 4
-# Seconds before the task's deadline after which nothing more is waited for.
+# Seconds before the task's deadline at which the task stops waiting for answers.
 RESERVE = 0.5
 
 app = ProviderApp("catalogue", execution_timeout=5)
@@ -29,13 +29,13 @@ api: httpx.AsyncClient
 
 
 class ApiError(TaskError):
-    """The API did not do what it was asked for."""
+    """The API gave no article."""
 
 
 @app.on_startup
 async def open_client() -> None:
     global api
-    # No timeout: what ends a request is its task's deadline.
+    # No timeout of its own: the task's deadline ends a request.
     api = httpx.AsyncClient(base_url=API_URL, timeout=None)  # noqa: S113
 
 
@@ -48,13 +48,13 @@ async def close_client() -> None:
 async def get_articles(
     ids: Annotated[list[int], min_len(1), max_len(100)], ctx: TaskContext
 ) -> ProviderResponse:
-    """Many articles at once: those that came in time, and what became of the others."""
+    """Return many articles: the articles in time, and why the rest is missing."""
     turns = asyncio.Semaphore(AT_ONCE)
     requests = [asyncio.create_task(get_article(one, turns)) for one in ids]
     try:
         await asyncio.wait(requests, timeout=ctx.remaining - RESERVE)
     finally:
-        # Nothing goes on behind the answer, nor after the task itself was cancelled.
+        # No request goes on after the answer, or after the task was cancelled.
         for request in requests:
             request.cancel()
         outcomes = await asyncio.gather(*requests, return_exceptions=True)
@@ -80,7 +80,7 @@ async def get_article(id: int, turns: asyncio.Semaphore) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """Return why there is no article; what is no API's fault is the whole task's error."""
+    """Return why an article is missing; raise any error that the API did not cause."""
     if isinstance(error, asyncio.CancelledError):
         return "did not come in time"
     if isinstance(error, ApiError):

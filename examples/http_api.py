@@ -1,13 +1,13 @@
-"""Calling an HTTP API: one client for the provider's life, honest errors, and quotas obeyed.
+"""Calling an HTTP API: one client for the provider's life, clear errors, and `Retry-After`.
 
-With `pip install httpx`, and the files of `sample_api` for an API:
+Run `pip install httpx` first. The files of `sample_api` stand for an API:
 
     python -m http.server 8000 --bind 127.0.0.1 --directory examples/sample_api &
     arbprov dev examples/http_api.py --tasks examples/http_api.jsonl
     kill %1
 
-API_URL is the address of another one. A 429 closes the account's gate for as long as the API says:
-until then, its tasks are refused here, and the API is not asked.
+Set API_URL to use another API. A 429 starts a cooldown for the account, as long as the API says:
+until then, the account's tasks are refused, and the API gets no request for it.
 """
 
 import os
@@ -22,10 +22,10 @@ import httpx
 from arbprov import ProviderApp, RateLimited, TaskError
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:8000")
-# In seconds: of each step of a request, and of all that a task may take.
+# Seconds for each step of a request, and for the whole task.
 API_TIMEOUT = 5.0
 TASK_TIMEOUT = 10.0
-# How long to leave an API alone that has had enough, and does not say for how long.
+# Seconds of cooldown for a 429 without a Retry-After.
 DEFAULT_WAIT = 60.0
 
 app = ProviderApp("articles", execution_timeout=TASK_TIMEOUT)
@@ -33,7 +33,7 @@ api: httpx.AsyncClient
 
 
 class ApiError(TaskError):
-    """The API did not do what it was asked for."""
+    """The API gave no usable answer."""
 
 
 @attrs.frozen
@@ -55,12 +55,17 @@ async def close_client() -> None:
 @app.action
 @app.rate_limit("10/second", key="account.api_key")
 async def get_article(id: int, account: Account) -> Any:
-    """An article, as the API has it."""
+    """Return an article from the API."""
     return await get(f"/articles/{id}.json", account)
 
 
 async def get(path: str, account: Account) -> Any:
-    """Return the JSON of an answer; anything else is an error that says what it was."""
+    """Return the JSON of the API's answer.
+
+    Raises:
+        ApiError: There is no answer, or it is not JSON; the text says why.
+        RateLimited: The API throttles the account.
+    """
     try:
         response = await api.get(path, headers={"Authorization": f"Bearer {account.api_key}"})
     except httpx.TimeoutException:
@@ -78,7 +83,7 @@ async def get(path: str, account: Account) -> Any:
 
 
 def seconds_to_wait(retry_after: str) -> float:
-    """Return the seconds of a Retry-After, which may be a number of them or a date."""
+    """Return the seconds of a Retry-After header, which is a number of seconds or a date."""
     if retry_after.isdecimal():
         seconds = float(retry_after)
     else:

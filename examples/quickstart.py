@@ -22,7 +22,7 @@ class Line:
 
 @app.action
 def greet(name: str, greeting: str = "Hello") -> dict[str, Any]:
-    """Greet somebody."""
+    """Greet a person."""
     return {"text": f"{greeting}, {name}!"}
 
 
@@ -35,7 +35,7 @@ def total(lines: list[Line]) -> dict[str, Any]:
 @app.action
 @app.rate_limit("2/minute", key="account.api_key")
 async def forecast(city: str, days: int = 3) -> dict[str, Any]:
-    """Forecast for a city, as an API with a quota for each account would give it."""
+    """Forecast for a city, from an API with a quota for each account."""
     await asyncio.sleep(0.01)
     return {"city": city, "days": days, "outlook": "sunny"}
 

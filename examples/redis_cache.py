@@ -1,6 +1,6 @@
-"""Redis as a cache with a time to live; while Redis is away, the source is asked each time.
+"""Redis as a cache with expiry; while Redis is away, each task asks the source.
 
-With `pip install "arbprov[redis]"`, and a Redis server if there is one:
+Run `pip install "arbprov[redis]"` first. A Redis server is optional:
 
     export REDIS_URL=redis://localhost:6379/0
     arbprov dev examples/redis_cache.py --tasks examples/redis_cache.jsonl
@@ -25,7 +25,7 @@ app = ProviderApp("rates")
 
 TIME_TO_LIVE = 60  # seconds
 
-# A cache that is slow is worse than none, so it gets a fifth of a second, and no second try.
+# A slow cache is worse than no cache, so it gets 0.2 seconds, and no retry.
 cache = Redis.from_url(
     os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
     socket_connect_timeout=0.2,
@@ -41,7 +41,7 @@ async def close_cache() -> None:
 
 @app.action
 async def exchange_rates(base: str, ctx: TaskContext) -> dict[str, Any]:
-    """Tell the exchange rates of a currency, at most a minute old."""
+    """Return the exchange rates of a currency, at most a minute old."""
     key = f"rates:{base}"
     cached = None
     with unless_away(ctx):
@@ -56,7 +56,7 @@ async def exchange_rates(base: str, ctx: TaskContext) -> dict[str, Any]:
 
 @contextmanager
 def unless_away(ctx: TaskContext) -> Iterator[None]:
-    """Do without the cache if it does not answer, and say so in the log."""
+    """Go on without the cache if it does not answer, and log that."""
     try:
         yield
     except RedisError as error:
@@ -64,7 +64,7 @@ def unless_away(ctx: TaskContext) -> Iterator[None]:
 
 
 async def ask_the_source(base: str) -> dict[str, Any]:
-    """Stand for an API, or a query, that is slow or costs money."""
+    """Return fresh rates; this stands for an API, or a query, that is slow or costs money."""
     await asyncio.sleep(0.1)
     as_of = datetime.now(timezone.utc).isoformat(timespec="microseconds")
     return {"base": base, "as_of": as_of, "EUR": 1.0, "USD": 1.1}

@@ -1,4 +1,4 @@
-"""Two providers in one process that share one limit: what one of them uses, the other has not.
+"""Two providers in one process that share a limit.
 
     export PROVIDER_AUTH_TOKEN=local-token HUB_GRPC_URL=127.0.0.1:50051
     arbprov hub &
@@ -7,7 +7,7 @@
     arbprov call pause '{"campaign": 1}' --provider campaigns
     kill %1 %2
 
-The fourth call of a minute is refused, whichever provider is asked.
+The fourth call of a minute is refused, by either provider.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from typing import Any
 
 from arbprov import AdvancedRateLimitMonitor, ProviderApp
 
-# One instance is one limit, wherever it stands; a monitor of your own is shared in the same way.
+# One instance is one limit, in any app. Your own monitor is shared in the same way.
 vendor = AdvancedRateLimitMonitor(requests_per_minute=1, burst_size=3)
 
 reports = ProviderApp("reports", rate_limit_monitor=vendor)
@@ -24,7 +24,7 @@ campaigns = ProviderApp("campaigns", rate_limit_monitor=vendor)
 
 @reports.action
 def report(campaign: int) -> dict[str, Any]:
-    """What a campaign has brought."""
+    """Return the clicks of a campaign."""
     return {"campaign": campaign, "clicks": 0}
 
 
@@ -35,7 +35,7 @@ def pause(campaign: int) -> dict[str, Any]:
 
 
 def run_both() -> None:
-    """Run one app here, where signals arrive, and one in a thread; when one ends, both do."""
+    """Run one app here, where signals arrive, and the other in a thread; both end together."""
     with ThreadPoolExecutor(1) as thread:
         other = thread.submit(campaigns.run)
         other.add_done_callback(lambda _: reports.stop())

@@ -1,6 +1,6 @@
 """One quota of two providers, each in a process of its own, counted in Redis.
 
-With `pip install "arbprov[redis]"`, and a Redis server that runs:
+Run `pip install "arbprov[redis]"` first, and start a Redis server:
 
     export PROVIDER_AUTH_TOKEN=local-token HUB_GRPC_URL=127.0.0.1:50051
     arbprov hub &
@@ -10,8 +10,8 @@ With `pip install "arbprov[redis]"`, and a Redis server that runs:
     arbprov call lookup '{"id": 1}' --account '{"api_key": "sample"}' --provider campaigns
     kill %1 %2 %3
 
-The sixth call of a minute is refused, whichever provider is asked. While Redis is away, each of the
-two keeps to its half.
+The sixth call of a minute is refused, by either provider. While Redis is away, each provider keeps
+to its half of the limit.
 """
 
 import os
@@ -21,7 +21,7 @@ from arbprov import ProviderApp
 
 app = ProviderApp(
     rate_limit_store=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
-    # The processes of one provider share its limits anyway; this is for two providers.
+    # Processes of one provider share its limits without this. Two providers need it.
     rate_limit_namespace="vendor",
 )
 
@@ -29,7 +29,7 @@ app = ProviderApp(
 @app.action
 @app.rate_limit("5/minute", key="account.api_key", name="vendor-calls")
 def lookup(id: int) -> dict[str, Any]:
-    """Ask the vendor, who counts the calls of an account, whoever makes them."""
+    """Ask the vendor, whose quota counts all calls of an account."""
     return {"id": id, "by": app.name}
 
 

@@ -3,8 +3,8 @@
 pip install httpx cachetools
 arbprov dev examples/weather.py --tasks examples/weather.jsonl
 
-The forecasts are those of https://open-meteo.com, which needs no key and is free for non-commercial
-use. WEATHER_URL is the address of another server that speaks its protocol.
+The forecasts come from https://open-meteo.com, which needs no key and is free for non-commercial
+use. Set WEATHER_URL to use another server with the same protocol.
 """
 
 import os
@@ -26,12 +26,12 @@ api: httpx.AsyncClient
 
 
 class WeatherError(TaskError):
-    """There is no forecast, and the text says why."""
+    """There is no forecast; the text says why."""
 
 
 @attrs.frozen
 class Day:
-    """Temperatures in °C, rain in mm; None is what nobody knows."""
+    """Temperatures in °C, rain in mm; None is unknown."""
 
     day: date
     coldest: float | None
@@ -46,7 +46,7 @@ class Forecast:
 
 
 Query = tuple[float, float, int]
-# For ten minutes, a forecast is as good as a new one.
+# A forecast is fresh for ten minutes.
 cache: TTLCache[Query, Forecast] = TTLCache(maxsize=10_000, ttl=600)
 
 
@@ -70,10 +70,10 @@ async def forecast(
     days: Annotated[int, and_(ge(1), le(14))] = 3,
 ) -> Forecast:
     """Forecast for a place, by days of its own time zone."""
-    # A hundredth of a degree is about a kilometre: near enough, and neighbours share an answer.
+    # A hundredth of a degree is about a kilometre, so neighbours share a cached forecast.
     query = (round(latitude, 2), round(longitude, 2), days)
     if (known := cache.get(query)) is not None:
-        ctx.limits.refund()  # nobody was asked
+        ctx.limits.refund()  # the API was not called
         return known
     cache[query] = fresh = await ask(*query)
     return fresh
@@ -95,7 +95,7 @@ async def ask(latitude: float, longitude: float, days: int) -> Forecast:
         reason = type(error).__name__
         raise WeatherError(f"The weather service does not answer: {reason}") from error
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        raise RateLimited(60)  # it does not say for how long
+        raise RateLimited(60)  # the API does not say for how long
     if response.is_error:
         reason = f"{response.status_code} {response.text[:200]}"
         raise WeatherError(f"The weather service answered {reason}")

@@ -1,1 +1,1 @@
-"""A provider in several modules; it begins in `ads.app`."""
+"""A provider in several modules; begin with `ads.app`."""

@@ -1,14 +1,14 @@
 """An ads provider in blueprints: a business, its campaigns, and their metrics, by one HTTP API.
 
-Each blueprint is a module, and `vendor` is what they share. With `pip install httpx`, and with
-`sample_api` for the vendor's:
+Each blueprint is a module, and they share `vendor`. Run `pip install httpx` first. `sample_api`
+stands for the vendor's API:
 
     cd examples
     python -m ads.sample_api &
     arbprov dev ads.app --tasks ads/tasks.jsonl
     kill %1
 
-ADS_API_URL is the address of another API.
+Set ADS_API_URL to use another API.
 """
 
 import httpx
@@ -19,7 +19,7 @@ from ads.metrics import metrics
 from ads.vendor import ApiError, api
 from arbprov import ProviderApp, ProviderResponse, TaskContext
 
-# The vendor admits so many requests of the provider, whoever they are for.
+# The vendor admits 50 requests a second from the provider, for all accounts together.
 app = ProviderApp("ads", execution_timeout=10, rate_limit="50/second")
 app.register_blueprint(business)
 app.register_blueprint(campaigns)

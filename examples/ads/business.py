@@ -1,4 +1,4 @@
-"""The business itself."""
+"""The blueprint of businesses."""
 
 from typing import Any
 
@@ -11,6 +11,6 @@ business = Blueprint("business", prefix="business.")
 @business.action
 @business.rate_limit("60/minute", key="account.business")
 async def info(account: Account) -> dict[str, Any]:
-    """Tell a business's name and currency."""
+    """Return a business's name and currency."""
     found = await ask(account, "GET", f"/businesses/{account.business}")
     return {"name": found["name"], "currency": found["currency"]}

@@ -1,4 +1,4 @@
-"""Campaigns: listed page by page, and changed by those who may."""
+"""The blueprint of campaigns: listed page by page, and changed by accounts that may."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ campaigns = Blueprint("campaigns", prefix="campaigns.")
 State = Literal["active", "paused"]
 Cents = Annotated[int, attrs.validators.ge(1)]
 
-# Limits of one name are one limit, so an account has 10 changes a minute, whatever they are.
+# Limits of the same name share their count: an account has 10 changes a minute, of both actions.
 changes = campaigns.rate_limit("10/minute", key="account.business", name="changes")
 CHANGES = {"campaigns.create", "campaigns.set_state"}
 
@@ -27,7 +27,7 @@ def refuse_readers(ctx: TaskContext) -> ProviderResponse | None:
 @campaigns.action("list")
 @campaigns.rate_limit("60/minute", key="account.business")
 async def list_campaigns(account: Account, state: State | None = None) -> dict[str, Any]:
-    """List an account's campaigns, of one state or of any."""
+    """List an account's campaigns, optionally only those of a state."""
     params = {} if state is None else {"state": state}
     found = pages(account, f"/businesses/{account.business}/campaigns", **params)
     return {"campaigns": [campaign async for page in found for campaign in page]}
@@ -36,7 +36,7 @@ async def list_campaigns(account: Account, state: State | None = None) -> dict[s
 @campaigns.action
 @changes
 async def create(account: Account, name: str, daily_budget: Cents) -> dict[str, Any]:
-    """Create a campaign, which is paused at first."""
+    """Create a paused campaign."""
     campaign = {"name": name, "daily_budget": daily_budget, "state": "paused"}
     path = f"/businesses/{account.business}/campaigns"
     return {"campaign": await ask(account, "POST", path, json=campaign)}

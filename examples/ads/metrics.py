@@ -1,4 +1,4 @@
-"""Metrics: what campaigns have cost and brought, with quotas for each account."""
+"""The blueprint of metrics: the cost and clicks of campaigns, with quotas for each account."""
 
 import asyncio
 from datetime import date
@@ -9,7 +9,7 @@ import attrs
 from ads.vendor import Account, CampaignId, ask
 from arbprov import Blueprint
 
-# On top of the app's limit: one of all accounts together, and then two of each account.
+# Besides the app's limit: a limit of all accounts together, and two limits of each account.
 metrics = Blueprint("metrics", prefix="metrics.", rate_limit="20/second")
 
 # The vendor counts campaigns rather than requests, for both actions together.
@@ -19,7 +19,7 @@ quota = metrics.rate_limit(
     name="quota",
     cost=lambda call: len(call.payload["campaigns"]),
 )
-# A task that is too early waits for its turn, up to 2 seconds.
+# A task over this limit waits for its turn, up to 2 seconds.
 pace = metrics.rate_limit("5/second", key="account.business", name="pace", max_wait=2)
 
 Campaigns = Annotated[list[CampaignId], attrs.validators.min_len(1), attrs.validators.max_len(50)]
@@ -27,7 +27,7 @@ Campaigns = Annotated[list[CampaignId], attrs.validators.min_len(1), attrs.valid
 
 @attrs.frozen
 class Period:
-    """Some days, the first and the last included."""
+    """A range of days, both ends included."""
 
     since: date
     until: date = attrs.field()
@@ -42,7 +42,7 @@ class Period:
 @quota
 @pace
 async def daily(account: Account, campaigns: Campaigns, period: Period) -> dict[str, Any]:
-    """Tell each campaign's impressions, clicks and cost in cents, day by day."""
+    """Return each campaign's impressions, clicks and cost in cents, day by day."""
     return {"rows": await fetch(account, campaigns, period)}
 
 
@@ -50,7 +50,7 @@ async def daily(account: Account, campaigns: Campaigns, period: Period) -> dict[
 @quota
 @pace
 async def totals(account: Account, campaigns: Campaigns, period: Period) -> dict[str, Any]:
-    """Tell the same for all campaigns and days together."""
+    """Return the sums over all campaigns and days."""
     rows = await fetch(account, campaigns, period)
     return {name: sum(row[name] for row in rows) for name in ("impressions", "clicks", "cost")}
 

@@ -1,4 +1,4 @@
-"""What stands for the vendor's API, in this example and its test: one business, kept in memory.
+"""A stand-in for the vendor's API, for this example and its test: one business, in memory.
 
 python -m ads.sample_api
 """
@@ -18,7 +18,7 @@ class SampleApi(ThreadingHTTPServer):
 
     Attributes:
         requests: The method and the target of each request.
-        throttled_for: Seconds; if there are any, each request is answered with a 429.
+        throttled_for: Seconds; unless 0, each request is answered with a 429.
     """
 
     request_queue_size = 64
@@ -36,7 +36,7 @@ class SampleApi(ThreadingHTTPServer):
         return self.campaigns.setdefault(number, {"id": number, **campaign})
 
     def answer(self, method: str, path: str, params: dict[str, str], body: Json) -> Json:
-        """Return what is asked for, or raise a LookupError."""
+        """Return the requested data, or raise a LookupError."""
         match [method, *path.strip("/").split("/")]:
             case ["GET", "businesses", "b1"]:
                 return {"id": "b1", "name": "Sample Business", "currency": "EUR"}
@@ -65,7 +65,7 @@ def metrics(since: str, until: str) -> list[Json]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Checks the token, and turns what the API says into HTTP."""
+    """Checks the token, and answers over HTTP."""
 
     protocol_version = "HTTP/1.1"
     server: SampleApi
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The vendor's HTTP API: who asks, how, and what the answers mean."""
+"""The vendor's HTTP API: accounts, requests, and the meaning of the answers."""
 
 import os
 from collections.abc import AsyncIterator
@@ -16,13 +16,13 @@ api = httpx.AsyncClient(
 )
 
 
-# It becomes a part of an address, so not any text will do.
+# It becomes a part of a URL, so that not every text is safe.
 CampaignId = Annotated[str, attrs.validators.matches_re(r"c\d{1,18}")]
 
 
 @attrs.frozen
 class Account:
-    """What the hub sends with each task: whose ads it is about."""
+    """The account that the hub sends with each task."""
 
     business: str
     token: str = attrs.field(repr=False)
@@ -38,11 +38,16 @@ class ApiError(Exception):
 
 
 async def ask(account: Account, method: str, path: str, **request: Any) -> Any:
-    """Send one request for an account, and return what is in the answer."""
+    """Send a request for an account, and return the JSON of the answer.
+
+    Raises:
+        ApiError: The API refuses the request.
+        RateLimited: The API throttles the account.
+    """
     headers = {"Authorization": f"Bearer {account.token}"}
     response = await api.request(method, path, headers=headers, **request)
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        # Closes the gates of this account: until then, the API is not asked again for it.
+        # Starts a cooldown of the account: until its end, the API gets no request for it.
         raise RateLimited(retry_after=float(response.headers.get("Retry-After", 60)))
     if response.is_error:
         raise ApiError(response.status_code, reason(response))
@@ -50,7 +55,7 @@ async def ask(account: Account, method: str, path: str, **request: Any) -> Any:
 
 
 def reason(response: httpx.Response) -> str:
-    """Return what an error says of itself; a proxy's, say, is not in the vendor's form."""
+    """Return the text of an error, which may come from a proxy, in another form."""
     try:
         return str(response.json()["error"])
     except (ValueError, LookupError, TypeError):
