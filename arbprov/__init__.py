@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
         TimeBasedRateLimitMonitor,
     )
 else:
-    # A type checker would take it for a leave to import any name.
+    # Hidden from type checkers, which would accept any name because of it.
     def __getattr__(name: str) -> object:
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -66,7 +66,7 @@ __all__ = [
     "TokenBucket",
 ]
 
-# Imported when asked for: most limits are written as texts, and many actions have none.
+# Imported on first use, since most limits are written as texts, and many actions have no limit.
 _ON_DEMAND = {
     "AdvancedRateLimitMonitor": "arbprov.limits.monitors",
     "Calendar": "arbprov.limits",

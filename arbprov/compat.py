@@ -225,13 +225,20 @@ class Provider:
     def start(self) -> None:
         """Run tasks of the hub until SIGTERM, SIGINT or `stop`.
 
+        >>> provider = Provider("shop", "sample-token", hub_url="127.0.0.1:1")
+        >>> provider.stop()  # from another thread, or from a signal handler
+        >>> provider.start()
+
         Raises:
             ProviderError: See `ProviderApp.run`.
         """
         self.app.run()
 
     def stop(self) -> None:
-        """Let `start` finish its running tasks and return; safe to call from any thread."""
+        """Let `start` finish its running tasks and return; safe to call from any thread.
+
+        >>> Provider("shop").stop()  # a later start returns at once
+        """
         self.app.stop()
 
     def process_task(self, action: str, payload: Any, account: Any = None) -> dict[str, Any]:

@@ -203,13 +203,25 @@ class HandlerProcessError(TaskError):
 
 
 class HubError(ProviderError):
-    """A call to the hub failed."""
+    """A call to the hub failed. The `on_disconnect` and `on_submit_failed` hooks get it.
+
+    >>> issubclass(HubConnectionError, HubError), issubclass(AuthenticationError, HubError)
+    (True, True)
+    """
 
 
 class HubConnectionError(HubError, ConnectionError):
     """The hub can't be reached.
 
     `ProviderApp.run` raises it if the hub was not reached within `start_timeout`.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop", hub_url="127.0.0.1:1", start_timeout=0.1)
+    >>> try:
+    ...     app.run(auth_token="sample-token")
+    ... except HubConnectionError as error:
+    ...     print(str(error).partition(",")[0])
+    not reached within 0.1 s
     """
 
 
@@ -217,4 +229,13 @@ class AuthenticationError(HubError):
     """The hub refuses the provider's token.
 
     `ProviderApp.run` raises it: at the first contact at once, later after a minute of retries.
+
+    >>> from arbprov import ProviderApp
+    >>> from arbprov.localhub import LocalHub
+    >>> with LocalHub(token="right") as hub:
+    ...     try:
+    ...         ProviderApp("shop", hub_url=hub.url).run(auth_token="wrong")
+    ...     except AuthenticationError:
+    ...         print("refused")
+    refused
     """

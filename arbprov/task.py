@@ -60,7 +60,17 @@ def _to_text(message: str) -> str:
 
 @attrs.frozen
 class Task:
-    """One task of the hub; `payload` and `account` are JSON objects as bytes."""
+    """A task of the hub.
+
+    >>> Task("7", "price", b'{"item": "tea"}')
+    Task(id='7', action='price')
+
+    Attributes:
+        id: The hub's id of the task.
+        action: The name of the action to run.
+        payload: A JSON object as bytes.
+        account: A JSON object as bytes; empty stands for ``{}``.
+    """
 
     id: str
     action: str

@@ -79,7 +79,7 @@ async def get(path: str, account: Account) -> Any:
     try:
         return response.json()
     except ValueError as error:
-        raise ApiError("The API answered something that is no JSON") from error
+        raise ApiError("The API's answer is not JSON") from error
 
 
 def seconds_to_wait(retry_after: str) -> float:

@@ -115,7 +115,7 @@ def test_what_the_api_refuses_or_fails_at_is_an_error_that_says_so(hub, api, sta
 
 def test_what_is_no_json_is_an_error(hub, api):
     api.answer = lambda path: Answer(200, b"<p>Sample page</p>")
-    assert get(hub).message == "The API answered something that is no JSON"
+    assert get(hub).message == "The API's answer is not JSON"
 
 
 def test_an_api_that_hangs_is_an_error(example, api):
