@@ -1,4 +1,4 @@
-"""A part of a provider in a module of its own."""
+"""Blueprints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_without_a_prefix_the_name_stands_alone(app):
     assert [one.name for one in app.actions()] == ["daily"]
 
 
-def test_a_prefix_alone_is_no_name(reports):
+def test_a_prefix_alone_is_not_a_name(reports):
     with pytest.raises(ConfigurationError, match="an action needs a name"):
         reports.action("")(daily)
 
@@ -68,7 +68,7 @@ def test_an_action_may_come_before_the_blueprint_s_registration(app):
     assert app.test_client().call("daily").status == "success"
 
 
-def test_a_blueprint_that_nobody_registered_adds_nothing(app):
+def test_an_unregistered_blueprint_adds_nothing(app):
     Blueprint("reports").action(daily)
     assert app.actions() == []
 

@@ -1,4 +1,4 @@
-"""The callbacks around tasks: their order, what they are given and what they may do."""
+"""The hooks around tasks: their order, their arguments and their effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from arbprov import (
 
 
 class Recorder:
-    """An app and a blueprint, each with an action, and the list of what happened."""
+    """An app and a blueprint, each with an action, and a list of events."""
 
     def __init__(self):
         self.app = ProviderApp("test")
@@ -137,7 +137,7 @@ def test_a_hook_may_be_async(app, call, seen, kind):
     assert (call().data, "hook" in seen) == ("worked", True)
 
 
-# What hooks are called with.
+# Arguments.
 
 
 def test_a_before_hook_gets_the_context(app, call, seen):
@@ -205,8 +205,8 @@ def test_a_teardown_may_leave_out_everything(app, call, seen):
 
 
 def test_an_errorhandler_may_leave_out_everything(app, call):
-    app.errorhandler(KeyError)(lambda: "mended")
-    assert call("fail").data == "mended"
+    app.errorhandler(KeyError)(lambda: "handled")
+    assert call("fail").data == "handled"
 
 
 def test_a_hook_s_optional_argument_is_given(app, call, seen):
@@ -238,7 +238,7 @@ def takes_too_much(one, two, three):
 
 
 @pytest.mark.parametrize(("kind", "given"), TOO_MANY.items(), ids=TOO_MANY)
-def test_a_hook_that_wants_more_than_there_is_is_refused(app, kind, given):
+def test_a_hook_with_too_many_parameters_is_refused(app, kind, given):
     with pytest.raises(ConfigurationError) as caught:
         getattr(app, kind)(takes_too_much)
     line = takes_too_much.__code__.co_firstlineno
@@ -246,12 +246,12 @@ def test_a_hook_that_wants_more_than_there_is_is_refused(app, kind, given):
     assert f": {kind} hooks are called with {given}; " in str(caught.value)
 
 
-def test_an_errorhandler_that_wants_more_than_there_is_is_refused(app):
+def test_an_errorhandler_with_too_many_parameters_is_refused(app):
     with pytest.raises(ConfigurationError, match=r"errorhandler hooks .* with \(error, ctx\)"):
         app.errorhandler(KeyError)(takes_too_much)
 
 
-def test_a_hook_with_a_keyword_it_is_never_given_is_refused(app):
+def test_a_hook_with_a_required_keyword_is_refused(app):
     def hook(ctx, *, tag):
         return tag
 
@@ -260,7 +260,7 @@ def test_a_hook_with_a_keyword_it_is_never_given_is_refused(app):
 
 
 @pytest.mark.parametrize("hook", [5, "text", None, dict], ids=repr)
-def test_what_can_t_be_called_like_a_hook_is_refused(app, hook):
+def test_an_object_that_is_not_a_hook_is_refused(app, hook):
     with pytest.raises(ConfigurationError, match="before_task"):
         app.before_task(hook)
 
@@ -292,7 +292,7 @@ def test_an_answered_task_runs_no_further_before_hook(recorder, app):
     assert recorder.seen == []
 
 
-def test_the_app_s_answer_goes_before_the_blueprint_s_hooks(recorder):
+def test_no_blueprint_s_before_hook_runs_after_the_app_s_answer(recorder):
     recorder.blueprint.before_task(recorder.note("blueprint"))
     recorder.app.before_task(lambda: "answered")
     recorder.call("reports.work")
@@ -307,7 +307,7 @@ def test_an_answered_task_runs_the_hooks_on_the_way_out(recorder, app, kind):
     assert recorder.seen == ["out"]
 
 
-# An after hook's result is the result.
+# Results of after hooks.
 
 
 def test_an_after_hook_s_result_is_sent(app, call):
@@ -315,7 +315,7 @@ def test_an_after_hook_s_result_is_sent(app, call):
     assert call().envelope["data"]["response"] == {"stamped": "worked"}
 
 
-def test_each_after_hook_gets_what_the_one_before_it_returned(app, call):
+def test_each_after_hook_gets_the_result_of_the_previous_hook(app, call):
     app.after_task(lambda result: attrs.evolve(result, data=[*result.data, "second"]))
     app.after_task(lambda result: attrs.evolve(result, data=["first"]))
     assert call().data == ["first", "second"]
@@ -332,13 +332,13 @@ def test_an_after_hook_sees_an_error_result(app, call, seen):
 
 
 @pytest.mark.parametrize("returned", [None, {}, "text", ProviderResponse("success")], ids=repr)
-def test_an_after_hook_that_returns_no_result_is_an_error(app, call, returned):
+def test_an_after_hook_that_does_not_return_a_result_is_an_error(app, call, returned):
     app.after_task(lambda result: returned)
     result = call()
     assert (result.status, result.data["type"]) == ("error", "TypeError")
 
 
-def test_an_after_hook_that_returns_no_result_is_named(app, call):
+def test_an_after_hook_that_does_not_return_a_result_is_named(app, call):
     @app.after_task
     def forgetful(result):
         return None
@@ -378,7 +378,7 @@ def test_an_after_hook_can_t_empty_the_message(app, call):
     assert call().message != ""
 
 
-# What a hook raises becomes the result.
+# Exceptions of hooks.
 
 RAISING = {
     "ValueError": ValueError("from a hook"),
@@ -390,7 +390,7 @@ RAISING = {
 
 
 def raising(error):
-    """Return what serves as a handler and as a hook, and raises."""
+    """Return a function that raises, for use as a handler or a hook."""
 
     def function():
         raise error
@@ -400,7 +400,7 @@ def raising(error):
 
 @pytest.mark.parametrize("kind", ["before_task", "after_task", "teardown_task"])
 @pytest.mark.parametrize("error", RAISING.values(), ids=RAISING)
-def test_what_a_hook_raises_is_the_result(app, call, kind, error):
+def test_an_exception_of_a_hook_is_the_result(app, call, kind, error):
     getattr(app, kind)(raising(error))
     result = call()
     assert (result.status, result.data) == (
@@ -410,7 +410,7 @@ def test_what_a_hook_raises_is_the_result(app, call, kind, error):
 
 
 @pytest.mark.parametrize("kind", ["before_task", "after_task", "teardown_task"])
-def test_what_an_async_hook_raises_is_the_result(app, call, kind):
+def test_an_exception_of_an_async_hook_is_the_result(app, call, kind):
     async def hook():
         raise ValueError("from a hook")
 
@@ -418,7 +418,7 @@ def test_what_an_async_hook_raises_is_the_result(app, call, kind):
     assert call().data == {"error": "from a hook", "type": "ValueError"}
 
 
-def test_a_before_hook_that_raises_keeps_the_handler_from_running(app, call, seen):
+def test_no_handler_runs_after_a_before_hook_that_raises(app, call, seen):
     app.before_task(raising(ValueError()))
     call()
     assert seen == []
@@ -426,8 +426,8 @@ def test_a_before_hook_that_raises_keeps_the_handler_from_running(app, call, see
 
 def test_a_before_hook_s_error_goes_to_the_errorhandler(app, call):
     app.before_task(raising(ValueError("from a hook")))
-    app.errorhandler(ValueError)(lambda error: f"mended: {error}")
-    assert call().data == "mended: from a hook"
+    app.errorhandler(ValueError)(lambda error: f"handled: {error}")
+    assert call().data == "handled: from a hook"
 
 
 def test_a_task_error_of_a_before_hook_is_its_own_kind_of_result(app, call):
@@ -435,7 +435,7 @@ def test_a_task_error_of_a_before_hook_is_its_own_kind_of_result(app, call):
     assert (call().status, call().wait_time) == ("limit", 5)
 
 
-def test_an_after_hook_that_raises_keeps_no_other_from_running(recorder, app):
+def test_the_other_after_hooks_run_after_one_that_raises(recorder, app):
     app.after_task(recorder.note("other"))
     app.after_task(raising(ValueError()))
     recorder.call()
@@ -504,7 +504,7 @@ def test_a_teardown_gets_another_teardown_s_error(app, call, seen):
     assert seen == ["handler", "ValueError('from a hook')"]
 
 
-def test_what_a_teardown_returns_is_nothing(app, call):
+def test_the_returned_value_of_a_teardown_is_ignored(app, call):
     app.teardown_task(lambda: "ignored")
     assert call().data == "worked"
 
@@ -512,7 +512,7 @@ def test_what_a_teardown_returns_is_nothing(app, call):
 # Errorhandlers.
 
 
-def test_what_an_errorhandler_returns_is_the_answer(app, call):
+def test_the_returned_value_of_an_errorhandler_is_the_answer(app, call):
     app.errorhandler(KeyError)(lambda error: {"missing": error.args[0]})
     assert (call("fail").status, call("fail").data) == ("success", {"missing": "gone"})
 
@@ -529,19 +529,19 @@ def test_an_errorhandler_that_returns_none_answers_with_an_empty_object(app, cal
 
 def test_an_errorhandler_may_be_async(app, call):
     @app.errorhandler(KeyError)
-    async def mend(error):
-        return "mended"
+    async def handle(error):
+        return "handled"
 
-    assert call("fail").data == "mended"
+    assert call("fail").data == "handled"
 
 
 def test_an_errorhandler_catches_subclasses(app, call):
-    app.errorhandler(LookupError)(lambda: "mended")
-    assert call("fail").data == "mended"
+    app.errorhandler(LookupError)(lambda: "handled")
+    assert call("fail").data == "handled"
 
 
 def test_an_errorhandler_of_another_error_is_not_asked(app, call):
-    app.errorhandler(ValueError)(lambda: "mended")
+    app.errorhandler(ValueError)(lambda: "handled")
     assert call("fail").data["type"] == "KeyError"
 
 
@@ -589,14 +589,14 @@ def test_a_blueprint_s_errorhandler_leaves_the_app_s_own_actions_alone(recorder)
     assert recorder.call("fail").status == "error"
 
 
-def test_what_an_errorhandler_raises_is_the_result(app, call):
+def test_an_exception_of_an_errorhandler_is_the_result(app, call):
     app.errorhandler(KeyError)(raising(ValueError("worse")))
     assert call("fail").data == {"error": "worse", "type": "ValueError"}
 
 
-def test_what_an_errorhandler_raises_goes_to_no_other_errorhandler(app, call):
+def test_an_error_of_an_errorhandler_reaches_no_other_errorhandler(app, call):
     app.errorhandler(KeyError)(raising(ValueError("worse")))
-    app.errorhandler(ValueError)(lambda: "mended")
+    app.errorhandler(ValueError)(lambda: "handled")
     assert call("fail").status == "error"
 
 
@@ -611,26 +611,26 @@ def test_an_errorhandler_may_raise_the_error_again(app, call):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
-def test_an_errorhandler_catches_what_would_end_a_program(app, error):
+def test_an_errorhandler_catches_exceptions_that_would_end_a_program(app, error):
     app.action("end")(raising(error()))
-    app.errorhandler(error)(lambda: "mended")
-    assert app.test_client().call("end").data == "mended"
+    app.errorhandler(error)(lambda: "handled")
+    assert app.test_client().call("end").data == "handled"
 
 
 def test_an_errorhandler_of_exception_does_not_catch_an_exit(app):
     app.action("end")(raising(SystemExit("bye")))
-    app.errorhandler(Exception)(lambda: "mended")
+    app.errorhandler(Exception)(lambda: "handled")
     assert app.test_client().call("end").data == {"error": "bye", "type": "SystemExit"}
 
 
 def test_an_errorhandler_of_base_exception_catches_everything(app):
     app.action("end")(raising(SystemExit("bye")))
-    app.errorhandler(BaseException)(lambda: "mended")
-    assert app.test_client().call("end").data == "mended"
+    app.errorhandler(BaseException)(lambda: "handled")
+    assert app.test_client().call("end").data == "handled"
 
 
-def test_a_mended_task_has_no_error_for_teardown(app, call, seen):
-    app.errorhandler(KeyError)(lambda: "mended")
+def test_a_handled_task_has_no_error_for_teardown(app, call, seen):
+    app.errorhandler(KeyError)(lambda: "handled")
     app.teardown_task(lambda error: seen.append(error))
     call("fail")
     assert seen == [None]
@@ -641,7 +641,7 @@ def test_a_mended_task_has_no_error_for_teardown(app, call, seen):
 
 REFUSED = {
     "payload": (InvalidPayloadError, "needy"),
-    "action": (ActionNotFoundError, "nothing of the kind"),
+    "action": (ActionNotFoundError, "unknown"),
     "limit": (RateLimited, "limited"),
 }
 every_refusal = pytest.mark.parametrize(("error", "action"), REFUSED.values(), ids=REFUSED)
@@ -649,7 +649,7 @@ every_refusal = pytest.mark.parametrize(("error", "action"), REFUSED.values(), i
 
 @pytest.fixture
 def refuse(app):
-    """Return what has the app refuse a task, and returns the result."""
+    """Return a function that sends a task which the app refuses, and returns the result."""
     app.action(needy)
     app.action(app.rate_limit("1/hour")(limited_anew()))
 
@@ -697,8 +697,8 @@ def test_a_teardown_gets_a_refused_task_s_error(app, refuse, seen, error, action
 
 
 @every_refusal
-def test_a_mended_refusal_leaves_no_error_for_teardown(app, refuse, seen, error, action):
-    app.errorhandler(error)(lambda: "mended")
+def test_a_handled_refusal_leaves_no_error_for_teardown(app, refuse, seen, error, action):
+    app.errorhandler(error)(lambda: "handled")
     app.teardown_task(lambda error, ctx: seen.append((ctx.id, error)))
     refuse(action)
     assert seen[-1] == ("refused", None)
@@ -724,12 +724,12 @@ def refuse_without_hooks(action):
 
 def test_a_blueprint_s_hooks_see_its_refused_tasks(recorder):
     recorder.blueprint.action(needy)
-    recorder.blueprint.errorhandler(InvalidPayloadError)(lambda: "mended")
-    assert recorder.call("reports.needy").data == "mended"
+    recorder.blueprint.errorhandler(InvalidPayloadError)(lambda: "handled")
+    assert recorder.call("reports.needy").data == "handled"
 
 
 def test_a_blueprint_s_hooks_see_no_unknown_action(recorder):
-    recorder.blueprint.errorhandler(ActionNotFoundError)(lambda: "mended")
+    recorder.blueprint.errorhandler(ActionNotFoundError)(lambda: "handled")
     assert recorder.call("reports.nothing").status == "error"
 
 
@@ -776,6 +776,6 @@ def test_a_timeout_tears_down_once():
 def test_a_before_hook_runs_once_for_a_timeout():
     slow, seen = Slow(), []
     slow.app.before_task(lambda: seen.append(1))
-    slow.app.errorhandler(TaskTimeoutError)(lambda: "mended")
+    slow.app.errorhandler(TaskTimeoutError)(lambda: "handled")
     slow.call()
     assert seen == [1]

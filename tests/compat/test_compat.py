@@ -1,4 +1,4 @@
-"""The class-based face: what it takes, and what it makes of that."""
+"""Class-based providers: registration, limits, settings, errors and the log."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_handler_takes_fields_as_arguments(provider):
     assert result.data == [1, "c"]
 
 
-def test_a_parameter_that_is_no_field_of_the_schema_is_told_at_once(provider):
+def test_a_parameter_that_is_not_a_field_of_the_schema_is_reported_at_once(provider):
     provider.actions.register("it", "Do it", {"a": int})(lambda a, b: None)
     with pytest.raises(ConfigurationError, match="no payload could fill 'b'"):
         _ = provider.app
@@ -405,12 +405,12 @@ def test_a_token_is_needed_to_start_and_not_before(token):
         provider.start()
 
 
-def test_a_setting_that_makes_no_sense_is_told_by_its_name():
+def test_an_invalid_setting_is_named():
     with pytest.raises(ConfigurationError, match="execution_timeout= -1"):
         _ = Provider("sample", "token", execution_timeout=-1).app
 
 
-def test_the_app_is_made_once_whoever_asks_first():
+def test_the_app_is_made_once_for_several_threads():
     made, begun, release = [], threading.Event(), threading.Event()
 
     class Slow(Provider):
@@ -502,7 +502,7 @@ class Mending(Provider):
 
 
 @pytest.fixture(params=["fail", "fail_later"])
-def mended(request):
+def handled(request):
     provider = Mending()
     client = provider.app.test_client()
 
@@ -512,50 +512,52 @@ def mended(request):
     return answer
 
 
-def test_an_exception_comes_with_its_task(mended):
-    (kind, action, payload, account), *_ = mended("os", {"id": 1})[1]
+def test_an_exception_comes_with_its_task(handled):
+    (kind, action, payload, account), *_ = handled("os", {"id": 1})[1]
     assert (kind, payload, account) == (OSError, {"kind": "os"}, {"id": 1})
     assert action.startswith("fail")
 
 
-def test_a_dict_stands_for_a_response(mended):
-    result, _ = mended("os")
+def test_a_dict_stands_for_a_response(handled):
+    result, _ = handled("os")
     assert (result.status, result.message, result.data) == ("warning", "Not today", {"kind": "os"})
 
 
-def test_a_response_may_be_wrapped_as_it_used_to_be(mended):
-    result, _ = mended("value")
+def test_a_response_may_be_wrapped_as_it_used_to_be(handled):
+    result, _ = handled("value")
     assert (result.status, result.message) == ("error", "No: on purpose")
 
 
 @pytest.mark.parametrize(("kind", "returned"), [("index", "{'made': 'badly'}"), ("end", "None")])
-def test_what_is_no_response_is_an_error_that_names_the_override(mended, kind, returned):
-    result, _ = mended(kind)
+def test_an_answer_that_is_not_a_response_is_an_error_that_names_the_override(
+    handled, kind, returned
+):
+    result, _ = handled(kind)
     assert (result.status, result.data["type"]) == ("error", "TypeError")
     assert "Mending.handle_task_exception must return a ProviderResponse" in result.message
     assert result.message.endswith(f"not {returned}")
 
 
-def test_a_handler_s_error_is_logged_although_the_override_returns_no_response(mended, caplog):
-    mended("end")
+def test_a_handler_s_error_is_logged_although_the_override_returns_no_response(handled, caplog):
+    handled("end")
     (record,) = [one for one in caplog.records if "Traceback" in one.getMessage()]
     assert "EOFError: on purpose" in record.getMessage()
     assert "TypeError: Mending.handle_task_exception" in record.getMessage()
 
 
-def test_what_is_left_to_the_base_is_an_error_as_if_nothing_were_overridden(mended):
-    result, _ = mended("key")
+def test_what_is_left_to_the_base_is_an_error_as_if_nothing_were_overridden(handled):
+    result, _ = handled("key")
     assert result.data == {"error": "'on purpose'", "type": "KeyError"}
 
 
-def test_what_is_left_to_the_base_is_logged_with_its_traceback(mended, caplog):
-    mended("key")
+def test_what_is_left_to_the_base_is_logged_with_its_traceback(handled, caplog):
+    handled("key")
     (record,) = [one for one in caplog.records if "Traceback" in one.getMessage()]
     assert "in fail" in record.getMessage()
 
 
-def test_arbprov_s_own_errors_are_not_for_the_override(mended):
-    result, seen = mended("limit")
+def test_arbprov_s_own_errors_are_not_for_the_override(handled):
+    result, seen = handled("limit")
     assert (result.status, result.wait_time, seen) == ("limit", 9, [])
 
 
@@ -624,7 +626,7 @@ def test_a_file_gets_arbprov_s_log(log, tmp_path):
     assert "INFO arbprov.sample: moved rows=5" in (tmp_path / "log").read_text()
 
 
-def test_a_file_gets_each_line_once_whoever_names_it(log, tmp_path, monkeypatch):
+def test_a_file_gets_each_line_once_if_two_providers_name_it(log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Provider("one", "token", log_file="log", log_level="INFO")
     Provider("two", "token", log_file=str(tmp_path / "log")).logger.info("moved")
@@ -664,7 +666,7 @@ class Doubling(Provider):
         self.life.append("ended")
 
     def stop(self):
-        self.life.append("told to stop")
+        self.life.append("stopping")
         super().stop()
 
 
@@ -675,7 +677,7 @@ def test_start_works_for_the_hub_until_stop(hub):
         assert hub.call("double", {"n": 2}).data == {"n": 4}
         provider.stop()
         running.result(30)
-    assert provider.life == ["started", "told to stop", "ended"]
+    assert provider.life == ["started", "stopping", "ended"]
 
 
 def test_stop_finishes_what_is_begun(hub):
@@ -702,7 +704,7 @@ def test_a_stop_before_the_start_is_heard(hub):
     provider = Doubling(hub)
     provider.stop()
     provider.start()
-    assert provider.life == ["told to stop", "started", "ended"]
+    assert provider.life == ["stopping", "started", "ended"]
 
 
 def test_two_providers_work_in_one_process(hub):
