@@ -27,8 +27,9 @@ README = (ROOT / "README.md").read_text()
 MIGRATION = (ROOT / "docs/migration.md").read_text()
 REFERENCE = ROOT / "docs/reference"
 SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+READMES = ["examples/README.md", "benchmarks/README.md"]
 DOCS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md", *DOCS]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *READMES, *DOCS]
 every_page = pytest.mark.parametrize("name", PAGES)
 
 
