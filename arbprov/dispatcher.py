@@ -1,7 +1,8 @@
 """A task's way through a provider, without any IO: prepare, admit, run, expire, finish.
 
-`Dispatcher.prepare` and `Dispatcher.run` are that way, from top to bottom. A `Driver` does what
-takes time on it: the worker has one, and so have the test client and `app.invoke`.
+`Dispatcher.prepare` and `Dispatcher.run` are that way, from top to bottom. What takes time on it is
+done by an `Admitter` and a `Runner`: the worker has its own, and so have the test client and
+`app.invoke`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,16 @@ from arbprov.responses import (
 )
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
-__all__ = ["HOOKS_GRACE", "Call", "Dispatcher", "Driver", "Route", "Wait", "run_hooks"]
+__all__ = [
+    "HOOKS_GRACE",
+    "Admitter",
+    "Call",
+    "Dispatcher",
+    "Route",
+    "Runner",
+    "Wait",
+    "run_hooks",
+]
 
 # Seconds for the hooks that see a timeout; the result waits for them no longer.
 HOOKS_GRACE = 1.0
@@ -87,7 +97,7 @@ class Call:
     run_teardown: bool = True
     # What it waits for on the event loop, if anything; the worker cancels that at the deadline.
     pending: Any = attrs.field(default=None, repr=False)
-    # Done when it has really ended, maybe after its time was up; for the driver.
+    # Done when it has really ended, maybe after its time was up; for the runner.
     ended: Any = attrs.field(default=None, repr=False)
     # Replaces the handler of an action that runs in another process; it can be cancelled too.
     process_handler: Any = attrs.field(default=None, repr=False)
@@ -100,8 +110,8 @@ class Call:
         return self.throttled is not None or self.decision.is_probing
 
 
-class Driver(Protocol):
-    """Does what takes time on a call's way: asking limits, waiting for them, running handlers."""
+class Admitter(Protocol):
+    """Asks the limits of calls for a dispatcher, and waits for them."""
 
     async def decide(self, call: Call) -> Decision:
         """Return what `Dispatcher.decide` returns, and raise what it raises."""
@@ -118,6 +128,10 @@ class Driver(Protocol):
     async def settle(self, call: Call) -> None:
         """Call `Dispatcher.settle`."""
         ...
+
+
+class Runner(Protocol):
+    """Runs calls for a dispatcher."""
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
         """Run `Dispatcher.perform`, and return its result.
@@ -182,7 +196,7 @@ class Dispatcher:
             call.error = error
         return call
 
-    async def run(self, call: Call, driver: Driver) -> TaskResult:
+    async def run(self, call: Call, admitter: Admitter, runner: Runner) -> TaskResult:
         """Take a prepared call through its limits, its handler and its hooks.
 
         Returns:
@@ -190,34 +204,34 @@ class Dispatcher:
         """
         if call.error is None and call.route.has_limits:
             try:
-                await self.admit(call, driver)
+                await self.admit(call, admitter)
             except Exception as error:
                 call.error = error
         outcome: Outcome | None = call.error
         if call.error is None or _has_hooks_for(call, call.error):
             try:
-                outcome = await driver.run(call, call.route.timeout)
+                outcome = await runner.run(call, call.route.timeout)
             except Exception as error:
                 outcome = error
         if call.ctx.cancelled:
-            result = await self._expire(call, driver)
+            result = await self._expire(call, runner)
         else:
             assert outcome is not None
             result = self.finish(call, outcome)
         if call.unsettled:
-            await driver.settle(call)
+            await admitter.settle(call)
         return result
 
-    async def admit(self, call: Call, driver: Driver) -> None:
+    async def admit(self, call: Call, admitter: Admitter) -> None:
         """Return once all limits admit a call.
 
         Raises:
             RateLimited: They refuse it, at once or after it has waited.
             Exception: A limit can't be asked; see `decide`.
         """
-        first = decision = await driver.decide(call)
+        first = decision = await admitter.decide(call)
         if not first.allowed:
-            decision = await driver.wait(call, first)
+            decision = await admitter.wait(call, first)
         self.limiter.note(decision, None if decision is first else first)
         if not decision.allowed:
             raise decision.refusal()
@@ -235,7 +249,7 @@ class Dispatcher:
         return decision
 
     async def perform(self, call: Call, wait: Wait | None = None) -> TaskResult:
-        """Run a call's handler and hooks, wherever the driver has it run.
+        """Run a call's handler and hooks, wherever a `Runner` has it run.
 
         Args:
             call: If it has an error already, only the hooks that see errors run.
@@ -292,7 +306,7 @@ class Dispatcher:
                 result = self._fail_call(call, _unwrap_stop_iteration(error))
         return result
 
-    async def _expire(self, call: Call, driver: Driver) -> TaskResult:
+    async def _expire(self, call: Call, runner: Runner) -> TaskResult:
         """Return the result of a call whose time is up."""
         error = TaskTimeoutError(call.route.timeout)
         # The hooks see a call of their own: the handler may still run, and that one tears down.
@@ -308,7 +322,7 @@ class Dispatcher:
         outcome: Outcome = error
         if _has_hooks_for(expired, error):
             try:
-                outcome = await driver.run(expired, HOOKS_GRACE)
+                outcome = await runner.run(expired, HOOKS_GRACE)
             except Exception as failure:
                 outcome = error if expired.ctx.cancelled else failure
         return self.finish(expired, outcome)

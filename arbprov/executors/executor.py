@@ -1,23 +1,25 @@
-"""Where calls run: on the event loop, on threads, or in processes that can be killed."""
+"""Where calls run, and how long: on the event loop, on threads, or in processes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 from arbprov.dispatcher import Call, Dispatcher
-from arbprov.errors import HandlerProcessError
+from arbprov.errors import HandlerProcessError, TaskTimeoutError
 from arbprov.executors.inline import as_coroutine, drive
 from arbprov.executors.processes import ProcessHandler, ProcessPool
 from arbprov.executors.threads import ThreadPool, set_outcome
 from arbprov.executors.watchdog import Watchdog
 from arbprov.task import TaskResult
 
-__all__ = ["Executor"]
+__all__ = ["Deadlines", "Executor"]
 
 # In seconds. The modules that a process imports before its first task may take long.
 _START_TIMEOUT = 60.0
+
+Expire = Callable[..., object]
 
 
 class Executor:
@@ -41,10 +43,91 @@ class Executor:
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._watchdog = Watchdog(dispatcher)
+        self._deadlines = Deadlines(self._loop)
         pickled = {
             r.action.name: r.pickled for r in dispatcher.routes.values() if r.action and r.pickled
         }
         self._processes = ProcessPool(pickled) if pickled else None
+
+    async def run(self, call: Call, timeout: float) -> TaskResult:
+        """Run a call until it ends or its time is up.
+
+        Args:
+            call: Its `ended` is set to a future that is done when it has really ended.
+            timeout: Seconds that it may take; then it is cancelled, or asked to end.
+
+        Raises:
+            TaskTimeoutError: Its time is up. Its handler may still run.
+        """
+        if call.route.blocking:
+            await self.make_ready(call)
+        outcome: asyncio.Future[TaskResult] = self._loop.create_future()
+        call.ended = self.start(call, outcome)
+        self._deadlines.start(timeout, call, self._on_timeout, call, outcome)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            # The worker stops. A handler on the loop may clean up first.
+            self._abandon(call)
+            if not call.route.blocking:
+                await asyncio.wait([call.ended])
+            raise
+        finally:
+            self._deadlines.stop(timeout, call)
+
+    def _on_timeout(self, call: Call, outcome: asyncio.Future[TaskResult]) -> None:
+        if outcome.done():
+            return  # the call has ended in time, and `run` is about to go on
+        call.ctx.cancelled = True
+        self._abandon(call)
+        outcome.set_exception(TaskTimeoutError(call.route.timeout))
+
+    def start(
+        self, call: Call, outcome: asyncio.Future[TaskResult]
+    ) -> asyncio.Future[Any] | asyncio.Task[None]:
+        """Start a call.
+
+        Args:
+            call: Its `pending` is set to the task that runs it or that it waits for.
+            outcome: Gets the result, unless it is done before.
+
+        Returns:
+            A future that is done when the call has ended, even if its time was up before.
+        """
+        if not call.route.blocking:
+            call.pending = task = self._loop.create_task(self._perform(call, outcome))
+            return task
+        ended = self._loop.create_future()
+
+        def wait(awaitable: Awaitable[Any]) -> Any:
+            call.pending = asyncio.run_coroutine_threadsafe(as_coroutine(awaitable), self._loop)
+            return call.pending.result()
+
+        def on_end(result: Any, error: BaseException | None) -> None:
+            set_outcome(outcome, result, error)
+            ended.set_result(None)
+            self.release(call)
+
+        self._threads.start(lambda: drive(self._dispatcher.perform(call, wait)), on_end)
+        return ended
+
+    async def _perform(self, call: Call, outcome: asyncio.Future[TaskResult]) -> None:
+        task = call.pending
+        self._watchdog.watch(task, call)
+        try:
+            result = await self._dispatcher.perform(call)
+        except Exception as error:
+            set_outcome(outcome, None, error)
+        else:
+            set_outcome(outcome, result, None)
+        finally:
+            self._watchdog.unwatch(task)
+
+    def _abandon(self, call: Call) -> None:
+        """Cancel a call's awaiting and kill its process; a handler on a thread runs on."""
+        for waited_for in (call.pending, call.process_handler):
+            if waited_for is not None:
+                waited_for.cancel()
 
     async def make_ready(self, call: Call) -> None:
         """Start the process of an isolated handler's call, and then the call's time.
@@ -77,41 +160,6 @@ class Executor:
             self._processes.release(call.process_handler.process)
             call.process_handler = None
 
-    def start(
-        self, call: Call, outcome: asyncio.Future[TaskResult]
-    ) -> asyncio.Future[Any] | asyncio.Task[None]:
-        """Start a call.
-
-        Args:
-            call: Its `pending` is set to the task that runs it or that it waits for.
-            outcome: Gets the result, unless it is done before.
-
-        Returns:
-            A future that is done when the call has ended, even if its time was up before.
-        """
-        if not call.route.blocking:
-            call.pending = task = self._loop.create_task(self._perform(call, outcome))
-            return task
-        ended = self._loop.create_future()
-
-        def wait(awaitable: Awaitable[Any]) -> Any:
-            call.pending = asyncio.run_coroutine_threadsafe(as_coroutine(awaitable), self._loop)
-            return call.pending.result()
-
-        def on_end(result: Any, error: BaseException | None) -> None:
-            set_outcome(outcome, result, error)
-            ended.set_result(None)
-            self.release(call)
-
-        self._threads.start(lambda: drive(self._dispatcher.perform(call, wait)), on_end)
-        return ended
-
-    def abandon(self, call: Call) -> None:
-        """Cancel a call's awaiting and kill its process; a handler on a thread runs on."""
-        for waited_for in (call.pending, call.process_handler):
-            if waited_for is not None:
-                waited_for.cancel()
-
     def close(self) -> None:
         """End idle threads, the watchdog and all processes."""
         self._threads.close()
@@ -119,14 +167,44 @@ class Executor:
         if self._processes is not None:
             self._processes.close()
 
-    async def _perform(self, call: Call, outcome: asyncio.Future[TaskResult]) -> None:
-        task = call.pending
-        self._watchdog.watch(task, call)
-        try:
-            result = await self._dispatcher.perform(call)
-        except Exception as error:
-            set_outcome(outcome, None, error)
-        else:
-            set_outcome(outcome, result, None)
-        finally:
-            self._watchdog.unwatch(task)
+
+class Deadlines:
+    """Calls a function for each call that does not end in its time.
+
+    Nearly all calls do end in time, and a timer for each would keep the event loop busier than the
+    call does. Calls of the same timeout expire in the order in which they started, so they share
+    one timer.
+
+    Args:
+        loop: The event loop that has the timers.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        # By timeout, in the order of their deadlines.
+        self._running: dict[float, dict[Hashable, tuple[float, Expire, tuple[Any, ...]]]] = {}
+        self._timed: set[float] = set()
+
+    def start(self, seconds: float, what: Hashable, expire: Expire, *arguments: Any) -> None:
+        """Call `expire` in `seconds`, unless `what` is stopped before."""
+        at = self._loop.time() + seconds
+        self._running.setdefault(seconds, {})[what] = (at, expire, arguments)
+        if seconds not in self._timed:
+            self._timed.add(seconds)
+            self._loop.call_at(at, self._expire_due, seconds)
+
+    def stop(self, seconds: float, what: Hashable) -> None:
+        """Stop the time of `what`, which was given `seconds`; it may be up already."""
+        self._running[seconds].pop(what, None)
+
+    def _expire_due(self, seconds: float) -> None:
+        running, now = self._running[seconds], self._loop.time()
+        # Not in a `for` loop: an expired call may stop or start another one.
+        while running:
+            what, (at, expire, arguments) = next(iter(running.items()))
+            if at > now:
+                self._loop.call_at(at, self._expire_due, seconds)
+                return
+            del running[what]
+            expire(*arguments)
+        self._timed.discard(seconds)

@@ -91,8 +91,8 @@ class InlineRunner:
 
     async def _run(self, task: Task, wait: Wait | None, raise_errors: bool) -> TaskResult:
         call = self._dispatcher.prepare(task)
-        driver = _InlineDriver(self._dispatcher, self._sleep, wait)
-        result = await self._dispatcher.run(call, driver)
+        steps = _InlineSteps(self._dispatcher, self._sleep, wait)
+        result = await self._dispatcher.run(call, admitter=steps, runner=steps)
         if isinstance(call.error, _LoopRunsError):
             raise call.error
         if not call.ctx.cancelled:
@@ -120,8 +120,8 @@ class _LoopRunsError(RuntimeError):
 
 
 @attrs.frozen
-class _InlineDriver:
-    """Runs calls here; see `Driver`. A call whose time is up is found out when it ends."""
+class _InlineSteps:
+    """The `Admitter` and the `Runner` of calls that run here; a timeout shows when a call ends."""
 
     _dispatcher: Dispatcher
     _sleep: Callable[[float], object]

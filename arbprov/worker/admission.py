@@ -1,13 +1,13 @@
-"""Waiting for limits: who may, how long, and in which order."""
+"""Asking the limits of the worker's calls, and the queue of calls that wait for them."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from arbprov.dispatcher import Call, Dispatcher
+from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
 from arbprov.limits import Decision
 from arbprov.limits.queue import Waiter, WaitQueue
@@ -17,121 +17,98 @@ __all__ = ["Admission"]
 
 T = TypeVar("T")
 
-# What refuses may let a call in earlier than it has said: when another call gave its charge back,
-# or when the first one through a gate has ended.
-_LOOK_AGAIN = 1.0
+# Seconds after which a waiting call asks again at the latest. Its limits may admit it earlier than
+# they have said: another call may take back its charge, or a cooldown may end.
+_ASK_AGAIN_AFTER = 1.0
 
 
 class Admission:
-    """Admits calls, at once or after a wait, or refuses them.
+    """Asks the limits of calls, and queues refused calls; see `arbprov.dispatcher.Admitter`.
 
     It belongs to the event loop that runs when it is made.
 
     Args:
-        dispatcher: Asks the limits.
-        threads: Where that is done, if it may take a while.
-        most_waiting: Calls that wait at once; they hold slots, which other calls need too.
-        stopping: Is done when nobody is to wait any more.
-        make_ready: Starts what a call runs in, if that takes a while.
+        dispatcher: Decides over the calls.
+        threads: Where it decides, if a limit may block.
+        executor: Starts the processes of isolated handlers.
+        max_waiting: Calls that may wait at once; they hold slots that other calls need too.
+        stopping: Is done when the worker stops, and no call waits any more.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         threads: ThreadPool,
-        most_waiting: int,
+        executor: Executor,
+        max_waiting: int,
         stopping: asyncio.Future[None],
-        make_ready: Callable[[Call], Awaitable[None]],
     ) -> None:
         self._dispatcher = dispatcher
         self._threads = threads
-        self._most_waiting = most_waiting
+        self._executor = executor
+        self._max_waiting = max_waiting
         self._stopping = stopping
-        self._make_ready = make_ready
         self._loop = asyncio.get_running_loop()
-        self._lines = WaitQueue()
-        # One after the other: of many that come at once, limits may admit but the first.
+        self._queue = WaitQueue()
+        # Of many calls that arrive at once, the limits may admit only the first.
         self._starting = asyncio.Lock()
 
     async def decide(self, call: Call) -> Decision:
-        """Return what the limits decide over a call, or will when the calls before it are through.
+        """Charge a call, unless the calls that wait before it leave nothing of its limits.
 
         Raises:
             Exception: A limit can't be asked, or the handler's process can't be started.
         """
-        return await self._expected(call) or await self._decide(call)
+        if self._queue:
+            limiter, limits = self._dispatcher.limiter, call.route.limits
+            peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx))
+            if ahead := self._queue.demand_ahead(_waited_for(peeked)):
+                peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx, ahead))
+                if not peeked.allowed:
+                    return peeked
+        return await self._charge(call)
 
     async def wait(self, call: Call, refused: Decision) -> Decision:
-        """Return the last decision over a refused call, after a wait if it may wait."""
-        may_wait = len(self._lines) < self._most_waiting and not self._stopping.done()
-        return await self._wait(call, refused) if may_wait and refused.may_wait(0.0) else refused
+        """Return the last decision over a refused call, after a wait if its limits allow one."""
+        decision = refused
+        try:
+            is_full = len(self._queue) >= self._max_waiting
+            if not is_full and not self._stopping.done() and refused.may_wait(0.0):
+                decision = await self._wait_in_queue(call, refused)
+        finally:
+            if not decision.allowed:
+                self._executor.release(call)
+        return decision
 
     async def settle(self, call: Call) -> None:
         """Tell the limits how a call has ended, if they have to know."""
         if call.unsettled:
             await self._ask(call, lambda: self._dispatcher.settle(call))
 
-    async def _expected(self, call: Call) -> Decision | None:
-        """Return what will refuse the call when those are through who came before, if it will."""
-        if not self._lines:
-            return None
-        limiter, stack = self._dispatcher.limiter, call.route.limits
-        ahead = self._lines.demand_ahead(
-            _costs(await self._ask(call, lambda: limiter.peek(stack, call.ctx)))
-        )
-        if not ahead:
-            return None
-        expected = await self._ask(call, lambda: limiter.peek(stack, call.ctx, ahead))
-        return None if expected.allowed else expected
-
-    async def _decide(self, call: Call) -> Decision:
-        if call.route.pickled is None:
-            return await self._charge(call)
-        async with self._starting:
-            return await self._start_and_charge(call)
-
-    async def _start_and_charge(self, call: Call) -> Decision:
-        """Have what the call runs in be there before the charge, which is for a start right now."""
-        limiter, stack = self._dispatcher.limiter, call.route.limits
-        looked = await self._ask(call, lambda: limiter.peek(stack, call.ctx))
-        if not looked.allowed:
-            return looked
-        await self._make_ready(call)
-        if call.error is not None:
-            raise call.error
-        return await self._charge(call)
-
-    async def _charge(self, call: Call) -> Decision:
-        return await self._ask(call, lambda: self._dispatcher.decide(call), _give_back)
-
-    async def _wait(self, call: Call, first: Decision) -> Decision:
-        """Stand in line, and return the last decision: only who is first in line asks for one."""
-        turn = asyncio.Event()
-        ticket = Waiter(_costs(first), turn.set)
-        self._lines.enqueue(ticket)
+    async def _wait_in_queue(self, call: Call, refused: Decision) -> Decision:
+        # Only the first in the queue asks the limits.
+        is_first = asyncio.Event()
+        waiter = Waiter(_waited_for(refused), is_first.set)
+        max_wait = min(limit.declaration.max_wait for limit in refused.refusing_limits)
+        decision, started_at = refused, self._loop.time()
+        self._queue.enqueue(waiter)
         try:
-            return await self._in_line(call, first, ticket, turn)
+            if not self._queue.is_first(waiter):
+                await self._wait_or_stop(is_first.wait(), max_wait)
+                if self._stopping.done() or not is_first.is_set():
+                    return decision
+                decision = await self._charge(call)
+            while not decision.allowed and decision.may_wait(self._loop.time() - started_at):
+                pause = min(decision.wait_time, _ASK_AGAIN_AFTER)
+                await self._wait_or_stop(asyncio.sleep(pause), max_wait)
+                if self._stopping.done():
+                    break
+                decision = await self._charge(call)
+            return decision
         finally:
-            self._lines.dequeue(ticket)
+            self._queue.dequeue(waiter)
 
-    async def _in_line(
-        self, call: Call, decision: Decision, ticket: Waiter, turn: asyncio.Event
-    ) -> Decision:
-        began, patience = self._loop.time(), _patience(decision)
-        if not self._lines.is_first(ticket):
-            await self._until_stopped_or(turn.wait(), patience)
-            if self._stopping.done() or not turn.is_set():
-                return decision
-            decision = await self._decide(call)
-        while not decision.allowed and decision.may_wait(self._loop.time() - began):
-            pause = asyncio.sleep(min(decision.wait_time, _LOOK_AGAIN))
-            await self._until_stopped_or(pause, patience)
-            if self._stopping.done():
-                break
-            decision = await self._decide(call)
-        return decision
-
-    async def _until_stopped_or(self, waiting: Coroutine[Any, Any, Any], timeout: float) -> None:
+    async def _wait_or_stop(self, waiting: Coroutine[Any, Any, Any], timeout: float) -> None:
         task = self._loop.create_task(waiting)
         either: list[asyncio.Future[Any]] = [task, self._stopping]
         try:
@@ -139,38 +116,53 @@ class Admission:
         finally:
             task.cancel()
 
+    async def _charge(self, call: Call) -> Decision:
+        if call.route.pickled is None:
+            return await self._ask(call, lambda: self._dispatcher.decide(call), Decision.refund)
+        # The process is started before the charge, which is for a call that starts right now.
+        limiter, limits = self._dispatcher.limiter, call.route.limits
+        async with self._starting:
+            peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx))
+            if not peeked.allowed:
+                return peeked
+            await self._executor.make_ready(call)
+            if call.error is not None:
+                raise call.error
+            try:
+                return await self._ask(call, lambda: self._dispatcher.decide(call), Decision.refund)
+            except BaseException:
+                self._executor.release(call)
+                raise
+
     async def _ask(
         self, call: Call, question: Callable[[], T], undo: Callable[[T], object] | None = None
     ) -> T:
-        """Ask the limits something, on a thread if that may take a while.
+        """Ask the limits a question, on a thread if they may block.
 
-        If nobody waits for the answer any more when it comes, it is undone.
+        Args:
+            call: The call that it is about.
+            question: Returns the answer.
+            undo: Takes an answer back that comes after the call was cancelled.
         """
         if not call.route.limits.blocks:
             return question()
         future = self._threads.run(question)
+
+        def undo_late(answered: asyncio.Future[T]) -> None:
+            if undo is not None and answered.exception() is None:
+                self._threads.run(lambda: undo(answered.result()))
+
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if undo is not None:
-                future.add_done_callback(functools.partial(self._undo, undo))
+            future.add_done_callback(undo_late)
             raise
 
-    def _undo(self, undo: Callable[[T], object], answered: asyncio.Future[T]) -> None:
-        if answered.exception() is None:
-            self._threads.run(lambda: undo(answered.result()))
 
-
-def _costs(decision: Decision) -> dict[BucketKey, int]:
-    """Return what a call takes from the buckets that it may wait for."""
-    patient = [one for one in decision.charges if one.limit.declaration.max_wait and one.group]
-    return {one.bucket: one.cost for one in patient}
-
-
-def _patience(decision: Decision) -> float:
-    """Return how long a refused call may wait at all."""
-    return min(limit.declaration.max_wait for limit in decision.refusing_limits)
-
-
-def _give_back(decision: Decision) -> None:
-    decision.refund()
+def _waited_for(decision: Decision) -> dict[BucketKey, int]:
+    """Return the buckets that a call may wait for, with its costs."""
+    return {
+        charge.bucket: charge.cost
+        for charge in decision.charges
+        if charge.limit.declaration.max_wait and charge.group
+    }

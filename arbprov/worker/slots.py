@@ -11,13 +11,15 @@ import attrs
 from arbprov._utils import quote
 from arbprov.dispatcher import Dispatcher
 from arbprov.errors import HubError
+from arbprov.executors.executor import Executor
 from arbprov.logs import TaskLog, log_failure
 from arbprov.outbox.outbox import Outbox
 from arbprov.task import Task
 from arbprov.wire.hub import Hub, Pause
+from arbprov.worker.admission import Admission
 from arbprov.worker.connection import HubConnection
-from arbprov.worker.driver import LoopDriver
 from arbprov.worker.polling import PollThrottle
+from arbprov.worker.stuck import StuckHandlers
 
 __all__ = ["Slots"]
 
@@ -32,7 +34,9 @@ class Slots:
 
     Args:
         dispatcher: Takes the tasks to their actions.
-        driver: Runs their calls.
+        admission: Asks the limits of their calls.
+        executor: Runs their calls.
+        stuck: Waits for handlers that outlive their deadlines.
         hub: Where the tasks come from.
         connection: Is told whether the hub answers.
         throttle: Says when to poll the hub.
@@ -41,7 +45,9 @@ class Slots:
     """
 
     _dispatcher: Dispatcher
-    _driver: LoopDriver
+    _admission: Admission
+    _executor: Executor
+    _stuck: StuckHandlers
     _hub: Hub
     _connection: HubConnection
     _throttle: PollThrottle
@@ -137,10 +143,12 @@ class Slots:
     async def _run(self, task: Task) -> None:
         """Run a task and put its result on its way to the hub."""
         call = self._dispatcher.prepare(task)
-        result = await self._dispatcher.run(call, self._driver)
+        result = await self._dispatcher.run(call, self._admission, self._executor)
         if call.error is not None and not call.ctx.cancelled:
             log_failure(self._dispatcher, call)
         self._log.ended(result)
         await self._outbox.put(result)
         if call.ctx.cancelled:
-            await self._driver.wait_until_ended(call)
+            await self._stuck.wait_for(call)
+            # The handler may have raised RateLimited after its deadline, which is as true then.
+            await self._admission.settle(call)

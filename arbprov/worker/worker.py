@@ -22,10 +22,9 @@ from arbprov.task import TaskResult
 from arbprov.wire.hub import Hub
 from arbprov.worker.admission import Admission
 from arbprov.worker.connection import HubConnection
-from arbprov.worker.driver import LoopDriver
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.slots import Slots
-from arbprov.worker.timeouts import StuckHandlers
+from arbprov.worker.stuck import StuckHandlers
 
 __all__ = ["Worker", "WorkerSettings"]
 
@@ -78,8 +77,8 @@ class Worker:
         self._threads = ThreadPool(self._loop, "arbprov")
         self._executor = Executor(dispatcher, self._threads)
         self._throttle = PollThrottle(settings.concurrency, Backoff(*_IDLE))
-        self._stuck = StuckHandlers(settings.concurrency, self._fail)
         self._stopping: asyncio.Future[None] = self._loop.create_future()
+        self._stuck = StuckHandlers(settings.concurrency, self._stopping, self._fail)
         self._failure: BaseException | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._connection = HubConnection(
@@ -111,16 +110,14 @@ class Worker:
         )
 
     def _make_slots(self) -> Slots:
-        admission = Admission(
-            self._dispatcher,
-            self._threads,
-            self._settings.concurrency // 2,
-            self._stopping,
-            self._executor.make_ready,
-        )
+        max_waiting = self._settings.concurrency // 2
         return Slots(
             dispatcher=self._dispatcher,
-            driver=LoopDriver(self._executor, admission, self._stuck, self._stopping),
+            admission=Admission(
+                self._dispatcher, self._threads, self._executor, max_waiting, self._stopping
+            ),
+            executor=self._executor,
+            stuck=self._stuck,
             hub=self._hub,
             connection=self._connection,
             throttle=self._throttle,

@@ -10,6 +10,7 @@ from support.loops import BEGIN
 from support.workers import task, work_off
 
 from arbprov import ProviderApp, RateLimited, RateLimitMonitor, TaskContext
+from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
 from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.task import Task, TaskResult
@@ -237,10 +238,8 @@ class Waiting:
         self.dispatcher = app._dispatcher(clock)
         self.threads = ThreadPool(self.loop, "test")
         self.stopping = self.loop.create_future()
-        self.admission = Admission(self.dispatcher, self.threads, 8, self.stopping, self.get_ready)
-
-    async def get_ready(self, call):
-        raise AssertionError("no call of these needs a process")
+        executor = Executor(self.dispatcher, self.threads)
+        self.admission = Admission(self.dispatcher, self.threads, executor, 8, self.stopping)
 
     def admit(self, payload=b"{}", action="work"):
         return self.loop.create_task(self._admit(Task("t", action, payload)))
@@ -271,7 +270,7 @@ def run_waiting(app, test):
 
 async def in_line(waiting, count):
     """Return when so many wait."""
-    while len(waiting.admission._lines) < count:
+    while len(waiting.admission._queue) < count:
         await asyncio.sleep(0)
 
 
@@ -283,7 +282,7 @@ def test_a_cancelled_call_takes_nothing():
         second.cancel()
         await asyncio.wait([second])
         waiting.clock.advance(10)
-        return waiting.left(), len(waiting.admission._lines)
+        return waiting.left(), len(waiting.admission._queue)
 
     assert run_waiting(patient("1/10s"), test) == ([1], 0)
 

@@ -133,7 +133,7 @@ def test_a_worker_whose_slots_are_lost_stops_at_once(app):
 
 
 def test_threads_that_hang_are_counted_too(hub, monkeypatch):
-    monkeypatch.setattr("arbprov.worker.timeouts._PATIENCE", 0.01)
+    monkeypatch.setattr("arbprov.worker.stuck._GIVE_UP_AFTER", 0.01)
     app, go_on = ProviderApp("test", execution_timeout=0.05, concurrency=1), threading.Event()
 
     @app.action
@@ -151,9 +151,9 @@ def test_threads_that_hang_are_counted_too(hub, monkeypatch):
 def test_a_provider_whose_threads_all_hang_exits_with_1(tmp_path):
     (tmp_path / "stuck.py").write_text(
         "import threading\n"
-        "import arbprov.worker.timeouts\n"
+        "import arbprov.worker.stuck\n"
         "from arbprov import ProviderApp\n"
-        "arbprov.worker.timeouts._PATIENCE = 0.1\n"
+        "arbprov.worker.stuck._GIVE_UP_AFTER = 0.1\n"
         "app = ProviderApp(execution_timeout=0.05, concurrency=2)\n"
         "@app.action\n"
         "def hang(): threading.Event().wait()\n"

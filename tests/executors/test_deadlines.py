@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from support.loops import BEGIN, JumpingLoop, run_jumping
 
-from arbprov.worker.timeouts import Deadlines
+from arbprov.executors.executor import Deadlines
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How a worker's calls run, beyond what the worker's tests show."""
+"""How calls run, beyond what the worker's tests show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from arbprov import ProviderApp
 from arbprov.clock import SystemClock
 from arbprov.dispatcher import Dispatcher
-from arbprov.executors.executor import Executor, ThreadPool
+from arbprov.executors.executor import Executor
+from arbprov.executors.threads import ThreadPool
 from arbprov.task import Task
 
 
