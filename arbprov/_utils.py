@@ -84,9 +84,14 @@ def format_user_traceback(error: BaseException) -> str:
     import traceback
 
     part = error.__traceback__
-    while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    while part is not None and _leads_to_user_code(part.tb_frame):
         part = part.tb_next
     return "".join(traceback.format_exception(type(error), error, part)).rstrip()
+
+
+def _leads_to_user_code(frame: FrameType) -> bool:
+    is_import = str(frame.f_globals.get("__name__")).startswith("importlib")
+    return is_import or frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def format_user_stack(frame: FrameType | None) -> str:

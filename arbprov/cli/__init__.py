@@ -8,7 +8,7 @@ from arbprov._version import __version__
 from arbprov.cli.actions import actions
 from arbprov.cli.call import call
 from arbprov.cli.dev import dev
-from arbprov.cli.exits import ExitingGroup
+from arbprov.cli.exit_codes import ExitCodeGroup
 from arbprov.cli.hub import hub
 from arbprov.cli.invoke import invoke
 from arbprov.cli.limits import limits
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 @click.group(
-    cls=ExitingGroup,
+    cls=ExitCodeGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 69 hub never reached, 77 token refused, "

@@ -8,27 +8,40 @@ from typing import Any
 import click
 
 from arbprov._utils import is_positive_number
-from arbprov.cli.hub import ADDRESS, token_option
-from arbprov.cli.options import account_option, payload_argument
-from arbprov.cli.print_result import end, json_option
+from arbprov.cli.options import (
+    ADDRESS,
+    account_option,
+    json_option,
+    payload_argument,
+    token_option,
+)
+from arbprov.cli.output import print_result
 from arbprov.errors import ProviderError
 
 __all__ = ["call"]
 
 
-def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if not is_positive_number(value):
-        raise click.BadParameter(f"{value:g} is no number above 0", ctx, param)
-    return value
+def _check_timeout(ctx: click.Context, param: click.Parameter, timeout: float) -> float:
+    if not is_positive_number(timeout):
+        raise click.BadParameter(f"must be greater than 0, not {timeout:g}", ctx, param)
+    return timeout
 
 
 @click.command()
 @click.argument("action")
 @payload_argument
 @account_option
-@click.option("--provider", default="", help="Who is to run it; anybody, if not given.")
 @click.option(
-    "--timeout", default=10.0, show_default=True, callback=_above_zero, help="Seconds to wait."
+    "--provider", metavar="NAME", default="", help="The provider to run it; any, if left out."
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=float,
+    default=10.0,
+    show_default=True,
+    callback=_check_timeout,
+    help="How long to wait for the result.",
 )
 @click.option(
     "--hub-url",
@@ -37,10 +50,10 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> flo
     default=ADDRESS,
     show_default=True,
     show_envvar=True,
-    help="Where the bundled hub listens.",
+    help="The bundled hub's address.",
 )
 @token_option
-@json_option
+@json_option("Print the whole envelope, as the hub gets it.")
 def call(
     action: str,
     payload: dict[str, Any],
@@ -49,12 +62,12 @@ def call(
     timeout: float,
     hub_url: str,
     token: str,
-    whole: bool,
+    as_json: bool,
 ) -> None:
-    """Have a provider run ACTION, through the bundled hub, and print what it returned.
+    """Run ACTION through the bundled hub and print its result.
 
-    PAYLOAD is a JSON object, @FILE with one, or - for stdin. Exits with 1 if the task ends as an
-    error or over a limit.
+    PAYLOAD is a JSON object, @FILE for a file that holds one, or - for stdin. The exit code is 1
+    if the task ends with an error or is over a limit.
     """
     from arbprov.localhub import LocalHubClient
 
@@ -63,4 +76,4 @@ def call(
         result = client.call(action, payload, account=account, provider=provider, timeout=timeout)
     except TimeoutError as error:
         raise ProviderError(str(error)) from None
-    end(json.loads(result.result), whole)
+    print_result(json.loads(result.result), as_json=as_json)

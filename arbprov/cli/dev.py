@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arbprov.cli.hub import ADDRESS, token_option
 from arbprov.cli.loading import TARGET, module_folder
+from arbprov.cli.options import ADDRESS, json_option, token_option
 from arbprov.cli.reloading import FileWatch
-from arbprov.cli.signals import Interruption, interruption
+from arbprov.cli.signals import Interruption, catch_interruption
 from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
 from arbprov.errors import ProviderError
 
@@ -23,64 +23,64 @@ if TYPE_CHECKING:
 
 __all__ = ["dev"]
 
-# A stop waits for the poll that the hub holds, and nobody wants to wait long for a reload.
+# In seconds. A provider that stops waits for its poll, so short polls make reloads quick.
 _HOLD = 0.5
-_LOOK_EVERY = 0.3
-_PATIENCE = 30.0
+_CHECK_INTERVAL = 0.3
+_STOP_TIMEOUT = 30.0
 
 
 @click.command()
 @click.argument("target", metavar=TARGET)
 @tasks_option
-@click.option("--json", "machine", is_flag=True, help="With --tasks: print envelopes, one a line.")
+@json_option("With --tasks: print envelopes, one per line.")
 @click.option("--reload/--no-reload", default=True, help="Restart when a .py file changes.")
 @click.option(
     "--address",
     metavar="HOST:PORT",
-    help=f"Where the hub listens: {ADDRESS}, and any free port with --tasks.",
+    help=f"Where the hub listens.  [default: {ADDRESS}; with --tasks, any free port]",
 )
 @token_option
 def dev(
     target: str,
     tasks: list[Arguments] | None,
-    machine: bool,
+    as_json: bool,
     reload: bool,
     address: str | None,
     token: str,
 ) -> None:
-    """Run a provider together with the bundled hub, until Ctrl-C.
+    """Run a provider together with the bundled hub until Ctrl-C.
 
-    The provider works for this hub, whatever its own settings say, and its spool is left alone.
-    Call it from another terminal with `arbprov call`.
+    `arbprov call` in another terminal sends it tasks. The provider works for this hub whatever its
+    own settings say, and does not use its spool.
     """
     from arbprov.localhub import LocalHub
 
     address = address or (ADDRESS if tasks is None else "127.0.0.1:0")
     with contextlib.ExitStack() as stack:
-        interrupted = stack.enter_context(interruption())
+        interruption = stack.enter_context(catch_interruption())
         hub = stack.enter_context(LocalHub(address, token=token, hold=_HOLD))
-        command = stack.enter_context(_command(target, hub, quiet=tasks is not None))
+        command = stack.enter_context(_run_command(target, hub, quiet=tasks is not None))
         if tasks is None:
             click.echo(f"The hub listens on {hub.address}; Ctrl-C ends it.", err=True)
             watch = FileWatch(module_folder(target)) if reload else None
-            _supervise(command, watch, interrupted)
-        else:
-            provider = stack.enter_context(_Provider(command))
-            run_tasks(hub, tasks, machine, lambda: _end_of(provider, interrupted))
+            _run_and_reload(command, watch, interruption)
+            return
+        provider = stack.enter_context(_Provider(command))
 
+        def end_reason() -> str:
+            if interruption.is_set():
+                provider.stop()
+            if not provider.has_ended:
+                return ""
+            return "interrupted" if interruption.is_set() else "the provider has ended"
 
-def _end_of(provider: _Provider, interrupted: Interruption) -> str:
-    """Return why there is no provider any more; nothing if there is, though it may stop now."""
-    if interrupted.is_set():
-        provider.stop()
-    if not provider.has_ended:
-        return ""
-    return "interrupted" if interrupted.is_set() else "the provider has ended"
+        run_tasks(hub, tasks, as_json=as_json, end_reason=end_reason)
 
 
 @contextlib.contextmanager
-def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
-    # The token goes through a file: anybody may read the arguments of a process.
+def _run_command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
+    """Yield the command that runs the provider; its token file exists inside the ``with`` block."""
+    # Not as an argument: every user of the machine can read the arguments of a process.
     with tempfile.NamedTemporaryFile("w") as token:
         token.write(hub.token)
         token.flush()
@@ -89,51 +89,50 @@ def _command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
         yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
 
 
-def _supervise(command: list[str], watch: FileWatch | None, interrupted: Interruption) -> None:
-    """Run the provider again after each change, until the command is interrupted."""
+def _run_and_reload(
+    command: list[str], watch: FileWatch | None, interruption: Interruption
+) -> None:
+    """Run the provider, and restart it after each change, until the command is interrupted."""
     has_changed = False
-    while not interrupted.is_set():
+    while not interruption.is_set():
+        is_end_reported = False
         with _Provider(command) as provider:
-            while not interrupted.wait(_LOOK_EVERY):
-                # At first, what was typed is wrong; later, what was saved, and that can be mended.
-                is_wrong = provider.was_wrong_usage and not has_changed
+            while not interruption.wait(_CHECK_INTERVAL):
+                # Before the first change, the arguments are wrong; after it, the file, which the
+                # next change may fix.
+                is_wrong = provider.had_wrong_usage and not has_changed
                 if provider.has_ended and (watch is None or is_wrong):
                     raise ProviderError("the provider has ended")
-                if watch and (changed := watch.changed()):
-                    click.echo(f"{changed} has changed, starting again.", err=True)
+                if watch and (path := watch.find_change()):
+                    click.echo(f"{path} has changed, restarting.", err=True)
                     has_changed = True
                     break
-                if provider.ended_just_now():
+                if provider.has_ended and not is_end_reported:
                     click.echo("The provider has ended; waiting for a change.", err=True)
+                    is_end_reported = True
 
 
 class _Provider:
-    """A provider in a process of its own."""
+    """A provider in a process of its own, which ends with the ``with`` block."""
 
-    def __init__(self, command: list[str], patience: float = _PATIENCE) -> None:
-        # In a session of its own: Ctrl-C reaches this process only, and this one passes it on.
+    def __init__(self, command: list[str], stop_timeout: float = _STOP_TIMEOUT) -> None:
+        # In a new session, so that Ctrl-C reaches only this process, which stops the provider.
         self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
-        self._patience = patience
-        self._noted = False
+        self._stop_timeout = stop_timeout
         self._is_stopping = False
 
     @property
     def has_ended(self) -> bool:
-        """Whether it runs no more."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     @property
-    def was_wrong_usage(self) -> bool:
-        """Whether it has ended because there is no such module or app."""
+    def had_wrong_usage(self) -> bool:
+        """Whether the process has ended because the module or its app does not exist."""
         return self._process.poll() == click.UsageError.exit_code
 
-    def ended_just_now(self) -> bool:
-        """Tell whether it has ended, once."""
-        noted, self._noted = self._noted, self.has_ended
-        return self._noted and not noted
-
     def stop(self) -> None:
-        """Have it finish what it has begun, and end; another time changes nothing."""
+        """Let the provider finish its running tasks and end; a second call changes nothing."""
         if not self._is_stopping:
             self._is_stopping = True
             self._process.terminate()
@@ -144,12 +143,12 @@ class _Provider:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
         try:
-            # A second signal waits for nothing.
+            # After a second signal, there is no waiting.
             if kind is not SystemExit:
-                self._process.wait(self._patience)
+                self._process.wait(self._stop_timeout)
         except subprocess.TimeoutExpired:
             pass
         finally:
-            # Also when that signal has ended the waiting; one that has ended is not touched.
+            # Also if a second signal has ended the wait. Does nothing to a process that has ended.
             self._process.kill()
             self._process.wait()

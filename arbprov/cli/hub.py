@@ -6,52 +6,29 @@ import json
 
 import click
 
-from arbprov.cli.signals import interruption
+from arbprov.cli.options import ADDRESS, json_option, token_option
+from arbprov.cli.signals import catch_interruption
 
-__all__ = ["ADDRESS", "address_option", "hub", "token_option"]
-
-ADDRESS = "127.0.0.1:50051"
-TOKEN = "local-token"  # noqa: S105 - of a hub on loopback, that every command knows
-
-address_option = click.option(
-    "--address", metavar="HOST:PORT", default=ADDRESS, show_default=True, help="Where to listen."
-)
-
-
-def _not_blank(ctx: click.Context, param: click.Parameter, token: str) -> str:
-    # No provider would take it for its own.
-    if not token.strip():
-        raise click.BadParameter("a blank text is no token", ctx, param)
-    return token
-
-
-token_option = click.option(
-    "--token",
-    callback=_not_blank,
-    envvar="PROVIDER_AUTH_TOKEN",
-    metavar="TOKEN",
-    default=TOKEN,
-    show_default=True,
-    show_envvar=True,
-    help="What providers have to show.",
-)
+__all__ = ["hub"]
 
 
 @click.command()
-@address_option
+@click.option(
+    "--address", metavar="HOST:PORT", default=ADDRESS, show_default=True, help="Where to listen."
+)
 @token_option
-@click.option("--json", "as_json", is_flag=True, help="Print address and token, as JSON.")
+@json_option("Print the address and the token as JSON.")
 def hub(address: str, token: str, as_json: bool) -> None:
-    """Run the bundled hub, on this machine only and in memory, until Ctrl-C.
+    """Run the bundled hub until Ctrl-C.
 
-    Put tasks into it with `arbprov call`.
+    It listens on this machine only and keeps its tasks in memory. `arbprov call` sends it tasks.
     """
     # gRPC is slow to import, and most commands need none.
     from arbprov.localhub import LocalHub
 
-    with interruption() as interrupted, LocalHub(address, token=token) as running:
+    with catch_interruption() as interruption, LocalHub(address, token=token) as running:
         if as_json:
             click.echo(json.dumps({"address": running.address, "token": running.token}))
         else:
             click.echo(f"The hub listens on {running.address}; Ctrl-C ends it.", err=True)
-        interrupted.wait()
+        interruption.wait()

@@ -10,8 +10,8 @@ import click
 
 from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
-from arbprov.cli.options import account_option, payload_argument
-from arbprov.cli.print_result import end, json_option
+from arbprov.cli.options import account_option, json_option, payload_argument
+from arbprov.cli.output import print_result
 from arbprov.clock import SystemClock
 from arbprov.executors.inline import InlineRunner, make_task
 from arbprov.logs import ensure_handler
@@ -24,20 +24,21 @@ __all__ = ["invoke"]
 @click.argument("action")
 @payload_argument
 @account_option
-@json_option
+@json_option("Print the whole envelope, as the hub gets it.")
 def invoke(
-    app: ProviderApp, action: str, payload: dict[str, Any], account: dict[str, Any], whole: bool
+    app: ProviderApp, action: str, payload: dict[str, Any], account: dict[str, Any], as_json: bool
 ) -> None:
-    """Run ACTION here, without a hub, and print what it returned.
+    """Run ACTION in this process, without a hub, and print its result.
 
-    All that happens to a task happens: validation, limits, hooks, the envelope. PAYLOAD is a JSON
-    object, @FILE with one, or - for stdin. Exits with 1 if it ends as an error or over a limit.
+    The task goes the whole way: validation, limits, hooks, envelope. PAYLOAD is a JSON object,
+    @FILE for a file that holds one, or - for stdin. The exit code is 1 if the task ends with an
+    error or is over a limit.
 
-    The handler runs in this process, whatever its isolation, and a plain function is waited for
-    though its time is up; `arbprov dev --tasks` runs tasks in all ways as the hub's.
+    The handler runs in this process even with isolation="process", and a plain function runs to
+    its end even after its timeout; `arbprov dev --tasks` runs tasks as a worker does.
     """
     ensure_handler(logging.WARNING)
     task = make_task("invoked", action, payload, account)
     with InlineRunner(app._dispatcher(SystemClock()), app._life_hooks(), time.sleep) as runner:
         result = runner.run(task)
-    end(result.envelope, whole)
+    print_result(result.envelope, as_json=as_json)

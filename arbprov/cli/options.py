@@ -1,99 +1,95 @@
-"""Reading JSON that was typed, and writing what people read."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
 import codecs
-import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from arbprov._utils import escape_line
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
 
 __all__ = [
+    "ADDRESS",
     "account_option",
-    "as_json",
-    "names",
+    "json_option",
+    "parse_sendable_object",
     "payload_argument",
-    "seconds",
-    "sendable_object",
-    "summary",
+    "token_option",
 ]
 
-_LONGEST_LINE = 10_000
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+# The bundled hub's address, and the token that all commands use for it: it listens on loopback.
+ADDRESS = "127.0.0.1:50051"
+_TOKEN = "local-token"  # noqa: S105
 
 
-def json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
-    """Return the JSON object that was typed: as text, as ``@FILE``, or as ``-`` for stdin."""
+def parse_sendable_object(raw: bytes) -> dict[str, Any]:
+    """Parse a JSON object that will be sent to a provider.
+
+    Raises:
+        ValidationFailure: It is not a JSON object, or it holds text that is not Unicode.
+
+    >>> parse_sendable_object(b'{"city": "Paris"}')
+    {'city': 'Paris'}
+    """
+    sendable: dict[str, Any] = to_builtins(parse_object(raw))
+    return sendable
+
+
+def _read_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
+    """Return the JSON object given as text, as ``@FILE``, or as ``-`` for stdin."""
     try:
-        return sendable_object(_bytes(value))
+        if value == "-":
+            raw = sys.stdin.buffer.read()
+        elif value.startswith("@"):
+            raw = Path(value[1:]).read_bytes()
+        else:
+            return parse_sendable_object(value.encode())
+        # Some editors begin a UTF-8 file with a byte order mark.
+        return parse_sendable_object(raw.removeprefix(codecs.BOM_UTF8))
     except OSError as error:
-        message = f"{value[1:]} can't be read: {error.strerror}"
+        message = f"can't read {value[1:]}: {error.strerror}"
     except ValidationFailure as failure:
         message = f'{failure.problems[0]}; write it like \'{{"city": "Paris"}}\''
     raise click.BadParameter(message, ctx, param)
 
 
-def sendable_object(raw: bytes) -> dict[str, Any]:
-    """Return a JSON object that is to be sent: not all that can be read can be.
-
-    Raises:
-        ValidationFailure: It is not a JSON object, or holds text that is not Unicode.
-    """
-    sent: dict[str, Any] = to_builtins(parse_object(raw))
-    return sent
+def _check_token(ctx: click.Context, param: click.Parameter, token: str) -> str:
+    # A provider would refuse a blank token as its own.
+    if not token.strip():
+        raise click.BadParameter("must not be blank", ctx, param)
+    return token
 
 
 payload_argument = click.argument(
-    "payload", metavar="[PAYLOAD]", default="{}", callback=json_object
+    "payload", metavar="[PAYLOAD]", default="{}", callback=_read_object
 )
 account_option = click.option(
     "--account",
     metavar="JSON",
     default="{}",
-    callback=json_object,
-    help="The account, like PAYLOAD; as @FILE it stays out of the shell's history.",
+    callback=_read_object,
+    help="The task's account, given like PAYLOAD; @FILE keeps it out of the shell's history.",
+)
+token_option = click.option(
+    "--token",
+    callback=_check_token,
+    envvar="PROVIDER_AUTH_TOKEN",
+    metavar="TOKEN",
+    default=_TOKEN,
+    show_default=True,
+    show_envvar=True,
+    help="The hub's token, which providers must present.",
 )
 
 
-def _bytes(value: str) -> bytes:
-    if value == "-":
-        return _without_mark(sys.stdin.buffer.read())
-    return _without_mark(Path(value[1:]).read_bytes()) if value.startswith("@") else value.encode()
-
-
-def _without_mark(read: bytes) -> bytes:
-    """Return a file's bytes without the mark that some editors begin UTF-8 with."""
-    return read.removeprefix(codecs.BOM_UTF8)
-
-
-def as_json(data: Any) -> str:
-    """Return data as JSON that is good to read."""
-    return json.dumps(data, indent=2, ensure_ascii=False)
-
-
-def names(found: Iterable[str]) -> str:
-    """Return names as a sentence has them: ``'a', 'b' and 'c'``."""
-    *first, last = map(repr, found)
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def seconds(number: float) -> str:
-    """Return seconds with as many digits as a reader wants, and no exponent for days of them."""
-    return f"{number:.3g} s" if number < 1000 else f"{number:.0f} s"
-
-
-def summary(status: str, message: str, data: Any) -> str:
-    """Return one line on how a task ended."""
-    if status == "success":
-        return escape_line(json.dumps(data, ensure_ascii=False), _LONGEST_LINE)
-    if status == "limit" and isinstance(data, dict) and "wait_time" in data:
-        limit = f"{data['limit']}, " if data.get("limit") else ""
-        message = f"{message}: {limit}wait {seconds(data['wait_time'])}"
-    return escape_line(message, _LONGEST_LINE)
+def json_option(help: str) -> Callable[[CommandT], CommandT]:
+    """Return the option ``--json``, whose parameter is `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help)

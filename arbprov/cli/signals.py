@@ -1,4 +1,4 @@
-"""Ending a command that would go on for ever."""
+"""Ending a command that runs until it is interrupted."""
 
 from __future__ import annotations
 
@@ -8,55 +8,56 @@ import signal
 import socket
 from collections.abc import Iterator
 
-__all__ = ["Interruption", "interruption"]
+__all__ = ["Interruption", "catch_interruption"]
 
 
 class Interruption:
-    """Whether SIGTERM or SIGINT has come.
+    """Whether SIGTERM or SIGINT has arrived; see `catch_interruption`.
 
-    No `threading.Event`: a signal may come while this thread waits for one, and so holds the very
-    lock that setting it takes.
+    Not a `threading.Event`, because setting an event takes the lock that this thread holds while it
+    waits for the event: a signal at that moment would block for ever.
     """
 
-    def __init__(self, woken: socket.socket) -> None:
-        self._woken = woken
-        self._has_come = False
+    def __init__(self, wakeups: socket.socket) -> None:
+        self._wakeups = wakeups
+        self._has_arrived = False
 
     def is_set(self) -> bool:
-        """Tell whether one has come."""
-        return self._has_come
+        """Tell whether a signal has arrived."""
+        return self._has_arrived
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for one, `timeout` seconds at most; return whether one has come."""
-        while not self._has_come and select.select([self._woken], [], [], timeout)[0]:
-            # Or other signals, that somebody else handles, would make each wait a short one.
-            self._woken.recv(64)
-        return self._has_come
+        """Wait for a signal, `timeout` seconds at most; return whether one has arrived."""
+        while not self._has_arrived and select.select([self._wakeups], [], [], timeout)[0]:
+            # Read the wakeups of other signals too, or each later wait would return at once.
+            self._wakeups.recv(64)
+        return self._has_arrived
 
     def handle(self, *_: object) -> None:
-        """Note a signal.
+        """Handle a signal.
 
         Raises:
-            SystemExit: It is the second one.
+            SystemExit: It is the second signal.
         """
-        if self._has_come:
+        if self._has_arrived:
             raise SystemExit(1)
-        self._has_come = True
+        self._has_arrived = True
 
 
 @contextlib.contextmanager
-def interruption() -> Iterator[Interruption]:
-    """Yield what SIGTERM and SIGINT set; a second one ends the command where it is.
+def catch_interruption() -> Iterator[Interruption]:
+    """Yield an object that SIGTERM and SIGINT set; a second signal raises `SystemExit`.
 
-    It ends by an exception, so that what the command has started is ended too.
+    As an exception, so that the ``with`` blocks that the command is in end what it has started.
     """
     with contextlib.ExitStack() as stack:
-        woken, waking = (stack.enter_context(one) for one in socket.socketpair())
-        waking.setblocking(False)
-        interrupted = Interruption(woken)
-        # Written to at once: Python calls a handler later, and not before a wait that has begun.
-        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(waking.fileno()))
+        receiver, sender = (stack.enter_context(end) for end in socket.socketpair())
+        sender.setblocking(False)
+        interruption = Interruption(receiver)
+        # Python calls a signal handler only between two instructions, so not while `select` waits;
+        # the wakeup descriptor is written to at once.
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(sender.fileno()))
         for number in (signal.SIGTERM, signal.SIGINT):
-            previous = signal.signal(number, interrupted.handle)
+            previous = signal.signal(number, interruption.handle)
             stack.callback(signal.signal, number, previous)
-        yield interrupted
+        yield interruption

@@ -1,4 +1,4 @@
-"""`interruption`: SIGTERM and SIGINT set what a command waits for, whenever they come."""
+"""`catch_interruption`: SIGTERM and SIGINT end a command's wait, whenever they arrive."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
-from arbprov.cli.signals import interruption
+from arbprov.cli.signals import catch_interruption
 
-# In a process of its own: where it fails, it hangs for ever.
+# Runs in a process of its own, because a failure hangs for ever.
 _A_SIGNAL_BEFORE_EACH_INSTRUCTION = """
 import signal, sys
-from arbprov.cli.signals import interruption
+from arbprov.cli.signals import catch_interruption
 
 def signalled_before(number):
     seen = 0
@@ -25,11 +25,11 @@ def signalled_before(number):
         if event == "opcode" and seen == number:
             signal.raise_signal(signal.SIGTERM)
         return trace
-    with interruption() as interrupted:
+    with catch_interruption() as interruption:
         sys.settrace(trace)
-        interrupted.wait(0.05)
+        interruption.wait(0.05)
         sys.settrace(None)
-        return seen >= number, interrupted.is_set()
+        return seen >= number, interruption.is_set()
 
 number = 1
 while (outcome := signalled_before(number))[0]:
@@ -45,34 +45,34 @@ def signal_this_thread():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_sets_it(number):
-    with interruption() as interrupted:
+    with catch_interruption() as interruption:
         signal.raise_signal(number)
-        assert interrupted.is_set()
+        assert interruption.is_set()
 
 
 def test_it_is_not_set_without_a_signal():
-    with interruption() as interrupted:
-        assert not interrupted.wait(0.0)
+    with catch_interruption() as interruption:
+        assert not interruption.wait(0.0)
 
 
-def test_a_signal_before_the_wait_ends_it():
-    with interruption() as interrupted:
+def test_a_signal_before_the_wait_ends_the_wait():
+    with catch_interruption() as interruption:
         signal.raise_signal(signal.SIGTERM)
-        assert interrupted.wait()
+        assert interruption.wait()
 
 
 def test_a_second_signal_ends_the_command():
-    with interruption():
+    with catch_interruption():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(SystemExit):
             signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_signal_that_another_thread_gets_ends_the_wait():
-    """As one does that comes when the wait has begun, but its system call has not."""
-    with interruption() as interrupted:
+    """So does a signal that arrives just before the wait's system call."""
+    with catch_interruption() as interruption:
         threading.Timer(0.05, signal_this_thread).start()
-        assert interrupted.wait(20)
+        assert interruption.wait(20)
 
 
 def test_a_signal_at_any_moment_of_the_wait_is_noted():
@@ -81,26 +81,26 @@ def test_a_signal_at_any_moment_of_the_wait_is_noted():
     assert int(ended.stdout) > 10
 
 
-def test_a_signal_of_somebody_else_does_not_end_the_wait():
+def test_another_signal_does_not_end_the_wait():
     previous = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        with interruption() as interrupted:
+        with catch_interruption() as interruption:
             signal.raise_signal(signal.SIGUSR1)
-            assert not interrupted.wait(0.05)
+            assert not interruption.wait(0.05)
     finally:
         signal.signal(signal.SIGUSR1, previous)
 
 
-def test_signals_are_handled_as_before_afterwards():
+def test_the_signal_handlers_are_restored():
     before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
-    with interruption():
+    with catch_interruption():
         pass
     assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == before
 
 
-def test_signals_wake_who_they_woke_before_afterwards():
-    with interruption() as outer:
-        with interruption():
+def test_the_wakeup_descriptor_is_restored():
+    with catch_interruption() as outer:
+        with catch_interruption():
             pass
         threading.Timer(0.05, signal_this_thread).start()
         assert outer.wait(20)

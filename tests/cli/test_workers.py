@@ -1,4 +1,4 @@
-"""`arbprov run --workers`: real processes, over real gRPC."""
+"""`arbprov run --workers`, with real processes and real gRPC."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from support.waiting import wait_until
 
 from arbprov import Blueprint, ConfigurationError, ProviderApp, TimeBasedRateLimitMonitor
 from arbprov.cli.supervisor.restart_policy import Stage
-from arbprov.cli.supervisor.spools import warn_of_left
-from arbprov.cli.supervisor.worker import Place, work
+from arbprov.cli.supervisor.spools import warn_of_orphans
+from arbprov.cli.supervisor.worker import WorkerInfo, run_worker
 from arbprov.cli.supervisor.worker_process import WorkerProcess
 from arbprov.outbox.spool import Spool
 from arbprov.outbox.sqlite import read_spool
@@ -35,8 +35,8 @@ def who() -> dict:
     return {"pid": os.getpid()}
 
 @app.action
-def patient() -> dict:
-    with open("begun", "a") as file:
+def wait_for_file() -> dict:
+    with open("started", "a") as file:
         file.write(f"{os.getpid()}\\n")
     while not os.path.exists("go"):
         threading.Event().wait(0.005)
@@ -62,7 +62,7 @@ def hub():
 
 @pytest.fixture
 def start(folder, hub):
-    """Return what runs a provider with two workers, each of which takes one task at a time."""
+    """Return a function that runs a provider with two workers, which take one task at a time."""
     started = []
 
     def start(*options, **environ):
@@ -86,11 +86,11 @@ def start(folder, hub):
 
 @pytest.fixture
 def working(start, hub, folder):
-    """Return what runs a provider, and has each of its two workers begin a task."""
+    """Return a function that runs a provider and gives each of its two workers a task."""
 
     def working(**environ):
         provider = start(**environ)
-        tickets = [hub.put("patient", id=f"task-{number}") for number in (1, 2)]
+        tickets = [hub.put("wait_for_file", id=f"task-{number}") for number in (1, 2)]
         wait_until(lambda: len(pids_of(folder)) == 2)
         return provider, tickets
 
@@ -98,19 +98,19 @@ def working(start, hub, folder):
 
 
 def pids_of(folder):
-    """Return the processes in which a task has begun."""
-    path = folder / "begun"
+    """Return the processes in which a task has started."""
+    path = folder / "started"
     return {int(line) for line in path.read_text().split()} if path.exists() else set()
 
 
 # Processes
 
 
-def test_a_killed_worker_is_replaced_and_the_tasks_go_on(working, hub, folder):
+def test_a_killed_worker_is_replaced_and_the_other_tasks_continue(working, hub, folder):
     provider, tickets = working()
     os.kill(min(pids_of(folder)), signal.SIGKILL)
     wait_until(lambda: provider.says("was killed by SIGKILL"))
-    hub.put("patient")
+    hub.put("wait_for_file")
     wait_until(lambda: len(pids_of(folder)) == 3)
     (folder / "go").touch()
     assert provider.stop() < 20
@@ -118,20 +118,20 @@ def test_a_killed_worker_is_replaced_and_the_tasks_go_on(working, hub, folder):
     assert [ticket.done for ticket in tickets].count(False) == 1
 
 
-def test_one_signal_has_all_workers_finish_and_none_of_them_hears_a_terminal_s(
+def test_one_signal_drains_all_workers_and_no_worker_is_in_the_terminal_s_group(
     working, folder, hub
 ):
     provider, tickets = working()
     assert {os.getsid(pid) for pid in pids_of(folder)} == pids_of(folder)
     provider.send(signal.SIGTERM)
-    wait_until(lambda: provider.says("the workers finish what is begun"))
+    wait_until(lambda: provider.says("draining the workers"))
     (folder / "go").touch()
     assert provider.ended() == 0
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
     hub.assert_nothing_lost()
 
 
-def test_a_signal_to_supervisor_and_workers_alike_counts_as_one(working, folder):
+def test_a_signal_to_the_supervisor_and_its_workers_counts_as_one(working, folder):
     # As systemd stops a service.
     provider, tickets = working()
     for pid in (*pids_of(folder), provider.popen.pid):
@@ -142,7 +142,7 @@ def test_a_signal_to_supervisor_and_workers_alike_counts_as_one(working, folder)
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
 
 
-def test_the_log_tells_the_workers_apart(working, folder):
+def test_each_log_line_names_its_worker(working, folder):
     provider, _ = working()
     wait_until(lambda: all(f"[{pid}] arbprov: " in provider.log for pid in pids_of(folder)))
     assert " INFO worker-1[" in provider.log
@@ -152,12 +152,12 @@ def test_the_log_tells_the_workers_apart(working, folder):
 def test_a_second_signal_kills_all_workers(working):
     provider, _ = working(ARBPROV_DRAIN_TIMEOUT="60")
     provider.send(signal.SIGINT)
-    wait_until(lambda: provider.says("the workers finish what is begun"))
+    wait_until(lambda: provider.says("draining the workers"))
     assert provider.stop(signal.SIGINT) < 5
     assert provider.popen.returncode == 1
 
 
-def test_workers_whose_supervisor_was_killed_finish_and_end(working, folder, hub):
+def test_workers_whose_supervisor_was_killed_drain_and_exit(working, folder, hub):
     provider, tickets = working()
     provider.send(signal.SIGKILL)
     wait_until(lambda: provider.log.count("the supervisor is gone") == 2)
@@ -166,37 +166,37 @@ def test_workers_whose_supervisor_was_killed_finish_and_end(working, folder, hub
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
 
 
-def test_a_token_that_is_refused_ends_all_with_one_message(start):
+def test_a_refused_token_is_logged_once(start):
     provider = start(PROVIDER_AUTH_TOKEN="wrong")
     assert provider.ended() == 77
     assert provider.log.count("Error: ") == 1
     assert "worker-2" not in provider.log
 
 
-def test_an_app_that_is_not_there_is_told_once(start, folder):
+def test_a_missing_app_is_logged_once(start, folder):
     (folder / "crew.py").write_text("")
     provider = start()
-    assert (provider.ended(), provider.log.count("which app of crew is meant?")) == (2, 1)
+    assert (provider.ended(), provider.log.count("crew has no ProviderApp")) == (2, 1)
 
 
-def test_a_worker_runs_handlers_in_processes_too(start, hub):
+def test_a_worker_runs_isolated_handlers(start, hub):
     start()
     pid = hub.call("who", timeout=20).data["pid"]
     alone = hub.call("alone", timeout=20).data
     assert alone["pid"] not in (pid, alone["parent"])
 
 
-def test_each_worker_sends_what_its_spool_has_and_that_of_no_worker_is_told_of(start, hub, folder):
+def test_each_worker_sends_the_results_in_its_spool_and_orphans_are_logged(start, hub, folder):
     for number in (1, 2, 3):
         leave(folder / f"tasks.db.{number}", f"left-{number}")
     provider = start(ARBPROV_SPOOL="tasks.db")
     hub.wait_until(lambda hub: len(hub.submissions) == 2)
     assert {result.id for result in hub.submissions} == {"left-1", "left-2"}
-    assert provider.log.count("1 tasks of an earlier start are in the spool at ") == 1
+    assert provider.log.count(" has 1 tasks of an earlier start, and no worker") == 1
     assert [one.id for one in read_spool(folder / "tasks.db.3")] == ["left-3"]
 
 
-def test_options_are_those_of_each_worker(start, hub, folder):
+def test_the_options_apply_to_each_worker(start, hub, folder):
     (folder / "token").write_text("token")
     options = ("--quiet", "--hub-url", hub.url, "--auth-token-file", "token")
     provider = start(*options, HUB_GRPC_URL="127.0.0.1:1", PROVIDER_AUTH_TOKEN="wrong")
@@ -205,12 +205,12 @@ def test_options_are_those_of_each_worker(start, hub, folder):
     assert (provider.popen.returncode, provider.log) == (0, "")
 
 
-def test_one_worker_is_the_process_itself(start, hub):
+def test_one_worker_has_no_supervisor(start, hub):
     provider = start("--workers", "1")
     assert hub.call("who", timeout=20).data["pid"] == provider.popen.pid
 
 
-def test_the_supervisor_loads_no_grpc():
+def test_the_supervisor_does_not_import_grpc():
     code = "import sys, arbprov.cli.supervisor.supervisor; assert 'grpc' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
@@ -224,7 +224,7 @@ def test_a_worker_is_killed_while_it_starts_and_again_when_it_is_gone():
     async def story():
         worker = await WorkerProcess.start([sys.executable, "-c", "input()"], print)
         worker.stop()
-        code = await worker.ended()
+        code = await worker.wait()
         worker.stop()
         worker.kill()
         return code
@@ -232,16 +232,16 @@ def test_a_worker_is_killed_while_it_starts_and_again_when_it_is_gone():
     assert asyncio.run(story()) == -signal.SIGTERM
 
 
-def test_what_a_worker_tells_before_it_dies_is_heard():
-    told = []
+def test_reports_that_a_worker_sends_before_its_exit_are_read():
+    reported = []
     code = "import os, sys; os.write(int(sys.argv[1]), b'1 25.0\\n2 25.0\\n')"
 
     async def story():
-        worker = await WorkerProcess.start([sys.executable, "-c", code], told.append)
-        return await worker.ended(), worker.stage, worker.drain_timeout
+        worker = await WorkerProcess.start([sys.executable, "-c", code], reported.append)
+        return await worker.wait(), worker.stage, worker.drain_timeout
 
     assert asyncio.run(story()) == (0, Stage.CONNECTED, 25.0)
-    assert told == [Stage.AT_WORK, Stage.CONNECTED]
+    assert reported == [Stage.RUNNING, Stage.CONNECTED]
 
 
 # Limits
@@ -263,20 +263,20 @@ def limited(**options):
     return app
 
 
-def test_several_workers_refuse_the_limits_that_each_would_count_for_itself():
+def test_several_workers_refuse_limits_that_each_would_count_for_itself():
     with pytest.raises(ConfigurationError) as error:
-        work(limited(rate_limit="50/second"), Place(1, 3, -1))
+        run_worker(limited(rate_limit="50/second"), WorkerInfo(1, 3, -1))
     assert str(error.value) == (
-        "each of 3 workers would count these limits for itself, and together they would admit 3 "
-        "times as much: 1/hour per account.id of action 'square', 3/second of the blueprint, "
-        "50/second of the app, a delay of 2s of action 'square'; share what was used, with "
+        "each of 3 workers would count these limits for itself, so together they would admit 3 "
+        "times as many calls: 1/hour per account.id of action 'square', 3/second of the blueprint, "
+        "50/second of the app, a delay of 2s of action 'square'; share the limits with "
         'rate_limit_store="redis://..." or ARBPROV_RATE_LIMIT_STORE, or run one worker, as a '
         "monitor always needs"
     )
 
 
 @pytest.mark.parametrize("store", ["redis://127.0.0.1:1", object()])
-def test_with_a_store_for_all_only_a_monitor_counts_for_itself(store):
+def test_with_a_shared_store_only_a_monitor_counts_for_itself(store):
     (found,) = limited(rate_limit_store=store)._limits_in_memory()
     assert found == "a delay of 2s of action 'square'"
 
@@ -285,7 +285,7 @@ def test_with_a_store_for_all_only_a_monitor_counts_for_itself(store):
 
 
 def leave(path, id):
-    """Leave a result for the hub in a spool."""
+    """Leave a result in a spool."""
 
     async def fill():
         spool = Spool(path)
@@ -298,7 +298,7 @@ def leave(path, id):
 
 
 @pytest.mark.parametrize(
-    ("count", "left", "told"),
+    ("count", "left", "logged"),
     [
         (1, ["tasks", "tasks.1"], [("tasks.1", 1)]),
         (2, ["tasks", "tasks.1", "tasks.2"], [("tasks", 1)]),
@@ -306,20 +306,20 @@ def leave(path, id):
         (2, ["tasks.old", "other.3"], []),
     ],
 )
-def test_what_is_left_in_the_spool_of_no_worker_is_warned_of(tmp_path, caplog, count, left, told):
+def test_a_spool_that_no_worker_uses_is_logged(tmp_path, caplog, count, left, logged):
     for name in left:
         leave(tmp_path / name, "left")
-    warn_of_left(str(tmp_path / "tasks"), count)
+    warn_of_orphans(str(tmp_path / "tasks"), count)
     assert caplog.messages == [
-        f"1 tasks of an earlier start are in the spool at {tmp_path / name}, and no worker of this "
-        f"one sends their results; start once with --workers {workers}"
-        for name, workers in told
+        f"the spool at {tmp_path / name} has 1 tasks of an earlier start, and no worker of this "
+        f"start sends their results; run once with --workers {workers}"
+        for name, workers in logged
     ]
 
 
-def test_what_is_no_spool_or_an_empty_one_is_nothing_that_was_left(tmp_path, caplog):
+def test_an_empty_spool_and_another_program_s_file_are_not_logged(tmp_path, caplog):
     asyncio.run(Spool(tmp_path / "tasks.3").close())
-    (tmp_path / "tasks.4").write_text("no spool")
-    warn_of_left(str(tmp_path / "tasks"), 2)
-    warn_of_left("", 2)
+    (tmp_path / "tasks.4").write_text("not a spool")
+    warn_of_orphans(str(tmp_path / "tasks"), 2)
+    warn_of_orphans("", 2)
     assert caplog.messages == []

@@ -1,7 +1,8 @@
-"""The link between a worker and its supervisor, from the worker's side.
+"""The connection between a worker and its supervisor, from the worker's side.
 
-The worker tells how far it has come, one line for each stage. The supervisor tells it to stop; and
-when the supervisor is gone, however that came about, the link ends, which tells the worker too.
+The worker reports each stage that it reaches, one line each. The supervisor sends a line that asks
+it to stop. When the supervisor is gone, for whatever reason, the connection ends, and the worker
+stops too.
 """
 
 from __future__ import annotations
@@ -14,50 +15,53 @@ from collections.abc import Callable
 
 from arbprov.cli.supervisor.restart_policy import Stage
 
-__all__ = ["STOP", "SupervisorLink", "read_stage"]
+__all__ = ["STOP", "ControlChannel", "parse_report"]
 
 logger = logging.getLogger("arbprov")
 
 STOP = b"stop\n"
 
 
-class SupervisorLink:
-    """Tells the supervisor, and hears from it.
+class ControlChannel:
+    """A worker's end of the connection to its supervisor.
 
     Args:
-        descriptor: Of the socket.
-        drain_timeout: How long a stop of this worker may take, in seconds.
+        descriptor: File descriptor of the socket.
+        drain_timeout: Seconds that a stop of this worker may take.
     """
 
     def __init__(self, descriptor: int, drain_timeout: float) -> None:
         self._socket = socket.socket(fileno=descriptor)
-        # It was inherited; what the handlers start shall not.
+        # This process inherited it; programs that handlers start must not.
         self._socket.set_inheritable(False)
         self._drain_timeout = drain_timeout
 
-    def tell(self, stage: Stage) -> None:
-        """Tell how far this worker has come."""
-        # A supervisor that is gone is noticed by who listens.
+    def report(self, stage: Stage) -> None:
+        """Report the stage that this worker has reached."""
+        # If the supervisor is gone, the thread of `on_stop` notices.
         with contextlib.suppress(OSError):
             self._socket.sendall(f"{stage.value} {self._drain_timeout}\n".encode())
 
-    def listen(self, stop: Callable[[], object]) -> None:
-        """Have `stop` called, on a thread, when the supervisor says so or is gone."""
-        threading.Thread(target=self._listen, args=(stop,), daemon=True).start()
+    def on_stop(self, stop: Callable[[], object]) -> None:
+        """Call `stop` on a thread when the supervisor asks for it or is gone."""
 
-    def _listen(self, stop: Callable[[], object]) -> None:
-        if not self._heard():
-            logger.warning("the supervisor is gone: finishing what is begun")
-        stop()
+        def wait() -> None:
+            try:
+                message = self._socket.recv(len(STOP))
+            except OSError:  # e.g. the supervisor was killed before it read a report
+                message = b""
+            if not message:
+                logger.warning("the supervisor is gone; draining")
+            stop()
 
-    def _heard(self) -> bytes:
-        try:
-            return self._socket.recv(len(STOP))
-        except OSError:  # as when it was killed with something unread
-            return b""
+        threading.Thread(target=wait, daemon=True).start()
 
 
-def read_stage(line: bytes) -> tuple[Stage, float]:
-    """Return what a worker told: its stage, and how long a stop of it may take, in seconds."""
+def parse_report(line: bytes) -> tuple[Stage, float]:
+    """Return the stage and the drain timeout, in seconds, in a worker's report.
+
+    >>> parse_report(b"2 25.0")
+    (<Stage.CONNECTED: 2>, 25.0)
+    """
     stage, drain_timeout = line.split()
     return Stage(int(stage)), float(drain_timeout)

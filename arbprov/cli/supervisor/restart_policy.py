@@ -1,4 +1,4 @@
-"""What follows the end of a worker: the next one after a pause, or the end of all. Pure."""
+"""What happens after a worker's exit: a new worker after a delay, or the end of all. Without IO."""
 
 from __future__ import annotations
 
@@ -7,50 +7,64 @@ import enum
 import attrs
 
 from arbprov.backoff import Backoff
-from arbprov.cli.exits import FINAL, UNREACHED
+from arbprov.cli.exit_codes import FINAL, HUB_NEVER_REACHED
 
-__all__ = ["Pauses", "Stage", "final_code"]
+__all__ = ["RestartDelays", "Stage", "final_exit_code"]
 
-# In seconds. Without jitter: they share no server that they could overrun together.
-_PAUSES = (0.5, 30.0)
-# One that has run for so long has begun well, and its end is another matter than the last one.
-_WELL_AFTER = 60.0
+# In seconds. Without jitter, since workers share no server that restarts together could overload.
+_DELAYS = (0.5, 30.0)
+# A worker that ran this long had started well; its exit says nothing about the next start.
+_STABLE_AFTER = 60.0
 
 
 class Stage(enum.IntEnum):
-    """How far a worker has come."""
+    """The stages of a worker's start."""
 
     STARTING = 0
-    AT_WORK = 1
+    RUNNING = 1
     CONNECTED = 2
 
 
-def final_code(code: int, stage: Stage, furthest: Stage) -> int | None:
-    """Return what all have to end with, since one has ended; None if another takes its place.
+def final_exit_code(code: int, stage: Stage, furthest: Stage) -> int | None:
+    """Return the exit code of all workers if the exit of this worker ends them, else None.
 
     Args:
-        code: What it ended with; a signal's number below 0 if it was killed.
-        stage: How far it had come.
-        furthest: How far any worker had, since the start of all.
+        code: The worker's exit code; if a signal killed it, the signal's negative number.
+        stage: The stage that the worker reached.
+        furthest: The furthest stage that any worker has reached.
+
+    >>> final_exit_code(77, Stage.RUNNING, Stage.CONNECTED)
+    77
+    >>> final_exit_code(-9, Stage.RUNNING, Stage.CONNECTED) is None
+    True
     """
     if code in FINAL or (code > 0 and stage is Stage.STARTING):
         return code
     if furthest is Stage.STARTING:
         return 1 if code else 0
-    # A hub that was reached is tried for ever, by a worker that comes later too.
-    return code if code == UNREACHED and furthest < Stage.CONNECTED else None
+    # Once any worker has reached the hub, the hub is retried for ever.
+    return code if code == HUB_NEVER_REACHED and furthest < Stage.CONNECTED else None
 
 
 @attrs.define
-class Pauses:
-    """The pauses before each worker that takes the place of another, in seconds."""
+class RestartDelays:
+    """The delays before the restarts of one worker.
+
+    >>> delays = RestartDelays()
+    >>> [delays.next(ran_for) for ran_for in (5, 5, 5, 3600)]
+    [0.5, 1.0, 2.0, 0.5]
+    """
 
     _backoff: Backoff = attrs.field(
-        init=False, factory=lambda: Backoff(*_PAUSES, jitter=lambda: 1.0)
+        init=False, factory=lambda: Backoff(*_DELAYS, jitter=lambda: 1.0)
     )
 
-    def after(self, seconds: float) -> float:
-        """Return the pause after a worker that ran for so many seconds."""
-        if seconds >= _WELL_AFTER:
+    def next(self, ran_for: float) -> float:
+        """Return the seconds to wait before the next worker, after one that ran for some seconds.
+
+        Args:
+            ran_for: Seconds that the last worker ran.
+        """
+        if ran_for >= _STABLE_AFTER:
             self._backoff.reset()
         return self._backoff.next()

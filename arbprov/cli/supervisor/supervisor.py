@@ -1,7 +1,7 @@
-"""Several workers of one provider: all are started, replaced when they die, and stopped as one.
+"""Runs a provider in several worker processes: starts, replaces and stops them.
 
-The supervisor itself loads no provider and no gRPC. The first worker goes ahead: what is wrong with
-the provider, its settings or its token is found, and told, by that one alone.
+The supervisor itself imports neither the provider nor gRPC. The first worker starts alone, so that
+an error in the provider, its settings or its token is found and logged only once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from arbprov._utils import describe_exit
-from arbprov.cli.supervisor.restart_policy import Pauses, Stage, final_code
+from arbprov.cli.supervisor.restart_policy import RestartDelays, Stage, final_exit_code
 from arbprov.cli.supervisor.worker_process import WorkerProcess
 from arbprov.logs import ensure_handler
 
@@ -22,49 +22,49 @@ __all__ = ["Supervisor", "Worker", "supervise"]
 
 logger = logging.getLogger("arbprov")
 
-# How long the others wait, once the first is at work, for what the hub says to its token.
-_FIRST_CONTACT = 1.0
-# A worker ends within its drain_timeout by itself; beyond that, something keeps it.
-_GRACE = 2.0
+# In seconds. How long the other workers wait, once the first runs, for the hub to refuse its token.
+_CONNECT_TIMEOUT = 1.0
+# How long a worker may take to exit beyond its drain timeout, before it is killed.
+_EXIT_GRACE = 2.0
 
 
 class Worker(Protocol):
-    """A worker that has been started; see `WorkerProcess`."""
+    """A started worker; see `WorkerProcess`."""
 
     stage: Stage
     drain_timeout: float
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process's number."""
         ...
 
-    async def ended(self) -> int:
-        """Wait for its end; return its exit code, below 0 if a signal has killed it."""
+    async def wait(self) -> int:
+        """Wait for the exit; return the exit code, or a signal's negative number."""
         ...
 
     def stop(self) -> None:
-        """Have it finish what it has begun, and end."""
+        """Ask the worker to finish its running tasks and exit."""
         ...
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the worker now."""
         ...
 
 
-# Starts the worker of a number, and has each stage told that it comes to.
 OnStage = Callable[[Stage], object]
+# Starts the worker of a number, which then calls the function with each stage that it reaches.
 StartWorker = Callable[[int, OnStage], Awaitable[Worker]]
 
 
 class Supervisor:
-    """Keeps a number of workers running, until a signal or an end that is final for all.
+    """Keeps workers running until a signal, or an exit that ends them all.
 
-    It belongs to the event loop that runs when it is made.
+    It belongs to the event loop that is running when it is made.
 
     Args:
         start: Starts a worker.
-        count: How many there are to be.
+        count: The number of workers.
     """
 
     def __init__(self, start: StartWorker, count: int) -> None:
@@ -75,46 +75,42 @@ class Supervisor:
         self._others_may_start = asyncio.Event()
         self._stopping = asyncio.Event()
         self._workers: dict[int, Worker] = {}
-        self._code = 0
+        self._exit_code = 0
         self._is_killing = False
 
     async def run(self) -> int:
-        """Keep the workers running, and then stop them; return the exit code of all."""
-        keepers = [self._loop.create_task(self._keep(1))]
-        await self._either(self._others_may_start, keepers)
+        """Keep the workers running, then stop them; return the exit code of the whole."""
+        keepers = [self._loop.create_task(self._keep_running(1))]
+        await self._wait_for(self._others_may_start, keepers)
         if not self._stopping.is_set():
             others = range(2, self._count + 1)
-            keepers += [self._loop.create_task(self._keep(number)) for number in others]
-            await self._either(self._stopping, keepers)
+            keepers += [self._loop.create_task(self._keep_running(number)) for number in others]
+            await self._wait_for(self._stopping, keepers)
         self._stop()
         await self._drain(keepers)
-        return self._code
+        return self._exit_code
 
     def interrupt(self, number: int) -> None:
-        """Stop the workers gracefully; at the second time, end them at once."""
+        """Handle a signal: the first drains the workers, the second kills them.
+
+        Args:
+            number: The signal's number.
+        """
         if self._stopping.is_set():
             self._fail(1)
             self._kill()
             return
         name = signal.Signals(number).name
-        logger.info("%s: the workers finish what is begun; again to end them now", name)
+        logger.info("%s: draining the workers; send the signal again to kill them", name)
         self._stop()
 
-    # All of them.
+    # All workers.
 
-    async def _either(self, event: asyncio.Event, keepers: Iterable[asyncio.Task[None]]) -> None:
-        """Wait for an event, or for the end of a keeper, which only a stop or a bug brings."""
+    async def _wait_for(self, event: asyncio.Event, keepers: Iterable[asyncio.Task[None]]) -> None:
+        """Wait for an event, or for the end of a keeper, which only a stop or a bug causes."""
         waiting = self._loop.create_task(event.wait())
         await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-
-    def _reached(self, stage: Stage) -> None:
-        self._furthest = max(self._furthest, stage)
-        if stage is Stage.CONNECTED:
-            self._others_may_start.set()
-        else:
-            # A hub may hold a first poll for long.
-            self._loop.call_later(_FIRST_CONTACT, self._others_may_start.set)
 
     def _stop(self) -> None:
         if not self._stopping.is_set():
@@ -128,69 +124,80 @@ class Supervisor:
             worker.kill()
 
     def _fail(self, code: int) -> None:
-        self._code = self._code or code
+        self._exit_code = self._exit_code or code
 
     async def _drain(self, keepers: Iterable[asyncio.Task[None]]) -> None:
-        began, pending = self._loop.time(), set(keepers)
-        while pending and (left := began + self._patience() - self._loop.time()) > 0:
+        """Wait for the exit of all workers, and kill those that take too long."""
+        started_at, pending = self._loop.time(), set(keepers)
+        while pending:
+            # A worker that is still starting reports its drain timeout later.
+            timeout = max((w.drain_timeout for w in self._workers.values()), default=0.0)
+            left = started_at + timeout + _EXIT_GRACE - self._loop.time()
+            if left <= 0:
+                break
             _, pending = await asyncio.wait(
                 pending, timeout=left, return_when=asyncio.FIRST_COMPLETED
             )
         for number, worker in self._workers.items():
-            logger.error("worker %d (pid %d) did not stop, and is killed", number, worker.pid)
+            logger.error("worker %d (pid %d) did not stop in time; killing it", number, worker.pid)
             self._fail(1)
         self._kill()
         await asyncio.gather(*keepers)
 
-    def _patience(self) -> float:
-        return max((one.drain_timeout for one in self._workers.values()), default=0.0) + _GRACE
+    # One worker.
 
-    # One of them.
-
-    async def _keep(self, number: int) -> None:
-        """Have a worker of this number, until the stop."""
-        pauses = Pauses()
+    async def _keep_running(self, number: int) -> None:
+        """Run the worker of a number again and again, until the stop."""
+        delays = RestartDelays()
         while not self._stopping.is_set():
-            began = self._loop.time()
-            end = await self._life(number)
+            started_at = self._loop.time()
+            exit_text = await self._run_worker(number)
             if self._stopping.is_set():
                 return
-            pause = pauses.after(self._loop.time() - began)
-            logger.warning("%s; another starts in %g s", end, pause)
+            delay = delays.next(self._loop.time() - started_at)
+            logger.warning("%s; restarting it in %g s", exit_text, delay)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                await asyncio.wait_for(self._stopping.wait(), delay)
 
-    async def _life(self, number: int) -> str:
-        """Start a worker, wait for its end and draw the conclusions; return how it ended."""
+    async def _run_worker(self, number: int) -> str:
+        """Start a worker, wait for its exit and handle it; return how it ended."""
         try:
-            worker = await self._start(number, self._reached)
+            worker = await self._start(number, self._on_stage)
         except OSError as error:
-            # The system may have room again later.
+            # Temporary, e.g. too many processes.
             return f"worker {number} can't be started: {error}"
         self._workers[number] = worker
         if self._stopping.is_set():
             (worker.kill if self._is_killing else worker.stop)()
-        code = await worker.ended()
+        code = await worker.wait()
         del self._workers[number]
-        end = f"worker {number} (pid {worker.pid}) {describe_exit(code)}"
-        self._judge(code, worker.stage, end)
-        return end
+        exit_text = f"worker {number} (pid {worker.pid}) {describe_exit(code)}"
+        self._on_exit(code, worker.stage, exit_text)
+        return exit_text
 
-    def _judge(self, code: int, stage: Stage, end: str) -> None:
-        """Stop all if an end is final; note an end that was not what a stop is for."""
+    def _on_stage(self, stage: Stage) -> None:
+        self._furthest = max(self._furthest, stage)
+        if stage is Stage.CONNECTED:
+            self._others_may_start.set()
+        else:
+            # A hub may hold the first poll for a long time.
+            self._loop.call_later(_CONNECT_TIMEOUT, self._others_may_start.set)
+
+    def _on_exit(self, code: int, stage: Stage, exit_text: str) -> None:
+        """Stop all workers if an exit is final; during a stop, log an exit that is not clean."""
         if self._stopping.is_set():
-            # Of one that was starting, this is all that a stop can be.
+            # SIGTERM is how `Worker.stop` ends a worker that is starting.
             is_clean = code == 0 or (stage is Stage.STARTING and code == -signal.SIGTERM)
-            if not (is_clean or self._is_killing or code == self._code):
-                logger.error("%s at the stop", end)
+            if not (is_clean or self._is_killing or code == self._exit_code):
+                logger.error("%s during the stop", exit_text)
                 self._fail(1)
             return
-        final = final_code(code, stage, self._furthest)
+        final = final_exit_code(code, stage, self._furthest)
         if final is None:
             return
-        # The first one has said by itself what is wrong, if it had the time to.
+        # A first worker that exits by itself has logged the error.
         if code < 0 or self._workers:
-            logger.error("%s, so all end", end)
+            logger.error("%s; stopping all workers", exit_text)
         self._fail(final)
         self._stop()
 
@@ -199,18 +206,18 @@ def supervise(command: Sequence[str], count: int) -> int:
     """Run a provider in several processes until it ends; return its exit code.
 
     Args:
-        command: Runs one worker; its number and the rest of its place are added.
-        count: How many there are to be.
+        command: Runs a worker; its number, the number of workers and a descriptor are added.
+        count: The number of workers.
     """
-    ensure_handler()
-    return asyncio.run(_supervised(command, count))
 
-
-async def _supervised(command: Sequence[str], count: int) -> int:
     def start(number: int, on_stage: OnStage) -> Awaitable[Worker]:
         return WorkerProcess.start([*command, str(number), str(count)], on_stage)
 
-    supervisor = Supervisor(start, count)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, supervisor.interrupt, number)
-    return await supervisor.run()
+    async def run() -> int:
+        supervisor = Supervisor(start, count)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, supervisor.interrupt, number)
+        return await supervisor.run()
+
+    ensure_handler()
+    return asyncio.run(run())

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, from the supervisor's side."""
+"""A worker's process, from the supervisor's side."""
 
 from __future__ import annotations
 
@@ -9,94 +9,93 @@ from collections.abc import Callable, Sequence
 
 from typing_extensions import Self
 
-from arbprov.cli.supervisor.control_channel import STOP, read_stage
+from arbprov.cli.supervisor.control_channel import STOP, parse_report
 from arbprov.cli.supervisor.restart_policy import Stage
 
 __all__ = ["WorkerProcess"]
 
-# What it told last may come after its end; but whoever it has forked keeps the link open.
-_LAST_WORDS = 0.2
+# Seconds to read a worker's last reports after its exit. Without a bound, a process that it forked
+# would keep the connection open.
+_DRAIN_GRACE = 0.2
 
 
 class WorkerProcess:
-    """A process that runs `arbprov run`, as one of several workers; see `start`.
+    """A process of `arbprov run` that is one of several workers; `start` makes one.
 
     Attributes:
-        stage: How far it has come.
-        drain_timeout: How long a stop of it may take, in seconds.
+        stage: The stage that the worker has reached.
+        drain_timeout: Seconds that a stop of the worker may take.
     """
 
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        link: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         on_stage: Callable[[Stage], object],
     ) -> None:
         self.stage = Stage.STARTING
         self.drain_timeout = 0.0
         self._process = process
-        self._reader, self._writer = link
+        self._reader, self._writer = streams
         self._on_stage = on_stage
-        self._listener = asyncio.create_task(self._listen())
+        self._reading = asyncio.create_task(self._read_reports())
 
     @classmethod
     async def start(cls, command: Sequence[str], on_stage: Callable[[Stage], object]) -> Self:
-        """Return a worker that has been started.
+        """Start a worker.
 
         Args:
-            command: Its program and arguments, to which the descriptor of the link is added.
-            on_stage: Called when it has come further.
+            command: The program and its arguments; the file descriptor of the connection is added.
+            on_stage: Called with each stage that the worker reaches.
 
         Raises:
-            OSError: The system has no room for it.
+            OSError: The system can't start the process.
         """
         ours, theirs = socket.socketpair()
-        link = await asyncio.open_connection(sock=ours)
+        streams = await asyncio.open_connection(sock=ours)
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *command,
                     str(theirs.fileno()),
                     pass_fds=[theirs.fileno()],
-                    # Ctrl-C reaches the supervisor only, which tells the workers once.
+                    # So that Ctrl-C reaches only the supervisor, which stops each worker once.
                     start_new_session=True,
                 )
             except OSError:
-                link[1].close()
+                streams[1].close()
                 raise
-        return cls(process, link, on_stage)
+        return cls(process, streams, on_stage)
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process's number."""
         return self._process.pid
 
-    async def ended(self) -> int:
-        """Wait for its end; return its exit code, below 0 if a signal has killed it."""
+    async def wait(self) -> int:
+        """Wait for the exit; return the exit code, or a signal's negative number."""
         code = await self._process.wait()
-        await asyncio.wait([self._listener], timeout=_LAST_WORDS)
-        self._listener.cancel()
+        await asyncio.wait([self._reading], timeout=_DRAIN_GRACE)
+        self._reading.cancel()
         self._writer.close()
         return code
 
     def stop(self) -> None:
-        """Have it finish what it has begun, and end."""
+        """Ask the worker to finish its running tasks and exit."""
         with contextlib.suppress(OSError):
             self._writer.write(STOP)
-        # While it starts it does not listen, and there is nothing to finish.
+        # A worker that is starting does not read yet, and has no tasks to finish.
         if self.stage is Stage.STARTING:
-            self._signal(self._process.terminate)
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
 
     def kill(self) -> None:
-        """End it now."""
-        self._signal(self._process.kill)
-
-    def _signal(self, send: Callable[[], None]) -> None:
+        """Kill the worker now."""
         with contextlib.suppress(ProcessLookupError):
-            send()
+            self._process.kill()
 
-    async def _listen(self) -> None:
+    async def _read_reports(self) -> None:
         with contextlib.suppress(OSError):
             while line := await self._reader.readline():
-                self.stage, self.drain_timeout = read_stage(line)
+                self.stage, self.drain_timeout = parse_report(line)
                 self._on_stage(self.stage)

@@ -1,4 +1,4 @@
-"""What a command ends with: one code and one sentence for each kind of error."""
+"""The exit code of each kind of error."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from arbprov.errors import (
     ProviderError,
 )
 
-__all__ = ["FINAL", "UNREACHED", "ExitingGroup"]
+__all__ = ["FINAL", "HUB_NEVER_REACHED", "ExitCodeGroup"]
 
-# Where sysexits.h has a code for it, that one.
+# Named as in sysexits.h. Any other error is 1.
 _CODES: dict[type[Exception], int] = {
     HubConnectionError: 69,  # EX_UNAVAILABLE
     AuthenticationError: 77,  # EX_NOPERM
     ConfigurationError: 78,  # EX_CONFIG
 }
-UNREACHED = _CODES[HubConnectionError]
-# What another try would end with too.
+HUB_NEVER_REACHED = _CODES[HubConnectionError]
+# The codes of errors that another start would run into again.
 FINAL = {click.UsageError.exit_code, _CODES[AuthenticationError], _CODES[ConfigurationError]}
 
 
-class ExitingGroup(click.Group):
-    """Turns arbprov's errors into messages and exit codes."""
+class ExitCodeGroup(click.Group):
+    """A group of commands that turns arbprov's errors into messages and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -38,6 +38,6 @@ class ExitingGroup(click.Group):
             click.echo(f"Error: {error}", err=True)
             ctx.exit(next((c for kind, c in _CODES.items() if isinstance(error, kind)), 1))
         except BrokenPipeError:
-            # Whoever read the output has enough of it; nothing may be written any more at exit.
+            # The reader has closed the pipe; flushing at exit must not fail once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(1)

@@ -1,0 +1,51 @@
+"""All commands: help, exit codes, imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.waiting import TIMEOUT
+
+
+@pytest.mark.parametrize("command", ["run", "dev", "hub", "call", "invoke", "actions"])
+def test_every_command_has_help(arbprov, command):
+    result = arbprov(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_the_help_lists_the_exit_codes(arbprov):
+    assert "69 hub never reached, 77 token refused" in " ".join(arbprov("-h").stdout.split())
+
+
+def test_the_version_is_printed(arbprov):
+    assert arbprov("--version").stdout == "arbprov 0.1.0\n"
+
+
+def test_a_closed_pipe_is_not_a_traceback(folder):
+    # More than a pipe holds, so that the command still writes when the reader closes it.
+    names = [f"one_of_the_actions_whose_names_fill_the_pipe_{n}" for n in range(2000)]
+    many = "\n".join(f"@app.action\ndef {name}(): ..." for name in names)
+    Path("other.py").write_text(f"from arbprov import ProviderApp\napp = ProviderApp()\n{many}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arbprov", "actions", "other"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(TIMEOUT) == 1
+    process.stderr.close()
+
+
+def test_a_command_without_a_hub_does_not_import_grpc(folder):
+    code = (
+        "import sys; from arbprov.cli import main;"
+        "main(['actions', 'typed'], standalone_mode=False); assert 'grpc' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
