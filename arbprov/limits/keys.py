@@ -25,7 +25,19 @@ _DIGEST_SIZE = 15
 
 
 class LimitedCall(Protocol):
-    """The part of a call that limits read: a key, a cost or a limit may be a function of it."""
+    """The part of a call that limits read: a key, a cost or a limit may be a function of it.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("shop")
+    >>> def by_region(call: LimitedCall) -> str:
+    ...     return call.payload["region"]
+    >>> @app.action
+    ... @app.rate_limit("1/hour", key=by_region)
+    ... def order(region: str) -> None: ...
+    >>> client = app.test_client()
+    >>> [client.call("order", {"region": region}).status.value for region in ("eu", "eu", "us")]
+    ['success', 'limit', 'success']
+    """
 
     @property
     def action(self) -> str:

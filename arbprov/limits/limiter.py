@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import groupby
 
 from arbprov._types import Clock
 from arbprov.limits.compile import ActionLimits, LimitCompiler, OpenStore, peek_charges
@@ -13,7 +12,7 @@ from arbprov.limits.decision import Decision, first_charges
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
 from arbprov.limits.monitors import ask_monitor
-from arbprov.limits.stats import LimitCounts, crossed_threshold
+from arbprov.limits.stats import Counters, LimitCounts, crossed_threshold
 from arbprov.limits.stores.base import BucketKey, Charge, Receipt, Store
 from arbprov.limits.stores.memory import MemoryStore
 
@@ -103,11 +102,11 @@ class Limiter:
             decision: The last decision over a call.
             waited_for: The first decision, if the call has waited.
         """
-        refusing = () if waited_for is None else waited_for.refusing_limits
-        waited = [limit.counters for limit in refusing]
+        waited: list[Counters] = []
+        if waited_for is not None:
+            waited = [limit.counters for limit in waited_for.refusing_limits]
         allowed = decision.allowed
-        for counters, group in groupby(decision.charges, key=lambda one: one.limit.counters):
-            charges = list(group)
+        for counters, charges in _group_by_counters(decision.charges):
             fallback = bool([charge for charge in charges if charge.fallback])
             if [charge for charge in charges if charge.wait_time]:
                 in_cooldown = bool([charge for charge in charges if charge.in_cooldown])
@@ -168,6 +167,18 @@ def _acquire_with_monitors(stores: Sequence[Store], charges: Sequence[Charge]) -
             decision.refund()
             raise
     return decision
+
+
+def _group_by_counters(charges: Iterable[Charge]) -> list[tuple[Counters, list[Charge]]]:
+    """Return the charges of each declared limit; they follow each other."""
+    groups: list[tuple[Counters, list[Charge]]] = []
+    for charge in charges:
+        counters = charge.limit.counters
+        if groups and groups[-1][0] is counters:
+            groups[-1][1].append(charge)
+        else:
+            groups.append((counters, [charge]))
+    return groups
 
 
 def _warn(charges: Iterable[Charge]) -> None:

@@ -177,6 +177,15 @@ class LimitStats:
 
         Raises:
             LookupError: There is no such action.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... @app.rate_limit("100/hour", key="account.id")
+        ... def order() -> None: ...
+        >>> (state,) = app.test_client().limits.states("order", {"account.id": 42})
+        >>> state.limit, state.scope, state.key, state.headroom.remaining
+        ('100/hour', 'action:order', 'account.id', 100)
         """
         for limit in self._of(action):
             key, value = limit.declaration.key, _key_value(limit, keys)

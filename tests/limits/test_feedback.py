@@ -10,7 +10,15 @@ import pytest
 from support.waiting import wait_until
 from support.workers import task, work_off
 
-from arbprov import Calendar, Limit, ProviderApp, RateLimited, TaskContext, TokenBucket
+from arbprov import (
+    Calendar,
+    Limit,
+    ProviderApp,
+    RateLimited,
+    RateLimitMonitor,
+    TaskContext,
+    TokenBucket,
+)
 from arbprov.limits import Charge, Limiter, MemoryStore, declare, parse_limits
 from arbprov.testing import VirtualClock
 
@@ -398,6 +406,22 @@ def reporting(limit="100/minute", **options):
 
 def remaining(client, key=None):
     return client.limits.headroom("work", key)[0].remaining
+
+
+def test_a_report_changes_the_limit_that_it_names_and_no_other():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("10/minute", name="vendor")
+    @app.rate_limit("10/hour")
+    @app.rate_limit(RateLimitMonitor())
+    def work(ctx: TaskContext):
+        ctx.limits.report("vendor", used=0.9, reset_in=60)
+
+    client = app.test_client()
+    client.call("work")
+    left = {one.limit: one.remaining for one in client.limits.headroom("work")}
+    assert left == {"RateLimitMonitor": None, "10/hour": 9, "10/minute": 1}
 
 
 def test_reported_usage_counts():
