@@ -113,7 +113,9 @@ class Executor:
 
     async def _perform(self, call: Call, outcome: asyncio.Future[TaskResult]) -> None:
         task = call.pending
-        self._watchdog.watch(task, call)
+        self._watchdog.calls[task] = call
+        if not self._watchdog.awake.is_set():
+            self._watchdog.wake()
         try:
             result = await self._dispatcher.perform(call)
         except Exception as error:
@@ -121,7 +123,7 @@ class Executor:
         else:
             set_outcome(outcome, result, None)
         finally:
-            self._watchdog.unwatch(task)
+            del self._watchdog.calls[task]
 
     def _abandon(self, call: Call) -> None:
         """Cancel a call's awaiting and kill its process; a handler on a thread runs on."""

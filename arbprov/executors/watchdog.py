@@ -33,6 +33,10 @@ class Watchdog:
     Args:
         dispatcher: Redacts the secrets in the logged stack.
         clock: Returns monotonic seconds.
+
+    Attributes:
+        calls: The calls to watch, by the tasks that run them.
+        awake: Is set while there are checks; a first call has to `wake` them.
     """
 
     def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,9 +44,9 @@ class Watchdog:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._calls: dict[asyncio.Task[object], Call] = {}
+        self.calls: dict[asyncio.Task[object], Call] = {}
         self._thread: threading.Thread | None = None
-        self._has_calls = threading.Event()
+        self.awake = threading.Event()
         self._closed = threading.Event()
         self._answered = threading.Event()
         self._answered.set()
@@ -51,24 +55,18 @@ class Watchdog:
         self._suspected_at = 0.0
         self._is_logged = False
 
-    def watch(self, task: asyncio.Task[object], call: Call) -> None:
-        """Watch a call that runs in a task on the loop, until `unwatch`."""
-        self._calls[task] = call
-        if not self._has_calls.is_set():
-            self._has_calls.set()
-            if self._thread is None:
-                name = "arbprov-watchdog"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
-
-    def unwatch(self, task: asyncio.Task[object]) -> None:
-        """Stop watching a task's call."""
-        del self._calls[task]
+    def wake(self) -> None:
+        """Go on with the checks, since there are calls again."""
+        self.awake.set()
+        if self._thread is None:
+            name = "arbprov-watchdog"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """End the thread."""
         self._closed.set()
-        self._has_calls.set()
+        self.awake.set()
 
     def check(self) -> None:
         """Ping the loop; if it has not answered for too long, log the task that it is in."""
@@ -87,11 +85,11 @@ class Watchdog:
             self._log(task)
 
     def _run(self) -> None:
-        while self._has_calls.wait() and not self._closed.wait(_CHECK_INTERVAL):
+        while self.awake.wait() and not self._closed.wait(_CHECK_INTERVAL):
             # Cleared first: a call that starts in between sets it again.
-            self._has_calls.clear()
-            if self._calls:
-                self._has_calls.set()
+            self.awake.clear()
+            if self.calls:
+                self.awake.set()
             self.check()
 
     def _log(self, task: asyncio.Task[object]) -> None:
@@ -100,13 +98,13 @@ class Watchdog:
         if self._answered.is_set() or asyncio.current_task(self._loop) is not task:
             return
         self._is_logged = True
-        call = self._calls.get(task)
+        call = self.calls.get(task)
         if call is None:
             name = f"a task of {getattr(task.get_coro(), '__qualname__', 'an unknown coroutine')}"
         else:
             name = f"action {call.task.action!r} (task {quote(call.task.id)})"
         # A task that a handler started may hold the secrets of any call.
-        calls = self._calls.copy().values() if call is None else [call]
+        calls = self.calls.copy().values() if call is None else [call]
         logger.warning(
             "%s has blocked the event loop, and with it every other task, for more than %g s; "
             "await slow operations, or make the handler a plain def\n%s",

@@ -117,7 +117,8 @@ class GrpcHub:
         self._channel = self._new_channel()
         # Replaced channels, each closed by its task when its last call has ended.
         self._replaced: dict[HubChannel, asyncio.Task[None]] = {}
-        self._overload_backoff = Backoff(*_EXTRA_PAUSE)
+        # The pauses of a hub that is overloaded; None if it is not.
+        self._overload_backoff: Backoff | None = None
         # Whether the hub answered the last call, and whether it ever answered a call.
         self._healthy = False
         self._ever_connected = False
@@ -141,7 +142,7 @@ class GrpcHub:
             if error.code() in _NO_TASK:
                 return self._pause_after(error)
             raise await self._hub_error(error) from None
-        self._overload_backoff.reset()
+        self._overload_backoff = None
         try:
             return decode_answer(answer)
         except Exception as error:
@@ -249,7 +250,7 @@ class GrpcHub:
 
     def _pause_after(self, error: grpc.aio.AioRpcError) -> Pause | None:
         if error.code() is grpc.StatusCode.NOT_FOUND:
-            self._overload_backoff.reset()
+            self._overload_backoff = None
             return None
         if "larger than max" in (error.details() or ""):
             logger.error(
@@ -257,6 +258,8 @@ class GrpcHub:
                 "set ARBPROV_MAX_MESSAGE_SIZE to more bytes",
                 self._describe(error),
             )
+        if self._overload_backoff is None:
+            self._overload_backoff = Backoff(*_EXTRA_PAUSE)
         return Pause(_MIN_PAUSE + self._overload_backoff.next())
 
     async def _hub_error(self, error: grpc.aio.AioRpcError, account: bytes = b"") -> Exception:

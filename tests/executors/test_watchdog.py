@@ -75,8 +75,8 @@ class Watched:
         def begin(action):
             call = self.dispatcher.prepare(Task("t1", action, payload, b'{"key": "hunter22"}'))
             inner = asyncio.create_task(self.dispatcher.perform(call))
-            self.watchdog.watch(inner, call)
-            inner.add_done_callback(self.watchdog.unwatch)
+            self.watchdog.calls[inner] = call
+            inner.add_done_callback(self.watchdog.calls.pop)
             return inner
 
         async def run():
@@ -215,7 +215,7 @@ def test_the_thread_sleeps_while_no_call_runs_and_ends_with_the_executor():
         await asyncio.to_thread(blocking.blocks.acquire)
         blocking.go_on.release()
         await outcome
-        while executor._watchdog._has_calls.is_set():
+        while executor._watchdog.awake.is_set():
             await asyncio.sleep(0)
         assert executor._watchdog._thread.is_alive()
 
