@@ -28,8 +28,9 @@ from arbprov import (
 )
 from arbprov.clock import SystemClock
 from arbprov.limits import Charge, Limiter, MemoryStore, StoreFactory, declare
+from arbprov.limits.stores.base import DataLostError, StoreError
 from arbprov.limits.stores.failover import FailoverStore
-from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError, connect
+from arbprov.limits.stores.redis import RedisStore, connect
 from arbprov.testing import VirtualClock
 
 TEN = Limit(10, 60)

@@ -130,7 +130,7 @@ def test_no_module_is_in_a_circle():
     graph = {}
     for name, source in SOURCES.items():
         targets = own_imports(source) - {name}
-        # `from arbprov.limits.grammar import Limit` is no import of what the package re-exports.
+        # `from arbprov.limits.policies import Limit` is no import of what the package re-exports.
         graph[name] = {t for t in targets if not any(o.startswith(f"{t}.") for o in targets)}
     assert circles(graph) == set()
 

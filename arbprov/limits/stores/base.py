@@ -7,8 +7,9 @@ A store keeps the usage of each bucket: a key of a limit. `MemoryStore` keeps it
    all buckets of a call in one step, or none. A bucket's `Algorithm` makes and
    changes its state; a server that can't run Python needs each algorithm in its own language, by
    `kind` and `parameters`.
-2. Open it in `factory.py`, for the URLs or clients that authors give as ``store=``. Wrap it in a
-   `FailoverStore` if it can be away.
+2. Open it in `factory.py`, for the URLs or clients that authors give as ``store=``. If it can be
+   away, raise `StoreError` and `DataLostError`, have `peers`, `generation` and `merge` as
+   `RedisStore` does, and wrap it in a `FailoverStore`.
 3. Add it to ``BENCHES`` in ``tests/support/stores.py``: ``tests/limits/test_laws.py`` then checks
    that it decides like a ledger that remembers every call.
 """
@@ -22,10 +23,26 @@ import attrs
 
 from arbprov.limits.algorithms import Algorithm
 
-__all__ = ["BucketKey", "Charge", "Receipt", "Store"]
+__all__ = ["BucketKey", "Charge", "DataLostError", "Receipt", "Store", "StoreError"]
 
 # A bucket: the group of a limit's algorithm, and the hash of a key.
 BucketKey = tuple[str, bytes]
+
+
+class StoreError(Exception):
+    """A shared store can't be reached, or refuses the command."""
+
+
+class DataLostError(Exception):
+    """A shared store has lost the data that this process knows: it was restarted or flushed.
+
+    Args:
+        generation: The store's name for its new data.
+    """
+
+    def __init__(self, generation: str) -> None:
+        super().__init__("its data are lost")
+        self.generation = generation
 
 
 @attrs.define(eq=False)

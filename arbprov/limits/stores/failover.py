@@ -7,16 +7,18 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
 from arbprov._types import Clock
 from arbprov.limits.algorithms import Usage
 from arbprov.limits.declaration import OnStoreError
-from arbprov.limits.stores.base import BucketKey, Charge, Receipt
+from arbprov.limits.stores.base import BucketKey, Charge, DataLostError, Receipt, StoreError
 from arbprov.limits.stores.memory import MemoryStore
-from arbprov.limits.stores.redis import DataLostError, RedisStore, StoreError
+
+if TYPE_CHECKING:
+    from arbprov.limits.stores.redis import RedisStore
 
 __all__ = ["FailoverStore"]
 

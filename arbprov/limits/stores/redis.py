@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from arbprov.errors import ConfigurationError
 from arbprov.limits.algorithms import Algorithm, Usage
-from arbprov.limits.stores.base import BucketKey, Charge, Receipt
+from arbprov.limits.stores.base import BucketKey, Charge, DataLostError, Receipt, StoreError
 
 if TYPE_CHECKING:
     from redis import Redis
 
-__all__ = ["DataLostError", "RedisStore", "StoreError", "connect"]
+__all__ = ["RedisStore", "connect"]
 
 # In seconds. A server on the same network answers in a thousandth of it.
 _TIMEOUT = 0.25
@@ -33,18 +33,6 @@ _NUMBERS_PER_CHARGE = 3
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)
 # Functions of the call can return any number of calendar quotas.
 _MAX_QUOTAS = 1024
-
-
-class StoreError(Exception):
-    """The server can't be reached, or refuses the command."""
-
-
-class DataLostError(Exception):
-    """The server has lost the data that this process knows: it was restarted or flushed."""
-
-    def __init__(self, generation: str) -> None:
-        super().__init__("its data are lost")
-        self.generation = generation
 
 
 def connect(url: str) -> Redis:
