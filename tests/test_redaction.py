@@ -78,7 +78,7 @@ def test_details_are_redacted_too():
     assert result.data == {"error": "x", "type": "[redacted]"}
 
 
-def test_an_account_s_words_leave_the_keys_of_arbprov_s_own_results_alone():
+def test_keys_that_arbprov_writes_are_never_redacted():
     app = ProviderApp("plain", auth_token=TOKEN)
 
     @app.action
@@ -109,17 +109,17 @@ def test_an_account_s_words_leave_the_keys_of_arbprov_s_own_results_alone():
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_each_key_of_a_response_to_an_error_is_known(error):
+def test_each_key_of_a_response_to_an_error_is_listed(error):
     data = error_response(error).data
     listed = [key for item in data.get("problems", ()) for key in item]
     assert {*data, *listed} <= ARBPROV_KEYS
 
 
-def test_each_key_of_headroom_is_known():
+def test_each_key_of_headroom_is_listed():
     assert {field.name for field in attrs.fields(Headroom)} <= ARBPROV_KEYS
 
 
-def test_a_token_of_a_letter_or_two_is_not_looked_for():
+def test_a_token_of_a_letter_or_two_is_not_redacted():
     assert redact("a path", ["t", "pa"]) == "a path"
 
 
@@ -127,15 +127,15 @@ def test_numbers_of_an_account_are_secrets_too():
     assert list(find_secrets({"pin": 123456, "flag": True, "none": None})) == ["123456"]
 
 
-def test_short_values_are_no_secrets():
+def test_short_values_are_not_secrets():
     assert list(find_secrets({"country": "es", "n": 7})) == []
 
 
-def test_the_longest_secret_is_taken_out_first():
+def test_the_longest_secret_is_redacted_first():
     assert redact("key hunter22!", ["hunter22", "hunter22!"]) == "key [redacted]"
 
 
-# A secret in other letters is a secret still.
+# Encoded secrets.
 
 ODD_SECRETS = {
     "an apostrophe and a quote": 'it\'s "hunter22"',
@@ -151,7 +151,7 @@ def test_an_error_does_not_hold_the_repr_of_a_value_of_the_account(client, secre
     assert "22" not in message
 
 
-WRITERS = {
+ENCODERS = {
     "a repr": repr,
     "a repr of a text with quotes": lambda secret: repr(f'"{secret}"'),
     "JSON": json.dumps,
@@ -160,7 +160,7 @@ WRITERS = {
     "a part of a URL": lambda secret: quote(secret, safe=""),
     "a form": quote_plus,
 }
-WRITTEN = {
+ENCODED = {
     **ODD_SECRETS,
     "an apostrophe and a line end": "it's\nhunter22",
     "an apostrophe": "it's hunter22",
@@ -170,10 +170,10 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-@pytest.mark.parametrize("secret", WRITTEN.values(), ids=WRITTEN)
-def test_a_secret_is_redacted_however_it_is_written(secret, write):
-    assert "22" not in redact(f"see {write(secret)} there", [secret])
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+@pytest.mark.parametrize("secret", ENCODED.values(), ids=ENCODED)
+def test_a_secret_is_redacted_in_any_encoding(secret, encode):
+    assert "22" not in redact(f"see {encode(secret)} there", [secret])
 
 
 def test_an_error_does_not_hold_the_json_of_a_value_of_the_account():
@@ -187,7 +187,7 @@ def test_an_error_does_not_hold_the_json_of_a_value_of_the_account():
     assert "nter22" not in message
 
 
-def test_a_missing_key_that_is_a_secret_is_taken_out():
+def test_a_missing_key_that_is_a_secret_is_redacted():
     app = ProviderApp("secretive")
 
     @app.action
@@ -198,7 +198,7 @@ def test_a_missing_key_that_is_a_secret_is_taken_out():
     assert result.data == {"error": "'[redacted]'", "type": "KeyError"}
 
 
-# Where else an error could hold one.
+# Other places of an error that could hold a secret.
 
 
 def test_a_limit_that_names_a_secret_is_redacted():
@@ -234,7 +234,7 @@ def test_a_problem_of_the_payload_does_not_hold_the_account():
     assert KEY not in app.test_client().call("it", {KEY: 1}, account={"key": KEY}).body
 
 
-def test_an_account_that_is_no_json_is_not_quoted(client):
+def test_an_account_that_is_not_json_is_not_quoted(client):
     assert KEY not in client.call("fail", {"what": "x"}, account=f"{{{KEY}".encode()).body
 
 
@@ -249,7 +249,7 @@ def test_the_token_of_the_environment_is_a_secret_too(monkeypatch):
     assert app.test_client().call("fail").message == "[redacted]"
 
 
-# The pieces.
+# The functions alone.
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_every_value_of_an_account_of_four_letters_or_more_is_a_secret(account, 
     assert list(find_secrets(account)) == secrets
 
 
-def test_every_place_of_a_secret_is_redacted():
+def test_every_occurrence_of_a_secret_is_redacted():
     assert redact(f"{KEY}, {KEY}", [KEY, KEY]) == "[redacted], [redacted]"
 
 

@@ -45,7 +45,7 @@ def result_of(handler, payload=None, **options):
 
 
 def response_of(handler, payload=None, **options):
-    """Return what stands under ``response`` in the envelope on the wire."""
+    """Return the ``response`` field of the envelope on the wire."""
     return json.loads(result_of(handler, payload, **options).body)["data"]["response"]
 
 
@@ -67,7 +67,7 @@ def envelope():
     return json.loads(app.test_client(clock=clock).call("forecast").body)
 
 
-def test_the_envelope_is_the_protocol_s_to_the_byte():
+def test_the_envelope_has_exactly_the_bytes_of_the_protocol():
     app = ProviderApp("weather", timezone="Europe/Madrid")
     app.action("forecast")(lambda: {"city": "Malmö"})
     clock = VirtualClock(datetime(2026, 3, 20, 9, 30, tzinfo=timezone.utc))
@@ -80,7 +80,7 @@ def test_the_envelope_is_the_protocol_s_to_the_byte():
 
 
 @given(st.text(), st.text(), st.text(min_size=1))
-def test_the_envelope_is_written_as_json_writes_it(provider, action, message):
+def test_the_envelope_is_compact_json(provider, action, message):
     app = ProviderApp("weather")
     dispatcher = attrs.evolve(app._dispatcher(VirtualClock()), provider=provider)
     body = dispatcher.fail(Task("1", action), TaskError(message)).body
@@ -121,7 +121,7 @@ def test_the_local_time_follows_the_summer_time():
     assert data["now"] == "2026-07-20T11:30:00+02:00"
 
 
-def test_the_time_is_when_the_handler_was_done():
+def test_the_time_is_the_end_of_the_handler():
     app = ProviderApp(execution_timeout=60)
     app.action("forecast")(lambda: client.clock.advance(30))
     client = app.test_client()
@@ -129,7 +129,7 @@ def test_the_time_is_when_the_handler_was_done():
     assert data["now_utc"] == "2026-01-01T00:00:30+00:00"
 
 
-def test_the_time_zone_is_utc_unless_said_otherwise(monkeypatch):
+def test_the_time_zone_is_utc_by_default(monkeypatch):
     monkeypatch.delenv("PROVIDER_TIMEZONE", raising=False)
     assert result_of(lambda: None).envelope["data"]["timezone"] == "UTC"
 
@@ -174,7 +174,7 @@ def test_a_result_knows_its_task_s_id():
     assert app.test_client().call("nothing", id="t-5").id == "t-5"
 
 
-# What a handler returns.
+# Values that a handler returns.
 
 
 def test_a_handler_s_data_is_a_success():
@@ -186,18 +186,18 @@ def test_none_becomes_an_empty_object():
 
 
 @pytest.mark.parametrize("value", [0, False, "", [], {}, 1.5, "text", [1, None]], ids=repr)
-def test_any_other_data_stays_what_it_is(value):
+def test_any_other_data_stays_the_same(value):
     assert response_of(lambda: value) == value
 
 
-def test_data_is_not_the_handler_s_own_object_any_more():
+def test_data_is_a_copy_of_the_handler_s_object():
     kept = {"a": [1]}
     result = result_of(lambda: kept)
     kept["a"].append(2)
     assert result.data == {"a": [1]}
 
 
-def test_what_json_can_t_carry_is_an_error_with_its_paths():
+def test_a_value_without_a_json_form_is_an_error_with_its_paths():
     assert response_of(lambda: {"a": [1, {2}], "b": float("nan")}) == {
         "error": "The action returned what JSON can't carry: "
         "a[1]: a set has no order in JSON; return sorted(...) or list(...) of it; "
@@ -212,7 +212,7 @@ def test_what_json_can_t_carry_is_an_error_with_its_paths():
     }
 
 
-def test_what_json_can_t_carry_was_run_once():
+def test_a_handler_whose_result_has_no_json_form_runs_once():
     runs = []
 
     def handler():
@@ -232,17 +232,17 @@ def test_a_status_has_a_default_message(status, message):
 
 
 @pytest.mark.parametrize("message", [None, ""], ids=repr)
-def test_a_message_that_says_nothing_is_the_default(message):
+def test_an_empty_message_is_the_default(message):
     response = ProviderResponse("warning", message)
     assert response.message == "Action completed with warnings"
 
 
-def test_a_message_of_one_s_own_is_kept():
+def test_a_message_of_the_handler_is_kept():
     assert result_of(lambda: ProviderResponse("error", "Sold out")).message == "Sold out"
 
 
 @pytest.mark.parametrize("message", [5, b"text", ["text"], ValueError("text")], ids=repr)
-def test_a_message_on_the_wire_is_always_a_text(message):
+def test_a_message_on_the_wire_is_always_a_string(message):
     assert type(result_of(lambda: ProviderResponse("error", message)).envelope["message"]) is str
 
 
@@ -251,7 +251,7 @@ def test_a_message_on_the_wire_is_always_utf_8():
 
 
 @pytest.mark.parametrize("status", Status, ids=lambda status: status.value)
-def test_a_status_may_be_given_as_itself_or_as_text(status):
+def test_a_status_may_be_given_as_a_member_or_as_text(status):
     assert ProviderResponse(status) == ProviderResponse(status.value)
 
 
@@ -332,7 +332,7 @@ def test_an_account_that_does_not_fit():
     ],
     ids=["bytes", "text", "array", "NaN"],
 )
-def test_a_payload_that_is_no_json_object(payload, message):
+def test_a_payload_that_is_not_a_json_object(payload, message):
     assert response_of(lambda: None, payload) == {
         "error": f"payload: {message}",
         "problems": [{"path": "payload", "message": message}],
@@ -351,7 +351,7 @@ def test_an_unknown_action():
     )
 
 
-def test_an_unknown_action_of_an_app_without_any():
+def test_an_unknown_action_of_an_app_without_actions():
     assert ProviderApp().test_client().call("c").data["available_actions"] == []
 
 
@@ -395,29 +395,29 @@ def test_a_handler_that_runs_out_of_time():
     )
 
 
-# Whatever a handler raises.
+# Errors of a handler.
 
 
 class Custom(BaseException):
-    """What no `except Exception` catches."""
+    """An error that `except Exception` does not catch."""
 
 
-class Unspeakable(Exception):
-    """What has no text."""
+class StrRaises(Exception):
+    """An error whose __str__ raises."""
 
     def __str__(self):
         raise RuntimeError("no text")
 
 
-class Wordless(Exception):
-    """Whose text is none."""
+class StrIsNotText(Exception):
+    """An error whose __str__ does not return a string."""
 
     def __str__(self):
         return 5  # noqa: PLE0307
 
 
 class Special(TaskError):
-    """A task's error of the author's own."""
+    """A TaskError of the provider's author."""
 
 
 RAISED = {
@@ -433,15 +433,15 @@ RAISED = {
     "CancelledError": (asyncio.CancelledError("bye"), "bye"),
     "custom": (Custom("bye"), "bye"),
     "custom task error": (Special("Sold out"), "Sold out"),
-    "unspeakable": (Unspeakable(), "Unspeakable"),
-    "wordless": (Wordless(), "Wordless"),
+    "__str__ raises": (StrRaises(), "StrRaises"),
+    "__str__ returns a number": (StrIsNotText(), "StrIsNotText"),
     "several lines": (ValueError("one\ntwo"), "one\ntwo"),
 }
 every_error = pytest.mark.parametrize(("error", "text"), RAISED.values(), ids=RAISED)
 
 
 @every_error
-def test_what_a_plain_handler_raises_is_an_error_result(error, text):
+def test_an_error_of_a_plain_handler_is_an_error_result(error, text):
     result = result_of(raising(error))
     assert (result.status, result.message, result.data) == (
         "error",
@@ -451,18 +451,18 @@ def test_what_a_plain_handler_raises_is_an_error_result(error, text):
 
 
 @every_error
-def test_what_an_async_handler_raises_is_an_error_result(error, text):
+def test_an_error_of_an_async_handler_is_an_error_result(error, text):
     async def handler():
         raise error
 
-    # Python 3.10 has a loop that ends by being cancelled forget the words.
+    # On Python 3.10, a loop that ends by cancellation loses the error's message.
     if isinstance(error, asyncio.CancelledError) and sys.version_info < (3, 11):
         text = "CancelledError"
     assert response_of(handler) == {"error": text, "type": type(error).__name__}
 
 
 @every_error
-def test_what_an_async_handler_raises_in_a_running_loop_is_an_error_result(error, text):
+def test_an_error_of_an_async_handler_in_a_running_loop_is_an_error_result(error, text):
     async def handler():
         raise error
 
@@ -474,21 +474,21 @@ def test_what_an_async_handler_raises_in_a_running_loop_is_an_error_result(error
     assert asyncio.run(main()).message == text
 
 
-# Made and raised in the handler: some of these might as well refuse to be made.
+# Made in the handler, since some of them fail when they are made.
 AWKWARD = {
-    "a text that is no Unicode": lambda: ValueError("\ud800"),
-    "a file name that is no Unicode": lambda: FileNotFoundError(2, "No such file", "\ud800"),
+    "a text that is not Unicode": lambda: ValueError("\ud800"),
+    "a file name that is not Unicode": lambda: FileNotFoundError(2, "No such file", "\ud800"),
     "an infinite wait": lambda: RateLimited(float("inf")),
-    "problems that are none": lambda: InvalidPayloadError("the quantity is odd"),
-    "problems that are texts": lambda: InvalidPayloadError(["the quantity is odd"]),
-    "problems of no Unicode": lambda: InvalidPayloadError([Problem("\ud800", "\ud800")]),
-    "actions that are none": lambda: ActionNotFoundError("c", [object()]),
-    "a timeout that is no number": lambda: TaskTimeoutError(float("nan")),
+    "a text instead of problems": lambda: InvalidPayloadError("the quantity is odd"),
+    "texts instead of problems": lambda: InvalidPayloadError(["the quantity is odd"]),
+    "problems that are not Unicode": lambda: InvalidPayloadError([Problem("\ud800", "\ud800")]),
+    "actions that are objects": lambda: ActionNotFoundError("c", [object()]),
+    "a timeout that is not a number": lambda: TaskTimeoutError(float("nan")),
 }
 
 
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
-def test_an_error_that_json_can_t_carry_is_a_result_all_the_same(make):
+def test_an_error_without_a_json_form_is_still_a_result(make):
     def handler():
         raise make()
 
@@ -496,12 +496,12 @@ def test_an_error_that_json_can_t_carry_is_a_result_all_the_same(make):
     assert (result.status in ("error", "limit"), bool(result.body.encode())) == (True, True)
 
 
-def test_an_unknown_field_of_no_unicode_is_an_error_result():
+def test_an_unknown_field_that_is_not_unicode_is_an_error_result():
     result = result_of(lambda: None, b'{"\\ud800": 1}', forbid_extra=True)
     assert (result.status, result.body.encode() != b"") == ("error", True)
 
 
-def test_a_bad_value_below_a_field_of_no_unicode_is_an_error_result():
+def test_a_bad_value_in_a_field_that_is_not_unicode_is_an_error_result():
     def handler(prices: dict[str, int]):
         return prices
 
@@ -522,7 +522,7 @@ def test_a_chained_error_shows_only_its_own_text():
 @pytest.mark.parametrize("trace", ["Traceback", "line ", ".py"])
 @pytest.mark.parametrize(
     "error",
-    [ValueError("no"), SystemExit("no"), Unspeakable()],
+    [ValueError("no"), SystemExit("no"), StrRaises()],
     ids=lambda error: type(error).__name__,
 )
 def test_no_result_holds_a_traceback(error, trace):
@@ -532,7 +532,7 @@ def test_no_result_holds_a_traceback(error, trace):
 # The task errors, raised by a handler.
 
 
-def test_a_handler_may_close_the_limit_itself():
+def test_a_handler_may_start_a_cooldown():
     result = result_of(raising(RateLimited(30)))
     assert (result.status, result.message, result.data) == (
         "limit",
@@ -549,7 +549,7 @@ def test_a_handler_may_name_the_limit():
 
 
 @pytest.mark.parametrize("wait", [0, -1, float("nan"), float("inf"), "120", None], ids=repr)
-def test_a_wait_that_is_none_is_a_value_error(wait):
+def test_an_invalid_wait_is_a_value_error(wait):
     with pytest.raises(ValueError, match="retry_after must be a number of seconds greater"):
         RateLimited(wait)
 
@@ -576,11 +576,11 @@ def test_a_handler_may_deny_the_action():
     }
 
 
-def test_a_handler_may_give_up_for_want_of_time():
+def test_a_handler_may_raise_the_timeout_itself():
     assert response_of(raising(TaskTimeoutError(5)))["timeout"] == 5
 
 
-# What a result says of itself.
+# The properties of a result.
 
 
 def test_a_success_has_no_wait_time():
@@ -591,7 +591,7 @@ def test_a_success_has_no_problems():
     assert result_of(lambda: {"problems": [1]}).problems == []
 
 
-def test_a_refusal_of_the_handler_s_own_has_a_wait_time():
+def test_a_limit_response_of_the_handler_has_a_wait_time():
     assert result_of(lambda: ProviderResponse("limit", data={"wait_time": 5})).wait_time == 5
 
 
@@ -599,7 +599,7 @@ def test_an_error_without_details_has_no_wait_time():
     assert result_of(lambda: ProviderResponse("error", data=[1])).wait_time is None
 
 
-def test_the_repr_of_a_result_leaves_out_what_the_task_brought():
+def test_the_repr_of_a_result_leaves_out_payload_and_account():
     def handler(account, city):
         return {}
 

@@ -1,4 +1,4 @@
-"""How a handler's parameters are filled, and what is said of those that can't be."""
+"""How a handler's parameters are filled, and which parameters are refused at import."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.structuring import problems
 
 from arbprov import ConfigurationError, ProviderApp, TaskContext
 
@@ -18,10 +19,6 @@ def call(handler, payload=None, account=None, **options):
     app = ProviderApp("binding")
     app.action("it", **options)(handler)
     return app.test_client().call("it", payload, account=account)
-
-
-def problems(result):
-    return [(problem["path"], problem["message"]) for problem in result.problems]
 
 
 def misuse(handler, **options) -> str:
@@ -158,7 +155,7 @@ def test_the_account_may_have_a_schema_without_a_parameter():
     assert problems(result) == [("account.key", "required field is missing")]
 
 
-def test_a_context_is_given_to_whatever_is_annotated_so():
+def test_a_parameter_annotated_with_task_context_gets_it():
     def it(here: TaskContext):
         return [here.id, here.action, here.logger.name, here.cancelled, here.remaining]
 
@@ -251,7 +248,7 @@ def test_any_awaitable_is_awaited(handler):
     assert call(handler, {"city": "Paris"}).data == "Paris"
 
 
-# What no payload could fill.
+# Parameters that no payload could fill.
 
 
 def variadic(*cities: str):
@@ -259,7 +256,7 @@ def variadic(*cities: str):
 
 
 class Opaque:
-    """Nothing that JSON has a form for."""
+    """A class without a JSON form."""
 
 
 def opaque(thing: Opaque):
@@ -279,7 +276,7 @@ def numbered(by_number: dict[int, str]):
 
 
 @pytest.mark.parametrize(
-    ("handler", "said"),
+    ("handler", "message"),
     [
         (variadic, "no payload could fill *cities, since the fields of a payload have names"),
         (opaque, "no payload could fill 'thing': no JSON value can become Opaque"),
@@ -287,16 +284,15 @@ def numbered(by_number: dict[int, str]):
         (unresolvable, "the annotation of 'thing' can't be resolved: name 'NotThere' is not de"),
         (numbered, "no payload could fill 'by_number': no JSON value can become dict[int, str],"),
     ],
-    ids=lambda part: getattr(part, "__name__", "said"),
+    ids=lambda part: getattr(part, "__name__", "message"),
 )
-def test_a_parameter_that_can_not_be_filled_is_refused_at_import(handler, said):
-    message = misuse(handler)
+def test_a_parameter_that_can_not_be_filled_is_refused_at_import(handler, message):
     where = f"{handler.__name__} ({__file__}:{handler.__code__.co_firstlineno}): "
-    assert message.startswith(where + said)
+    assert misuse(handler).startswith(where + message)
 
 
 @pytest.mark.parametrize(
-    ("handler", "mend"),
+    ("handler", "fix"),
     [
         (variadic, "take them by name, or the unknown ones as **extra"),
         (opaque, "annotate it with a type that JSON has a form for, such as an attrs class"),
@@ -304,15 +300,15 @@ def test_a_parameter_that_can_not_be_filled_is_refused_at_import(handler, said):
     ],
     ids=["variadic", "opaque", "unresolvable"],
 )
-def test_the_message_says_how_to_mend_it(handler, mend):
-    assert mend in misuse(handler)
+def test_the_message_says_how_to_fix_it(handler, fix):
+    assert fix in misuse(handler)
 
 
 def test_a_builtin_without_a_signature_is_refused():
     assert re.match(r".*: it has no signature to read: ", misuse(type))
 
 
-def test_null_does_not_stand_for_a_default():
+def test_null_does_not_mean_the_default():
     def it(city: str = "Oslo"):
         return city
 
@@ -336,20 +332,20 @@ def test_every_problem_of_every_parameter_is_reported():
 
 
 @pytest.mark.parametrize("name", ["payload", "account"])
-def test_a_reserved_name_without_annotation_is_the_object_as_it_came(name):
+def test_a_reserved_name_without_annotation_is_the_unstructured_object(name):
     whole = {"payload": {"a": [1, None]}, "account": {"b": {"c": 1}}}
     handler = eval(f"lambda {name}: {name}")
     assert call(handler, whole["payload"], whole["account"]).data == whole[name]
 
 
-def test_a_field_named_account_does_not_stand_for_the_account():
+def test_a_field_named_account_does_not_replace_the_account():
     def it(account, **extra):
         return [account, extra]
 
     assert call(it, {"account": "evil", "a": 1}, {"key": 1}).data == [{"key": 1}, {"a": 1}]
 
 
-def test_a_field_does_not_stand_for_the_context():
+def test_a_field_does_not_replace_the_context():
     def it(ctx: TaskContext, **extra):
         return [ctx.id, extra]
 
@@ -369,7 +365,7 @@ def optional(city: str, ctx: TaskContext = None):
 
 
 @pytest.mark.parametrize("handler", [first, last, optional])
-def test_a_context_stands_anywhere(handler):
+def test_a_context_may_be_any_parameter(handler):
     assert call(handler, {"city": "Paris"}).data == ["test-1", "Paris"]
 
 
@@ -380,7 +376,7 @@ def test_every_context_is_filled():
     assert call(it).data is True
 
 
-def test_a_partial_keeps_what_it_was_given():
+def test_a_partial_keeps_its_arguments():
     def it(city: str, days: int, hours: int):
         return [city, days, hours]
 
@@ -400,7 +396,7 @@ def test_a_wrapper_runs():
     assert calls == [{"city": "Paris"}]
 
 
-def test_what_a_wrapper_wraps_names_the_types():
+def test_a_wrapped_function_names_the_types():
     assert problems(call(wrapper, {"city": 5})) == [("city", "expected a string, got an integer")]
 
 
@@ -502,9 +498,9 @@ def opaque_account(account: Opaque):
         (opaque_account, "account"),
     ],
 )
-def test_a_type_that_no_json_can_become_is_refused_wherever_it_stands(handler, name):
-    said = f"no payload could fill '{name}': no JSON value can become Opaque"
-    assert said in misuse(handler)
+def test_a_type_that_no_json_can_become_is_refused_in_any_parameter(handler, name):
+    message = f"no payload could fill '{name}': no JSON value can become Opaque"
+    assert message in misuse(handler)
 
 
 @pytest.mark.parametrize("name", ["payload", "account"])

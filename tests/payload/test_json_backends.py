@@ -1,4 +1,4 @@
-"""The two libraries that JSON is read and written by: whatever it is, they give the same."""
+"""The two libraries that read and write JSON: they give the same results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _orjson():
 
 
 def read(backend, raw: bytes) -> str:
-    """Return what a text holds, with its types, or why it is refused."""
+    """Return the data in a document, with its types, or why it is refused."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "_backend", backend)
         try:
@@ -32,7 +32,7 @@ def read(backend, raw: bytes) -> str:
             return f"refused: {failure}"
 
 
-# Which one it is.
+# The choice.
 
 
 @pytest.mark.fast
@@ -49,13 +49,13 @@ def test_the_standard_library_is_used_where_orjson_is_not_installed(monkeypatch)
 @pytest.mark.parametrize(
     "text", ['{"a":[1,2.5,"ž",null]}', '{"a":-9223372036854775808}'[:-3] + "7}"]
 )
-def test_what_both_do_alike_is_left_to_orjson(monkeypatch, text):
+def test_orjson_does_all_that_both_do_alike(monkeypatch, text):
     backend = OrjsonBackend()
     monkeypatch.setattr(backend, "_standard", None)
     assert backend.dumps(backend.loads(text.encode())) == text
 
 
-# From the wire.
+# Reading.
 
 TEXTS = [
     *(
@@ -146,7 +146,7 @@ VALUES = [
     [*TEXTS, *(b'{"a":' + value.encode() + b"}" for value in VALUES)],
     ids=lambda raw: repr(raw[:40]),
 )
-def test_a_text_is_read_alike_by_both(orjson, raw):
+def test_both_read_a_document_alike(orjson, raw):
     assert read(orjson, raw) == read(STANDARD, raw)
 
 
@@ -181,7 +181,7 @@ DOCUMENTS = st.builds(
 
 @st.composite
 def damaged(draw) -> str:
-    """Draw a document with pieces of others where they do not belong."""
+    """Draw a document with pieces of other documents inserted anywhere."""
     text = draw(DOCUMENTS)
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(text)))
@@ -196,41 +196,41 @@ BYTES = (damaged() | st.lists(PIECES).map("".join)).map(
 
 @pytest.mark.fast
 @given(BYTES | BYTES.map(lambda raw: b'{"a":' + raw + b"}"))
-def test_any_bytes_are_read_alike_by_both(orjson, raw):
+def test_both_read_any_bytes_alike(orjson, raw):
     assert read(orjson, raw) == read(STANDARD, raw)
 
 
 @pytest.mark.fast
 @given(DIGITS, DIGITS, DIGITS, st.sampled_from(["%s", "-%s", "%s.%s", "%se%s", "-%s.%se-%s"]))
-def test_any_number_is_read_alike_by_both(orjson, whole, part, exponent, form):
+def test_both_read_any_number_alike(orjson, whole, part, exponent, form):
     number = form % (whole, part, exponent)[: form.count("%")]
     raw = f'{{"a":[{number}]}}'.encode()
     assert read(orjson, raw) == read(STANDARD, raw)
 
 
-# To the wire.
+# Writing.
 
 
 @pytest.mark.fast
 @given(JSON)
-def test_any_data_is_written_so_that_it_is_read_alike(orjson, data):
+def test_both_write_any_data_so_that_it_is_read_alike(orjson, data):
     data = to_builtins(data)
     assert [repr(json.loads(one.dumps(data))) for one in (orjson, STANDARD)] == [repr(data)] * 2
 
 
 @pytest.mark.fast
 @given(JSON)
-def test_data_without_fractions_is_written_alike_by_both(orjson, data):
+def test_both_write_data_without_fractions_alike(orjson, data):
     data = json.loads(json.dumps(to_builtins(data)), parse_float=str)
     assert orjson.dumps(data) == STANDARD.dumps(data)
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**4000])
-def test_an_integer_of_any_size_is_written(orjson, number):
+def test_orjson_s_backend_writes_an_integer_of_any_size(orjson, number):
     assert orjson.dumps([number]) == f"[{number}]"
 
 
 @pytest.mark.fast
-def test_text_that_is_no_unicode_is_left_to_the_standard_library(orjson):
+def test_the_standard_library_writes_text_that_is_not_unicode(orjson):
     assert orjson.dumps(["\ud800"]) == STANDARD.dumps(["\ud800"])

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 import pydantic
 import pytest
+from support.structuring import problems, structure
 
 from arbprov import ProviderApp
 
@@ -63,25 +64,21 @@ def client():
     return app.test_client()
 
 
-def problems(result):
-    return [(problem["path"], problem["message"]) for problem in result.problems]
-
-
 def test_a_pydantic_model_goes_in_and_out(client):
-    written = {"name": "n", "born": "1990-05-15", "addresses": [{"zip": "z"}]}
-    assert client.call("customer", {"customer": written}).data == written
+    data = {"name": "n", "born": "1990-05-15", "addresses": [{"zip": "z"}]}
+    assert client.call("customer", {"customer": data}).data == data
 
 
 def test_a_pydantic_model_is_strict_and_reports_everything(client):
-    written = {"born": 5, "addresses": [{"zip": "z"}, {"zip": 1}]}
-    assert problems(client.call("customer", {"customer": written})) == [
+    data = {"born": 5, "addresses": [{"zip": "z"}, {"zip": 1}]}
+    assert problems(client.call("customer", {"customer": data})) == [
         ("customer.name", "required field is missing"),
         ("customer.born", "Input should be a valid date"),
         ("customer.addresses[1].zip", "Input should be a valid string"),
     ]
 
 
-def test_a_pydantic_model_inside_of_a_list_has_its_path(client):
+def test_a_pydantic_model_inside_a_list_has_its_path(client):
     result = client.call("customers", {"customers": [{"name": "n"}, {}]})
     assert problems(result) == [("customers[1].name", "required field is missing")]
 
@@ -91,8 +88,8 @@ def test_a_pydantic_model_takes_the_whole_payload(client):
 
 
 def test_a_msgspec_struct_goes_in_and_out(client):
-    written = {"orders": [{"article": "tea", "quantity": 2}]}
-    assert client.call("cart", {"cart": written}).data == written
+    data = {"orders": [{"article": "tea", "quantity": 2}]}
+    assert client.call("cart", {"cart": data}).data == data
 
 
 def test_a_msgspec_struct_is_strict_and_has_the_path_of_its_first_problem(client):
@@ -108,15 +105,16 @@ def test_a_struct_is_a_payload_schema(client):
     assert client.call("order", {"article": "tea"}).data == ["tea", 1]
 
 
-def test_a_model_needs_its_library_loaded_by_its_author_only():
+def test_a_library_of_models_is_not_imported_by_the_module_itself():
     assert "pydantic" in sys.modules
     assert "pydantic" not in vars(sys.modules["arbprov.payload.models"])
 
 
-def test_the_import_of_arbprov_and_an_action_without_models_load_neither():
+def test_an_app_without_models_loads_neither_library():
     code = """
 import sys
 from arbprov import ProviderApp
+from support.structuring import problems, structure
 app = ProviderApp()
 app.action("echo")(lambda value: value)
 app.test_client().call("echo", {"value": [1]})
@@ -128,27 +126,13 @@ print({"pydantic", "msgspec"} & set(sys.modules))
     assert run.stdout == "set()\n"
 
 
-# Models inside of other types.
+# Models inside other types.
 
 
 @attrs.frozen
 class Visit:
     customer: Customer
     order: Order
-
-
-def call(target, value):
-    """Return what a handler receives for a `target`, and the result."""
-    received = []
-    app = ProviderApp("models")
-
-    def it(value):
-        received.append(value)
-        return {"value": value}
-
-    it.__annotations__ = {"value": target}
-    app.action(it)
-    return received, app.test_client().call("it", {"value": value})
 
 
 ANN, TEA = {"name": "Ann"}, {"article": "tea"}
@@ -168,21 +152,21 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize(("target", "written", "model"), INSIDE.values(), ids=INSIDE)
-def test_a_model_arrives_inside_of_another_type(target, written, model):
-    received, _ = call(target, written)
+@pytest.mark.parametrize(("target", "data", "model"), INSIDE.values(), ids=INSIDE)
+def test_a_model_arrives_inside_another_type(target, data, model):
+    received, _ = structure(target, data)
     assert received == [model]
 
 
-@pytest.mark.parametrize(("target", "written", "model"), INSIDE.values(), ids=INSIDE)
-def test_a_model_inside_of_another_type_may_be_returned(target, written, model):
-    _, result = call(target, written)
-    received, _ = call(target, result.data["value"])
+@pytest.mark.parametrize(("target", "data", "model"), INSIDE.values(), ids=INSIDE)
+def test_a_model_inside_another_type_may_be_returned(target, data, model):
+    _, result = structure(target, data)
+    received, _ = structure(target, result.data["value"])
     assert received == [model]
 
 
-def test_problems_of_models_inside_of_a_class_are_reported_at_once():
-    _, result = call(Visit, {"customer": {"addresses": [{}]}, "order": {"article": 5}})
+def test_problems_of_models_inside_a_class_are_reported_at_once():
+    _, result = structure(Visit, {"customer": {"addresses": [{}]}, "order": {"article": 5}})
     assert problems(result) == [
         ("value.customer.name", "required field is missing"),
         ("value.customer.addresses[0].zip", "required field is missing"),
@@ -191,14 +175,14 @@ def test_problems_of_models_inside_of_a_class_are_reported_at_once():
 
 
 def test_a_msgspec_struct_without_a_field_has_its_path():
-    _, result = call(Cart, {"orders": [{}]})
+    _, result = structure(Cart, {"orders": [{}]})
     assert problems(result) == [("value.orders[0]", "Object missing required field `article`")]
 
 
 @pytest.mark.parametrize("value", [5, [], "text", None], ids=repr)
 @pytest.mark.parametrize("model", [Customer, Order])
-def test_what_is_no_object_is_no_model(model, value):
-    received, result = call(model, value)
+def test_a_model_takes_objects_only(model, value):
+    received, result = structure(model, value)
     assert (received, [path for path, _ in problems(result)]) == ([], ["value"])
 
 
@@ -222,13 +206,13 @@ class StrictStruct(msgspec.Struct):
     [("count", "1"), ("count", True), ("count", 1.5), ("flag", "false"), ("flag", 1), ("text", 5)],
 )
 def test_a_model_casts_nothing(model, field, value):
-    received, result = call(model, {field: value})
+    received, result = structure(model, {field: value})
     assert (received, [path for path, _ in problems(result)]) == ([], [f"value.{field}"])
 
 
 @pytest.mark.parametrize("model", [Strict, StrictStruct])
-def test_an_integer_is_a_fine_float_of_a_model(model):
-    received, _ = call(model, {"ratio": 1})
+def test_an_integer_becomes_a_float_of_a_model(model):
+    received, _ = structure(model, {"ratio": 1})
     assert received == [model(ratio=1.0)]
 
 
@@ -243,8 +227,8 @@ class Positive(pydantic.BaseModel):
         return count
 
 
-def test_a_validator_of_pydantic_has_its_say():
-    _, result = call(list[Positive], [{"count": 1}, {"count": -1}])
+def test_a_validator_of_pydantic_runs():
+    _, result = structure(list[Positive], [{"count": 1}, {"count": -1}])
     assert problems(result) == [("value[1].count", "Value error, below zero")]
 
 
@@ -260,7 +244,7 @@ def test_a_problem_of_a_model_does_not_hold_the_value():
     assert "sesame" not in result.body
 
 
-# Models that JSON can't carry.
+# Models without a JSON form.
 
 
 class AnyModel(pydantic.BaseModel):
@@ -299,8 +283,8 @@ class Page(pydantic.BaseModel):
     url: pydantic.HttpUrl
 
 
-def test_what_only_pydantic_has_a_form_for_is_carried():
-    _, result = call(Page, {"url": "https://example.com/a"})
+def test_a_type_of_pydantic_becomes_its_json_form():
+    _, result = structure(Page, {"url": "https://example.com/a"})
     assert result.data == {"value": {"url": "https://example.com/a"}}
 
 

@@ -1,4 +1,4 @@
-"""Laws of structuring and JSON, for whatever hypothesis comes up with."""
+"""Laws of structuring and JSON, with examples by hypothesis."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def echo(target):
 
 
 @pytest.mark.parametrize(("target", "values"), TYPES, ids=[str(target) for target, _ in TYPES])
-def test_what_is_written_is_read_again(target, values):
+def test_a_value_that_is_returned_can_be_passed_again(target, values):
     received, client = echo(target)
 
     @given(values)
@@ -163,7 +163,7 @@ def test_json_passes_through_unchanged(data):
 
 
 @given(st.binary() | OBJECTS.map(lambda data: json.dumps(data).encode()[:-1]))
-def test_any_bytes_are_an_object_or_a_misfit(raw):
+def test_any_bytes_are_an_object_or_a_validation_failure(raw):
     try:
         assert isinstance(parse_object(raw), dict)
     except ValidationFailure as failure:
@@ -186,7 +186,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_anything_is_json_or_a_misfit_with_paths(value):
+def test_any_value_is_json_or_a_validation_failure(value):
     try:
         data = to_builtins(value)
     except ValidationFailure as failure:
@@ -196,7 +196,7 @@ def test_anything_is_json_or_a_misfit_with_paths(value):
 
 
 @given(ANYTHING)
-def test_plain_data_is_plain_already(value):
+def test_builtins_stay_as_they_are(value):
     try:
         data = to_builtins(value)
     except ValidationFailure:
@@ -212,20 +212,20 @@ STRICT.action("it", forbid_extra=True)(lambda: None)
 
 
 @given(ODD_OBJECTS)
-def test_a_payload_of_odd_texts_has_a_result_that_can_be_sent(data):
+def test_a_payload_that_is_not_unicode_has_a_result_that_can_be_sent(data):
     raw = json.dumps(data).encode()
     assert json.loads(STRICT.test_client().call("it", raw).body.encode())["message"]
 
 
 @given(ODD_OBJECTS | ODD_TEXT)
-def test_an_answer_of_odd_texts_has_a_result_that_can_be_sent(value):
+def test_a_result_that_is_not_unicode_can_be_sent(value):
     app = ProviderApp("odd")
     app.action("it")(lambda: value)
     assert json.loads(app.test_client().call("it").body.encode())["message"]
 
 
 @given(ODD_TEXT)
-def test_an_error_of_odd_text_has_a_result_that_can_be_sent(text):
+def test_an_error_that_is_not_unicode_can_be_sent(text):
     app = ProviderApp("odd")
 
     @app.action

@@ -51,8 +51,8 @@ class Point:
 
 Id = NewType("Id", int)
 
-FORMS = [
-    # schema of a field, a value that fits, one that does not, its path and message
+CASES = [
+    # schema of a field, a value that fits, another that does not, its path and message
     (str, "a", 5, "", "expected a string, got an integer"),
     (bool, True, "false", "", "expected a boolean, got a string"),
     (Any, {"a": 1}, None, None, None),
@@ -84,20 +84,21 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form[0])[:40])
-def test_a_value_that_fits_its_form_arrives(form):
-    assert call({"field": form[0]}, {"field": form[1]}).data == {"field": form[1]}
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case[0])[:40])
+def test_a_value_that_fits_its_type_arrives(case):
+    schema, value, *_ = case
+    assert call({"field": schema}, {"field": value}).data == {"field": value}
 
 
-@pytest.mark.parametrize("form", [f for f in FORMS if f[4]], ids=lambda form: str(form[0])[:40])
-def test_a_value_that_does_not_fit_its_form_is_refused_with_its_path(form):
-    _, _, bad, path, message = form
-    ((found_path, found),) = problems({"field": form[0]}, {"field": bad})
+@pytest.mark.parametrize("case", [c for c in CASES if c[4]], ids=lambda case: str(case[0])[:40])
+def test_a_value_that_does_not_fit_its_type_is_refused_with_its_path(case):
+    schema, _, bad, path, message = case
+    ((found_path, found),) = problems({"field": schema}, {"field": bad})
     assert found_path == f"field{path}"
     assert found.startswith(message)
 
 
-def test_a_list_of_dicts_by_typing_is_a_schema_where_python_takes_it():
+def test_a_list_of_dicts_by_typing_is_a_schema_where_python_accepts_it():
     # Python 3.10 itself refuses anything but a type in `List[...]`.
     if sys.version_info >= (3, 11):
         schema = {"field": List[{"a": int}]}
@@ -114,11 +115,11 @@ def test_values_are_structured_in_place():
     assert call({"when": datetime}, {"when": "2026-03-20T10:30:00"}, handler).data == 2026
 
 
-def test_an_optional_field_that_is_not_there_is_none():
+def test_a_missing_optional_field_is_none():
     assert call({"a": Optional[int]}, {}).data == {"a": None}
 
 
-def test_a_field_that_is_not_there_is_a_problem():
+def test_a_missing_field_is_a_problem():
     assert problems({"a": int}, {}) == [("a", "required field is missing")]
 
 
@@ -142,7 +143,7 @@ def test_every_problem_is_reported_at_once():
     ]
 
 
-def test_validators_are_asked():
+def test_validators_run():
     schema = {"a": Annotated[int, attrs.validators.gt(0)]}
     assert problems(schema, {"a": 0}) == [("a", "'value' must be > 0: 0")]
 
@@ -162,7 +163,7 @@ def test_parameters_take_the_fields_of_a_schema():
     assert call(schema, {"user": {"name": "n"}, "tags": []}, handler).data == [{"name": "n"}, []]
 
 
-def test_a_default_serves_for_an_optional_field_that_is_not_there():
+def test_a_default_replaces_a_missing_optional_field():
     def handler(tags="none"):
         return tags
 
@@ -186,7 +187,7 @@ def test_parameters_take_the_fields_of_a_class_as_schema():
     assert call(Point, {"x": 7}, handler).data == 7
 
 
-def test_an_account_schema_gives_its_account():
+def test_an_account_schema_structures_the_account():
     app = ProviderApp("accounts")
 
     @app.action(account_schema={"since": datetime})
@@ -210,7 +211,7 @@ def test_an_account_schema_gives_its_account():
     ],
     ids=repr,
 )
-def test_a_schema_that_is_none_is_refused_at_import(schema, message):
+def test_an_invalid_schema_is_refused_at_import(schema, message):
     def handler(payload):
         return payload
 
@@ -308,7 +309,7 @@ def test_every_problem_of_the_sample_of_the_guide_is_reported():
     ]
 
 
-# More forms.
+# Other types.
 
 T = TypeVar("T")
 
@@ -331,14 +332,14 @@ class Data:
     x: int
 
 
-@pytest.mark.parametrize("form", [Typed, Named, Data], ids=lambda form: form.__name__)
-def test_any_class_is_a_schema(form):
-    assert problems(form, {"x": "1"}) == [("x", "expected an integer, got a string")]
+@pytest.mark.parametrize("cls", [Typed, Named, Data], ids=lambda cls: cls.__name__)
+def test_any_class_is_a_schema(cls):
+    assert problems(cls, {"x": "1"}) == [("x", "expected an integer, got a string")]
 
 
-@pytest.mark.parametrize("form", [Typed, Named, Data, Point], ids=lambda form: form.__name__)
-def test_parameters_take_the_fields_of_any_class(form):
-    assert call(form, {"x": 7}, lambda x: x).data == 7
+@pytest.mark.parametrize("cls", [Typed, Named, Data, Point], ids=lambda cls: cls.__name__)
+def test_parameters_take_the_fields_of_any_class(cls):
+    assert call(cls, {"x": 7}, lambda x: x).data == 7
 
 
 def test_a_generic_class_in_a_schema_has_its_argument():
@@ -347,10 +348,10 @@ def test_a_generic_class_in_a_schema_has_its_argument():
 
 
 @pytest.mark.parametrize(
-    ("form", "value"), [(List, [1, "a"]), (Dict, {"a": 1}), (Optional[List], [1])], ids=str
+    ("generic", "value"), [(List, [1, "a"]), (Dict, {"a": 1}), (Optional[List], [1])], ids=str
 )
-def test_the_bare_generics_of_typing_are_forms(form, value):
-    assert call({"field": form}, {"field": value}).data == {"field": value}
+def test_the_bare_generics_of_typing_are_types(generic, value):
+    assert call({"field": generic}, {"field": value}).data == {"field": value}
 
 
 def test_an_odd_name_has_its_path():
@@ -358,7 +359,7 @@ def test_an_odd_name_has_its_path():
     assert found == [('["a b"].c', "required field is missing")]
 
 
-def test_null_is_no_object():
+def test_null_is_not_an_object():
     assert problems({"a": {"b": int}}, {"a": None}) == [("a", "expected an object, got null")]
 
 
@@ -369,14 +370,14 @@ def test_a_schema_is_the_whole_payload_where_it_is_any_dict():
 # A schema and a handler.
 
 
-def test_a_schema_stands_for_the_annotations():
+def test_a_schema_replaces_the_annotations():
     def handler(days: str):
         return days
 
     assert call({"days": int}, {"days": 3}, handler).data == 3
 
 
-def test_an_optional_field_that_is_not_there_is_none_for_its_parameter():
+def test_a_missing_optional_field_is_none_for_its_parameter():
     received = []
     call({"a": Optional[int]}, {}, lambda a: received.append(a))
     assert received == [None]
@@ -386,7 +387,7 @@ def test_a_field_that_may_only_be_null_may_be_left_out():
     assert call({"a": None}, {}).data == {"a": None}
 
 
-def test_the_rest_of_the_fields_does_not_stand_for_account_and_context():
+def test_the_rest_of_the_fields_does_not_replace_account_and_context():
     def handler(account, ctx: TaskContext, **extra):
         return [account, ctx.id, extra]
 
@@ -402,11 +403,11 @@ def test_payload_and_parameters_go_together():
     assert data == [{"a": 1, "b": 2, "c": 3}, 1, {"b": 2, "c": 3}]
 
 
-def test_a_schema_is_asked_though_the_handler_takes_nothing():
+def test_a_schema_is_checked_though_the_handler_takes_nothing():
     assert problems({"a": int}, {}, handler=lambda: None) == [("a", "required field is missing")]
 
 
-def test_a_default_serves_only_where_the_schema_lets_it():
+def test_a_default_does_not_replace_a_required_field():
     found = problems({"a": int}, {}, handler=lambda a=1: a)
     assert found == [("a", "required field is missing")]
 
@@ -428,7 +429,7 @@ def test_payload_and_account_schemas_are_reported_at_once():
 # Misuse.
 
 
-def test_an_account_schema_that_is_none_has_its_path():
+def test_an_invalid_account_schema_has_its_path():
     with pytest.raises(ConfigurationError, match=r"account_schema\.a\[\]: 5 is not a type"):
         ProviderApp("misuse").action("it", account_schema={"a": [5]})(lambda: None)
 
@@ -449,7 +450,7 @@ def test_a_union_is_a_schema():
     assert call(schema, {"x": 7}, lambda payload: payload).data == {"x": 7}
 
 
-def test_a_field_of_any_object_that_is_not_there_is_a_problem():
+def test_a_missing_field_of_any_object_is_a_problem():
     def handler(city):
         return city
 

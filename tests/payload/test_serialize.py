@@ -362,7 +362,7 @@ def test_a_message_that_is_not_unicode_can_be_sent(status):
     assert json.loads(result.body.encode())["message"]
 
 
-# Whatever a handler returns, what is wrong with it is a failure.
+# Values that fail in other ways are validation failures too.
 
 
 class Nameless:
