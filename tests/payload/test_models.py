@@ -114,7 +114,6 @@ def test_an_app_without_models_loads_neither_library():
     code = """
 import sys
 from arbprov import ProviderApp
-from support.structuring import problems, structure
 app = ProviderApp()
 app.action("echo")(lambda value: value)
 app.test_client().call("echo", {"value": [1]})

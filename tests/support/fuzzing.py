@@ -1,4 +1,4 @@
-"""A worker that runs whatever a hub might send, and a look at the results that it sends."""
+"""Runs a worker with any answers of a hub, and checks the results that it sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from arbprov.wire.tokens import Token
 from arbprov.worker.worker import Worker, WorkerSettings
 from support.loops import JumpingLoop, run_jumping
 
-# What an account holds, and nothing else does.
+# Values of accounts, which appear nowhere else.
 SECRETS = (
     "hush-4f9d20c7",
     "hush \"quoted\" 'twice' \\ 71",
@@ -28,7 +28,11 @@ SECRETS = (
     "717171717171",
 )
 
-_FORMS = {form for one in SECRETS for form in (one, json.dumps(one)[1:-1], repr(one)[1:-1])}
+_ENCODINGS = {
+    encoding
+    for secret in SECRETS
+    for encoding in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1])
+}
 _SETTINGS = WorkerSettings(
     concurrency=4, drain_timeout=25.0, start_timeout=1e9, max_task_timeout=1.0
 )
@@ -37,7 +41,7 @@ _DATA = {"provider", "action", "timezone", "now", "now_utc", "response"}
 
 
 class Wire(GrpcHub):
-    """A connection to a hub that answers polls as told, and takes every result; without gRPC."""
+    """A client of a hub with given answers, which accepts every result; without gRPC."""
 
     def __init__(self, answers: list[bytes], on_empty: Callable[[], object]) -> None:
         token = Token("sample-token")
@@ -52,7 +56,7 @@ class Wire(GrpcHub):
     def _new_channel(self) -> Any:
         return self
 
-    # As a channel.
+    # The methods of a channel.
 
     async def call(self, method: str, request: bytes, timeout: float) -> bytes:
         await asyncio.sleep(0)
@@ -65,11 +69,11 @@ class Wire(GrpcHub):
         return b""
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 def run_worker(app: ProviderApp, answers: list[bytes]) -> list[bytes]:
-    """Have a worker take the answers of polls; return the results that it has sent."""
+    """Run a worker until it has polled all answers; return the results that it sent."""
     loop = JumpingLoop()
 
     async def work() -> list[bytes]:
@@ -83,7 +87,7 @@ def run_worker(app: ProviderApp, answers: list[bytes]) -> list[bytes]:
 
 
 def check(answers: list[bytes], messages: list[bytes]) -> None:
-    """Check that each task has exactly one result, and that this is one."""
+    """Check that each task has exactly one result, and that the result is valid."""
     expected = [task for answer in answers if (task := _read(answer)) is not None and task.id]
     first: dict[str, bytes] = {}
     for message in messages:
@@ -96,8 +100,8 @@ def check(answers: list[bytes], messages: list[bytes]) -> None:
 
 
 def check_result(task: Any, result: Any) -> None:
-    """Check a result's envelope, and that it tells nothing of the account."""
-    envelope = json.loads(result.result.encode(), parse_constant=_no_constant)
+    """Check the envelope of a result, and that it holds no secret."""
+    envelope = json.loads(result.result.encode(), parse_constant=_refuse_constant)
     assert envelope.keys() == _ENVELOPE
     assert envelope["data"].keys() == _DATA
     assert envelope["status"] == result.status
@@ -106,25 +110,25 @@ def check_result(task: Any, result: Any) -> None:
     assert envelope["message"]
     assert (result.id, result.action) == (task.id, task.action)
     assert envelope["data"]["action"] == task.action
-    assert not _tells(result.result), result.result
+    assert not _holds_secret(result.result), result.result
 
 
 class Listener(logging.Handler):
-    """Reads the log as it comes, and keeps what should not be in there."""
+    """A log handler that keeps the lines that hold a secret."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.leaks: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
-        if _tells(line):
-            self.told.append(line)
+        if _holds_secret(line):
+            self.leaks.append(line)
 
 
-def _tells(text: str) -> bool:
-    """Return whether a secret is in a text, as it is or as JSON or Python would have it."""
-    return any(form in text for form in _FORMS)
+def _holds_secret(text: str) -> bool:
+    """Return whether a secret is in a text, as it is, as JSON or as a repr."""
+    return any(encoding in text for encoding in _ENCODINGS)
 
 
 def _read(answer: bytes) -> Any:
@@ -132,5 +136,5 @@ def _read(answer: bytes) -> Any:
         return hub_pb2.Task.FromString(answer)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise AssertionError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> NoReturn:
+    raise AssertionError(f"{name} is not JSON")

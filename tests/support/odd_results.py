@@ -1,4 +1,4 @@
-"""What a handler might do: return any object whatsoever, or raise one."""
+"""Handlers that return any object or raise any error, drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Kind(enum.Enum):
 
 
 class Hostile:
-    """Fails at whatever one asks of it."""
+    """An object whose every method raises."""
 
     def _fail(self, *arguments: Any) -> NoReturn:
         raise RuntimeError("hostile")
@@ -74,14 +74,14 @@ class Pair(collections.namedtuple("_Pair", "left right")):
 
 
 class Odd(Exception):
-    """An exception that can't even be shown."""
+    """An exception whose __str__ raises."""
 
     def __str__(self) -> NoReturn:
         raise RuntimeError("hostile")
 
 
 class Foreign(BaseException):
-    """What no `except Exception` catches."""
+    """An error that `except Exception` does not catch."""
 
 
 def _cycle() -> list[Any]:
@@ -97,7 +97,7 @@ def _deep(levels: int) -> list[Any]:
     return nested
 
 
-# Made anew each time.
+# Functions, so that each example gets a new object.
 _MADE: tuple[Callable[[], Any], ...] = (
     Hostile, HostileDict, Unset, object, _cycle, lambda: _deep(99), lambda: _deep(101),
     lambda: _deep(5000), lambda: LyingText("a"), lambda: LyingNumber(7), lambda: Hostile,
@@ -149,7 +149,7 @@ def _raises(error: BaseException) -> Any:
     return act
 
 
-def _tells(kind: type[BaseException]) -> Any:
+def _quotes_account(kind: type[BaseException]) -> Any:
     def act(account: Any) -> NoReturn:
         raise kind(f"with {account}", account) from KeyError(str(account))
 
@@ -161,11 +161,11 @@ _ERRORS = (
     GeneratorExit, StopAsyncIteration, asyncio.CancelledError, asyncio.TimeoutError, RecursionError,
     MemoryError, ProviderError,
 )  # fmt: skip
-# What a handler does: it returns something, or raises something.
+# What a handler does with its account: it returns or raises.
 ACTS = st.one_of(
     GRAPHS.map(lambda graph: lambda account: graph),
     GRAPHS.map(lambda graph: _raises(ValueError(graph))),
-    st.sampled_from(_ERRORS).map(_tells),
+    st.sampled_from(_ERRORS).map(_quotes_account),
     st.builds(
         lambda seconds, limit: _raises(RateLimited(retry_after=seconds, limit=limit)),
         st.floats(min_value=0.001, max_value=1e9),
@@ -175,7 +175,7 @@ ACTS = st.one_of(
 
 
 def make_actor(acts: list[Any]) -> ProviderApp:
-    """Return a provider whose handlers do what `acts` says, by number."""
+    """Return a provider whose handlers call the function in `acts` with the payload's number."""
     app = ProviderApp("fuzz")
 
     @app.action
@@ -190,7 +190,7 @@ def make_actor(acts: list[Any]) -> ProviderApp:
 
 
 def act_task(number: int) -> bytes:
-    """Return the task that has a handler act."""
+    """Return the task that calls the function of this number."""
     account = {f"field{index}": secret for index, secret in enumerate(SECRETS)}
     return hub_pb2.Task(
         id=f"t{number}",

@@ -1,4 +1,4 @@
-"""What a hub might answer a poll with: tasks, what is hardly a task, and what is none."""
+"""Answers of a hub to a poll, drawn by hypothesis: valid tasks, damaged tasks and other bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_app() -> ProviderApp:
         return {"city": city, "days": days, "day": day, "extra": extra, "amount": amount}
 
     @app.action
-    async def telling(account: dict, payload: dict) -> NoReturn:
+    async def quoting(account: dict, payload: dict) -> NoReturn:
         raise ValueError(f"it was {account} with {payload}", account, *account.values())
 
     @app.action
@@ -61,7 +61,7 @@ def make_app() -> ProviderApp:
         return {"slept": seconds}
 
     @app.errorhandler(KeyError)
-    async def mended(error: KeyError) -> ProviderResponse:
+    async def handle_key_error(error: KeyError) -> ProviderResponse:
         return ProviderResponse("warning", data={"error": str(error)})
 
     return app
@@ -78,7 +78,7 @@ class Login:
     number: int = 0
 
 
-_ACTIONS = ("whole", "typed", "telling", "strict", "scarce", "slow", "", "no such", "__init__")
+_ACTIONS = ("whole", "typed", "quoting", "strict", "scarce", "slow", "", "no such", "__init__")
 _NAMES = ("city", "days", "share", "tags", "day", "id", "amount", "raw", "by", "kind", "of")
 _TEXTS = st.text(max_size=20)
 _NUMBERS = st.one_of(
@@ -126,7 +126,7 @@ _JSON = st.one_of(
     st.sampled_from(_ODD_JSON),
     st.binary(max_size=40),
 )
-# Here the account's values are secrets, wherever they stand.
+# Every value of the account is a secret.
 _SECRETS = st.sampled_from(SECRETS)
 _ACCOUNTS = st.recursive(
     _SECRETS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3)
@@ -161,8 +161,8 @@ def _objects(**fields: Any) -> Any:
     )
 
 
-# Tasks that mostly fit, each with something else here and there.
-_FITTING = st.one_of(
+# Tasks that mostly fit, with an invalid value here and there.
+_VALID = st.one_of(
     _tasks(
         st.just("typed"),
         _objects(
@@ -182,7 +182,7 @@ _FITTING = st.one_of(
     _tasks(st.just("scarce"), _objects(of=st.sampled_from(["a", "b", 1, None])), _ACCOUNT),
     _tasks(st.just("slow"), _objects(seconds=st.floats(0, 3) | st.integers(0, 3)), _ACCOUNT),
     _tasks(
-        st.sampled_from(["telling", "strict"]),
+        st.sampled_from(["quoting", "strict"]),
         st.just(b"{}"),
         _objects(key=_SECRETS, number=st.integers(), of=_ACCOUNTS),
     ),
@@ -195,25 +195,25 @@ def _damaged(whole: bytes, at: int, other: bytes, cut: int) -> bytes:
     return whole[:at] + other + whole[at + cut :]
 
 
-# No number is so large that the virtual clock, a double, would stand still after it.
+# No number is so large that the virtual clock, a double, loses its precision.
 _HINTS = st.one_of(
     st.floats(max_value=1e6),
     st.sampled_from([2**1100, True, "3"]),
     _TREES.filter(lambda hint: not isinstance(hint, (int, float))),
 )
-_PAUSES = st.builds(
+_RATE_LIMITED = st.builds(
     lambda payload: hub_pb2.Task(action="rate_limited", payload=payload).SerializeToString(),
     _HINTS.map(lambda hint: json.dumps({"wait_time": hint}).encode()) | st.sampled_from(_ODD_JSON),
 )
 
 
-# A poll's answer: mostly a task, sometimes what was one, sometimes anything.
+# The answer of a poll: mostly a task, sometimes a damaged task, sometimes any bytes.
 ANSWERS = st.one_of(
-    _FITTING,
+    _VALID,
     _WHOLE,
     st.builds(
-        _damaged, _FITTING | _WHOLE, st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4)
+        _damaged, _VALID | _WHOLE, st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4)
     ),
-    _PAUSES,
+    _RATE_LIMITED,
     st.binary(max_size=60),
 )

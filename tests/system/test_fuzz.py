@@ -41,14 +41,14 @@ def _log():
 
 def take(answers):
     check(answers, run_worker(APP, answers))
-    assert LISTENER.told == []
+    assert LISTENER.leaks == []
 
 
 def act(acts):
     answers = [act_task(number) for number in range(len(acts))]
     check(answers, run_worker(make_actor(acts), answers))
     act_plainly(acts)
-    assert LISTENER.told == []
+    assert LISTENER.leaks == []
 
 
 def act_plainly(acts):
