@@ -33,7 +33,7 @@ __all__ = [
 
 MEBIBYTE = 1024 * 1024
 
-# A task's id may have any length, and more characters than these say no more.
+# Characters of a line: a task's id may have any length, and a long id helps no reader.
 _MAX_LINE = 200
 _MAX_BLOCK_LINE = 1_000
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -42,7 +42,7 @@ _DISPATCHER = f"{_PACKAGE}dispatcher.py"
 
 
 def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
-    r"""Return `text` as one printable line.
+    r"""Return `text` as a printable line.
 
     Args:
         text: Text from outside: a hub, an API, a user.
@@ -56,13 +56,22 @@ def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
 
 
 def quote(text: str) -> str:
-    """Return a name or an id in quotes, on one printable line."""
+    r"""Return a name or an id in quotes, as a printable line.
+
+    >>> quote("it's\n")
+    '"it\'s\\n"'
+    """
     return repr(_truncate(text, _MAX_LINE))
 
 
 def indent_lines(text: str) -> str:
-    """Return several lines, each printable and indented, so that none looks like a log line."""
-    # Split at \n only: a terminal goes on at every other line separator.
+    r"""Return several lines, each printable and indented, so that none looks like a log line.
+
+    >>> print(indent_lines("Traceback:\n\tline\r1"))
+      Traceback:
+          line\r1
+    """
+    # Split at \n only: `escape_line` escapes all other line separators.
     lines = text.replace("\t", "    ").split("\n")
     return "\n".join(f"  {escape_line(line, _MAX_BLOCK_LINE)}" if line else line for line in lines)
 
@@ -80,7 +89,7 @@ def _escape_character(character: str) -> str:
 
 
 def format_user_traceback(error: BaseException) -> str:
-    """Return an error's traceback from the author's code on, without the way to it in arbprov."""
+    """Return an error's traceback from the author's code on, without arbprov's frames before it."""
     import traceback
 
     part = error.__traceback__
@@ -95,7 +104,7 @@ def _leads_to_user_code(frame: FrameType) -> bool:
 
 
 def format_user_stack(frame: FrameType | None) -> str:
-    """Return a thread's stack from the author's code on, without the way to it in arbprov."""
+    """Return a thread's stack from the author's code on, without arbprov's frames before it."""
     import traceback
 
     stack = traceback.extract_stack(frame)
@@ -104,7 +113,11 @@ def format_user_stack(frame: FrameType | None) -> str:
 
 
 def is_positive_number(value: Any) -> bool:
-    """Tell whether `value` is a number above 0 that a double can hold; bool is not a number."""
+    """Tell whether `value` is a number above 0 that a double can hold; bool is not a number.
+
+    >>> is_positive_number(0.5), is_positive_number(0), is_positive_number(True)
+    (True, False, False)
+    """
     return type(value) in (int, float) and 0 < value <= sys.float_info.max
 
 
@@ -114,19 +127,26 @@ def is_positive_integer(value: Any) -> bool:
 
 
 def format_number(number: float) -> str:
-    """Return a number in full, without the ``.0`` of a whole number."""
+    """Return a number in full, without the ``.0`` of a whole number.
+
+    >>> format_number(5.0), format_number(0.25)
+    ('5', '0.25')
+    """
     return str(int(number) if number == int(number) else number)
 
 
 def find_timezone(name: str) -> tzinfo:
     """Return a time zone by its name.
 
+    >>> find_timezone("UTC")
+    datetime.timezone.utc
+
     Raises:
         ValueError: This machine has no time zone of that name.
     """
     from datetime import timezone
 
-    # A slim machine has no time zone database, and UTC needs none.
+    # UTC needs no time zone database, which slim machines lack.
     if name == "UTC":
         return timezone.utc
     from zoneinfo import ZoneInfo
@@ -141,7 +161,11 @@ def find_timezone(name: str) -> tzinfo:
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """Describe an exit code, e.g. "was killed by SIGTERM"; None means the connection closed."""
+    """Describe a process's exit code; None means that it only closed its connection.
+
+    >>> describe_exit(3), describe_exit(-15)
+    ('ended with exit code 3', 'was killed by SIGTERM')
+    """
     if exit_code is None:
         return "has closed its connection"
     if exit_code >= 0:

@@ -1,4 +1,4 @@
-"""Texts of others in a log and on a terminal: one line each, printable, and not too long."""
+"""Text from outside in a log and on a terminal: printable, in a line, and not too long."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from arbprov._utils import escape_line, indent_lines, quote
         ("\0", r"\x00"),
     ],
 )
-def test_what_is_not_printable_is_escaped(text, line):
+def test_unprintable_characters_are_escaped(text, line):
     assert escape_line(text) == line
 
 
 @given(st.text(max_size=300) | st.text(alphabet="\n\r\x1b\u2028\u202e\x85a", max_size=300))
-def test_a_line_is_printable_whatever_it_was(text):
+def test_every_text_becomes_printable(text):
     assert escape_line(text).isprintable()
     assert quote(text).isprintable()
 
 
-def test_what_is_too_long_is_cut():
+def test_a_text_that_is_too_long_is_cut():
     assert escape_line("x" * 1_000_000) == "x" * 200 + "... (1,000,000 characters)"
     assert quote("x" * 1_000_000) == repr("x" * 200 + "... (1,000,000 characters)")
 
 
-def test_a_quoted_text_is_told_from_what_is_around_it():
+def test_a_text_is_quoted_as_python_does():
     assert quote("it's \n'x'") == repr("it's \n'x'")
 
 
-def test_lines_are_set_in():
+def test_lines_are_indented():
     assert indent_lines("Traceback\n  File\n\n\tat\x1b") == "  Traceback\n    File\n\n      at\\x1b"

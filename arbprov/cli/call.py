@@ -11,6 +11,7 @@ from arbprov._utils import is_positive_number
 from arbprov.cli.options import (
     ADDRESS,
     account_option,
+    check,
     json_option,
     payload_argument,
     token_option,
@@ -19,12 +20,6 @@ from arbprov.cli.output import print_result
 from arbprov.errors import ProviderError
 
 __all__ = ["call"]
-
-
-def _check_timeout(ctx: click.Context, param: click.Parameter, timeout: float) -> float:
-    if not is_positive_number(timeout):
-        raise click.BadParameter(f"must be greater than 0, not {timeout:g}", ctx, param)
-    return timeout
 
 
 @click.command()
@@ -40,7 +35,7 @@ def _check_timeout(ctx: click.Context, param: click.Parameter, timeout: float) -
     type=float,
     default=10.0,
     show_default=True,
-    callback=_check_timeout,
+    callback=check(is_positive_number, "must be greater than 0"),
     help="How long to wait for the result.",
 )
 @click.option(
@@ -66,8 +61,8 @@ def call(
 ) -> None:
     """Run ACTION through the bundled hub and print its result.
 
-    PAYLOAD is a JSON object, @FILE for a file that holds one, or - for stdin. The exit code is 1
-    if the task ends with an error or is over a limit.
+    PAYLOAD is a JSON object, @FILE with a JSON object in it, or - for stdin. The exit code is 1 if
+    the task ends with an error or is over a limit.
     """
     from arbprov.localhub import LocalHubClient
 

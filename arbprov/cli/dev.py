@@ -98,8 +98,8 @@ def _run_and_reload(
         is_end_reported = False
         with _Provider(command) as provider:
             while not interruption.wait(_CHECK_INTERVAL):
-                # Before the first change, the arguments are wrong; after it, the file, which the
-                # next change may fix.
+                # Before the first change, the command's arguments are wrong. After a change, the
+                # file is wrong, and the next change may fix it.
                 is_wrong = provider.had_wrong_usage and not has_changed
                 if provider.has_ended and (watch is None or is_wrong):
                     raise ProviderError("the provider has ended")
@@ -113,10 +113,10 @@ def _run_and_reload(
 
 
 class _Provider:
-    """A provider in a process of its own, which ends with the ``with`` block."""
+    """A provider in its own process, until the end of a ``with`` block."""
 
     def __init__(self, command: list[str], stop_timeout: float = _STOP_TIMEOUT) -> None:
-        # In a new session, so that Ctrl-C reaches only this process, which stops the provider.
+        # In a new session, so that Ctrl-C reaches only this process; it then stops the provider.
         self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
         self._stop_timeout = stop_timeout
         self._is_stopping = False

@@ -31,7 +31,7 @@ def invoke(
     """Run ACTION in this process, without a hub, and print its result.
 
     The task goes the whole way: validation, limits, hooks, envelope. PAYLOAD is a JSON object,
-    @FILE for a file that holds one, or - for stdin. The exit code is 1 if the task ends with an
+    @FILE with a JSON object in it, or - for stdin. The exit code is 1 if the task ends with an
     error or is over a limit.
 
     The handler runs in this process even with isolation="process", and a plain function runs to

@@ -17,7 +17,7 @@ from arbprov.limits import LimitState
 
 __all__ = ["limits"]
 
-# The long columns come last, so that in a narrow terminal they are the ones that wrap.
+# The long columns come last, so that a narrow terminal wraps only them.
 _HEADER = ("ACTION", "LIMIT", "LEFT", "WAIT", "SCOPE", "KEY")
 
 
@@ -57,9 +57,9 @@ def _parse_keys(
 )
 @json_option("Print JSON.")
 def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: bool) -> None:
-    """List a provider's limits, and what is left of them.
+    """List a provider's limits, and how much of each is left.
 
-    With a store that processes share, that is what all of them have left. Limits in memory are
+    In a store that processes share, that is what all of them have left. Limits in memory are
     counted by each process for itself, so here they are unused.
     """
     actions = [registered.name for registered in app.actions()]
@@ -70,7 +70,11 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
         actions = [action]
     found = [(name, state) for name in actions for state in app.limits.states(name, keys)]
     states = [state for _, state in found]
-    _check_keys(keys, states)
+    known_keys = {path for state in states if state.key for path in state.key.split(" and ")}
+    for path in keys:
+        if path not in known_keys:
+            there = join_names(sorted(known_keys)) if known_keys else "none"
+            raise click.BadParameter(f"no limit has the key {path!r}; the limits have {there}")
     rows = [_describe(name, state) for name, state in found]
     if as_json:
         print_json(rows)
@@ -78,14 +82,6 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
     print_table(_HEADER, map(_format_row, rows))
     if missing := sorted({one.key for one in states if one.key and one.headroom is None}):
         click.echo(f"to see what is left per {join_names(missing)}, use --key", err=True)
-
-
-def _check_keys(keys: dict[str, Any], states: list[LimitState]) -> None:
-    known = {path for state in states if state.key for path in state.key.split(" and ")}
-    for path in keys:
-        if path not in known:
-            there = join_names(sorted(known)) if known else "none"
-            raise click.BadParameter(f"no limit has the key {path!r}; the limits have {there}")
 
 
 def _describe(action: str, state: LimitState) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from arbprov.payload.validation import ValidationFailure
 __all__ = [
     "ADDRESS",
     "account_option",
+    "check",
     "json_option",
     "parse_sendable_object",
     "payload_argument",
@@ -44,7 +45,7 @@ def parse_sendable_object(raw: bytes) -> dict[str, Any]:
 
 
 def _read_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
-    """Return the JSON object given as text, as ``@FILE``, or as ``-`` for stdin."""
+    """Return a JSON object given as text, as ``@FILE``, or as ``-`` for stdin."""
     try:
         if value == "-":
             raw = sys.stdin.buffer.read()
@@ -61,11 +62,22 @@ def _read_object(ctx: click.Context, param: click.Parameter, value: str) -> dict
     raise click.BadParameter(message, ctx, param)
 
 
-def _check_token(ctx: click.Context, param: click.Parameter, token: str) -> str:
-    # A provider would refuse a blank token as its own.
-    if not token.strip():
-        raise click.BadParameter("must not be blank", ctx, param)
-    return token
+def check(
+    is_valid: Callable[[Any], object], problem: str
+) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that refuses values of an option.
+
+    Args:
+        is_valid: Returns whether a value is valid.
+        problem: The error message for other values, as in ``"must not be blank"``.
+    """
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        if not is_valid(value):
+            raise click.BadParameter(problem, ctx, param)
+        return value
+
+    return callback
 
 
 payload_argument = click.argument(
@@ -80,7 +92,7 @@ account_option = click.option(
 )
 token_option = click.option(
     "--token",
-    callback=_check_token,
+    callback=check(str.strip, "must not be blank"),
     envvar="PROVIDER_AUTH_TOKEN",
     metavar="TOKEN",
     default=_TOKEN,

@@ -62,7 +62,7 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
 
 
 def summarize(status: str, message: str, data: Any) -> str:
-    """Return a task's result in one line.
+    """Return a task's result as a line.
 
     >>> summarize("limit", "Rate limit exceeded", {"limit": "2/minute", "wait_time": 59.97})
     'Rate limit exceeded: 2/minute, wait 60 s'
@@ -76,7 +76,7 @@ def summarize(status: str, message: str, data: Any) -> str:
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Return at least one name as part of a sentence.
+    """Return names as part of a sentence; there must be a name.
 
     >>> join_names(["a", "b", "c"])
     "'a', 'b' and 'c'"

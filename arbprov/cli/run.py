@@ -28,6 +28,7 @@ __all__ = ["run"]
     show_envvar=True,
     help="Number of processes; a supervisor replaces those that die.",
 )
+# Set by the supervisor; see `WorkerInfo`.
 @click.option("--worker", type=int, nargs=3, hidden=True)
 @click.option("--hub-url", metavar="HOST:PORT", help="The hub; overrides all other settings of it.")
 @click.option(
@@ -50,10 +51,10 @@ def run(
 ) -> None:
     """Run a provider for the hub until SIGTERM or Ctrl-C.
 
-    The first signal lets running tasks finish; a second one exits at once.
+    The first signal lets running tasks finish; a second signal exits at once.
 
     MODULE is a module's name, as for import, or the path of a .py file. APP is the name of the
-    ProviderApp in it; leave it out if there is only one, or one named app.
+    ProviderApp in it; leave it out if the name is app or there is no other ProviderApp.
 
     With --workers, limits must be shared, e.g. with rate_limit_store="redis://...", and each worker
     has its own spool: for a spool at PATH, worker 1 uses PATH.1, and so on.
@@ -65,7 +66,10 @@ def run(
         # Slow to import.
         from arbprov.cli.supervisor.supervisor import supervise
 
-        ctx.exit(supervise(_worker_command(target, hub_url, auth_token_file, quiet), workers))
+        command = [sys.executable, "-m", "arbprov", "run", target, *(["--quiet"] if quiet else [])]
+        command += ["--hub-url", hub_url] if hub_url is not None else []
+        command += ["--auth-token-file", str(auth_token_file)] if auth_token_file else []
+        ctx.exit(supervise([*command, "--worker"], workers))
     app = load_app_or_exit(ctx, target)
     if no_spool:
         app.config = attrs.evolve(app.config, spool="")
@@ -78,13 +82,3 @@ def run(
         from arbprov.cli.supervisor.worker import WorkerInfo, run_worker
 
         run_worker(app, WorkerInfo(*worker), hub_url=hub_url, auth_token=token)
-
-
-def _worker_command(
-    target: str, hub_url: str | None, auth_token_file: Path | None, quiet: bool
-) -> list[str]:
-    """Return the command of a worker up to ``--worker``, whose values the supervisor adds."""
-    command = [sys.executable, "-m", "arbprov", "run", *(["--quiet"] if quiet else [])]
-    command += ["--hub-url", hub_url] if hub_url is not None else []
-    command += ["--auth-token-file", str(auth_token_file)] if auth_token_file else []
-    return [*command, target, "--worker"]

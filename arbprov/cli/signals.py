@@ -27,7 +27,7 @@ class Interruption:
         return self._has_arrived
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a signal, `timeout` seconds at most; return whether one has arrived."""
+        """Wait for a signal, `timeout` seconds at most; return whether it has arrived."""
         while not self._has_arrived and select.select([self._wakeups], [], [], timeout)[0]:
             # Read the wakeups of other signals too, or each later wait would return at once.
             self._wakeups.recv(64)
@@ -48,7 +48,7 @@ class Interruption:
 def catch_interruption() -> Iterator[Interruption]:
     """Yield an object that SIGTERM and SIGINT set; a second signal raises `SystemExit`.
 
-    As an exception, so that the ``with`` blocks that the command is in end what it has started.
+    An exception, so that the command's ``with`` blocks end the processes that it has started.
     """
     with contextlib.ExitStack() as stack:
         receiver, sender = (stack.enter_context(end) for end in socket.socketpair())

@@ -81,7 +81,7 @@ def start(folder, hub):
         if provider.popen.poll() is None:
             provider.send(signal.SIGTERM)
         # Its standard error ends when the last worker has.
-        provider.ended()
+        provider.wait()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def pids_of(folder):
 def test_a_killed_worker_is_replaced_and_the_other_tasks_continue(working, hub, folder):
     provider, tickets = working()
     os.kill(min(pids_of(folder)), signal.SIGKILL)
-    wait_until(lambda: provider.says("was killed by SIGKILL"))
+    wait_until(lambda: provider.has_logged("was killed by SIGKILL"))
     hub.put("wait_for_file")
     wait_until(lambda: len(pids_of(folder)) == 3)
     (folder / "go").touch()
@@ -124,9 +124,9 @@ def test_one_signal_drains_all_workers_and_no_worker_is_in_the_terminal_s_group(
     provider, tickets = working()
     assert {os.getsid(pid) for pid in pids_of(folder)} == pids_of(folder)
     provider.send(signal.SIGTERM)
-    wait_until(lambda: provider.says("draining the workers"))
+    wait_until(lambda: provider.has_logged("draining the workers"))
     (folder / "go").touch()
-    assert provider.ended() == 0
+    assert provider.wait() == 0
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
     hub.assert_nothing_lost()
 
@@ -138,7 +138,7 @@ def test_a_signal_to_the_supervisor_and_its_workers_counts_as_one(working, folde
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: provider.log.count("SIGTERM: ") == 3)
     (folder / "go").touch()
-    assert provider.ended() == 0
+    assert provider.wait() == 0
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
 
 
@@ -152,7 +152,7 @@ def test_each_log_line_names_its_worker(working, folder):
 def test_a_second_signal_kills_all_workers(working):
     provider, _ = working(ARBPROV_DRAIN_TIMEOUT="60")
     provider.send(signal.SIGINT)
-    wait_until(lambda: provider.says("draining the workers"))
+    wait_until(lambda: provider.has_logged("draining the workers"))
     assert provider.stop(signal.SIGINT) < 5
     assert provider.popen.returncode == 1
 
@@ -162,13 +162,13 @@ def test_workers_whose_supervisor_was_killed_drain_and_exit(working, folder, hub
     provider.send(signal.SIGKILL)
     wait_until(lambda: provider.log.count("the supervisor is gone") == 2)
     (folder / "go").touch()
-    provider.ended()
+    provider.wait()
     assert {ticket.result(0).data["pid"] for ticket in tickets} == pids_of(folder)
 
 
 def test_a_refused_token_is_logged_once(start):
     provider = start(PROVIDER_AUTH_TOKEN="wrong")
-    assert provider.ended() == 77
+    assert provider.wait() == 77
     assert provider.log.count("Error: ") == 1
     assert "worker-2" not in provider.log
 
@@ -176,7 +176,7 @@ def test_a_refused_token_is_logged_once(start):
 def test_a_missing_app_is_logged_once(start, folder):
     (folder / "crew.py").write_text("")
     provider = start()
-    assert (provider.ended(), provider.log.count("crew has no ProviderApp")) == (2, 1)
+    assert (provider.wait(), provider.log.count("crew has no ProviderApp")) == (2, 1)
 
 
 def test_a_worker_runs_isolated_handlers(start, hub):

@@ -757,6 +757,6 @@ def test_a_script_of_the_guide_runs_until_sigterm(hub, tmp_path):
     try:
         assert hub.call("echo", {"message": "hi"}, timeout=30).data == {"echo": "hi"}
         process.send(signal.SIGTERM)
-        assert process.ended() == 0
+        assert process.wait() == 0
     finally:
         process.kill()

@@ -259,13 +259,13 @@ def test_one_signal_stops_both_class_based_providers_of_a_process(both, sig):
         for name in ("provider-a", "provider-b"):
             assert hub.call("ask", provider=name, timeout=30).status == "success"
         process.send(sig)
-        assert process.ended() == 0
+        assert process.wait() == 0
 
 
 @pytest.mark.parametrize("refused", ["token-a", "token-b"])
 def test_a_class_based_provider_that_fails_ends_the_other_one_of_its_process(both, refused):
     with LocalHub(hold=0.05) as hub:
-        assert both(hub, **{refused: "wrong"}).ended() == 1
+        assert both(hub, **{refused: "wrong"}).wait() == 1
 
 
 def test_an_optional_field_may_be_missing_where_the_migration_page_says():

@@ -1,4 +1,4 @@
-"""Hubs and providers in processes of their own, to be killed, frozen and started again."""
+"""Hubs and providers in processes of their own, which tests kill, freeze and restart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TESTS = Path(__file__).parent.parent
 
 
 class Process:
-    """A Python process, whose standard error is read all the while."""
+    """A Python process, whose standard error is read continuously."""
 
     def __init__(self, arguments: list[str], folder: Path, **environ: str) -> None:
         self.popen = subprocess.Popen(
@@ -41,18 +41,18 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has logged by now."""
+        """The log so far."""
         return "".join(self._lines)
 
-    def says(self, words: str) -> bool:
-        """Return whether it has logged some words by now."""
+    def has_logged(self, words: str) -> bool:
+        """Tell whether a line of the log has these words."""
         return any(words in line for line in self._lines)
 
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
-    def ended(self, timeout: float = TIMEOUT) -> int:
-        """Wait for its end, and return its exit code."""
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Wait for the exit; return the exit code."""
         code = self.popen.wait(timeout)
         self._reader.join(timeout)
         self.popen.stdout.close()
@@ -60,32 +60,32 @@ class Process:
 
     def kill(self) -> None:
         self.popen.kill()
-        self.ended()
+        self.wait()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal, wait for the end, and return how many seconds that took.
+        """Send a signal and wait for the exit; return the seconds that this took.
 
-        Those in which the process could not go on, since no core was free, are not counted.
+        Seconds in which the process waited for a free core are not counted.
         """
         stopwatch = Stopwatch(self.popen.pid)
         self.send(number)
         if sys.platform == "linux":
-            # The system keeps the figures of a process until somebody notices its end.
+            # The system keeps the figures of a process until its exit code is read.
             flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
             wait_until(lambda: os.waitid(os.P_PID, self.popen.pid, flags))
             took = stopwatch.seconds
-            self.ended()
+            self.wait()
             return took
-        self.ended()
+        self.wait()
         return stopwatch.seconds
 
 
 class HubProcess:
-    """A durable hub that can be killed and started again."""
+    """A durable hub that can be killed and restarted."""
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1:0", **orders: Any) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1:0", **settings: Any) -> None:
         self._folder = folder
-        self._orders = {"log": "log", "address": address} | orders
+        self._settings = {"log": "log", "address": address} | settings
         self._results = Tail(folder / "log", b'"result"')
         self._handed = Tail(folder / "log", b'"handed"')
         self._starts = 0
@@ -93,8 +93,8 @@ class HubProcess:
 
     def start(self) -> None:
         self._starts += 1
-        orders = json.dumps(self._orders | {"seed": self._starts})
-        self._process = Process(["-m", "support.durable_hub", orders], self._folder)
+        settings = json.dumps(self._settings | {"seed": self._starts})
+        self._process = Process(["-m", "support.durable_hub", settings], self._folder)
         self.port = int(self._process.popen.stdout.readline())
 
     def kill(self) -> None:
@@ -108,17 +108,17 @@ class HubProcess:
 
     @property
     def address(self) -> str:
-        """Where it listens now."""
+        """The address that the hub listens on now."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def results(self) -> int:
-        """How many results it has taken, repeated ones too."""
+        """The number of results that the hub has accepted, with repetitions."""
         return self._results.count
 
     @property
     def handed(self) -> int:
-        """How many tasks it has handed out."""
+        """The number of tasks that the hub has handed out."""
         return self._handed.count
 
     def __enter__(self) -> HubProcess:

@@ -1,4 +1,4 @@
-"""A worker whose tasks come at given times, in an event loop whose time jumps."""
+"""A worker whose tasks arrive at given times, in an event loop whose time jumps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .loops import BEGIN, JumpingLoop, run_jumping
 
 @attrs.define
 class TimedHub:
-    """Hands out each task at its time, and notes when which result came."""
+    """Hands out each task at its time, and records each result with its time."""
 
     tasks: list
     results: list = attrs.field(factory=list)
@@ -39,19 +39,19 @@ class TimedHub:
 
 
 def task(at, id, action="work", **payload):
-    """Return when a task comes, and the task."""
+    """Return the time at which a task arrives, and the task."""
     body = "{" + ", ".join(f'"{name}": {value!r}' for name, value in payload.items()) + "}"
     return at, Task(id, action, body.replace("'", '"').encode())
 
 
 def work_off(app, *tasks, until=100.0, **settings):
-    """Run an app on tasks until it is stopped; return when which result came, and how, in order."""
+    """Run an app on tasks until it is stopped; return the results' times, ids and statuses."""
     loop, hub = JumpingLoop(), TimedHub(list(tasks))
-    given = {"concurrency": 8, "drain_timeout": 25, "start_timeout": 30, "max_task_timeout": 1}
+    defaults = {"concurrency": 8, "drain_timeout": 25, "start_timeout": 30, "max_task_timeout": 1}
 
     async def main():
-        settled = WorkerSettings(**(given | settings))
-        worker = Worker(app._dispatcher(loop), hub, app._life_hooks(), settled)
+        worker_settings = WorkerSettings(**(defaults | settings))
+        worker = Worker(app._dispatcher(loop), hub, app._life_hooks(), worker_settings)
         loop.call_at(BEGIN + until, worker.stop)
         await worker.run()
 

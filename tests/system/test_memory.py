@@ -65,7 +65,7 @@ def test_a_task_of_100_mb_is_refused_without_being_held_or_by_an_older_grpc_held
     print(f"idle {idle:.1f} MiB, peak {highest:.1f} MiB, {highest - idle:.1f} MiB above")
     assert answer.data == {"number": 1}
     assert not [one for one in hub.submissions if one.id == lost.id]
-    assert provider.says("larger than max")
+    assert provider.has_logged("larger than max")
     assert (highest - idle) * MEBIBYTE < (LARGE if GRPC_LOOKS_FIRST else 1.1 * LARGE)
 
 

@@ -121,9 +121,9 @@ def test_a_task_that_a_held_poll_brings_during_the_stop_is_done(start):
         provider = start(hub.url, ARBPROV_DRAIN_TIMEOUT="20")
         hub.wait_until(lambda hub: hub.polls)
         provider.send(signal.SIGTERM)
-        wait_until(lambda: provider.says("draining"))
+        wait_until(lambda: provider.has_logged("draining"))
         ticket = hub.put("quick")
-        assert provider.ended() == 0
+        assert provider.wait() == 0
         assert ticket.result(0).data == {"done": True}
 
 
@@ -133,15 +133,15 @@ def test_a_signal_that_another_thread_gets_wakes_a_provider_that_waits(start):
         # uvloop wakes by itself.
         provider = start(hub.url, ASYNCIO_LOOP="yes")
         hub.put("stop_soon")
-        wait_until(lambda: provider.says("draining"), timeout=20)
-        assert provider.ended() == 0
+        wait_until(lambda: provider.has_logged("draining"), timeout=20)
+        assert provider.wait() == 0
 
 
 def test_a_stop_waits_for_no_backoff(start):
     with hub_of() as hub:
         provider = start(hub.url)
         hub.wait_until(lambda hub: hub.polls)
-    wait_until(lambda: provider.says("lost the hub"))
+    wait_until(lambda: provider.has_logged("lost the hub"))
     stop(provider, within=AT_ONCE)
 
 
@@ -178,9 +178,9 @@ def test_a_stop_waits_for_a_handler_that_is_at_work(start, begun, tmp_path):
         ticket = hub.put("patient")
         begun("patient")
         provider.send(signal.SIGTERM)
-        wait_until(lambda: provider.says("draining"))
+        wait_until(lambda: provider.has_logged("draining"))
         (tmp_path / "go").touch()
-        assert provider.ended() == 0
+        assert provider.wait() == 0
         assert ticket.result(0).data == {"done": True}
 
 
@@ -202,7 +202,7 @@ def address_of(listening):
 def test_a_stop_waits_for_no_hub_that_was_never_there(start):
     with refusing_address() as address:
         provider = start(address)
-        wait_until(lambda: provider.says("works for the hub"))
+        wait_until(lambda: provider.has_logged("works for the hub"))
         stop(provider, within=AT_ONCE)
 
 
@@ -222,14 +222,14 @@ def left_without_a_hub(start, begun, tmp_path, **environ):
         hub.put("patient", id="the-task")
         begun("patient")
     (tmp_path / "go").touch()
-    wait_until(lambda: provider.says("'the-task' of action 'patient': success"))
+    wait_until(lambda: provider.has_logged("'the-task' of action 'patient': success"))
     return provider
 
 
 def test_a_stop_with_results_for_a_hub_that_is_gone_names_what_is_lost(start, begun, tmp_path):
     provider = left_without_a_hub(start, begun, tmp_path)
     stop(provider, within=DRAIN + SLACK, code=1)
-    assert provider.says("results that the hub never took: ['the-task']")
+    assert provider.has_logged("results that the hub never took: ['the-task']")
 
 
 def test_a_stop_with_results_in_the_spool_loses_none(start, begun, tmp_path):
@@ -247,7 +247,7 @@ def test_a_second_signal_ends_the_process_at_once(start, begun, number):
         hub.put("hang")
         begun("hang")
         provider.send(number)
-        wait_until(lambda: provider.says("draining"))
+        wait_until(lambda: provider.has_logged("draining"))
         took = provider.stop(number)
     print(f"exit {provider.popen.returncode} after {took:.3f} s")
     assert provider.popen.returncode == 1

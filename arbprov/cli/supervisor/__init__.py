@@ -1,1 +1,1 @@
-"""Several workers of one provider, under a supervisor (`arbprov run --workers`)."""
+"""A provider in several processes, under a supervisor: `arbprov run --workers`."""

@@ -1,8 +1,7 @@
 """The connection between a worker and its supervisor, from the worker's side.
 
-The worker reports each stage that it reaches, one line each. The supervisor sends a line that asks
-it to stop. When the supervisor is gone, for whatever reason, the connection ends, and the worker
-stops too.
+The worker sends a line for each stage that it reaches. The supervisor sends a line to stop it. When
+the supervisor is gone, for any reason, the connection ends, and the worker stops too.
 """
 
 from __future__ import annotations

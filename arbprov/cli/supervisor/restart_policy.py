@@ -1,4 +1,4 @@
-"""What happens after a worker's exit: a new worker after a delay, or the end of all. Without IO."""
+"""The decision after a worker's exit: a new worker after a delay, or the end of all. No IO."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def final_exit_code(code: int, stage: Stage, furthest: Stage) -> int | None:
 
 @attrs.define
 class RestartDelays:
-    """The delays before the restarts of one worker.
+    """The delays before the restarts of a worker.
 
     >>> delays = RestartDelays()
     >>> [delays.next(ran_for) for ran_for in (5, 5, 5, 3600)]
@@ -60,7 +60,7 @@ class RestartDelays:
     )
 
     def next(self, ran_for: float) -> float:
-        """Return the seconds to wait before the next worker, after one that ran for some seconds.
+        """Return the seconds to wait before the next restart.
 
         Args:
             ran_for: Seconds that the last worker ran.

@@ -53,7 +53,7 @@ class Worker(Protocol):
 
 
 OnStage = Callable[[Stage], object]
-# Starts the worker of a number, which then calls the function with each stage that it reaches.
+# Starts the worker of a number, and calls the function with each stage that it reaches.
 StartWorker = Callable[[int, OnStage], Awaitable[Worker]]
 
 
@@ -107,7 +107,7 @@ class Supervisor:
     # All workers.
 
     async def _wait_for(self, event: asyncio.Event, keepers: Iterable[asyncio.Task[None]]) -> None:
-        """Wait for an event, or for the end of a keeper, which only a stop or a bug causes."""
+        """Wait for an event, or for the end of a keeper, caused by a stop or a bug."""
         waiting = self._loop.create_task(event.wait())
         await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -127,7 +127,7 @@ class Supervisor:
         self._exit_code = self._exit_code or code
 
     async def _drain(self, keepers: Iterable[asyncio.Task[None]]) -> None:
-        """Wait for the exit of all workers, and kill those that take too long."""
+        """Wait for the exit of all workers, and kill workers that take too long."""
         started_at, pending = self._loop.time(), set(keepers)
         while pending:
             # A worker that is still starting reports its drain timeout later.
@@ -144,7 +144,7 @@ class Supervisor:
         self._kill()
         await asyncio.gather(*keepers)
 
-    # One worker.
+    # Each worker.
 
     async def _keep_running(self, number: int) -> None:
         """Run the worker of a number again and again, until the stop."""

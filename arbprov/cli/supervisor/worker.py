@@ -22,7 +22,7 @@ _PROCESS_FORMAT = "%(processName)s[%(process)d] "
 
 @attrs.frozen
 class WorkerInfo:
-    """The values of ``--worker``, which the supervisor passes to each worker.
+    """The values of ``--worker``, set by the supervisor.
 
     Args:
         number: The worker's number, from 1 on.
@@ -36,11 +36,11 @@ class WorkerInfo:
 
 
 def run_worker(app: ProviderApp, worker: WorkerInfo, **changes: Any) -> None:
-    """Run an app as one of several workers; see `ProviderApp.run`.
+    """Run an app as a worker of a supervisor; see `ProviderApp.run`.
 
     Args:
         app: The app.
-        worker: Which worker this is.
+        worker: The values of ``--worker``.
         changes: Settings that override the app's.
 
     Raises:

@@ -20,7 +20,7 @@ _DRAIN_GRACE = 0.2
 
 
 class WorkerProcess:
-    """A process of `arbprov run` that is one of several workers; `start` makes one.
+    """A process of `arbprov run` that is a worker; `start` makes it.
 
     Attributes:
         stage: The stage that the worker has reached.
@@ -59,7 +59,7 @@ class WorkerProcess:
                     *command,
                     str(theirs.fileno()),
                     pass_fds=[theirs.fileno()],
-                    # So that Ctrl-C reaches only the supervisor, which stops each worker once.
+                    # So that Ctrl-C reaches only the supervisor; it then stops each worker once.
                     start_new_session=True,
                 )
             except OSError:
