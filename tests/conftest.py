@@ -8,6 +8,7 @@ import queue
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov.localhub import LocalHub
 from arbprov.payload import json
@@ -42,8 +43,10 @@ def hub():
 
 
 @pytest.fixture
-def serve(hub):
+def serve(hub, monkeypatch):
     """Return what has an app work for the hub, in a thread, until the test is over."""
+    # On a busy machine, a handler may take more than the second that it has without this.
+    monkeypatch.setenv("TASK_EXECUTION_TIMEOUT", str(TIMEOUT))
     with ThreadPoolExecutor(8) as pool:
         running = []
 
@@ -56,7 +59,7 @@ def serve(hub):
         for app, _ in running:
             app.stop()
         for _, future in running:
-            future.result(30)
+            future.result(TIMEOUT)
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def log_line():
             lines.put(record.getMessage())
 
     def wait_for(word):
-        while word not in (line := lines.get(timeout=20)):
+        while word not in (line := lines.get(timeout=TIMEOUT)):
             pass
         return line
 

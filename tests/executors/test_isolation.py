@@ -77,6 +77,7 @@ def start(tmp_path):
             "HUB_GRPC_URL": hub.address,
             "PYTHONPATH": str(SUPPORT),
             "PYTHONUNBUFFERED": "",
+            "TASK_EXECUTION_TIMEOUT": str(TIMEOUT),
         }
         process = subprocess.Popen(
             [sys.executable, *command],

@@ -774,20 +774,22 @@ def own_server():
 
 
 def three_processes(url, **options):
-    return hammering(url, "30/second", **{"processes": 3, "seconds": 6, **options})
+    return hammering(url, "30/second", **{"processes": 3, "seconds": 7, **options})
 
 
-# What all of these processes do at once, they must begin at once to do: one that finds the store
-# again later than the others admits its share beside what the store admits. While it is away, they
-# look for it every 0.5 s, so it comes back between two of these looks.
+# Two moments matter to what is admitted around an outage, so each disturbance keeps away from them:
+# - The window begins anew at each whole second. Just then, a process may have seen less used than
+#   the others have used since. So a disturbance begins half a second later.
+# - While the store is away, each process tries it every half second. One that finds it later than
+#   the others admits its share beside what the store admits. So it comes back between two tries.
 
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_calls(own_server):
     with three_processes(own_server.url) as hammers:
-        hammers.wait_until(2)
+        hammers.wait_until(2.5)
         own_server.kill()
-        hammers.wait_until(3.7)
+        hammers.wait_until(4.2)
         own_server.start()
         reports = hammers.reports()
     most, slowest = certain(reports)
@@ -795,28 +797,28 @@ def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_c
     assert slowest < 1.5
     assert all(any(one.fallback for one in report.admissions) for report in reports)
     # Shares of 10 are reached too, and the whole before and after.
-    assert sum(len(report.admissions) for report in reports) >= 0.8 * 6 * 30
+    assert sum(len(report.admissions) for report in reports) >= 0.8 * 7 * 30
 
 
 @pytest.mark.slow
 def test_a_server_that_is_paused_hangs_no_call(own_server):
     with three_processes(own_server.plain_url) as hammers:
-        hammers.wait_until(2)
+        hammers.wait_until(2.5)
         own_server.pause()
-        hammers.wait_until(4.1)
+        hammers.wait_until(4.6)
         own_server.resume()
         reports = hammers.reports()
     most, slowest = certain(reports)
     assert most <= 30
     assert slowest < 1.5
-    assert sum(len(report.admissions) for report in reports) >= 0.7 * 6 * 30
+    assert sum(len(report.admissions) for report in reports) >= 0.7 * 7 * 30
 
 
 @pytest.mark.slow
 def test_a_server_that_is_flushed_forgets_nothing(own_server):
     with three_processes(own_server.url) as hammers, own_server.client() as client:
         for second in range(1, 6):
-            hammers.wait_until(second)
+            hammers.wait_until(second + 0.5)
             client.flushall()
             client.script_flush()
         reports = hammers.reports()

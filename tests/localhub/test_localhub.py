@@ -8,6 +8,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
 from arbprov._proto import hub_pb2
@@ -310,9 +311,11 @@ def test_a_call_to_another_kind_of_hub_says_so():
         server.stop(None).wait()
 
 
-def test_only_so_many_calls_wait_at_once(client):
+def test_only_so_many_calls_wait_at_once(hub, client):
     with futures.ThreadPoolExecutor(20) as pool:
-        calls = [pool.submit(client.call, "forecast", timeout=1) for _ in range(20)]
+        calls = [pool.submit(client.call, "forecast", timeout=TIMEOUT) for _ in range(20)]
+        wait_until(lambda: sum(call.done() for call in calls) == 4)
+        hub.stop()
     refused = [c for c in calls if "too many calls wait already" in str(c.exception())]
     assert len(refused) == 4
 

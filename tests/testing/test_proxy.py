@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from support.servers import refusing_address
+from support.waiting import TIMEOUT
 
 from arbprov.testing import TcpProxy
 
@@ -67,9 +68,9 @@ def proxy(echo):
 def connect(proxy):
     with contextlib.ExitStack() as stack:
 
-        def connect(timeout=10.0):
+        def connect():
             host, port = proxy.address.split(":")
-            return stack.enter_context(socket.create_connection((host, int(port)), timeout))
+            return stack.enter_context(socket.create_connection((host, int(port)), TIMEOUT))
 
         yield connect
 
@@ -80,6 +81,13 @@ def exchanged(connection, data=b"hello"):
     while len(received) < len(data):
         received += connection.recv(1 << 16)
     return received
+
+
+def assert_nothing_comes(connection):
+    connection.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    connection.settimeout(TIMEOUT)
 
 
 def test_bytes_pass_both_ways(connect):
@@ -106,42 +114,37 @@ def test_the_end_of_one_side_is_the_end_of_the_other(connect, echo):
 
 
 def test_nothing_passes_a_proxy_that_stalls(connect, proxy):
-    connection = connect(timeout=0.1)
+    connection = connect()
     exchanged(connection)
     proxy.stall()
     connection.sendall(b"hello")
-    with pytest.raises(TimeoutError):
-        connection.recv(1)
+    assert_nothing_comes(connection)
 
 
 def test_a_new_connection_is_stalled_too(connect, proxy):
     proxy.stall()
-    connection = connect(timeout=0.1)
+    connection = connect()
     connection.sendall(b"hello")
-    with pytest.raises(TimeoutError):
-        connection.recv(1)
+    assert_nothing_comes(connection)
 
 
 def test_the_end_of_a_connection_is_held_back_too(connect, proxy, echo):
-    connection = connect(timeout=0.1)
+    connection = connect()
     exchanged(connection)
     proxy.stall()
     echo.accepted[0].shutdown(socket.SHUT_RDWR)
-    with pytest.raises(TimeoutError):
-        connection.recv(1)
+    assert_nothing_comes(connection)
     proxy.let_pass()
-    connection.settimeout(10)
     assert connection.recv(1) == b""
 
 
 def test_nothing_passes_a_half_open_connection_ever_again(connect, proxy):
-    connection = connect(timeout=0.1)
+    connection = connect()
     exchanged(connection)
     proxy.half_open()
     connection.sendall(b"hello")
     proxy.let_pass()
-    with pytest.raises(TimeoutError):
-        connection.recv(1)
+    assert_nothing_comes(connection)
 
 
 def test_a_new_connection_is_welcome_beside_half_open_ones(connect, proxy):
