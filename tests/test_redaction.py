@@ -261,11 +261,12 @@ def test_the_token_of_the_environment_is_a_secret_too(monkeypatch):
         ({"share": 12.5}, ["12.5"]),
         ({"a": {"b": [{"c": "deep"}, "list"]}}, ["deep", "list"]),
         ({"long_name_of_a_field": None, "yes": True, "no": False}, []),
+        ({"not an identifier": 1}, ["not an identifier"]),
         ({}, []),
     ],
     ids=str,
 )
-def test_every_value_of_an_account_of_four_letters_or_more_is_a_secret(account, secrets):
+def test_values_and_odd_keys_of_four_letters_or_more_are_secrets(account, secrets):
     assert list(find_secrets(account)) == secrets
 
 

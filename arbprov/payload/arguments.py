@@ -97,7 +97,7 @@ def compile_binding(
 
 
 class _Compiler:
-    """Finds out where the value of each parameter comes from."""
+    """Compiles the source of each parameter's value: the context, the account or the payload."""
 
     def __init__(self, handler: Handler, converter: Converter) -> None:
         self._handler = handler
@@ -150,7 +150,7 @@ class _Compiler:
         """Return the type of a parameter, whose annotation may be a string."""
         if parameter.annotation is _EMPTY:
             return Any
-        # One parameter at a time, so that the error can name it.
+        # A parameter at a time, so that the error can name it.
         holder = type("holder", (), {"__annotations__": {"it": parameter.annotation}})
         namespace = getattr(unwrap_function(self._handler), "__globals__", {})
         try:

@@ -64,7 +64,7 @@ def is_namedtuple(target: Any) -> bool:
     return bool(cattrs.cols.is_namedtuple(origin_class(target)))
 
 
-# The fields of a type, known without structuring anything.
+# The fields of a type.
 
 
 def accepts_object(target: Any) -> bool:

@@ -109,7 +109,7 @@ def _convert_float(value: float, _: int) -> float:
     return value
 
 
-# Most values are ASCII strings, so the next two check for them before they look up a conversion.
+# Most values are ASCII strings, so dicts and lists check for them before they look up a conversion.
 
 
 @_register(dict)
@@ -187,7 +187,7 @@ def _describe_key(key: Any) -> str:
 def _find_cycle(
     value: Any, path: str, ancestors: tuple[Any, ...], seen: dict[int, Any]
 ) -> str | None:
-    """Return the path at which a value contains itself, None if it nowhere does."""
+    """Return the path at which a value contains itself, or None if it does not."""
     if any(value is ancestor for ancestor in ancestors):
         return path
     if id(value) in seen:

@@ -427,10 +427,10 @@ def test_a_number_of_a_subclass_becomes_a_builtin(value):
     assert to_builtins(value) == value
 
 
-def test_a_cycle_is_found_beside_objects_without_children():
-    cycle: list = [None, object]
+def test_a_cycle_is_found_beside_values_without_children():
+    cycle: list = [None, object, 1]
     cycle.append(cycle)
-    assert refusal(cycle) == [("[2]", "contains itself")]
+    assert refusal(cycle) == [("[3]", "contains itself")]
 
 
 def test_a_value_shared_at_every_level_is_soon_found_too_deep():
