@@ -1,8 +1,8 @@
 """A task's way through a provider, without any IO: prepare, admit, run, expire, finish.
 
-`Dispatcher.prepare` and `Dispatcher.run` are that way, from top to bottom. What takes time on it is
-done by an `Admitter` and a `Runner`: the worker has its own, and so have the test client and
-`app.invoke`.
+`Dispatcher.prepare` and `Dispatcher.run` take these steps, in this order. An `Admitter` waits for
+limits and a `Runner` runs handlers: in a worker, `arbprov.worker.admission` and
+`arbprov.executors.executor`; for the test client and `app.invoke`, `arbprov.executors.inline`.
 """
 
 from __future__ import annotations
@@ -52,28 +52,36 @@ __all__ = [
     "run_hooks",
 ]
 
-# Seconds for the hooks that see a timeout; the result waits for them no longer.
+# Seconds that the hooks have after a timeout, before its result is sent without them.
 HOOKS_GRACE = 1.0
 
-# Returns what an awaitable comes to, and blocks meanwhile.
+# Blocks until an awaitable has its result, and returns that.
 Wait = Callable[[Awaitable[Any]], Any]
 Outcome = TaskResult | BaseException
 
 
 @attrs.frozen
 class Route:
-    """An action and its hooks, limits and timeout, compiled at start; `action` may be unknown."""
+    """An action with its hooks, limits and timeout, compiled at start.
+
+    Args:
+        action: The action; None for tasks of unknown actions.
+        hooks: The hooks around its handler.
+        limits: Its limits.
+        timeout: Seconds that a call may take.
+        logger: The logger of its handler's context.
+        blocking: Whether its handler may block, and so runs on a thread.
+        pickled: Its handler as another process gets it; None if it runs in this process.
+    """
 
     action: Action | None
     hooks: TaskHooks
     limits: ActionLimits
     timeout: float
     logger: logging.Logger = attrs.field(repr=False)
-    # Whether the call may block, and so belongs on a thread.
     blocking: bool = True
-    # The handler as another process gets it, if it runs in one.
     pickled: bytes | None = attrs.field(default=None, repr=False)
-    # Worked out here, since each call asks for it.
+    # Computed once, since each call asks for it.
     has_limits: bool = attrs.field(init=False)
 
     @has_limits.default
@@ -83,42 +91,51 @@ class Route:
 
 @attrs.define(eq=False)
 class Call:
-    """A task on its way through the dispatcher."""
+    """A task on its way through the dispatcher.
+
+    Attributes:
+        task: The task.
+        route: Its action, compiled.
+        ctx: The context that its handler and hooks get.
+        decision: The last answer of its limits; authors see a part of it as `ctx.limits`.
+        args: The handler's positional arguments.
+        kwargs: The handler's keyword arguments.
+        error: Why it failed. If it is set before the call runs, only hooks run, and no handler.
+        run_teardown: Whether its teardown hooks run.
+        pending: The asyncio task or future that it waits for, which can be cancelled; or None.
+        ended: A future that is done when it has really ended, maybe after its deadline.
+        process_handler: Replaces the handler of an action that runs in another process.
+        throttled: The handler's `RateLimited` error, which the limits have to know.
+    """
 
     task: Task
     route: Route
     ctx: TaskContext
-    # What the limits answered; `ctx.limits` is the part of it that an author sees.
     decision: Decision
     args: list[Any] = attrs.field(factory=list, repr=False)
     kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
-    # Why it failed; set before the call, no handler runs, only the hooks that see errors.
     error: BaseException | None = attrs.field(default=None, repr=False)
     run_teardown: bool = True
-    # What it waits for on the event loop, if anything; the worker cancels that at the deadline.
     pending: Any = attrs.field(default=None, repr=False)
-    # Done when it has really ended, maybe after its time was up; for the runner.
     ended: Any = attrs.field(default=None, repr=False)
-    # Replaces the handler of an action that runs in another process; it can be cancelled too.
     process_handler: Any = attrs.field(default=None, repr=False)
-    # Raised by the handler: the API has refused a request.
     throttled: RateLimited | None = None
 
     @property
     def unsettled(self) -> bool:
-        """Whether the limits have to know how the call has ended."""
+        """Whether the limits have to know that the call has ended, and how."""
         return self.throttled is not None or self.decision.is_probing
 
 
 class Admitter(Protocol):
-    """Asks the limits of calls for a dispatcher, and waits for them."""
+    """Asks the limits of calls, and waits for them where that can be done."""
 
     async def decide(self, call: Call) -> Decision:
-        """Return what `Dispatcher.decide` returns, and raise what it raises."""
+        """Return the answer of `Dispatcher.decide`, or raise its error."""
         ...
 
     async def wait(self, call: Call, refused: Decision) -> Decision:
-        """Wait until the limits admit a refused call, or would have it wait no longer.
+        """Wait until the limits admit a refused call, or until its `max_wait` is over.
 
         Returns:
             The last decision.
@@ -131,34 +148,34 @@ class Admitter(Protocol):
 
 
 class Runner(Protocol):
-    """Runs calls for a dispatcher."""
+    """Runs the handlers of calls, with their hooks, where they belong."""
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
-        """Run `Dispatcher.perform`, and return its result.
+        """Run `Dispatcher.perform` and return its result.
 
         Args:
-            call: Its `ctx.cancelled` is set if its time is up.
+            call: `ctx.cancelled` is set at its deadline.
             timeout: Seconds that the call may take.
 
         Raises:
-            TaskTimeoutError: Its time is up, though its handler may still run.
+            TaskTimeoutError: The deadline has passed; the handler may still run.
         """
         ...
 
 
 @attrs.define
 class Dispatcher:
-    """Takes tasks to their actions and back.
+    """Turns tasks into results.
 
     Args:
         provider: The provider's name.
-        routes: By action.
-        unknown: The route of the tasks whose action is not there.
-        limiter: Decides over the limits.
-        clock: Tells the time.
-        timezone: Of the envelope's `now`.
-        timezone_name: Of the envelope's `timezone`.
-        secrets: Texts that no result may hold, beside those of the task's account.
+        routes: The routes by the names of their actions.
+        unknown: The route of tasks whose action does not exist.
+        limiter: Decides whether limits admit a call.
+        clock: Provides the time.
+        timezone: The time zone of the envelope's `now`.
+        timezone_name: The envelope's `timezone`.
+        secrets: Texts to remove from results and logs, beside the secrets of the task's account.
     """
 
     provider: str
@@ -169,17 +186,17 @@ class Dispatcher:
     timezone: dt.tzinfo
     timezone_name: str
     secrets: Iterable[str] = attrs.field(default=(), repr=False)
-    # The envelope's fields that name the provider and an action, by action.
+    # The part of the envelope with the names of provider and action, by action.
     _name_fields: dict[str, str] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._name_fields = {action: name_fields(self.provider, action) for action in self.routes}
 
     def prepare(self, task: Task) -> Call:
-        """Find a task's action, and read and validate its payload and account.
+        """Find a task's action; parse and validate its payload and account.
 
         Returns:
-            The call to `run`; if the task is refused, `error` says why.
+            The call to `run`. If the task is refused, its `error` says why.
         """
         call = self._open(task)
         action, ctx = call.route.action, call.ctx
@@ -197,18 +214,20 @@ class Dispatcher:
         return call
 
     async def run(self, call: Call, admitter: Admitter, runner: Runner) -> TaskResult:
-        """Take a prepared call through its limits, its handler and its hooks.
+        """Wait for a prepared call's limits, run its handler and hooks, and finish its result.
 
         Returns:
-            The result as it goes to the hub, with its envelope, whatever the author's code raised.
+            The result with its envelope. Errors of the author's code are results too.
         """
         if call.error is None and call.route.has_limits:
             try:
                 await self.admit(call, admitter)
             except Exception as error:
                 call.error = error
-        outcome: Outcome | None = call.error
-        if call.error is None or _has_hooks_for(call, call.error):
+        outcome: Outcome
+        if call.error is not None and not _has_hooks_for(call, call.error):
+            outcome = call.error
+        else:
             try:
                 outcome = await runner.run(call, call.route.timeout)
             except Exception as error:
@@ -216,18 +235,17 @@ class Dispatcher:
         if call.ctx.cancelled:
             result = await self._expire(call, runner)
         else:
-            assert outcome is not None
             result = self.finish(call, outcome)
         if call.unsettled:
             await admitter.settle(call)
         return result
 
     async def admit(self, call: Call, admitter: Admitter) -> None:
-        """Return once all limits admit a call.
+        """Return once all limits of a call admit it.
 
         Raises:
-            RateLimited: They refuse it, at once or after it has waited.
-            Exception: A limit can't be asked; see `decide`.
+            RateLimited: A limit refuses it, at once or after it has waited.
+            Exception: A limit could not be asked; see `decide`.
         """
         first = decision = await admitter.decide(call)
         if not first.allowed:
@@ -237,11 +255,11 @@ class Dispatcher:
             raise decision.refusal()
 
     def decide(self, call: Call) -> Decision:
-        """Ask the limits of a prepared call; if they admit it, its time begins.
+        """Charge a prepared call to its limits; its timeout starts now.
 
         Raises:
-            InvalidPayloadError: A limit's key is missing in the call.
-            ProviderError: A limit that is a function of the call returned no limit.
+            InvalidPayloadError: The call has no value for a limit's key.
+            ProviderError: A limit that is a function did not return a limit.
         """
         decision = self.limiter.acquire(call.route.limits, call.ctx)
         call.decision = call.ctx.limits = decision
@@ -249,20 +267,19 @@ class Dispatcher:
         return decision
 
     async def perform(self, call: Call, wait: Wait | None = None) -> TaskResult:
-        """Run a call's handler and hooks, wherever a `Runner` has it run.
+        """Run a call's handler and the hooks around it.
 
         Args:
-            call: If it has an error already, only the hooks that see errors run.
-            wait: Waits for what a function returned to be awaited; without it, that is awaited
-                here.
+            call: If it has an `error` already, only error handlers and later hooks run.
+            wait: Waits for awaitables by blocking; without it, they are awaited.
 
         Returns:
-            The result, whatever the handler and the hooks raised.
+            The result, not finished yet. Errors of the author's code are results too.
         """
         hooks, ctx = call.route.hooks, call.ctx
         if call.error is None:
             try:
-                result = success_result(call.task, await _run_handler(call, wait))
+                result = success_result(call.task, await _call_handler(call, wait))
             except BaseException as error:
                 if isinstance(error, RateLimited):
                     call.throttled = error
@@ -293,7 +310,16 @@ class Dispatcher:
     async def _run_after(self, call: Call, result: TaskResult, wait: Wait | None) -> TaskResult:
         for hook in call.route.hooks.after:
             try:
-                result = _check_result(call, await _run(wait, hook, result, call.ctx), hook)
+                changed = await _run(wait, hook, result, call.ctx)
+                if not isinstance(changed, TaskResult):
+                    name = getattr(hook, "__qualname__", repr(hook))
+                    raise TypeError(
+                        f"the after_task hook {name} must return a TaskResult, "
+                        f"not {type(changed).__name__}"
+                    )
+                message = changed.message or changed.status.default_message
+                data = to_builtins(changed.data)
+                result = TaskResult(call.task, changed.status, message, data)
             except BaseException as error:
                 result = self._fail_call(call, _unwrap_stop_iteration(error))
         return result
@@ -307,9 +333,10 @@ class Dispatcher:
         return result
 
     async def _expire(self, call: Call, runner: Runner) -> TaskResult:
-        """Return the result of a call whose time is up."""
+        """Return the result of a call after its deadline."""
         error = TaskTimeoutError(call.route.timeout)
-        # The hooks see a call of their own: the handler may still run, and that one tears down.
+        # The hooks get a copy of the call, since the handler may still use the call itself. The
+        # teardown hooks run with that one.
         deadline = self.clock.monotonic() + HOOKS_GRACE
         expired = attrs.evolve(
             call,
@@ -328,7 +355,7 @@ class Dispatcher:
         return self.finish(expired, outcome)
 
     def settle(self, call: Call) -> None:
-        """Close the gates of a call whose handler was told to wait, else open what it held."""
+        """Start the cooldown that a call's handler asked for, or end the one that it has probed."""
         throttled, call.throttled = call.throttled, None
         if throttled is not None:
             probe_timeout = call.route.timeout + HOOKS_GRACE
@@ -336,11 +363,11 @@ class Dispatcher:
         call.decision.end_cooldown()
 
     def finish(self, call: Call, outcome: Outcome) -> TaskResult:
-        """Return the result as it goes to the hub, with its envelope."""
+        """Return a result with its envelope, and without secrets if it is an error."""
         if isinstance(outcome, BaseException):
             result = self._fail_call(call, outcome)
         elif outcome.status is Status.ERROR:
-            # Handlers and hooks may repeat what an API has said, and that what it was sent.
+            # The author's text may quote an API's answer, which may quote the account.
             result = redact_result(outcome, self.secrets_of(call))
         else:
             result = outcome
@@ -349,22 +376,22 @@ class Dispatcher:
         return TaskResult(result.task, result.status, result.message, result.data, body)
 
     def fail(self, task: Task, error: BaseException) -> TaskResult:
-        """Return the result of a task that ends with `error` outside any call."""
+        """Return the finished result of a task that fails without a call."""
         return self.finish(self._open(task), error)
 
     def limit_stats(self) -> LimitStats:
-        """Return what is left of the limits, and what they have decided."""
+        """Return the headroom of the limits and the counts of their decisions."""
         limits = {name: route.limits for name, route in self.routes.items()}
         return LimitStats(limits, self.limiter.counts)
 
-    def redacted(self, text: str, *calls: Call) -> str:
-        """Return a text without the secrets of the app and of some calls."""
+    def redact(self, text: str, *calls: Call) -> str:
+        """Return a text without the app's secrets and those of some calls."""
         return redact(text, [secret for call in calls for secret in self.secrets_of(call)])
 
     def secrets_of(self, call: Call) -> list[str]:
-        """Return the secrets of the app and those of a call's account."""
+        """Return the app's secrets and those of a call's account."""
         account = call.ctx.account
-        # An account that could not be read may be quoted as it came.
+        # Errors may quote an account that could not be parsed.
         return [
             *(find_secrets(account) if account else find_secrets_in_json(call.task.account)),
             *self.secrets,
@@ -384,28 +411,28 @@ class Dispatcher:
         return Call(task, route, ctx, decision)
 
     def _fail_call(self, call: Call, error: BaseException) -> TaskResult:
-        """Note why a call failed, and return its result."""
+        """Set a call's error, and return its result."""
         call.error = error
         try:
             return error_result(call.task, error, self.secrets_of(call))
-        except ValidationFailure as failure:  # of what the author put into the error
+        except ValidationFailure as failure:  # JSON can't carry the details of the author's error
             return self._fail_call(call, failure)
 
 
 async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = None) -> None:
-    """Run the hooks around the worker's life, one after the other.
+    """Run hooks of the worker's life in their order.
 
     Args:
         hooks: Plain or ``async`` functions.
-        arguments: What each of them is called with.
-        wait: As for `Dispatcher.perform`.
+        arguments: The arguments of each call.
+        wait: Waits for awaitables by blocking; without it, they are awaited.
     """
     for hook in hooks:
         await _run(wait, hook, *arguments)
 
 
-async def _run_handler(call: Call, wait: Wait | None) -> Any:
-    """Return what the first hook that answers returns, or what the handler returns."""
+async def _call_handler(call: Call, wait: Wait | None) -> Any:
+    """Return the answer of the first before_task hook that has one, or else the handler's."""
     for hook in call.route.hooks.before:
         answer = await _run(wait, hook, call.ctx)
         if answer is not None:
@@ -415,12 +442,12 @@ async def _run_handler(call: Call, wait: Wait | None) -> Any:
     return await _run(wait, handler, *call.args, **call.kwargs)
 
 
-# To tell that other data can't be awaited takes as long as a hook.
+# `inspect.isawaitable` takes as long as a hook, so common results are not checked by it.
 _DATA = frozenset({type(None), bool, int, float, str, dict, list, ProviderResponse, TaskResult})
 
 
 async def _run(wait: Wait | None, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
-    """Call an author's function, and await what it returns if that is to be awaited."""
+    """Call an author's function; if it returns an awaitable, wait for its result."""
     value = function(*args, **kwargs)
     kind = type(value)
     if kind in _DATA or not (kind is types.CoroutineType or inspect.isawaitable(value)):
@@ -429,23 +456,15 @@ async def _run(wait: Wait | None, function: Handler, /, *args: Any, **kwargs: An
 
 
 def _has_hooks_for(call: Call, error: BaseException) -> bool:
-    """Whether hooks are to see a call that ends with `error`."""
+    """Return whether there are hooks for a call that ends with `error`."""
     hooks = call.route.hooks
     return bool(hooks.after or hooks.errorhandler(error) or (hooks.teardown and call.run_teardown))
 
 
-def _check_result(call: Call, returned: Any, hook: Hook) -> TaskResult:
-    if not isinstance(returned, TaskResult):
-        name = getattr(hook, "__qualname__", repr(hook))
-        raise TypeError(f"the after_task hook {name} returned no TaskResult")
-    message = returned.message or returned.status.default_message
-    return TaskResult(call.task, returned.status, message, to_builtins(returned.data))
-
-
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:
-    """Return the StopIteration that a coroutine has raised, since Python disguises it."""
-    disguised = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
-    return error.__cause__ or error if disguised else error
+    """Return the StopIteration inside the RuntimeError that Python makes of it in a coroutine."""
+    wraps = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
+    return error.__cause__ or error if wraps else error
 
 
 def _load(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:

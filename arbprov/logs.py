@@ -50,7 +50,7 @@ def log_failure(dispatcher: Dispatcher, call: Call) -> None:
         "task %s of action %r failed\n%s",
         quote(call.task.id),
         call.task.action,
-        indent_lines(dispatcher.redacted(text, call)),
+        indent_lines(dispatcher.redact(text, call)),
     )
 
 
@@ -157,14 +157,14 @@ class TaskLog:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._makes_records = type(logger).makeRecord is not logging.Logger.makeRecord
-        line = TaskLog.ended.__code__.co_firstlineno
+        line = TaskLog.log_result.__code__.co_firstlineno
         first = logging.LogRecord(
-            logger.name, logging.INFO, __file__, line, _TASK_MESSAGE, (), None, "ended"
+            logger.name, logging.INFO, __file__, line, _TASK_MESSAGE, (), None, "log_result"
         )
         self._template = vars(first)
         self._started_at = first.created - first.relativeCreated / 1000
 
-    def ended(self, result: TaskResult) -> None:
+    def log_result(self, result: TaskResult) -> None:
         """Log a result's status."""
         if not self._logger.isEnabledFor(logging.INFO):
             return

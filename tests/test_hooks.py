@@ -343,7 +343,7 @@ def test_an_after_hook_that_does_not_return_a_result_is_named(app, call):
     def forgetful(result):
         return None
 
-    assert call().message.endswith("forgetful returned no TaskResult")
+    assert call().message.endswith("forgetful must return a TaskResult, not NoneType")
 
 
 def test_an_after_hook_s_data_must_be_json(app, call):

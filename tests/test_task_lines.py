@@ -42,12 +42,12 @@ def logger(kept):
 
 
 def test_a_line_names_the_task_its_action_and_its_status(logger, kept):
-    TaskLog(logger).ended(RESULT)
+    TaskLog(logger).log_result(RESULT)
     assert [one.getMessage() for one in kept.records] == ["task 't1' of action 'work': success"]
 
 
 def test_a_line_s_record_is_as_logging_makes_it(logger, kept):
-    TaskLog(logger).ended(RESULT)
+    TaskLog(logger).log_result(RESULT)
     logger.info("one")
     line, usual = map(vars, kept.records)
     assert line.keys() == usual.keys()
@@ -63,7 +63,7 @@ def test_a_line_s_record_has_the_name_of_the_task_that_logs_it(logger, kept):
         return TaskLog(logger)
 
     async def logs(log):
-        log.ended(RESULT)
+        log.log_result(RESULT)
         logger.info("one")
 
     async def main():
@@ -75,17 +75,17 @@ def test_a_line_s_record_has_the_name_of_the_task_that_logs_it(logger, kept):
 
 
 def test_a_line_s_record_says_where_it_is_logged(logger, kept):
-    TaskLog(logger).ended(RESULT)
+    TaskLog(logger).log_result(RESULT)
     record = kept.records[0]
-    assert (record.module, record.funcName) == ("logs", "ended")
-    assert linecache.getline(record.pathname, record.lineno).strip().startswith("def ended(")
+    assert (record.module, record.funcName) == ("logs", "log_result")
+    assert linecache.getline(record.pathname, record.lineno).strip().startswith("def log_result(")
 
 
 def test_each_line_has_a_time_of_its_own(logger, kept, monkeypatch):
     log = TaskLog(logger)
     for now in (1_753_000_000.25, 1_753_000_061.5):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        log.ended(RESULT)
+        log.log_result(RESULT)
     first, second = kept.records
     assert [(one.created, one.msecs) for one in kept.records] == [
         (1_753_000_000.25, 250.0),
@@ -96,13 +96,13 @@ def test_each_line_has_a_time_of_its_own(logger, kept, monkeypatch):
 
 def test_no_record_is_made_of_a_line_that_is_not_to_be_seen(logger, kept):
     logger.setLevel(logging.WARNING)
-    TaskLog(logger).ended(RESULT)
+    TaskLog(logger).log_result(RESULT)
     assert kept.records == []
 
 
 def test_an_author_s_filter_may_hold_a_line_back(logger, kept):
     logger.addFilter(lambda record: "'t1'" not in record.getMessage())
-    TaskLog(logger).ended(RESULT)
+    TaskLog(logger).log_result(RESULT)
     assert kept.records == []
 
 
@@ -115,7 +115,7 @@ def test_a_line_s_record_is_made_by_the_author_s_factory(logger, kept):
     usual = logging.getLogRecordFactory()
     logging.setLogRecordFactory(factory)
     try:
-        TaskLog(logger).ended(RESULT)
+        TaskLog(logger).log_result(RESULT)
     finally:
         logging.setLogRecordFactory(usual)
     assert [one.host for one in kept.records] == ["sample-host"]
@@ -130,5 +130,5 @@ def test_a_line_s_record_is_made_by_the_author_s_logger(kept):
 
     logger = Tagging("test", logging.INFO)
     logger.addHandler(kept)
-    TaskLog(logger).ended(RESULT)
+    TaskLog(logger).log_result(RESULT)
     assert [one.tag for one in kept.records] == ["sample"]

@@ -110,5 +110,5 @@ class Watchdog:
             "await slow operations, or make the handler a plain def\n%s",
             name,
             _BLOCK_TIMEOUT,
-            indent_lines(self._dispatcher.redacted(stack, *calls)),
+            indent_lines(self._dispatcher.redact(stack, *calls)),
         )

@@ -1,0 +1,44 @@
+"""Asyncio tasks that run in the background of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+__all__ = ["Background"]
+
+
+class Background:
+    """Runs coroutines as asyncio tasks, and lets no error of them go unnoticed.
+
+    It belongs to the event loop that runs when it is made.
+
+    Args:
+        on_error: Called with each exception of a task.
+
+    Attributes:
+        tasks: The tasks that have not ended.
+    """
+
+    def __init__(self, on_error: Callable[[BaseException], object]) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine, and return its task."""
+        task = self._loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self._on_done)
+        return task
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until all tasks have ended, but at most `timeout` seconds."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=timeout)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error)
