@@ -57,7 +57,10 @@ def error_response(error: BaseException) -> ProviderResponse:
     >>> error_response(ValueError("sold out")).data
     {'error': 'sold out', 'type': 'ValueError'}
     """
-    text = _error_text(error)
+    try:
+        text = str(error) or type(error).__name__
+    except Exception:  # its own __str__ failed
+        text = type(error).__name__
     return _error(text, error=text, type=type(error).__name__)
 
 
@@ -87,13 +90,6 @@ def _(error: TaskTimeoutError) -> ProviderResponse:
 def _(error: RateLimited) -> ProviderResponse:
     data = {"wait_time": error.retry_after, "limit": error.limit, **error.details}
     return ProviderResponse(Status.LIMIT, data=data)
-
-
-def _error_text(error: BaseException) -> str:
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # its own __str__ failed
-        return type(error).__name__
 
 
 def _error(message: str, **details: Any) -> ProviderResponse:
