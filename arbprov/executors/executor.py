@@ -149,11 +149,11 @@ class Executor:
                 if not started.done():
                     process.kill()
                 await started
+            call.process_handler = ProcessHandler(process, call)
         except HandlerProcessError as error:
             self._processes.release(process)
             call.error = error
-            return
-        call.process_handler = ProcessHandler(process, call)
+        # The start took none of the call's time, even if it failed.
         call.ctx.deadline = self._dispatcher.clock.monotonic() + call.route.timeout
 
     def release(self, call: Call) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -533,6 +534,18 @@ def test_a_call_s_time_begins_once_its_process_has_started(hub, start, tmp_path)
     )
     start(hub, name)
     assert hub.call("work", timeout=TIMEOUT).status == "success"
+
+
+def test_a_start_that_fails_after_the_call_s_timeout_is_not_a_timeout(hub, serve, monkeypatch):
+    def fail_late(process):
+        time.sleep(0.3)
+        refuse_to_start(process)
+
+    monkeypatch.setattr(processes.HandlerProcess, "start", fail_late)
+    app = ProviderApp("isolated", execution_timeout=0.1)
+    app.action(isolation="process")(isolated.pid)
+    serve(app)
+    assert hub.call("pid", timeout=TIMEOUT).data["type"] == "HandlerProcessError"
 
 
 def test_a_module_that_can_not_be_imported_is_an_error(hub, start, tmp_path):
