@@ -38,7 +38,16 @@ _COLUMNS = ("state", "id", "action", "bytes", "at", "reason")
     metavar="ID",
     help="Remove the dead result of this task; may be repeated.",
 )
-def outbox(path: Path | None, as_json: bool, ids: tuple[str, ...]) -> None:
+@click.option(
+    "--move-to",
+    "target",
+    nargs=2,
+    metavar="PROVIDER HUB_URL",
+    help="Have its tasks belong to another provider or hub, which then gets their results.",
+)
+def outbox(
+    path: Path | None, as_json: bool, ids: tuple[str, ...], target: tuple[str, str] | None
+) -> None:
     """List the tasks in the spool at PATH, or at ARBPROV_SPOOL.
 
     Its provider may be running. The spools of `arbprov run --workers` beside it, PATH.1 and so on,
@@ -46,8 +55,12 @@ def outbox(path: Path | None, as_json: bool, ids: tuple[str, ...]) -> None:
 
     A task is "started" while it runs, "pending" while its result waits for the hub, and "dead" if
     the hub refused its result for good.
+
+    A spool belongs to one provider and one hub, by its URL as configured. A start with another
+    provider or hub takes over a spool that has nothing undelivered, and is refused otherwise.
+    --move-to moves a spool with all its tasks, while its provider does not run.
     """
-    from arbprov.outbox.sqlite import drop_dead_letters, read_spool
+    from arbprov.outbox.sqlite import drop_dead_letters, read_origin, read_spool
 
     if path is None:
         raise click.UsageError("PATH is missing; give the spool's path, or set ARBPROV_SPOOL")
@@ -55,6 +68,9 @@ def outbox(path: Path | None, as_json: bool, ids: tuple[str, ...]) -> None:
     spools = find_spools(path) or [path]
     if ids:
         click.echo(f"{sum(drop_dead_letters(spool, ids) for spool in spools)} dropped", err=True)
+        return
+    if target:
+        _move(spools, *target)
         return
     entries = [entry for spool in spools for entry in read_spool(spool)]
     rows = [_describe(entry) for entry in sorted(entries, key=lambda entry: entry.at)]
@@ -65,8 +81,22 @@ def outbox(path: Path | None, as_json: bool, ids: tuple[str, ...]) -> None:
         header = [column.upper() for column in _COLUMNS]
         cells = [[row[column] for column in _COLUMNS] for row in rows]
         print_table(header, [["" if cell is None else str(cell) for cell in row] for row in cells])
+    for origin in {origin: None for spool in spools if (origin := read_origin(spool))}:
+        click.echo(f"of {origin}:", err=True)
     counts = Counter(row["state"] for row in rows)
     click.echo(", ".join(f"{counts[state]} {state}" for state in _STATES), err=True)
+
+
+def _move(spools: list[Path], provider: str, url: str) -> None:
+    from arbprov.outbox.sqlite import SpoolOrigin, move_spool
+    from arbprov.wire.url import parse_hub_url
+
+    try:
+        parse_hub_url(url)
+    except ValueError as error:
+        raise click.BadParameter(f"{url!r} {error}", param_hint="--move-to") from None
+    moved = sum(move_spool(spool, SpoolOrigin(provider, url)) for spool in spools)
+    click.echo(f"{moved} undelivered tasks belong to provider {provider!r} now", err=True)
 
 
 def _describe(entry: SpoolEntry) -> dict[str, Any]:
@@ -83,5 +113,8 @@ def _describe(entry: SpoolEntry) -> dict[str, Any]:
         return row
     from arbprov.wire.messages import decode_result  # brings protobuf
 
-    refused = decode_result(entry.message)
+    try:
+        refused = decode_result(entry.message)
+    except Exception:  # a damaged result
+        return row | {"result": None}
     return row | {"action": refused.action, "result": refused.envelope}

@@ -11,7 +11,10 @@ import attrs
 from arbprov._utils import MEBIBYTE
 from arbprov.task import Task
 
-__all__ = ["Journal", "MemoryJournal", "ResultCache", "StoredResult"]
+__all__ = ["DAMAGED", "Journal", "MemoryJournal", "ResultCache", "StoredResult"]
+
+# In place of a result that the disk has damaged.
+DAMAGED = b""
 
 
 @attrs.frozen
@@ -22,14 +25,18 @@ class StoredResult:
         number: Its task's place in the order of arrival.
         id: The task's id.
         message: The encoded result.
+        action: The task's action.
+        is_damaged: Whether the disk has damaged the result.
 
-    >>> StoredResult(1, "t1", b"...")
-    StoredResult(number=1, id='t1')
+    >>> StoredResult(1, "t1", b"...", "forecast")
+    StoredResult(number=1, id='t1', action='forecast', is_damaged=False)
     """
 
     number: int
     id: str
     message: bytes = attrs.field(repr=False)
+    action: str = ""
+    is_damaged: bool = False
 
 
 class Journal(Protocol):
@@ -44,7 +51,11 @@ class Journal(Protocol):
     on_change: Callable[[], object]
 
     async def begin(self, task: Task) -> bytes | None:
-        """Store a task before it runs; return its result if it has run before."""
+        """Store a task before it runs.
+
+        Returns:
+            The task's result if it has run before, or `DAMAGED`; None if it is new.
+        """
         ...
 
     async def finish(self, id: str, message: bytes) -> None:

@@ -24,7 +24,7 @@ from arbprov._utils import MEBIBYTE, quote
 from arbprov.backoff import Backoff
 from arbprov.errors import HubError, TaskError
 from arbprov.outbox.capacity import Capacity
-from arbprov.outbox.journal import Journal
+from arbprov.outbox.journal import DAMAGED, Journal, StoredResult
 from arbprov.redaction import find_secrets_in_json, redact
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Hub, ResultRefused, ResultTooLarge
@@ -50,8 +50,13 @@ class TaskInterruptedError(TaskError):
     """The result of a task that the provider's end interrupted."""
 
 
+class ResultDamagedError(TaskError):
+    """The error that is sent in place of a result that the disk has damaged."""
+
+
 _TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
 _INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
+_DAMAGED = ResultDamagedError("the task has run, but its stored result is damaged")
 
 
 @attrs.frozen(kw_only=True)
@@ -155,6 +160,10 @@ class Outbox:
         if message is None:
             entry.task = task
             return True
+        if message == DAMAGED:
+            logger.error("the stored result of task %s is damaged", quote(task.id))
+            await self.put(self._fail(task, _DAMAGED))
+            return False
         logger.info("task %s was redelivered; its result is sent again", quote(task.id))
         self._start_delivery(task.id, entry, message)
         return False
@@ -248,9 +257,10 @@ class Outbox:
     async def recover(self) -> None:
         """Report an earlier run's unfinished tasks as interrupted, and send its stored results."""
         tasks = await self._journal.interrupted_tasks()
-        results = [self._fail(task, _INTERRUPTED) for task in tasks]
-        messages = [(result.id, encode_result(result, self._provider)) for result in results]
-        await asyncio.gather(*(self._journal.finish(*message) for message in messages))
+        for task in tasks:
+            self._entries[task.id] = _Entry(task)
+        # Not only stored: on a full disk, they are sent from memory.
+        await asyncio.gather(*(self.put(self._fail(task, _INTERRUPTED)) for task in tasks))
         if tasks:
             logger.warning(
                 "an earlier run left %d tasks unfinished; the hub gets an error for each",
@@ -264,8 +274,21 @@ class Outbox:
             number = stored.number
             if stored.id not in self._entries:
                 entry = self._entries[stored.id] = _Entry()
-                self._start_delivery(stored.id, entry, stored.message)
+                if stored.is_damaged or not _is_result(stored):
+                    await self._replace_damaged(stored)
+                else:
+                    self._start_delivery(stored.id, entry, stored.message)
             await self._capacity.wait_below(_MAX_STORED_AT_ONCE)
+
+    async def _replace_damaged(self, stored: StoredResult) -> None:
+        """Send an error in place of a damaged result, which is kept as a dead letter."""
+        logger.error(
+            "the stored result of task %s is damaged; the hub gets an error, and the spool keeps "
+            "the result as a dead letter",
+            quote(stored.id),
+        )
+        self._journal.mark_refused(stored.id, stored.message, "damaged on the disk, never sent")
+        await self.put(self._fail(Task(stored.id, stored.action), _DAMAGED))
 
     def start_draining(self) -> None:
         """Retry each result at once, then with short pauses; leave stored results to a next run."""
@@ -305,6 +328,13 @@ class Outbox:
     def lost(self) -> list[str]:
         """The ids of undelivered results that no later start can send, since none is on disk."""
         return [name for name in self.undelivered if not self._journal.is_durable(name)]
+
+
+def _is_result(stored: StoredResult) -> bool:
+    try:
+        return decode_result(stored.message).id == stored.id
+    except Exception:  # protobuf's and JSON's errors, and those of what should be in it
+        return False
 
 
 def _drop_if_large(content: bytes) -> bytes:

@@ -2,16 +2,19 @@
 
 Each task is a row. While the task runs, the row has its payload and account; then its result
 (``message``); and once the hub has the result, the number of results that the hub accepted before
-(``taken``) and their bytes (``total``). The columns cannot contradict each other.
+(``taken``) and their bytes (``total``). The columns cannot contradict each other. ``crc`` is the
+checksum of the result: a result that the disk has damaged is never sent.
+
+The table ``origin`` has one row: the provider and the hub that the spool's tasks belong to.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import sqlite3
-import stat
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +23,24 @@ import attrs
 
 from arbprov._utils import MEBIBYTE
 from arbprov.errors import ConfigurationError
-from arbprov.outbox.journal import StoredResult
+from arbprov.outbox.files import APPLICATION, claim
+from arbprov.outbox.journal import DAMAGED, StoredResult
 from arbprov.task import Task
 
-__all__ = ["SpoolEntry", "SpoolFile", "drop_dead_letters", "read_spool"]
+__all__ = [
+    "SpoolEntry",
+    "SpoolFile",
+    "SpoolOrigin",
+    "drop_dead_letters",
+    "move_spool",
+    "read_origin",
+    "read_spool",
+]
 
-# "arbp": tells a spool from another program's database.
-_APPLICATION = 0x61726270
-_VERSION = 1
+logger = logging.getLogger("arbprov")
+
+# 2 was never used.
+_VERSION = 3
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE task (
@@ -39,7 +52,8 @@ CREATE TABLE task (
     message BLOB,
     taken INTEGER,
     total INTEGER,
-    at REAL NOT NULL
+    at REAL NOT NULL,
+    crc INTEGER
 );
 CREATE INDEX task_open ON task (number) WHERE taken IS NULL;
 CREATE INDEX task_taken ON task (taken, total) WHERE taken IS NOT NULL;
@@ -49,18 +63,42 @@ CREATE TABLE dead_letter (
     reason TEXT NOT NULL,
     at REAL NOT NULL
 );
-PRAGMA application_id = {_APPLICATION};
+CREATE TABLE origin (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    provider TEXT NOT NULL,
+    url TEXT NOT NULL
+);
+PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+# Makes a spool of version 1 one of this version.
+_MIGRATION = f"""
+BEGIN;
+ALTER TABLE task ADD COLUMN crc INTEGER;
+CREATE TABLE origin (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    provider TEXT NOT NULL,
+    url TEXT NOT NULL
+);
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+_COLUMNS = {
+    "task": "number id action payload account message taken total at crc",
+    "dead_letter": "id message reason at",
+    "origin": "one provider url",
+}
 _BEGIN = """
 INSERT OR IGNORE INTO task (id, action, payload, account, at)
 VALUES (:id, :action, :payload, :account, :at)
 """
 _FINISH = """
-UPDATE task SET message = :message, payload = NULL, account = NULL, taken = NULL, at = :at
+UPDATE task SET message = :message, payload = NULL, account = NULL, taken = NULL, at = :at,
+crc = :crc
 WHERE id = :id
 """
+_RESULT = "SELECT message, crc FROM task WHERE id = ?"
 _TAKEN = "UPDATE task SET taken = :taken, total = :total, at = :at WHERE id = :id"
 _NO_DEAD_LETTER = "DELETE FROM dead_letter WHERE id = :id AND message = :message"
 _DEAD_LETTER = "INSERT OR REPLACE INTO dead_letter VALUES (:id, :message, :reason, :at)"
@@ -69,12 +107,13 @@ SELECT taken + 1, total + length(message) FROM task
 WHERE taken IS NOT NULL ORDER BY taken DESC LIMIT 1
 """
 _OLDEST = "SELECT taken, total FROM task WHERE taken IS NOT NULL ORDER BY taken LIMIT 1"
+# A damaged row may hold another type.
 _INTERRUPTED = """
-SELECT id, action, payload, account FROM task WHERE taken IS NULL AND message IS NULL
-ORDER BY number
+SELECT id, action, CAST(coalesce(payload, '') AS BLOB), CAST(coalesce(account, '') AS BLOB)
+FROM task WHERE taken IS NULL AND message IS NULL ORDER BY number
 """
 _NEXT_STORED = """
-SELECT number, id, message FROM task
+SELECT number, id, action, message, crc FROM task
 WHERE taken IS NULL AND message IS NOT NULL AND number > ? ORDER BY number LIMIT 1
 """
 _ENTRIES = """
@@ -82,9 +121,31 @@ SELECT CASE WHEN message IS NULL THEN 'started' ELSE 'pending' END,
        id, at, action, length(message), NULL, NULL
 FROM task WHERE taken IS NULL
 UNION ALL
-SELECT 'dead', id, at, NULL, length(message), reason, message FROM dead_letter
+SELECT 'dead', id, at, NULL, length(message), reason, CAST(message AS BLOB) FROM dead_letter
 ORDER BY at
 """
+_UNDELIVERED = "SELECT count(*) FROM task WHERE taken IS NULL"
+_ORIGIN = "SELECT provider, url FROM origin"
+_SET_ORIGIN = "INSERT OR REPLACE INTO origin VALUES (1, :provider, :url)"
+
+
+@attrs.frozen
+class SpoolOrigin:
+    """The provider and the hub that a spool's tasks belong to.
+
+    Attributes:
+        provider: The provider's name.
+        url: The hub's URL, as configured.
+
+    >>> print(SpoolOrigin("weather", "hub:50051"))
+    provider 'weather' at the hub 'hub:50051'
+    """
+
+    provider: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"provider {self.provider!r} at the hub {self.url!r}"
 
 
 @attrs.frozen
@@ -116,6 +177,8 @@ class SpoolFile:
 
     Args:
         path: Path of the file, which is created if it does not exist.
+        origin: The provider and the hub; a spool of another origin is taken over if it has nothing
+            undelivered. None leaves it as it is.
         max_results: How many results to keep that the hub has.
         max_bytes: Bytes of these results together.
 
@@ -135,19 +198,23 @@ class SpoolFile:
     """
 
     def __init__(
-        self, path: Path, *, max_results: int = 100_000, max_bytes: int = 256 * MEBIBYTE
+        self,
+        path: Path,
+        *,
+        origin: SpoolOrigin | None = None,
+        max_results: int = 100_000,
+        max_bytes: int = 256 * MEBIBYTE,
     ) -> None:
         self._max_results = max_results
         self._max_bytes = max_bytes
-        with _explain_errors(path):
-            _create_private_files(path)
-            self._lock = _acquire_lock(path)
-            try:
-                self._database = _open_database(path)
-                following = self._database.execute(_NEXT).fetchone()
-            except BaseException:
-                self._lock.close()
-                raise
+        with _explain_errors(path), contextlib.ExitStack() as stack:
+            lock = stack.enter_context(contextlib.closing(claim(path)))
+            self._database = stack.enter_context(contextlib.closing(_open_database(path)))
+            if origin is not None:
+                self._take_over(path, origin)
+            following = self._database.execute(_NEXT).fetchone()
+            stack.pop_all()
+        self._lock = lock
         # How many results the hub has accepted so far, and their bytes together.
         self._taken: int = following[0] if following else 0
         self._total: int = following[1] if following else 0
@@ -156,6 +223,41 @@ class SpoolFile:
         """Close the file and unlock it for another process."""
         self._database.close()
         self._lock.close()
+
+    def _take_over(self, path: Path, origin: SpoolOrigin) -> None:
+        """Have the spool belong to `origin`.
+
+        Raises:
+            ConfigurationError: The spool has undelivered tasks of another origin: the hub must not
+                get another account's data, and tasks with the same ids are not the same tasks.
+        """
+        found = _find_origin(self._database)
+        if found == origin:
+            return
+        undelivered = self._database.execute(_UNDELIVERED).fetchone()[0]
+        if found is None and undelivered:
+            logger.warning(
+                "the spool at %s does not say whose it is; its %d undelivered tasks are taken for "
+                "tasks of %s",
+                path,
+                undelivered,
+                origin,
+            )
+        elif found is not None and undelivered:
+            raise ConfigurationError(
+                f"the spool at {path} has {undelivered} undelivered tasks of {found}, and this is "
+                f"{origin}: give it another spool, or start {found} once more to deliver them; if "
+                f"the tasks do belong to the new one, run `arbprov outbox {path} --move-to "
+                f"{origin.provider} {origin.url}`"
+            )
+        elif found is not None:
+            logger.warning("the spool at %s was of %s and is empty now", path, found)
+        self.commit([lambda: self._set_origin(origin, forget=not undelivered)])
+
+    def _set_origin(self, origin: SpoolOrigin, *, forget: bool) -> None:
+        if forget:
+            self._database.execute("DELETE FROM task")
+        self._database.execute(_SET_ORIGIN, attrs.asdict(origin))
 
     # Changes: each can be repeated after a failure without harm.
 
@@ -177,7 +279,7 @@ class SpoolFile:
         return returned
 
     def begin(self, task: Task) -> bytes | None:
-        """Add a task; if it is known, return its result, or None while it has none."""
+        """Add a task; if it is known, return its result; see `find_result`."""
         row = attrs.asdict(task) | {"at": time.time()}
         if self._database.execute(_BEGIN, row).rowcount:
             return None
@@ -185,7 +287,8 @@ class SpoolFile:
 
     def finish(self, id: str, message: bytes) -> None:
         """Replace a task's payload and account by its result."""
-        self._database.execute(_FINISH, {"id": id, "message": message, "at": time.time()})
+        row = {"id": id, "message": message, "at": time.time(), "crc": zlib.crc32(message)}
+        self._database.execute(_FINISH, row)
 
     def mark_delivered(self, id: str, message: bytes) -> None:
         """Record that the hub has a result."""
@@ -217,9 +320,11 @@ class SpoolFile:
     # Queries.
 
     def find_result(self, id: str) -> bytes | None:
-        """Return a task's result, or None."""
-        row = self._database.execute("SELECT message FROM task WHERE id = ?", [id]).fetchone()
-        return None if row is None else row[0]
+        """Return a task's result; None if there is none, and `DAMAGED` if the disk damaged it."""
+        row = self._database.execute(_RESULT, [id]).fetchone()
+        if row is None or row[0] is None:
+            return None
+        return row[0] if _is_intact(*row) else DAMAGED
 
     def interrupted_tasks(self) -> list[Task]:
         """Return the tasks without a result, in the order of arrival."""
@@ -228,7 +333,18 @@ class SpoolFile:
     def next_stored(self, after: int) -> StoredResult | None:
         """Return the next result for the hub; see `Journal.next_stored`."""
         row = self._database.execute(_NEXT_STORED, [after]).fetchone()
-        return None if row is None else StoredResult(*row)
+        if row is None:
+            return None
+        number, task_id, action, message, crc = row
+        is_damaged = not _is_intact(message, crc)
+        if not isinstance(message, bytes):
+            message = str(message).encode()
+        return StoredResult(number, task_id, message, action, is_damaged)
+
+
+def _is_intact(message: object, crc: int | None) -> bool:
+    """Return whether a result is as it was stored; version 1 stored no checksums."""
+    return isinstance(message, bytes) and (crc is None or zlib.crc32(message) == crc)
 
 
 def read_spool(path: Path) -> list[SpoolEntry]:
@@ -272,9 +388,56 @@ def drop_dead_letters(path: Path, ids: Iterable[str]) -> int:
     ...     drop_dead_letters(path, ["t1"])
     0
     """
-    with _open_existing(path, "rw") as database:
+    # The provider may have lost SQLite's locks, which any code of its process that closes the file
+    # releases. Then this connection would remove the provider's log when it closes: this reader
+    # keeps it from that.
+    with _open_existing(path, "ro") as reader, _open_existing(path, "rw") as database:
+        reader.execute(_UNDELIVERED).fetchone()
         delete = "DELETE FROM dead_letter WHERE id = ?"
         return sum(database.execute(delete, [name]).rowcount for name in ids)
+
+
+def read_origin(path: Path) -> SpoolOrigin | None:
+    """Return the provider and the hub of a spool; None if no provider has used it yet.
+
+    Raises:
+        ConfigurationError: There is no spool at `path`, or it cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "spool"
+    ...     SpoolFile(path, origin=SpoolOrigin("weather", "hub:50051")).close()
+    ...     read_origin(path)
+    SpoolOrigin(provider='weather', url='hub:50051')
+    """
+    with _open_existing(path, "ro") as database:
+        return _find_origin(database)
+
+
+def move_spool(path: Path, origin: SpoolOrigin) -> int:
+    """Have a spool and all its tasks belong to another provider or hub.
+
+    Returns:
+        How many of its tasks are undelivered.
+
+    Raises:
+        ConfigurationError: There is no spool at `path`, its provider is running, or it cannot be
+            written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "spool"
+    ...     SpoolFile(path, origin=SpoolOrigin("weather", "hub:50051")).close()
+    ...     undelivered = move_spool(path, SpoolOrigin("weather", "new-hub:50051"))
+    ...     print(undelivered, read_origin(path))
+    0 provider 'weather' at the hub 'new-hub:50051'
+    """
+    with _open_existing(path, "ro"):
+        spool = SpoolFile(path)
+    with contextlib.closing(spool), _explain_errors(path):
+        spool.commit([lambda: spool._set_origin(origin, forget=False)])
+        undelivered: int = spool._database.execute(_UNDELIVERED).fetchone()[0]
+        return undelivered
 
 
 @contextlib.contextmanager
@@ -284,7 +447,7 @@ def _open_existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     with _explain_errors(path):
         uri = f"{path.as_uri()}?mode={mode}"
         with contextlib.closing(_connect(uri)) as database:
-            _check(database, path)
+            _check_version(database, path, {1, _VERSION})
             yield database
 
 
@@ -293,69 +456,29 @@ def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
+        # SQLite's subclasses are for trouble around the file, such as a full disk.
+        if type(error) is sqlite3.DatabaseError:
+            raise _damaged(path, str(error)) from None
         raise ConfigurationError(
             f"the spool at {path} can't be used: {error}; it must be a file of its own, in an "
             f"existing folder that this user may write to"
         ) from error
 
 
-# Files: SPOOL, SQLite's SPOOL-wal and SPOOL-shm, and SPOOL-owner, which is locked while in use.
-
-
-def _create_private_files(path: Path) -> None:
-    # SQLite gives -wal and -shm the mode of the database; but they may exist already.
-    for name in (path, _sibling(path, "-owner")):
-        # An existing file is not opened: closing it would release this process's locks on it.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    for suffix in ("", "-owner", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            _make_private(_sibling(path, suffix))
-
-
-def _make_private(path: Path) -> None:
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationError(f"{path} is not a regular file, so it can't be part of a spool")
-    if found.st_uid != getattr(os, "geteuid", lambda: found.st_uid)():
-        raise ConfigurationError(
-            f"{path} belongs to another user, who could read the spool; use another path"
-        )
-    if found.st_mode & 0o077:
-        path.chmod(0o600)
-
-
-def _sibling(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _acquire_lock(path: Path) -> sqlite3.Connection:
-    """Lock a spool until the connection is closed or this process ends, even by a crash."""
-    # SQLite's locks work the same on every system, and a forked child does not inherit them.
-    connection = _connect(_sibling(path, "-owner").as_uri())
-    try:
-        connection.execute("PRAGMA busy_timeout = 0")
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as error:
-        connection.close()
-        if "locked" not in str(error):
-            raise
-        raise ConfigurationError(
-            f"the spool at {path} is in use: each running provider needs a spool of its own"
-        ) from None
-    return connection
-
-
 def _open_database(path: Path) -> sqlite3.Connection:
     database = _connect(path.as_uri())
     try:
+        # Before the log: the file itself says from then on that it is a spool.
+        if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            database.executescript(_SCHEMA)
+        _check_version(database, path, {1, _VERSION})
+        _check_pages(database, path)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA journal_size_limit = {16 * MEBIBYTE}")
-        if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            database.executescript(_SCHEMA)
-        _check(database, path)
+        if database.execute("PRAGMA user_version").fetchone()[0] == 1:
+            database.executescript(_MIGRATION)
+        _check_columns(database, path)
     except BaseException:
         database.close()
         raise
@@ -364,18 +487,49 @@ def _open_database(path: Path) -> sqlite3.Connection:
 
 def _connect(uri: str) -> sqlite3.Connection:
     # Only one thread at a time uses the connection, but not always the same thread.
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    # A damaged id must not keep the other tasks from being read.
+    database.text_factory = lambda text: text.decode(errors="replace")
+    return database
 
 
-def _check(database: sqlite3.Connection, path: Path) -> None:
+def _find_origin(database: sqlite3.Connection) -> SpoolOrigin | None:
+    if database.execute("PRAGMA user_version").fetchone()[0] == 1:
+        return None
+    row = database.execute(_ORIGIN).fetchone()
+    return None if row is None else SpoolOrigin(*row)
+
+
+def _check_version(database: sqlite3.Connection, path: Path, known: set[int]) -> None:
     application = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
-    if application != _APPLICATION:
+    if application != APPLICATION:
         raise ConfigurationError(
             f"{path} is another program's database, not a spool; use another path"
         )
-    if version != _VERSION:
+    if version not in known:
         raise ConfigurationError(
             f"the spool at {path} has version {version}, but this arbprov uses version {_VERSION}; "
             f"run the arbprov that created it until its results are sent, then remove it"
         )
+
+
+def _check_pages(database: sqlite3.Connection, path: Path) -> None:
+    """Raise an error if the disk has damaged the spool's structure."""
+    found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _check_columns(database: sqlite3.Connection, path: Path) -> None:
+    for table, columns in _COLUMNS.items():
+        found = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+        if missing := set(columns.split()) - found:
+            raise _damaged(path, f"table {table} lacks {', '.join(sorted(missing))}")
+
+
+def _damaged(path: Path, found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the spool at {path} is damaged ({found.strip()}), so its results can't be sent; move "
+        f"its files away, and start with a new spool"
+    )

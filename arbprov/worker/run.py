@@ -107,8 +107,9 @@ def _open_journal(config: Config) -> Journal:
         return MemoryJournal()
     # Some builds of Python have no SQLite.
     from arbprov.outbox.spool import Spool
+    from arbprov.outbox.sqlite import SpoolOrigin
 
-    return Spool(config.spool)
+    return Spool(config.spool, origin=SpoolOrigin(config.name, config.hub_url))
 
 
 @contextlib.contextmanager

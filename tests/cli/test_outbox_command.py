@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
+import sqlite3
 
 from arbprov.outbox.spool import Spool
 
@@ -74,3 +76,32 @@ def test_a_missing_path_is_wrong_usage(arbprov):
 def test_a_spool_that_does_not_exist_is_bad_configuration(arbprov):
     result = arbprov("outbox", "nowhere")
     assert (result.exit_code, result.stderr[:25]) == (78, "Error: there is no spool ")
+
+
+def test_a_spool_is_moved_with_those_of_workers_and_says_whose_it_is(arbprov, spool, folder):
+    shutil.copyfile(spool, folder / "spool.1")
+    moved = arbprov("outbox", "spool", "--move-to", "weather", "hub:50051")
+    assert moved.stderr == "4 undelivered tasks belong to provider 'weather' now\n"
+    assert arbprov("outbox", "spool").stderr == (
+        "of provider 'weather' at the hub 'hub:50051':\n2 started, 2 pending, 2 dead\n"
+    )
+
+
+def test_a_spool_is_not_moved_to_an_invalid_url(arbprov, spool):
+    moved = arbprov("outbox", "spool", "--move-to", "weather", "http://hub")
+    assert moved.exit_code == 2
+    assert "has the unknown scheme http://" in moved.stderr
+
+
+def test_a_damaged_dead_letter_is_listed(arbprov, spool):
+    with contextlib.closing(sqlite3.connect(spool, isolation_level=None)) as database:
+        database.execute("UPDATE dead_letter SET message = x'ffff'")
+    assert json.loads(arbprov("outbox", "spool", "--json").stdout)[2]["result"] is None
+
+
+def test_a_spool_of_another_hub_is_bad_configuration(arbprov, spool):
+    arbprov("outbox", "spool", "--move-to", "typed", "other:50051")
+    environ = {"ARBPROV_SPOOL": "spool", "HUB_GRPC_URL": "hub:50051", "PROVIDER_AUTH_TOKEN": "t"}
+    result = arbprov("run", "typed", env=environ)
+    assert result.exit_code == 78
+    assert "has 2 undelivered tasks of provider 'typed' at the hub 'other:50051'" in result.stderr

@@ -8,7 +8,9 @@ import functools
 import itertools
 import json
 import logging
+import sqlite3
 
+import attrs
 import pytest
 from support.hubs import Held
 from support.loops import JumpingLoop, run_jumping
@@ -597,6 +599,65 @@ def test_polling_stops_while_the_disk_is_full_and_goes_on_after(app, path):
     assert set(one.statuses) == {"success"}
     assert [at for at in one.polled_at if 1 < at < 100] == []
     assert [at for at in one.polled_at if 100 < at < 115] != []
+
+
+def test_interrupted_tasks_are_reported_though_the_disk_is_full_at_the_start(app, crashed):
+    def full():
+        spool = inline(crashed)
+        fill(spool)
+        return spool
+
+    # More than fits on the page that the task's payload has left.
+    task = Task("c", "crash", b'{"text": "%s"}' % (b"x" * 100_000))
+    spool = inline(crashed)
+    asyncio.run(spool.begin(attrs.evolve(task, id="large")))
+    asyncio.run(spool.close())
+    one = running(app, full).until(10)
+    assert sorted(result.id for _, result in one.results) == ["c", "large"]
+    assert {result.message for _, result in one.results} == {"interrupted, outcome unknown"}
+
+
+# A damaged result.
+
+
+def damage(path, change):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "message = x'ffff'",
+        "message = 'text'",
+        # As version 1 stored it, without a checksum.
+        "message = x'ffff', crc = NULL",
+        "message = substr(message, 1, 10), crc = NULL",
+        "id = 'other', crc = NULL",
+    ],
+)
+def test_a_damaged_result_is_a_dead_letter_and_its_task_ends_as_an_error(app, path, change):
+    spooled(app, path, polls=numbered(1, 2), submits=[away()] * 100).until(5)
+    damage(path, f"UPDATE task SET {change} WHERE id = 't1'")
+    one = spooled(app, path).until(10)
+    found = {result.message for _, result in one.results}
+    assert found == {
+        "the task has run, but its stored result is damaged",
+        "Action completed successfully",
+    }
+    assert [(entry.state, entry.reason) for entry in read_spool(path)] == [
+        ("dead", "damaged on the disk, never sent")
+    ]
+
+
+def test_a_redelivered_task_with_a_damaged_result_is_not_run_again(app, path, runs):
+    spooled(app, path, polls=numbered(1)).until(5)
+    damage(path, "UPDATE task SET message = x'ffff'")
+    one = spooled(app, path, polls=numbered(1)).until(5)
+    assert runs == [1]
+    assert [result.message for _, result in one.results] == [
+        "the task has run, but its stored result is damaged"
+    ]
 
 
 # Secrets.

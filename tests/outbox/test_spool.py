@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -15,9 +16,17 @@ import pytest
 from support.spools import crash_image, fill, relieve
 
 from arbprov import ConfigurationError, ProviderError
-from arbprov.outbox.journal import StoredResult
+from arbprov.outbox.files import APPLICATION
+from arbprov.outbox.journal import DAMAGED, StoredResult
 from arbprov.outbox.spool import Spool
-from arbprov.outbox.sqlite import SpoolFile, drop_dead_letters, read_spool
+from arbprov.outbox.sqlite import (
+    SpoolFile,
+    SpoolOrigin,
+    drop_dead_letters,
+    move_spool,
+    read_origin,
+    read_spool,
+)
 from arbprov.task import Task
 
 TASK = Task("t", "work", b'{"n": 1}', b'{"key": "sample"}')
@@ -259,7 +268,7 @@ def test_only_its_user_may_read_it(path, open_umask):
 
 
 def test_its_files_were_never_readable_for_other_users(path, open_umask, monkeypatch):
-    monkeypatch.setattr("arbprov.outbox.sqlite._make_private", lambda path: None)
+    monkeypatch.setattr("arbprov.outbox.files._make_private", lambda path: None)
 
     async def main(spool):
         return modes(path)
@@ -308,15 +317,260 @@ def test_a_missing_folder_is_reported(tmp_path):
 
 def test_a_file_that_is_not_a_database_is_left_alone(path):
     path.write_text("notes, and no database" * 100)
+    path.chmod(0o644)
     assert "file is not a database" in refusal(path)
     assert path.read_text() == "notes, and no database" * 100
+    assert modes(path) == {"spool": 0o644}
 
 
-def test_the_database_of_another_program_is_left_alone(path):
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_the_database_of_another_program_is_left_alone(path, mode):
     with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA journal_mode = {mode}")
         database.execute("CREATE TABLE task (id)")
     database.close()
+    path.chmod(0o644)
+    before = path.read_bytes()
     assert "another program's database" in refusal(path)
+    assert path.read_bytes() == before
+    assert modes(path) == {"spool": 0o644}
+
+
+def test_the_database_of_another_program_that_runs_is_left_alone(path):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA application_id = 7")
+        assert "another program's database" in refusal(path)
+        assert sorted(modes(path)) == ["spool", "spool-shm", "spool-wal"]
+
+
+@pytest.mark.parametrize("content", [b"", b"short"])
+def test_another_program_s_log_without_pages_is_left_alone(path, content):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+    Path(f"{path}-wal").write_bytes(content)
+    assert "another program's database" in refusal(path)
+
+
+def test_what_an_older_log_left_behind_is_not_read(path):
+    using(path, lambda spool: finished(spool, "t"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA application_id = 0")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        # The first page with the spool's id, then the log starts again from its beginning.
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        for _ in range(3):
+            database.execute("CREATE TABLE IF NOT EXISTS other (id)")
+            database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute("PRAGMA application_id = 7")
+        database.execute("PRAGMA wal_checkpoint(RESTART)")
+        database.execute("INSERT INTO other VALUES (1)")
+        assert "another program's database" in refusal(path)
+
+
+def test_a_spool_whose_first_page_is_only_in_the_log_is_a_spool(path):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_1)
+        using(crash_image(path, path.with_name("crashed")), stored)
+
+
+def test_a_log_without_its_spool_is_not_thrown_away(path):
+    Path(f"{path}-wal").write_bytes(b"x" * 100)
+    assert "is missing or empty, but" in refusal(path)
+    assert modes(path).keys() == {"spool-wal"}
+
+
+def test_a_hard_link_is_refused(path):
+    using(path, lambda spool: finished(spool, "t"))
+    os.link(path, path.with_name("other"))
+    assert "has a second name (a hard link)" in refusal(path)
+
+
+def test_a_spool_that_lacks_a_column_is_refused(path):
+    using(path, lambda spool: finished(spool, "t"))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE dead_letter")
+    assert "is damaged (table dead_letter lacks at, id, message, reason)" in refusal(path)
+
+
+def test_a_spool_whose_pages_are_damaged_is_refused(path):
+    using(path, lambda spool: finished(spool, "t"))
+    content = bytearray(path.read_bytes())
+    content[4096 : 4096 + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    assert "is damaged (" in refusal(path)
+
+
+def test_a_spool_whose_schema_is_damaged_is_refused(path):
+    using(path, lambda spool: finished(spool, "t"))
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE task", b"CREATE TABLE t\xffsk"))
+    assert "is damaged (malformed database schema" in refusal(path)
+
+
+# Version 1.
+
+VERSION_1 = f"""
+BEGIN;
+CREATE TABLE task (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    action TEXT NOT NULL,
+    payload BLOB,
+    account BLOB,
+    message BLOB,
+    taken INTEGER,
+    total INTEGER,
+    at REAL NOT NULL
+);
+CREATE INDEX task_open ON task (number) WHERE taken IS NULL;
+CREATE INDEX task_taken ON task (taken, total) WHERE taken IS NOT NULL;
+CREATE TABLE dead_letter (
+    id TEXT PRIMARY KEY,
+    message BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    at REAL NOT NULL
+);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = 1;
+INSERT INTO task VALUES (1, 'delivered', 'work', NULL, NULL, x'01', 0, 0, 1.0);
+INSERT INTO task VALUES (2, 'pending', 'work', NULL, NULL, x'02', NULL, NULL, 2.0);
+INSERT INTO task VALUES (3, 'started', 'work', x'7b7d', x'', NULL, NULL, NULL, 3.0);
+INSERT INTO dead_letter VALUES ('dead', x'03', 'no', 4.0);
+COMMIT;
+"""
+
+
+@pytest.fixture
+def old(path):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_1)
+    return path
+
+
+def test_a_spool_of_version_1_is_opened_with_all_that_it_has(old):
+    async def main(spool):
+        return (
+            await spool.interrupted_tasks(),
+            await stored(spool),
+            await spool.begin(Task("delivered", "work")),
+        )
+
+    expected = ([Task("started", "work", b"{}", b"")], [("pending", b"\x02")], b"\x01")
+    assert using(old, main) == expected
+    assert using(old, main) == expected
+
+
+def test_a_spool_of_version_1_can_be_read(old):
+    assert [state for state, *_ in listed(old)] == ["pending", "started", "dead"]
+    assert read_origin(old) is None
+
+
+def test_a_spool_that_does_not_say_whose_it_is_is_taken_with_a_warning(old, caplog):
+    assert using(old, stored, origin=STAGING) == [("pending", b"\x02")]
+    assert "its 2 undelivered tasks are taken for tasks of provider 'weather'" in caplog.text
+    assert read_origin(old) == STAGING
+
+
+# One provider and one hub.
+
+STAGING = SpoolOrigin("weather", "staging:50051")
+PRODUCTION = SpoolOrigin("weather", "production:50051")
+
+
+def test_a_spool_of_another_hub_is_refused_while_it_has_results(path):
+    using(path, lambda spool: finished(spool, "t"), origin=STAGING)
+    with pytest.raises(ConfigurationError) as caught:
+        Spool(path, origin=PRODUCTION)
+    assert str(caught.value) == (
+        f"the spool at {path} has 1 undelivered tasks of provider 'weather' at the hub "
+        f"'staging:50051', and this is provider 'weather' at the hub 'production:50051': give it "
+        f"another spool, or start provider 'weather' at the hub 'staging:50051' once more to "
+        f"deliver them; if the tasks do belong to the new one, run `arbprov outbox {path} "
+        f"--move-to weather production:50051`"
+    )
+    assert using(path, stored, origin=STAGING) == [("t", b"result")]
+
+
+def test_a_spool_of_another_provider_is_refused_while_a_task_has_no_result(path):
+    using(path, lambda spool: spool.begin(TASK), origin=STAGING)
+    with pytest.raises(ConfigurationError, match="has 1 undelivered tasks of provider 'weather'"):
+        Spool(path, origin=SpoolOrigin("shop", STAGING.url))
+
+
+def test_a_spool_of_another_hub_with_nothing_undelivered_is_taken_over_and_knows_no_task(
+    path, caplog
+):
+    async def deliver(spool):
+        await refuse(spool)
+
+    using(path, deliver, origin=STAGING)
+    assert using(path, lambda spool: spool.begin(TASK), origin=PRODUCTION) is None
+    assert read_origin(path) == PRODUCTION
+    assert f"the spool at {path} was of provider 'weather' at the hub 'staging:50051'" in (
+        caplog.text
+    )
+    # Nothing sends a dead letter, so it may stay.
+    assert ("dead", "t", "PERMISSION_DENIED, not yours") in listed(path)
+
+
+def test_a_spool_of_the_same_hub_knows_its_tasks(path):
+    using(path, refuse, origin=STAGING)
+    assert using(path, lambda spool: spool.begin(TASK), origin=STAGING) == b"result"
+
+
+def test_a_spool_that_is_moved_keeps_all_that_it_has(path):
+    using(path, lambda spool: finished(spool, "t"), origin=STAGING)
+    assert move_spool(path, PRODUCTION) == 1
+    assert using(path, stored, origin=PRODUCTION) == [("t", b"result")]
+
+
+def test_a_spool_in_use_can_not_be_moved(path):
+    async def main(spool):
+        with pytest.raises(ConfigurationError, match="is in use"):
+            move_spool(path, PRODUCTION)
+
+    using(path, main, origin=STAGING)
+    assert read_origin(path) == STAGING
+
+
+def test_a_missing_spool_can_not_be_moved(path):
+    with pytest.raises(ConfigurationError, match="there is no spool"):
+        move_spool(path, PRODUCTION)
+    assert not modes(path)
+
+
+# Damaged rows.
+
+
+def damage(path, change):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(change)
+
+
+@pytest.mark.parametrize("message", ["'result'", "x'ffff'", "5", "x''"])
+def test_a_damaged_result_is_recognised(path, message):
+    using(path, lambda spool: finished(spool, "t"))
+    damage(path, f"UPDATE task SET message = {message}")
+    damaged = using(path, lambda spool: spool.next_stored(0))
+    assert (damaged.id, damaged.action, damaged.is_damaged) == ("t", "work", True)
+    assert isinstance(damaged.message, bytes)
+    assert using(path, lambda spool: spool.begin(TASK)) == DAMAGED
+
+
+def test_an_intact_result_is_not_damaged(path):
+    using(path, lambda spool: finished(spool, "t"))
+    assert not using(path, lambda spool: spool.next_stored(0)).is_damaged
+
+
+def test_a_started_task_with_damaged_texts_is_a_task_still(path):
+    using(path, lambda spool: spool.begin(TASK))
+    damage(path, "UPDATE task SET account = NULL, payload = 'text', action = CAST(x'ff' AS TEXT)")
+    assert using(path, lambda spool: spool.interrupted_tasks()) == [
+        Task("t", "\N{REPLACEMENT CHARACTER}", b"text", b"")
+    ]
 
 
 def test_a_spool_of_another_version_is_left_alone(path):
@@ -324,12 +578,12 @@ def test_a_spool_of_another_version_is_left_alone(path):
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 9")
     database.close()
-    assert "has version 9, but this arbprov uses version 1" in refusal(path)
+    assert "has version 9, but this arbprov uses version 3" in refusal(path)
 
 
 def test_a_lock_that_can_not_be_opened_is_reported(path):
-    Path(f"{path}-owner").write_text("no database either" * 100)
-    assert "file is not a database" in refusal(path)
+    Path(f"{path}-owner").mkdir()
+    assert refusal(path).startswith(f"{path}-owner is not a regular file")
 
 
 def test_a_spool_has_one_owner_in_a_process(path):
@@ -380,6 +634,59 @@ def test_a_refused_owner_in_the_process_of_the_first_leaves_it_locked_for_others
             return other.communicate(timeout=20)[1]
 
     assert "is in use" in using(path, main)
+
+
+def copy_of_files(path):
+    """Read a spool's files, as a backup does: this releases SQLite's locks of this process."""
+    for one in path.parent.glob(f"{path.name}*"):
+        one.read_bytes()
+
+
+def test_a_backup_of_the_files_does_not_unlock_the_spool(path):
+    async def main(spool):
+        copy_of_files(path)
+        with owner(path) as other:
+            return other.communicate(timeout=20)[1]
+
+    assert "is in use" in using(path, main)
+
+
+def test_a_letter_dropped_after_a_backup_of_the_files_does_not_lose_later_results(path, tmp_path):
+    def drop():
+        code = "import sys, pathlib, arbprov.outbox.sqlite as s; "
+        code += "print(s.drop_dead_letters(pathlib.Path(sys.argv[1]), ['t']))"
+        return subprocess.check_output([sys.executable, "-c", code, str(path)])
+
+    async def main(spool):
+        await refuse(spool)
+        await spool.finish("t", b"small")
+        copy_of_files(path)
+        assert drop() == b"1\n"
+        await finished(spool, "u")
+        return crash_image(path, tmp_path / "crashed")
+
+    assert using(using(path, main), stored) == [("t", b"small"), ("u", b"result")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+def test_a_forked_child_does_not_keep_the_spool_locked(path):
+    reader, writer = os.pipe()
+
+    async def main(spool):
+        child = os.fork()
+        if not child:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        return child
+
+    child = using(path, main)
+    try:
+        assert using(path, lambda spool: spool.begin(TASK)) is None
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+        os.close(reader)
 
 
 def test_a_spool_is_free_when_its_owner_is_killed(path):
