@@ -1,4 +1,4 @@
-"""`ProviderApp`: what an author imports, and where everything is wired together."""
+"""`ProviderApp`: what an author imports, and where its parts are put together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _being_imported: list[str] = []
 
 
 class ProviderApp(Scaffold):
-    """A provider: its actions, limits and hooks, and what runs them.
+    """A provider: its actions, limits, hooks and settings.
 
     >>> app = ProviderApp("weather")
     >>> @app.action
@@ -43,41 +43,44 @@ class ProviderApp(Scaffold):
     >>> app.test_client().call("forecast", {"city": "Paris"}).data
     {'city': 'Paris', 'days': 3}
 
-    Each argument goes before its environment variable, which goes before the default; times are
-    in seconds.
+    Arguments override environment variables, which override defaults. Times are in seconds.
 
     Args:
         name: The provider's name (``PROVIDER_NAME``).
         auth_token: The hub's token (``PROVIDER_AUTH_TOKEN`` or ``PROVIDER_AUTH_TOKEN_FILE``), or a
-            plain function that returns it; it is called, and the file is read, at the start of
-            `run` and when the hub refuses the last one.
-        hub_url: The hub, as ``host:port``, ``grpcs://host:port`` or ``unix:path``
+            plain function that returns it. The function is called, and the file is read, when `run`
+            starts and each time that the hub refuses the token.
+        hub_url: The hub's address: ``host:port``, ``grpcs://host:port`` or ``unix:path``
             (``HUB_GRPC_URL``).
-        hub_tls: Whether to speak TLS to the hub (``HUB_GRPC_TLS``); the next four turn it on too.
-        hub_tls_ca: The file of the CA that signs the hub's certificate (``HUB_GRPC_TLS_CA``).
-        hub_tls_cert: The file of the provider's certificate (``HUB_GRPC_TLS_CERT``).
-        hub_tls_key: The file of its private key (``HUB_GRPC_TLS_KEY``).
-        hub_tls_server_name: The host name in the hub's certificate, if it is not that of the URL
+        hub_tls: Whether to speak TLS to the hub (``HUB_GRPC_TLS``); the next four arguments turn it
+            on too.
+        hub_tls_ca: File of the CA that signs the hub's certificate (``HUB_GRPC_TLS_CA``).
+        hub_tls_cert: File of the provider's certificate (``HUB_GRPC_TLS_CERT``).
+        hub_tls_key: File of the certificate's private key (``HUB_GRPC_TLS_KEY``).
+        hub_tls_server_name: Host name in the hub's certificate, if it differs from the URL's
             (``HUB_GRPC_TLS_SERVER_NAME``).
         execution_timeout: How long a handler may run (``TASK_EXECUTION_TIMEOUT``, 1).
-        timezone: Of the envelope's local time (``PROVIDER_TIMEZONE``, UTC).
+        timezone: Time zone of the envelope's local time (``PROVIDER_TIMEZONE``, UTC).
         concurrency: Tasks in flight at once (``ARBPROV_CONCURRENCY``, 32).
         drain_timeout: How long a stop may take (``ARBPROV_DRAIN_TIMEOUT``, 25).
         start_timeout: How long to wait for the hub at the start (``ARBPROV_START_TIMEOUT``, 30).
         poll_timeout: How long the hub may hold a poll (``ARBPROV_POLL_TIMEOUT``, 60).
-        submit_timeout: How long one try to send a result may take (``ARBPROV_SUBMIT_TIMEOUT``, 30).
-        max_message_size: Bytes of the largest task that is taken (``ARBPROV_MAX_MESSAGE_SIZE``,
+        submit_timeout: How long one attempt to send a result may take
+            (``ARBPROV_SUBMIT_TIMEOUT``, 30).
+        max_message_size: Bytes of the largest task to accept (``ARBPROV_MAX_MESSAGE_SIZE``,
             64 MiB).
-        spool: A file that keeps tasks and results over a restart (``ARBPROV_SPOOL``).
-        rate_limit: A limit that all actions share.
-        rate_limit_monitor: The same, as code: a subclass of `RateLimitMonitor`.
-        rate_limit_store: Where what was used of the limits is kept, to share it with other
-            processes: ``"redis://..."`` or a Redis client (``ARBPROV_RATE_LIMIT_STORE``).
-        rate_limit_namespace: What they are kept under there, if not the provider's name
-            (``ARBPROV_RATE_LIMIT_NAMESPACE``); providers of one share their limits of one `name`.
+        spool: File that keeps tasks and results over a restart (``ARBPROV_SPOOL``).
+        rate_limit: Limit that all actions share.
+        rate_limit_monitor: Limit that all actions share, written as code: an instance of a subclass
+            of `RateLimitMonitor`.
+        rate_limit_store: Store that shares the limits' counts with other processes:
+            ``"redis://..."`` or a Redis client (``ARBPROV_RATE_LIMIT_STORE``).
+        rate_limit_namespace: Namespace of the limits in that store, the provider's name by default
+            (``ARBPROV_RATE_LIMIT_NAMESPACE``). Providers of the same namespace share the limits
+            that have the same `name`.
 
     Raises:
-        ConfigurationError: A setting makes no sense; the message names its variable or argument.
+        ConfigurationError: A setting is invalid; the message names its variable or argument.
     """
 
     def __init__(
@@ -154,7 +157,15 @@ class ProviderApp(Scaffold):
         """Add a blueprint's actions, limits and hooks.
 
         Raises:
-            ConfigurationError: There is one of that name already, or the app has started.
+            ConfigurationError: The app has a blueprint of that name already, or it has started.
+
+        >>> app, reports = ProviderApp("weather"), Blueprint("reports", prefix="reports.")
+        >>> @reports.action
+        ... def daily() -> str:
+        ...     return "sunny"
+        >>> app.register_blueprint(reports)
+        >>> app.test_client().call("reports.daily").data
+        'sunny'
         """
         if self._started:
             raise ConfigurationError(f"{blueprint!r} comes too late: the app has started already")
@@ -164,19 +175,38 @@ class ProviderApp(Scaffold):
             )
 
     def actions(self) -> list[Action]:
-        """Return all actions, the blueprints' included, by name.
+        """Return all actions, the blueprints' included, sorted by name.
 
         Raises:
-            ConfigurationError: Two have one name.
+            ConfigurationError: Two actions have the same name.
+
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... def forecast(city: str) -> str:
+        ...     '''Forecast for a city.'''
+        >>> [(action.name, action.description) for action in app.actions()]
+        [('forecast', 'Forecast for a city.')]
         """
-        return sorted((action for action, _ in self._owned()), key=lambda action: action.name)
+        return sorted((action for action, _ in self._all_actions()), key=lambda one: one.name)
 
     def limits_by_action(self) -> dict[str, list[RateLimit]]:
-        """Return the limits of each action: the app's, its blueprint's and its own."""
-        return {one.name: self._limits_of(one, owner) for one, owner in self._owned()}
+        """Return each action's limits: the app's, the blueprint's and its own.
+
+        >>> app = ProviderApp("weather", rate_limit="1000/day")
+        >>> @app.action
+        ... @app.rate_limit("5/second")
+        ... def forecast(city: str) -> str:
+        ...     return "sunny"
+        >>> [str(limit) for limit in app.limits_by_action()["forecast"]]
+        ['1000/day', '5/second']
+        """
+        return {
+            action.name: self._limits_of(action, blueprint)
+            for action, blueprint in self._all_actions()
+        }
 
     def _limits_in_memory(self) -> list[str]:
-        """Return the limits that each process counts for itself, with whose they are."""
+        """Return the limits that no store shares between processes, each with its owner."""
         is_shared = bool(self._default_store)
         found = {
             f"{limit} of {f'action {name!r}' if limit.scope == 'action' else f'the {limit.scope}'}"
@@ -192,18 +222,42 @@ class ProviderApp(Scaffold):
 
     @property
     def limits(self) -> LimitStats:
-        """What is left of the limits that `run` keeps to, and what they have decided."""
+        """Headroom and counts of the limits that `run` and `invoke` use.
+
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... @app.rate_limit("100/hour")
+        ... def forecast(city: str) -> str:
+        ...     return "sunny"
+        >>> app.invoke("forecast", {"city": "Paris"}).data
+        'sunny'
+        >>> app.limits.headroom("forecast")
+        [Headroom(limit='100/hour', remaining=99, wait_time=0.0)]
+        """
         return self._live_dispatcher().limit_stats()
 
     def test_client(self, *, clock: VirtualClock | None = None) -> TestClient:
-        """Return a client that runs actions here, with a virtual clock and without a network.
+        """Return a client that runs actions in tests, with a virtual clock and without a network.
 
         Args:
-            clock: Tells the time; one that begins with the year 2026, if not given.
+            clock: The time that limits, timeouts and envelopes see; by default, a clock that
+                starts at 2026-01-01 UTC.
 
         Raises:
-            ConfigurationError: The app can't start as it is.
+            ConfigurationError: The app's configuration does not allow it to start.
             ProviderError: The app runs in the process that this one was forked from.
+
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... @app.rate_limit("1/hour")
+        ... def forecast(city: str) -> str:
+        ...     return "sunny"
+        >>> client = app.test_client()
+        >>> [client.call("forecast", {"city": "Paris"}).status.value for _ in range(2)]
+        ['success', 'limit']
+        >>> client.clock.advance(3600)
+        >>> client.call("forecast", {"city": "Paris"}).data
+        'sunny'
         """
         from arbprov.testing import TestClient, VirtualClock
 
@@ -214,19 +268,29 @@ class ProviderApp(Scaffold):
     def invoke(
         self, action: str, payload: TaskData = None, *, account: TaskData = None
     ) -> TaskResult:
-        """Run an action here and now, without a hub: on the machine's time, and by `run`'s limits.
+        """Run an action in this thread, without a hub, with the limits of `run`.
 
-        A call that may wait for a limit waits; what fails becomes the result. There are no startup
-        hooks.
+        A call whose limits let it wait sleeps until its turn. Errors of the handler become the
+        result. Startup hooks do not run.
 
         Args:
-            action: Its name.
-            payload: A mapping that becomes JSON, or the bytes of a task as they are.
-            account: The same.
+            action: The action's name.
+            payload: A mapping, to be encoded as JSON; or the JSON object as bytes.
+            account: A mapping or bytes, like `payload`.
 
         Raises:
-            ConfigurationError: The app can't start as it is.
+            ConfigurationError: The app's configuration does not allow it to start.
             ProviderError: The app runs in the process that this one was forked from.
+            RuntimeError: An event loop runs in this thread, and the handler needs one.
+
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... async def forecast(city: str) -> dict:
+        ...     return {"city": city}
+        >>> app.invoke("forecast", {"city": "Paris"}).data
+        {'city': 'Paris'}
+        >>> app.invoke("forecast", {}).problems
+        [{'path': 'city', 'message': 'required field is missing'}]
         """
         import time
 
@@ -237,34 +301,51 @@ class ProviderApp(Scaffold):
         return InlineRunner(self._live_dispatcher(), Hooks(), time.sleep).run(task)
 
     def run(self, *, hub_url: str | None = None, auth_token: TokenSource | None = None) -> None:
-        """Work for the hub until SIGTERM, SIGINT or `stop`; then finish what was begun.
+        """Work for the hub until SIGTERM, SIGINT or `stop`; then drain and return.
 
-        A second signal ends the process at once. Off the main thread, it takes no signals.
+        Draining means: no more polls, and up to `drain_timeout` seconds to finish the tasks in
+        flight and to send their results. A second signal ends the process at once. In other
+        threads than the main thread, signals are not handled.
 
         Args:
-            hub_url: The hub, before what the app was made with.
-            auth_token: Its token, likewise.
+            hub_url: Overrides the app's `hub_url`.
+            auth_token: Overrides the app's `auth_token`.
 
         Raises:
-            ConfigurationError: The app can't start as it is.
+            ConfigurationError: The app's configuration does not allow it to start.
             HubConnectionError: The hub was not reached within `start_timeout`.
             AuthenticationError: The hub refuses the token.
-            ProviderError: `drain_timeout` was too short to finish everything; handlers that can't
-                be ended have left no slot; or this process was forked from one that has run an app.
+            ProviderError: `drain_timeout` was too short for the tasks in flight or their results;
+                handlers that can't be ended have taken all slots; or this process was forked from
+                a process that has run an app.
+
+        >>> from arbprov.localhub import LocalHub
+        >>> from arbprov.testing import serving
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... def forecast(city: str) -> dict:
+        ...     return {"city": city}
+        >>> with LocalHub(hold=0.1) as hub, serving(app, hub):  # calls app.run() in a thread
+        ...     hub.call("forecast", {"city": "Paris"}).data
+        {'city': 'Paris'}
         """
         self._run_with(Hooks(), hub_url=hub_url, auth_token=auth_token)
 
     def _run_with(self, more_hooks: Hooks, **changes: Any) -> None:
-        """Do what `run` does, and raise what it raises.
+        """Do as `run` does.
 
         Args:
-            more_hooks: Hooks around the worker's life, which run after the app's.
-            changes: Settings, before what the app was made with; None leaves one as it is.
+            more_hooks: Hooks of the worker's life that run after the app's.
+            changes: Settings that override the app's; None overrides nothing.
         """
         check_not_in_handler_process()
-        _check_not_importing()
+        if _being_imported:
+            raise ConfigurationError(
+                f"the module {_being_imported[-1]} calls app.run() when it is imported; put that "
+                f'under `if __name__ == "__main__":`'
+            )
         self._home.check()
-        # The test client must do without gRPC, and so must the import of arbprov.
+        # Imported here: tests and `import arbprov` do without gRPC.
         with without_fork_handlers():
             from arbprov.worker.run import run_provider
 
@@ -282,45 +363,48 @@ class ProviderApp(Scaffold):
             run_provider(config, token, dispatcher, hooks, self._stop)
 
     def stop(self) -> None:
-        """Do what SIGTERM does; any thread may call it, before or during `run`.
+        """Stop `run` as SIGTERM does; any thread may call it, even before `run`.
 
         Raises:
-            ProviderError: The app runs in the process that this one was forked from, or that it
-                runs a handler for.
+            ProviderError: The app runs in the process that this one was forked from, or that this
+                one runs handlers for.
+
+        >>> app = ProviderApp("weather", auth_token="sample-token")
+        >>> app.stop()
+        >>> app.run()  # returns at once
         """
         check_not_in_handler_process()
         self._home.check()
         self._stop.set()
 
     def _dispatcher(self, clock: Clock, stores: OpenStore | None = None) -> Dispatcher:
-        """Return what takes tasks to the actions, compiled once for all of them.
-
-        From here on, nothing can be registered any more.
+        """Return a dispatcher with all actions compiled; nothing can be registered after that.
 
         Args:
-            clock: Tells the time, to the limits too.
-            stores: Opens the stores of limits; without it, all are in memory.
+            clock: The time that limits, timeouts and envelopes see.
+            stores: Opens the stores of limits; without it, limits are counted in memory.
 
         Raises:
-            ConfigurationError: Two actions have one name, or a limit's store can't be opened.
+            ConfigurationError: Two actions have the same name, or a limit's store can't be opened.
         """
-        # Not needed before, and nothing takes longer to import.
+        # Imported here: these modules take longer to import than `import arbprov` does.
         from arbprov.dispatcher import Dispatcher
         from arbprov.limits import Limiter
 
         config = self.config
-        # Providers that share a namespace share the limits that have names, and no others.
+        # In a shared namespace, providers share only the limits that have a `name`.
         limiter = Limiter(clock, stores, config.name if config.rate_limit_namespace else "")
         routes = {
-            action.name: self._route(limiter, action, blueprint)
-            for action, blueprint in self._owned()
+            action.name: self._compile_route(limiter, action, blueprint)
+            for action, blueprint in self._all_actions()
         }
-        self._freeze()
+        for scaffold in (self, *self._blueprints.values()):
+            scaffold._start()
         token = config.auth_token
         return Dispatcher(
             provider=config.name,
             routes=routes,
-            unknown=self._unknown_route(limiter),
+            unknown=self._compile_route(limiter, None, None),
             limiter=limiter,
             clock=clock,
             timezone=config.tzinfo,
@@ -328,47 +412,36 @@ class ProviderApp(Scaffold):
             secrets=[token] if isinstance(token, str) and token else [],
         )
 
-    def _route(self, limiter: Limiter, action: Action, blueprint: Blueprint | None) -> Route:
-        """Return an action with its hooks, limits and timeout, all compiled."""
+    def _compile_route(
+        self, limiter: Limiter, action: Action | None, blueprint: Blueprint | None
+    ) -> Route:
+        """Return the route of an action, or of tasks whose action does not exist."""
         import logging
 
         from arbprov.dispatcher import Route
 
+        name = action.name if action else ""
         return Route(
             action=action,
             hooks=TaskHooks.compile(self._hooks, blueprint._hooks if blueprint else None),
             limits=limiter.compile(
-                self._limits_of(action, blueprint),
-                action=action.name,
+                self._limits_of(action, blueprint) if action else (),
+                action=name,
                 blueprint=blueprint.name if blueprint else None,
             ),
-            timeout=action.timeout or self.config.execution_timeout,
-            logger=logging.getLogger(f"arbprov.{action.name}"),
-            blocking=not action.is_async,
-            pickled=action.pickle_handler() if action.isolation == "process" else None,
-        )
-
-    def _unknown_route(self, limiter: Limiter) -> Route:
-        """Return the route of the tasks whose action is not there, which the hooks see too."""
-        import logging
-
-        from arbprov.dispatcher import Route
-
-        return Route(
-            action=None,
-            hooks=TaskHooks.compile(self._hooks, None),
-            limits=limiter.compile((), action=""),
-            timeout=self.config.execution_timeout,
-            logger=logging.getLogger("arbprov"),
+            timeout=(action and action.timeout) or self.config.execution_timeout,
+            logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
+            blocking=not (action and action.is_async),
+            pickled=action.pickle_handler() if action and action.isolation == "process" else None,
         )
 
     def _life_hooks(self) -> Hooks:
-        """Return the hooks around the worker's life, the blueprints' after the app's."""
+        """Return the hooks of the worker's life: the app's, then the blueprints'."""
         hooks = (blueprint._hooks for blueprint in self._blueprints.values())
         return self._hooks.join_lifecycle(hooks)
 
     def _live_dispatcher(self) -> Dispatcher:
-        """Return what `run` runs on: the same again, so that stopping does not reset a limit."""
+        """Return the dispatcher of `run` and `invoke`, made once: its limits keep counting."""
         if self._live is None:
             from arbprov.clock import SystemClock
             from arbprov.limits import StoreFactory
@@ -379,18 +452,19 @@ class ProviderApp(Scaffold):
             self._live = self._dispatcher(clock, stores.open_store)
         return self._live
 
-    def _freeze(self) -> None:
-        for scaffold in (self, *self._blueprints.values()):
-            scaffold._start()
+    def _all_actions(self) -> list[tuple[Action, Blueprint | None]]:
+        """Return all actions, each with its blueprint, if it has one.
 
-    def _owned(self) -> list[tuple[Action, Blueprint | None]]:
-        everything = ActionRegistry()
-        owned: list[tuple[Action, Blueprint | None]] = []
-        for owner in (None, *self._blueprints.values()):
-            for action in (self if owner is None else owner)._actions:
-                everything.add(action)
-                owned.append((action, owner))
-        return owned
+        Raises:
+            ConfigurationError: Two actions have the same name.
+        """
+        registry = ActionRegistry()
+        found: list[tuple[Action, Blueprint | None]] = []
+        for blueprint in (None, *self._blueprints.values()):
+            for action in (blueprint or self)._actions:
+                registry.add(action)
+                found.append((action, blueprint))
+        return found
 
     def _limits_of(self, action: Action, blueprint: Blueprint | None) -> list[RateLimit]:
         shared = blueprint._limits if blueprint else ()
@@ -399,22 +473,9 @@ class ProviderApp(Scaffold):
 
 @contextlib.contextmanager
 def importing_app(name: str) -> Iterator[None]:
-    """Have no app run until the module of this name is imported."""
+    """Forbid `ProviderApp.run` while the module `name` is imported, to get its app."""
     _being_imported.append(name)
     try:
         yield
     finally:
         _being_imported.pop()
-
-
-def _check_not_importing() -> None:
-    """Refuse to run an app whose module is being imported.
-
-    Raises:
-        ConfigurationError: One is, so whoever wants its app would never get it.
-    """
-    if _being_imported:
-        raise ConfigurationError(
-            f"the module {_being_imported[-1]} calls app.run() when it is imported; put that under "
-            f'`if __name__ == "__main__":`'
-        )

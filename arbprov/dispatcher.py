@@ -102,7 +102,7 @@ class Call:
         kwargs: The handler's keyword arguments.
         error: Why it failed. If it is set before the call runs, only hooks run, and no handler.
         run_teardown: Whether its teardown hooks run.
-        pending: The asyncio task or future that it waits for, which can be cancelled; or None.
+        pending: The asyncio task or future that it waits for, if any; cancelled at its deadline.
         ended: A future that is done when it has really ended, maybe after its deadline.
         process_handler: Replaces the handler of an action that runs in another process.
         throttled: The handler's `RateLimited` error, which the limits have to know.
@@ -335,8 +335,8 @@ class Dispatcher:
     async def _expire(self, call: Call, runner: Runner) -> TaskResult:
         """Return the result of a call after its deadline."""
         error = TaskTimeoutError(call.route.timeout)
-        # The hooks get a copy of the call, since the handler may still use the call itself. The
-        # teardown hooks run with that one.
+        # The hooks get a copy of the call, since the handler may still use the call itself, and its
+        # teardown hooks run when it ends.
         deadline = self.clock.monotonic() + HOOKS_GRACE
         expired = attrs.evolve(
             call,
@@ -355,7 +355,7 @@ class Dispatcher:
         return self.finish(expired, outcome)
 
     def settle(self, call: Call) -> None:
-        """Start the cooldown that a call's handler asked for, or end the one that it has probed."""
+        """Start the cooldown that a call's handler asked for, or end the cooldown it has probed."""
         throttled, call.throttled = call.throttled, None
         if throttled is not None:
             probe_timeout = call.route.timeout + HOOKS_GRACE
@@ -367,7 +367,7 @@ class Dispatcher:
         if isinstance(outcome, BaseException):
             result = self._fail_call(call, outcome)
         elif outcome.status is Status.ERROR:
-            # The author's text may quote an API's answer, which may quote the account.
+            # The author's text may quote an API's answer, and the API's answer the account.
             result = redact_result(outcome, self.secrets_of(call))
         else:
             result = outcome
@@ -432,7 +432,7 @@ async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = 
 
 
 async def _call_handler(call: Call, wait: Wait | None) -> Any:
-    """Return the answer of the first before_task hook that has one, or else the handler's."""
+    """Return the first answer of a before_task hook, or else the handler's."""
     for hook in call.route.hooks.before:
         answer = await _run(wait, hook, call.ctx)
         if answer is not None:

@@ -1,4 +1,4 @@
-"""arbprov's log: a handler for stderr, the line of each task, and failures with tracebacks."""
+"""arbprov's log: its handler for stderr, the line of each task, and the tracebacks of failures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
 logger = logging.getLogger("arbprov")
 # Two apps of one process may start at once.
 _adding_handler = threading.Lock()
-# Seconds that a line may wait, so that many are written at once.
+# Seconds that a line may wait in its batch.
 _BATCH_SECONDS = 0.05
 _TASK_MESSAGE = "task %s of action %s: %s"
 
 
 def log_failure(dispatcher: Dispatcher, call: Call) -> None:
-    """Log the traceback of a call that failed by its own code; do nothing for any other call."""
+    """Log the traceback of a call that failed in the author's code; ignore all other calls."""
     error = call.error
     if error is None or isinstance(error, TaskError):
         return
@@ -55,17 +55,17 @@ def log_failure(dispatcher: Dispatcher, call: Call) -> None:
 
 
 def flush_log() -> None:
-    """Write the lines that arbprov's handlers still hold."""
+    """Write all lines that arbprov's handlers still hold."""
     for handler in logger.handlers:
         handler.flush()
 
 
 def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
-    """Send arbprov's log to stderr, unless the author has set up logging.
+    """Send arbprov's log to stderr, unless the author has configured logging.
 
     Args:
-        level: The lowest level that is shown, unless the author has set one.
-        who: The process's name on each line; a `logging` format, such as ``"worker-%(process)d "``.
+        level: The lowest level to log, unless the author has set a level.
+        who: The process's name on each line, as a `logging` format: ``"worker-%(process)d "``.
     """
     with _adding_handler:
         if logger.hasHandlers():
@@ -78,10 +78,10 @@ def ensure_handler(level: int = logging.INFO, who: str = "") -> None:
 
 
 class Formatter(logging.Formatter):
-    """Formats lines as `logging` does, but each second's date and time only once."""
+    """Formats records as `logging` does, but formats the date of each second only once."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        """Return the time of a record."""
+        """Return a record's time as text."""
         return f"{_format_second(int(record.created))},{int(record.msecs):03d}"
 
 
@@ -91,7 +91,7 @@ def _format_second(second: int) -> str:
 
 
 class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic in Python 3.10
-    """Writes the lines that are logged on an event loop to stderr in batches.
+    """Writes log lines to stderr, in batches if they are logged on an event loop.
 
     Writing each line by itself takes longer than running a small task. Warnings, and lines that
     are logged where no loop runs, are written at once, together with the batch before them.
@@ -100,18 +100,18 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
-        # The loop that will write the batch; a closed loop never will.
+        # The loop on which `flush` is scheduled. It may be closed before that.
         self._loop: asyncio.AbstractEventLoop | None = None
-        # A forked child would write the batch once more.
+        # A forked process would write the same batch again.
         os.register_at_fork(before=self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; `logging` holds the handler's lock."""
+        """Add a record to the batch; `logging` holds the handler's lock."""
         try:
             self._lines.append(self.format(record) + self.terminator)
         except Exception:
             self.handleError(record)
-        if record.levelno >= logging.WARNING or not self._flush_is_scheduled():
+        if record.levelno >= logging.WARNING or not self._schedule_flush():
             self.flush()
 
     def flush(self) -> None:
@@ -120,15 +120,16 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
         try:
             text, self._loop = "".join(self._lines), None
             self._lines.clear()
-            # The reader of the log may be gone; a task must not fail for that.
+            # A closed stderr must not make a task fail.
             with contextlib.suppress(OSError, ValueError):
                 self.stream.write(text)
                 self.stream.flush()
         finally:
             self.release()
 
-    def _flush_is_scheduled(self) -> bool:
-        # asyncio would make `import arbprov` and the test client much slower.
+    def _schedule_flush(self) -> bool:
+        """Have the running event loop write the batch soon; return False if no loop runs."""
+        # Imported here: asyncio would make `import arbprov` and the test client much slower.
         import asyncio
 
         try:
@@ -142,16 +143,16 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
 
 
 class TaskLog:
-    """Logs how each task ended.
+    """Logs the status of each task's result.
 
-    `logging` finds out the same facts for each of these records: the logger, the source line, the
-    thread. Finding them once makes a line a third cheaper (by cachegrind). An author's own logger
-    class or record factory is used as it is.
+    For each record, `logging` determines the logger, the source line and the thread. Here, they are
+    always the same: copying them from a first record makes a line a third cheaper (by cachegrind).
+    If the author has another logger class or record factory, that makes the records.
 
     It belongs to the thread that makes it.
 
     Args:
-        logger: The logger of the lines.
+        logger: The logger to log to.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -165,7 +166,7 @@ class TaskLog:
         self._started_at = first.created - first.relativeCreated / 1000
 
     def log_result(self, result: TaskResult) -> None:
-        """Log a result's status."""
+        """Log a result's task, action and status."""
         if not self._logger.isEnabledFor(logging.INFO):
             return
         arguments = (quote(result.id), quote(result.action), result.status.value)

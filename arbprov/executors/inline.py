@@ -1,4 +1,4 @@
-"""Running calls in the calling thread: for the test client, `app.invoke` and its command."""
+"""Running tasks in the calling thread: for the test client, `app.invoke` and `arbprov invoke`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,26 @@ T = TypeVar("T")
 
 
 class InlineRunner:
-    """Runs one call after the other, each in the thread and at the time of whoever asks for it.
+    """Runs one task at a time, in the thread that asks for it.
 
-    Used with ``with``, it runs the startup and shutdown hooks, and all its calls share one event
-    loop.
+    In a ``with`` statement, it runs the startup and shutdown hooks, and its tasks share an event
+    loop. All handlers run in this thread, isolated ones too. A timeout does not interrupt them: the
+    dispatcher notices it by its clock when they return.
 
     Args:
-        dispatcher: Prepares the calls.
-        hooks: The hooks around the worker's life.
-        sleep: Lets seconds pass, for a call that waits for its limits.
+        dispatcher: Turns tasks into results.
+        hooks: The hooks of the worker's life.
+        sleep: Lets some seconds pass, for a call that waits for its limits.
+
+    >>> import time
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("weather")
+    >>> @app.action
+    ... async def forecast(city: str) -> dict:
+    ...     return {"city": city}
+    >>> runner = InlineRunner(app._live_dispatcher(), Hooks(), time.sleep)
+    >>> runner.run(make_task("t1", "forecast", {"city": "Paris"}, None)).data
+    {'city': 'Paris'}
     """
 
     def __init__(
@@ -46,15 +57,15 @@ class InlineRunner:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, task: Task, raise_errors: bool = False) -> TaskResult:
-        """Run a task, whether its handler is ``async`` or not, and return its result.
+        """Run a task and return its result; an ``async`` handler gets an event loop.
 
         Args:
             task: The task; see `make_task`.
-            raise_errors: Whether a handler's exception comes through, not its error result.
+            raise_errors: Whether to raise a handler's exception, instead of making it a result.
 
         Raises:
-            RuntimeError: An event loop runs here, and the handler needs one.
-            Exception: The handler's, with `raise_errors`.
+            RuntimeError: An event loop runs in this thread, and the handler needs one.
+            Exception: The handler's exception, with `raise_errors`.
         """
         return drive(self._run(task, self._wait, raise_errors))
 
@@ -99,7 +110,7 @@ class InlineRunner:
             if raise_errors and call.error and not isinstance(call.error, TaskError):
                 raise call.error
             log_failure(self._dispatcher, call)
-        # As the hub will read it.
+        # The data as the hub will read them.
         return attrs.evolve(result, data=result.envelope["data"]["response"])
 
     def _wait(self, awaitable: Awaitable[Any], /) -> Any:
@@ -112,16 +123,19 @@ class InlineRunner:
             return run(as_coroutine(awaitable))
         if inspect.iscoroutine(awaitable):
             awaitable.close()
-        raise _LoopRunsError("an event loop runs here already; use `await client.acall(...)`")
+        raise _LoopRunsError(
+            "an event loop runs in this thread already; use `await client.acall(...)` of a test "
+            "client, or `await asyncio.to_thread(app.invoke, ...)`"
+        )
 
 
 class _LoopRunsError(RuntimeError):
-    """The test itself is wrong, and no result must hide that."""
+    """Is raised by `InlineRunner.run`, and not made an error result: the caller is wrong."""
 
 
 @attrs.frozen
 class _InlineSteps:
-    """The `Admitter` and the `Runner` of calls that run here; a timeout shows when a call ends."""
+    """The `Admitter` and `Runner` of a call that runs in this thread."""
 
     _dispatcher: Dispatcher
     _sleep: Callable[[float], object]
@@ -146,22 +160,27 @@ class _InlineSteps:
 
 
 def make_task(id: str, action: str, payload: TaskData, account: TaskData) -> Task:
-    """Return a task; a payload and an account that are mappings become JSON."""
-    return Task(
-        id, action, encode_task_data(payload), b"" if account is None else encode_task_data(account)
-    )
+    """Return a task; `payload` and `account` are mappings, to be encoded as JSON, or bytes."""
+    account_json = b"" if account is None else encode_task_data(account)
+    return Task(id, action, encode_task_data(payload), account_json)
 
 
 async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    """Await `awaitable`, where only a coroutine will do."""
+    """Await any awaitable, for asyncio functions that take only coroutines."""
     return await awaitable
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends, and return what it returns."""
+    """Run a coroutine that never suspends, and return its result.
+
+    >>> async def double(number: int) -> int:
+    ...     return 2 * number
+    >>> drive(double(21))
+    42
+    """
     try:
         coroutine.send(None)
     except StopIteration as finished:
         result: T = finished.value
         return result
-    raise AssertionError("a coroutine that blocks where it waits has suspended")
+    raise AssertionError(f"{coroutine!r} has suspended, though it should wait by blocking")

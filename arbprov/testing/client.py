@@ -1,20 +1,4 @@
-"""Testing a provider without a hub, a network or waiting.
-
->>> from arbprov import ProviderApp
->>> app = ProviderApp("weather")
->>> @app.action
-... @app.rate_limit("1/hour")
-... def forecast(city: str) -> dict:
-...     return {"city": city}
->>> client = app.test_client()
->>> client.call("forecast", {"city": "Paris"}).data
-{'city': 'Paris'}
->>> client.call("forecast", {"city": "Paris"}).status
-<Status.LIMIT: 'limit'>
->>> client.clock.advance(3601)
->>> client.call("forecast", {}).problems
-[{'path': 'city', 'message': 'required field is missing'}]
-"""
+"""Testing a provider without a hub, without a network and without waiting."""
 
 from __future__ import annotations
 
@@ -33,10 +17,17 @@ __all__ = ["TestClient", "VirtualClock"]
 
 
 class VirtualClock:
-    """A clock that stands still until somebody advances it.
+    """A clock that stands still until it is advanced.
 
     Args:
-        start: The wall clock's time at the beginning, aware.
+        start: The wall clock's first time, with a time zone.
+
+    >>> clock = VirtualClock()
+    >>> clock.now().isoformat()
+    '2026-01-01T00:00:00+00:00'
+    >>> clock.advance(90)
+    >>> clock.now().isoformat(), clock.monotonic()
+    ('2026-01-01T00:01:30+00:00', 90.0)
     """
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)) -> None:
@@ -47,32 +38,64 @@ class VirtualClock:
         """Let `seconds` pass.
 
         Raises:
-            ValueError: They are negative, or without end.
+            ValueError: `seconds` is negative, infinite or NaN.
+
+        >>> VirtualClock().advance(-1)
+        Traceback (most recent call last):
+            ...
+        ValueError: a clock can't advance by -1 s; give a finite number of seconds, 0 or more
         """
         if not 0 <= seconds < math.inf:
-            raise ValueError(f"time only ever grows, so it can't advance by {seconds!r} s")
+            raise ValueError(
+                f"a clock can't advance by {seconds!r} s; give a finite number of seconds, "
+                f"0 or more"
+            )
         self._elapsed += seconds
 
     def monotonic(self) -> float:
-        """Return the seconds that have passed."""
+        """Return the seconds that have passed since the start.
+
+        >>> VirtualClock().monotonic()
+        0.0
+        """
         return self._elapsed
 
     def now(self) -> datetime:
-        """Return the wall clock's time in UTC."""
+        """Return the wall clock's time in UTC.
+
+        >>> VirtualClock(datetime(2030, 5, 1, tzinfo=timezone.utc)).now().year
+        2030
+        """
         return self._start + timedelta(seconds=self._elapsed)
 
 
 class TestClient:
-    """Runs the actions of an app, as `ProviderApp.test_client` returns it.
+    """Runs the actions of an app as a worker would, with JSON in both directions.
 
-    It is the real dispatcher, with JSON both ways. Used with ``with``, it runs the startup and
-    shutdown hooks, and all its calls share one event loop.
+    `ProviderApp.test_client` makes it. In a ``with`` statement, it runs the startup and shutdown
+    hooks, and its calls share an event loop.
 
     Attributes:
-        clock: The time that limits, timeouts and envelopes see; a call that waits for a limit
+        clock: The time that limits, timeouts and envelopes see. A call that waits for a limit
             advances it.
-        limits: What is left of the limits, and what they have decided.
-        raise_errors: Whether a handler's exception comes through, rather than its error result.
+        limits: Headroom and counts of the client's limits.
+        raise_errors: Whether a handler's exception is raised by `call`, and not made a result.
+
+    >>> from arbprov import ProviderApp
+    >>> app = ProviderApp("weather")
+    >>> @app.on_startup
+    ... def connect():
+    ...     print("connected")
+    >>> @app.action
+    ... @app.rate_limit("1/hour")
+    ... def forecast(city: str) -> dict:
+    ...     return {"city": city}
+    >>> with app.test_client() as client:
+    ...     [client.call("forecast", {"city": "Paris"}).status.value for _ in range(2)]
+    connected
+    ['success', 'limit']
+    >>> client.limits.headroom("forecast")
+    [Headroom(limit='1/hour', remaining=0, wait_time=3600.0)]
     """
 
     __test__ = False
@@ -92,17 +115,28 @@ class TestClient:
         account: TaskData = None,
         id: str | None = None,
     ) -> TaskResult:
-        """Run an action, ``async`` or not, and return its result.
+        """Run an action, plain or ``async``, and return its result.
 
         Args:
-            action: Its name.
-            payload: A mapping that becomes JSON, or the bytes of a task as they are.
-            account: The same.
-            id: The task's id; numbered, if not given.
+            action: The action's name.
+            payload: A mapping, to be encoded as JSON; or the JSON object as bytes.
+            account: A mapping or bytes, like `payload`.
+            id: The task's id; by default ``test-1``, ``test-2`` and so on.
 
         Raises:
-            RuntimeError: An event loop runs here; use `acall`.
-            Exception: The handler's, with `raise_errors`.
+            RuntimeError: An event loop runs in this thread, and the handler needs one; use `acall`.
+            Exception: The handler's exception, with `raise_errors`.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... def forecast(city: str) -> dict:
+        ...     return {"city": city}
+        >>> client = app.test_client()
+        >>> client.call("forecast", {"city": "Paris"}).data
+        {'city': 'Paris'}
+        >>> client.call("forecast", {}).problems
+        [{'path': 'city', 'message': 'required field is missing'}]
         """
         return self._runner.run(self._task(action, payload, account, id), self.raise_errors)
 
@@ -114,7 +148,17 @@ class TestClient:
         account: TaskData = None,
         id: str | None = None,
     ) -> TaskResult:
-        """Run an action in the running event loop; see `call`."""
+        """Run an action in the running event loop; see `call`.
+
+        >>> import asyncio
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... async def forecast(city: str) -> dict:
+        ...     return {"city": city}
+        >>> asyncio.run(app.test_client().acall("forecast", {"city": "Paris"})).data
+        {'city': 'Paris'}
+        """
         task = self._task(action, payload, account, id)
         return await self._runner.run_async(task, self.raise_errors)
 

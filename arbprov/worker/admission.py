@@ -69,7 +69,7 @@ class Admission:
         return await self._charge(call)
 
     async def wait(self, call: Call, refused: Decision) -> Decision:
-        """Return the last decision over a refused call, after a wait if its limits allow one."""
+        """Queue a refused call if its limits allow that, and return the last decision over it."""
         decision = refused
         try:
             is_full = len(self._queue) >= self._max_waiting
@@ -119,7 +119,7 @@ class Admission:
     async def _charge(self, call: Call) -> Decision:
         if call.route.pickled is None:
             return await self._ask(call, lambda: self._dispatcher.decide(call), Decision.refund)
-        # The process is started before the charge, which is for a call that starts right now.
+        # The process is started first: a charge is for a call that starts right now.
         limiter, limits = self._dispatcher.limiter, call.route.limits
         async with self._starting:
             peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx))

@@ -78,7 +78,7 @@ class HubConnection:
 
     @property
     def is_first_failure(self) -> bool:
-        """Whether an error now would be the first one, of a hub that was never reached."""
+        """Whether the hub has never answered and no call of it has failed yet."""
         return not (self._was_up or self._has_failed)
 
     def fatal_error(self, error: HubError) -> HubError | None:
@@ -95,7 +95,7 @@ class HubConnection:
         )
 
     def next_pause(self) -> float:
-        """Return the seconds until the next poll, after one that has failed."""
+        """Return the seconds to wait after a poll that has failed."""
         pause = self._pauses.next()
         if self._was_up:
             return pause

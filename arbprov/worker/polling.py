@@ -1,4 +1,4 @@
-"""When to poll the hub: with many polls at once while tasks flow, with one when there are none."""
+"""When to poll the hub: with many polls at once while tasks flow, with a single poll when idle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PollThrottle"]
 
 # A hub that holds a poll for this long is a long-polling hub: the next poll needs no pause.
 _LONG_POLL = 0.1
-# Seconds after a task in which the next one is likely, so that the pauses do not grow yet.
+# Seconds after a task in which another task is likely, so that the pauses do not grow yet.
 _BUSY_TIME = 5.0
 
 
@@ -35,7 +35,7 @@ class PollThrottle:
         self._allowed = 1
         self._polling = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        # Ends the pause, at `_pause_ends_at`; a loop need not note the time of a short one.
+        # Ends the pause, at `_pause_ends_at`; uvloop has no timer for a pause of almost nothing.
         self._timer: asyncio.Handle | None = None
         self._pause_ends_at = 0.0
         self._last_task_at = 0.0
@@ -45,7 +45,7 @@ class PollThrottle:
         self.closed = False
 
     async def acquire(self) -> bool:
-        """Wait until one more poll may go out; return False if there will be none any more."""
+        """Wait until another poll may go out; return False if there will be no polls any more."""
         while not self.closed and (
             self._polling >= self._allowed or self._timer is not None or self._blocked
         ):
@@ -101,12 +101,13 @@ class PollThrottle:
             if self._pause_ends_at >= ends_at:
                 return
             self._timer.cancel()
-        self._pause_ends_at = ends_at
-        self._timer = self._loop.call_at(ends_at, self._end_pause)
 
-    def _end_pause(self) -> None:
-        self._timer = None
-        self._wake()
+        def end_pause() -> None:
+            self._timer = None
+            self._wake()
+
+        self._pause_ends_at = ends_at
+        self._timer = self._loop.call_at(ends_at, end_pause)
 
     def _wake(self) -> None:
         """Let waiting slots check again whether they may poll."""

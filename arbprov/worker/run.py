@@ -31,7 +31,7 @@ logger = logging.getLogger("arbprov")
 # gRPC starts threads on its first use, and they never end.
 _grpc = ForkGuard("gRPC, of an app,")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Seconds that the tasks have which are cancelled when the loop closes.
+# Seconds to wait for the asyncio tasks that are cancelled when the loop closes.
 _CANCEL_TIMEOUT = 0.5
 # Objects that a task may hold while it is in flight; most hold about 45 that the collector tracks.
 _OBJECTS_PER_TASK = 150
@@ -40,7 +40,7 @@ _OBJECTS_PER_TASK = 150
 def run_provider(
     config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
 ) -> None:
-    """Work until `stop` is set or a signal arrives; raises what `ProviderApp.run` raises.
+    """Work until `stop` is set or a signal arrives; see `ProviderApp.run` for its errors.
 
     Args:
         config: The app's settings.
@@ -57,7 +57,12 @@ def run_provider(
             "call it in a thread: await asyncio.to_thread(app.run)"
         )
     _grpc.claim()
-    loop = _new_event_loop()
+    try:
+        import uvloop
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
     try:
         with stop_loop_in_forks(loop), tuned_gc(config.concurrency):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
@@ -66,19 +71,17 @@ def run_provider(
         flush_log()
 
 
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 async def _work(
     config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
 ) -> None:
     loop = asyncio.get_running_loop()
-    journal = _open_journal(config)
+    journal: Journal = MemoryJournal()
+    if config.spool:
+        # Imported here: some builds of Python have no SQLite.
+        from arbprov.outbox.spool import Spool
+        from arbprov.outbox.sqlite import SpoolOrigin
+
+        journal = Spool(config.spool, origin=SpoolOrigin(config.name, config.hub_url))
     hub = GrpcHub(
         config.hub_url,
         provider=config.name,
@@ -100,16 +103,6 @@ async def _work(
     with stop.listen(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.set):
         await worker.run()
     logger.info("provider %r has stopped", config.name)
-
-
-def _open_journal(config: Config) -> Journal:
-    if not config.spool:
-        return MemoryJournal()
-    # Some builds of Python have no SQLite.
-    from arbprov.outbox.spool import Spool
-    from arbprov.outbox.sqlite import SpoolOrigin
-
-    return Spool(config.spool, origin=SpoolOrigin(config.name, config.hub_url))
 
 
 @contextlib.contextmanager
@@ -134,8 +127,8 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Ite
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
-        # The loop's handler only wakes the loop, should the signal arrive just before it waits.
-        # The real one is Python's, which also runs while a task blocks the loop.
+        # The loop's handler wakes the loop, should the signal arrive just before it waits. Python's
+        # handler does the work, since it runs even while a task blocks the loop.
         loop.add_signal_handler(number, lambda: None)
         signal.signal(number, handle)
     try:
@@ -147,7 +140,7 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Ite
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    # Not as `asyncio.run` does it, which waits for ever for a task that ignores its cancellation.
+    # `asyncio.run` would wait for ever for a task that ignores its cancellation.
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
@@ -162,8 +155,8 @@ def tuned_gc(tasks: int) -> Iterator[None]:
     """Keep the garbage collector away from objects in use: imported modules and tasks in flight.
 
     With Python's own threshold, the collector looks through each task in flight several times
-    before it ends, which takes up to a tenth of the time of a tiny task. A collector that the
-    author has disabled, given a higher threshold or told to freeze objects is left as it is.
+    before it ends; for a tiny task, that takes up to a tenth of its time. If the author has
+    disabled the collector, raised its threshold or frozen objects, it stays so.
 
     Args:
         tasks: How many are in flight at once.
@@ -184,7 +177,7 @@ def tuned_gc(tasks: int) -> Iterator[None]:
         for generation in range(3):
             gc.collect(generation)
         if freezes:
-            # Objects made since are to stand behind the frozen ones again, not before them.
+            # Puts younger objects behind the frozen objects in the collector's list, as before.
             gc.freeze()
             gc.unfreeze()
         if raises:

@@ -72,7 +72,7 @@ class Slots:
         """Cancel the slots that still run a task, and wait at most `timeout` seconds for them.
 
         Returns:
-            The number of their tasks, whose results nobody will know.
+            The number of their tasks; their results are unknown.
         """
         unfinished = set(self.tasks.tasks)
         for slot in unfinished:
@@ -97,7 +97,7 @@ class Slots:
         try:
             answer = await self._hub.fetch()
         except HubError as error:
-            # Polls that fail at the same time count as one failure, with one pause.
+            # Polls that fail at the same time count as a single failure, with a single pause.
             pause = 0.0 if self._throttle.is_pausing else self._connection.next_pause()
             self._throttle.pause(pause)
             self._connection.mark_down(error)
@@ -109,7 +109,7 @@ class Slots:
         return self._handle_answer(answer, self._loop.time() - started_at)
 
     def _handle_answer(self, answer: Task | Pause | None, held: float) -> Task | None:
-        """Tell the throttle what a poll has brought, and return the task if it is a new one.
+        """Tell the throttle how a poll has ended, and return the task if it is new.
 
         Args:
             answer: The hub's answer.

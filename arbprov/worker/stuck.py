@@ -64,7 +64,17 @@ class StuckHandlers:
 
     async def wait_for(self, call: Call) -> None:
         """Wait until a call whose time was up has really ended, or the worker stops."""
-        call.ended.add_done_callback(lambda ended: _log_late_end(call, ended))
+
+        def log_late_end(ended: asyncio.Future[Any]) -> None:
+            if not (ended.cancelled() or isinstance(call.error, _ENDED_AT_DEADLINE)):
+                logger.warning(
+                    "task %s of action %r ended after its timeout of %g s; its result is dropped",
+                    quote(call.task.id),
+                    call.task.action,
+                    call.route.timeout,
+                )
+
+        call.ended.add_done_callback(log_late_end)
         if not call.ended.done():
             either: list[asyncio.Future[Any]] = [call.ended, self._stopping]
             with self.track(call):
@@ -73,9 +83,17 @@ class StuckHandlers:
     @contextmanager
     def track(self, call: Call) -> Iterator[None]:
         """Count a call as stuck."""
+
+        def give_up() -> None:
+            message = (
+                f"{self.unhealthy_reason}; they can't be ended, so the provider ends, for its "
+                f'supervisor to start it again; with isolation="process" they could be killed'
+            )
+            self._give_up(ProviderError(message))
+
         self._stuck_since[call] = self._loop.time()
         if self.unhealthy_reason:
-            self._timer = self._loop.call_later(_GIVE_UP_AFTER, self._on_no_slot_left)
+            self._timer = self._loop.call_later(_GIVE_UP_AFTER, give_up)
         try:
             yield
         finally:
@@ -83,22 +101,3 @@ class StuckHandlers:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-
-    def _on_no_slot_left(self) -> None:
-        self._give_up(
-            ProviderError(
-                f"{self.unhealthy_reason}; they can't be ended, so the provider ends, for its "
-                f'supervisor to start it again; with isolation="process" they could be killed'
-            )
-        )
-
-
-def _log_late_end(call: Call, ended: asyncio.Future[Any]) -> None:
-    if ended.cancelled() or isinstance(call.error, _ENDED_AT_DEADLINE):
-        return
-    logger.warning(
-        "task %s of action %r ended after its timeout of %g s; its result is dropped",
-        quote(call.task.id),
-        call.task.action,
-        call.route.timeout,
-    )

@@ -150,7 +150,12 @@ class Worker:
             await self._stopping
             await self._drain()
         finally:
-            await self._close()
+            try:
+                await run_hooks(self._hooks.on_shutdown)
+            finally:
+                self._executor.close()
+                await self._outbox.close()
+                await self._hub.close()
         if self._failure is not None:
             raise self._failure
 
@@ -177,7 +182,7 @@ class Worker:
         ends_at = self._loop.time() + timeout
         flush_ends_at = ends_at + _CLOSING / 2
         self._outbox.start_draining()
-        # A poll that the hub still holds may bring a task, which needs time to run.
+        # A poll that the hub still holds may bring a task, and that needs time to run.
         reserve = min(timeout / 2, self._settings.max_task_timeout + 1.0)
         await self._slots.tasks.wait(timeout - reserve)
         self._slots.cancel_polls()
@@ -189,10 +194,6 @@ class Worker:
             await self._outbox.flush(flush_ends_at - self._loop.time())
         await self._outbox.close()
         await self._background.wait(flush_ends_at - self._loop.time())
-        self._report(unfinished)
-
-    def _report(self, unfinished: int) -> None:
-        """Log the results that a spool keeps, and fail if anything was lost."""
         lost = self._outbox.lost
         if kept := len(self._outbox.undelivered) - len(lost):
             logger.warning("%d results wait in the spool; the next start sends them", kept)
@@ -204,14 +205,6 @@ class Worker:
                     f"{[*map(escape_line, lost)]}"
                 )
             )
-
-    async def _close(self) -> None:
-        try:
-            await run_hooks(self._hooks.on_shutdown)
-        finally:
-            self._executor.close()
-            await self._outbox.close()
-            await self._hub.close()
 
     async def _keep_up_limit_stores(self) -> None:
         """Let the limits' stores show that this process lives, and recover from outages."""

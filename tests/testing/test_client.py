@@ -154,7 +154,7 @@ def test_a_clock_may_begin_at_any_time(app):
 
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_time_never_goes_back(seconds):
-    with pytest.raises(ValueError, match="time only ever grows"):
+    with pytest.raises(ValueError, match="a clock can't advance by"):
         VirtualClock().advance(seconds)
 
 
