@@ -15,6 +15,7 @@ from arbprov.errors import (
     HubError,
 )
 from arbprov.localhub.backlog import Submission
+from arbprov.wire.proxies import find_proxy, http_status, is_local
 from arbprov.wire.url import parse_hub_url
 
 __all__ = ["LocalHubClient"]
@@ -58,6 +59,12 @@ class LocalHubClient:
                 f"write grpc:// or host:port"
             )
         self._address = endpoint.target
+        # The hub's name in errors.
+        self._name = f"the hub at {self._address}"
+        if proxy := find_proxy(self._address):
+            self._name += f" through the proxy {proxy}"
+        # A proxy, which gRPC takes from the environment, cannot reach this machine.
+        self._options = [*_OPTIONS, ("grpc.enable_http_proxy", int(not is_local(self._address)))]
         self._token = token
 
     def call(
@@ -92,7 +99,7 @@ class LocalHubClient:
             "provider": provider,
             "timeout": timeout,
         }
-        with grpc.insecure_channel(self._address, options=_OPTIONS) as channel:
+        with grpc.insecure_channel(self._address, options=self._options) as channel:
             method = channel.unary_unary("/arbprov.LocalHub/Call")
             try:
                 answer = method(json.dumps(request).encode(), timeout=timeout + _NETWORK_TIME)
@@ -102,18 +109,22 @@ class LocalHubClient:
 
     def _error(self, error: Any) -> Exception:
         code, details = error.code(), error.details()
+        if status := http_status(details or ""):
+            return HubConnectionError(
+                f"{self._name}: HTTP status {status} without a gRPC status, as a proxy answers"
+            )
         if code is grpc.StatusCode.UNAUTHENTICATED:
-            return AuthenticationError(f"the hub at {self._address} refuses the token: {details}")
+            return AuthenticationError(f"{self._name} refuses the token: {details}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return TimeoutError(details)
         if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT):
-            return HubError(f"the hub at {self._address}: {details}")
+            return HubError(f"{self._name}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return HubError(
-                f"the hub at {self._address} is not a bundled one, and only a bundled one accepts "
+                f"{self._name} is not a bundled one, and only a bundled one accepts "
                 f"calls: start it with `arbprov hub` or `arbprov dev`"
             )
         return HubConnectionError(
-            f"the hub at {self._address}: {code.name}, {details}; does `arbprov dev` or "
+            f"{self._name}: {code.name}, {details}; does `arbprov dev` or "
             f"`arbprov hub` run at this address?"
         )

@@ -8,6 +8,7 @@ import attrs
 import grpc
 import grpc.aio
 
+from arbprov.wire.proxies import is_local
 from arbprov.wire.tls import Tls
 
 __all__ = ["HubChannel", "Keepalive"]
@@ -75,6 +76,9 @@ class HubChannel:
             # By default, gRPC waits a minute for the answer to a ping.
             ("grpc.http2.ping_timeout_ms", round(keepalive.timeout * 1000)),
         ]
+        if is_local(target):
+            # A proxy, which gRPC takes from the environment, cannot reach this machine.
+            options.append(("grpc.enable_http_proxy", 0))
         if tls is None:
             self._channel = grpc.aio.insecure_channel(target, options=options)
         else:

@@ -21,6 +21,7 @@ from arbprov.task import Task
 from arbprov.wire.channel import HubChannel, Keepalive
 from arbprov.wire.hub import Pause, ResultRefused, ResultTooLarge
 from arbprov.wire.messages import decode_answer, encode_poll, with_token
+from arbprov.wire.proxies import find_proxy, http_status
 from arbprov.wire.tls import Tls
 from arbprov.wire.tls_diagnosis import explain_tls, speaks_tls
 from arbprov.wire.tokens import Token
@@ -104,8 +105,12 @@ class GrpcHub:
         max_message_size: int = 64 * MEBIBYTE,
         keepalive: Keepalive | None = None,
     ) -> None:
-        self._url = url
         self._target = parse_hub_url(url).target
+        # The hub's name in errors.
+        self._name = f"the hub at {url}"
+        self._proxy = find_proxy(self._target)
+        if self._proxy:
+            self._name += f" through the proxy {self._proxy}"
         self._provider = provider
         self._token = token
         self._poll_timeout = poll_timeout
@@ -139,7 +144,7 @@ class GrpcHub:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._on_poll_timeout(channel, self._loop.time() - started_at)
                 return None
-            if error.code() in _NO_TASK:
+            if _code(error) in _NO_TASK:
                 return self._pause_after(error)
             raise await self._hub_error(error) from None
         self._overload_backoff = None
@@ -147,8 +152,7 @@ class GrpcHub:
             return decode_answer(answer)
         except Exception as error:
             raise HubConnectionError(
-                f"the hub at {self._url} sent an answer that is not a task ({error}); "
-                f"a task in it is lost"
+                f"{self._name} sent an answer that is not a task ({error}); a task in it is lost"
             ) from None
 
     async def submit(self, message: bytes) -> None:
@@ -162,7 +166,7 @@ class GrpcHub:
             reason = self._describe(error, account)
             if _is_too_large(error, len(message)):
                 raise ResultTooLarge(reason) from None
-            if error.code() in _REFUSED_FOR_GOOD:
+            if _code(error) in _REFUSED_FOR_GOOD:
                 raise ResultRefused(reason) from None
             raise await self._hub_error(error, account) from None
 
@@ -184,7 +188,7 @@ class GrpcHub:
             try:
                 answer = await channel.call(method, message(), timeout)
             except grpc.aio.AioRpcError as error:
-                code = error.code()
+                code = _code(error)
                 if not await self._prepare_retry(code, token, channel, pauses, was_healthy):
                     self._record(code in _NO_TASK)
                     raise
@@ -236,7 +240,7 @@ class GrpcHub:
         # The hub has sent nothing on this connection, so it may not allow more pings on it.
         self._replace_channel(channel)
         if not is_connected:
-            raise HubConnectionError(f"the hub at {self._url} did not answer within {waited:.3g} s")
+            raise HubConnectionError(f"{self._name} did not answer within {waited:.3g} s")
 
     def _replace_channel(self, channel: HubChannel) -> None:
         """Use a new channel from now on, unless `channel` has been replaced already."""
@@ -263,8 +267,8 @@ class GrpcHub:
         return Pause(_MIN_PAUSE + self._overload_backoff.next())
 
     async def _hub_error(self, error: grpc.aio.AioRpcError, account: bytes = b"") -> Exception:
-        hub, details = f"the hub at {self._url}", error.details() or ""
-        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        hub, details = self._name, error.details() or ""
+        if _code(error) is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationError(
                 f"{hub} refuses the token of provider {self._provider!r}: "
                 f"{self._redact(details, account)}; "
@@ -272,7 +276,9 @@ class GrpcHub:
             )
         explanation = explain_tls(details, self._tls)
         never_reached = "failed to connect" in details and not self._ever_connected
-        may_be_tls = self._tls is None and never_reached and "refused" not in details
+        may_be_tls = (
+            self._tls is None and not self._proxy and never_reached and "refused" not in details
+        )
         if may_be_tls and await asyncio.to_thread(speaks_tls, self._target):
             explanation = _TLS_HUB
         description = self._describe(error, account)
@@ -281,7 +287,10 @@ class GrpcHub:
         return HubConnectionError(f"{hub}: {description}")
 
     def _describe(self, error: grpc.aio.AioRpcError, account: bytes = b"") -> str:
-        return f"{error.code().name}, {self._redact(error.details() or '', account)}"
+        details = error.details() or ""
+        if status := http_status(details):
+            return f"HTTP status {status} without a gRPC status, as a proxy answers, not the hub"
+        return f"{error.code().name}, {self._redact(details, account)}"
 
     def _redact(self, details: str, account: bytes) -> str:
         """Return the hub's details without token and account: the hub may have quoted them."""
@@ -307,9 +316,16 @@ class GrpcHub:
         return self._token.current != refused
 
 
+def _code(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
+    """Return the hub's status; UNAVAILABLE if a proxy has answered in its place."""
+    if http_status(error.details() or ""):
+        return grpc.StatusCode.UNAVAILABLE
+    return error.code()
+
+
 def _is_too_large(error: grpc.aio.AioRpcError, size: int) -> bool:
     details = error.details() or ""
     if "larger than max" in details:
         return True
-    large = _LARGE.get(error.code(), math.inf)
+    large = _LARGE.get(_code(error), math.inf)
     return size > large or (large < math.inf and bool(_TOO_LARGE.search(details)))

@@ -54,9 +54,11 @@ def decode_answer(message: bytes) -> Task | Pause | None:
         return None
     try:
         seconds = float(parse_object(task.payload)["wait_time"])
-    except (ValidationFailure, ValueError, OverflowError, TypeError, KeyError):
+    except OverflowError:
+        seconds = math.inf
+    except (ValidationFailure, ValueError, TypeError, KeyError):
         return None
-    return Pause(seconds) if 0 < seconds < math.inf else None
+    return Pause(seconds) if seconds > 0 else None
 
 
 def encode_result(result: TaskResult, provider: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 
+from arbprov.wire.proxies import split_target
 from arbprov.wire.tls import Tls
 
 __all__ = ["explain_tls", "speaks_tls"]
@@ -66,7 +67,7 @@ def explain_tls(details: str, tls: Tls | None) -> str:
 
 
 def speaks_tls(target: str) -> bool:
-    """Return whether the server at ``host:port`` speaks TLS; blocks for up to some seconds.
+    """Return whether the server at a gRPC address speaks TLS; blocks for up to some seconds.
 
     A plaintext connection to a TLS server is just closed, so gRPC's details do not tell.
 
@@ -75,7 +76,9 @@ def speaks_tls(target: str) -> bool:
     ...     speaks_tls(hub.address)
     False
     """
-    host, _, port = target.rpartition("/")[2].rpartition(":")
+    address = split_target(target)
+    if address is None:
+        return False
     # Trusts every server: nothing is ever sent over this connection.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -83,12 +86,12 @@ def speaks_tls(target: str) -> bool:
     context.set_alpn_protocols(["h2"])
     try:
         with (
-            socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT) as connection,
+            socket.create_connection(address, _TIMEOUT) as connection,
             context.wrap_socket(connection),
         ):
             return True
     except ssl.SSLError as error:
         # A server that refuses the handshake with a TLS alert speaks TLS.
         return "ALERT" in (error.reason or "")
-    except OSError:
+    except (OSError, UnicodeError, OverflowError):  # no such name or port can exist
         return False

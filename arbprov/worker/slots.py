@@ -25,6 +25,9 @@ __all__ = ["Slots"]
 
 logger = logging.getLogger("arbprov")
 
+# The longest pause that a hub can ask for, in seconds.
+_MAX_PAUSE = 3600.0
+
 
 @attrs.define(eq=False, kw_only=True)
 class Slots:
@@ -116,8 +119,7 @@ class Slots:
             held: Seconds until it arrived.
         """
         if isinstance(answer, Pause):
-            logger.info("the hub asks for no polls for %g s", answer.seconds)
-            self._throttle.pause(answer.seconds)
+            self._pause(answer.seconds)
             return None
         if answer is not None and self._outbox.note_duplicate(answer.id):
             task = quote(answer.id)
@@ -128,6 +130,17 @@ class Slots:
         else:
             self._throttle.task_received()
         return answer
+
+    def _pause(self, seconds: float) -> None:
+        if seconds <= _MAX_PAUSE:
+            logger.info("the hub asks for no polls for %g s", seconds)
+        else:
+            logger.warning(
+                "the hub asks for no polls for %g s; it is polled again after %g s",
+                seconds,
+                _MAX_PAUSE,
+            )
+        self._throttle.pause(min(seconds, _MAX_PAUSE))
 
     async def _run(self, task: Task) -> None:
         """Run a task, and give its result to the outbox."""

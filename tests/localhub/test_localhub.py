@@ -8,6 +8,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+from support.gateways import Gateway
 from support.waiting import TIMEOUT, wait_until
 
 from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
@@ -291,6 +292,31 @@ def test_a_call_with_a_wrong_token_is_refused(hub):
 def test_a_call_without_a_hub_is_a_connection_error():
     with pytest.raises(HubConnectionError, match=r"127\.0\.0\.1:1: UNAVAILABLE"):
         LocalHubClient("127.0.0.1:1", "any").call("forecast")
+
+
+@pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
+def test_a_call_to_this_machine_needs_no_proxy(hub, client, poll, submit, monkeypatch, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    with futures.ThreadPoolExecutor(1) as threads:
+        call = threads.submit(client.call, "work")
+        task = poll()
+        submit(task.id)
+        assert call.result(20).id == task.id
+
+
+def test_a_proxy_is_named_in_the_error_of_a_call(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    client = LocalHubClient("hub.invalid:50051", "token")
+    name = r"the hub at hub.invalid:50051 through the proxy 127.0.0.1:1 \(http_proxy\): "
+    with pytest.raises(HubConnectionError, match=name):
+        client.call("work", timeout=5)
+
+
+def test_a_proxy_that_answers_a_call_in_place_of_the_hub_is_not_the_hub():
+    with Gateway("127.0.0.1:1") as gateway:
+        gateway.answer(401)
+        with pytest.raises(HubConnectionError, match="HTTP status 401 without a gRPC status"):
+            LocalHubClient(gateway.address, "token").call("work")
 
 
 def test_a_call_to_a_full_hub_is_an_error():

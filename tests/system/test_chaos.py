@@ -12,12 +12,12 @@ import threading
 
 import attrs
 import pytest
+from support.gateways import Gateway
 from support.processes import HubProcess, start_provider
 from support.records import Account
 from support.waiting import wait_until
 
 from arbprov.outbox.sqlite import read_spool
-from arbprov.testing import TcpProxy
 
 CONCURRENCY = 8
 SETTINGS = {
@@ -30,10 +30,10 @@ SETTINGS = {
 
 @attrs.define
 class Scene:
-    """A hub behind a proxy, and what can befall the two of them."""
+    """A hub behind a gateway, and what can befall the two of them."""
 
     hub: HubProcess
-    proxy: TcpProxy
+    proxy: Gateway
     random: random.Random
 
     def kill(self) -> None:
@@ -74,6 +74,19 @@ class Scene:
         self.pause(0.5)
         self.proxy.let_pass()
 
+    def forbid(self) -> None:
+        """The gateway says 403 to everything for a while."""
+        self.answer(403)
+
+    def bad_gateway(self) -> None:
+        """The gateway cannot reach the hub for a while."""
+        self.answer(502)
+
+    def answer(self, code: int) -> None:
+        self.proxy.answer(code)
+        self.pause(1.0)
+        self.proxy.let_pass()
+
     def pause(self, most: float) -> None:
         # A disaster takes the time that it takes, and no event ends it.
         threading.Event().wait(self.random.random() * most)
@@ -90,9 +103,12 @@ DISASTERS = (
 )
 
 
-def disasters(chance, times):
+GATEWAY_DISASTERS = (Scene.forbid, Scene.bad_gateway)
+
+
+def disasters(chance, times, kinds):
     """Return every kind of disaster, so many times each, in a random order."""
-    planned = [*DISASTERS] * times
+    planned = [*kinds] * times
     chance.shuffle(planned)
     return planned
 
@@ -109,13 +125,13 @@ def live_through(scene, planned, count):
     wait_until(lambda: scene.hub.handed == count)
 
 
-def storm(folder, seed, count, times, **orders):
+def storm(folder, seed, count, times, kinds=DISASTERS, **orders):
     print(f"seed {seed}")
     chance = random.Random(seed)
-    planned = disasters(chance, times)
+    planned = disasters(chance, times, kinds)
     with (
         HubProcess(folder, count=count, repeats=0.02, **orders) as hub,
-        TcpProxy(hub.address) as proxy,
+        Gateway(hub.address) as proxy,
     ):
         provider = start_provider(folder, proxy.address, **SETTINGS)
         try:
@@ -146,6 +162,18 @@ def test_each_received_task_has_its_one_result_whatever_befalls_the_hub(tmp_path
 @pytest.mark.parametrize("age", [0, 1500])
 def test_of_twenty_thousand_tasks_each_has_its_one_result(tmp_path, age):
     storm(tmp_path, seed=random.randrange(10**6), count=20_000, times=8, age=age)
+
+
+@pytest.mark.slow
+def test_a_proxy_that_answers_403_and_502_now_and_then_costs_no_result(tmp_path):
+    storm(tmp_path, seed=1, count=700, times=3, kinds=GATEWAY_DISASTERS)
+
+
+@pytest.mark.long
+@pytest.mark.chaos
+def test_a_proxy_that_answers_403_and_502_costs_none_of_twenty_thousand_results(tmp_path):
+    seed = random.randrange(10**6)
+    storm(tmp_path, seed=seed, count=20_000, times=30, kinds=GATEWAY_DISASTERS)
 
 
 # Providers that are killed.

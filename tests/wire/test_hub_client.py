@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from concurrent import futures
 
 import grpc
 import pytest
+from support.gateways import Gateway
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
@@ -151,7 +153,6 @@ def test_a_rate_limited_hint_is_a_pause(asked, server):
         b'{"wait_time": -1}',
         b'{"wait_time": NaN}',
         b'{"wait_time": Infinity}',
-        b'{"wait_time": 1%s}' % (b"0" * 400),
         b"[" * 100_000,
     ],
     ids=lambda payload: payload[:20].decode(),
@@ -159,6 +160,12 @@ def test_a_rate_limited_hint_is_a_pause(asked, server):
 def test_a_hint_that_can_not_be_read_is_nothing(asked, server, payload):
     server.answer = hub_pb2.Task(action="rate_limited", payload=payload)
     assert asked("fetch") is None
+
+
+def test_a_hint_of_more_seconds_than_a_float_can_hold_is_a_pause_without_end(asked, server):
+    payload = b'{"wait_time": 1%s}' % (b"0" * 400)
+    server.answer = hub_pb2.Task(action="rate_limited", payload=payload)
+    assert asked("fetch") == Pause(math.inf)
 
 
 @pytest.mark.parametrize("method", [("fetch",), ("submit", RESULT)], ids=lambda m: m[0])
@@ -227,6 +234,31 @@ def test_a_hub_in_trouble_has_not_refused_a_result(asked, server, code, size, de
     server.code, server.details = grpc.StatusCode[code], details
     with pytest.raises(HubConnectionError):
         asked("submit", large(size))
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 429, 500, 502, 503])
+@pytest.mark.parametrize("method", ["fetch", "submit"])
+def test_a_proxy_that_answers_in_place_of_the_hub_refuses_nothing(asked, method, code):
+    with Gateway("127.0.0.1:1") as gateway:
+        gateway.answer(code)
+        message = f"HTTP status {code} without a gRPC status, as a proxy answers, not the hub"
+        with pytest.raises(HubConnectionError, match=message):
+            asked(method, *([RESULT] if method == "submit" else []), to=gateway.address)
+
+
+def test_a_proxy_of_the_environment_is_named_in_errors(asked, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://user:secret-of-the-proxy@127.0.0.1:1")
+    with pytest.raises(HubConnectionError) as caught:
+        asked("fetch", to="hub.invalid:50051")
+    name = "the hub at hub.invalid:50051 through the proxy 127.0.0.1:1 (http_proxy): UNAVAILABLE"
+    assert name in str(caught.value)
+    assert "secret-of-the-proxy" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
+def test_a_hub_on_this_machine_needs_no_proxy(asked, monkeypatch, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    assert asked("fetch") is None
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "FAILED_PRECONDITION"])

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import math
 import weakref
 
 import pytest
@@ -100,6 +101,14 @@ def test_every_task_gets_exactly_one_result(app):
 def test_the_pause_that_a_hub_asks_for_is_kept():
     running = Running(polls=[Pause(7.0)]).until(20)
     assert running.polled_at[1] == 7.0
+
+
+@pytest.mark.parametrize("seconds", [3601.0, 1e308, math.inf])
+def test_a_pause_that_a_hub_asks_for_is_an_hour_at_most(seconds, caplog):
+    running = Running(polls=[Pause(seconds)]).until(3700)
+    assert running.polled_at[1] == 3600.0
+    message = f"the hub asks for no polls for {seconds:g} s; it is polled again after 3600 s"
+    assert message in caplog.messages
 
 
 def test_no_slot_polls_during_the_pause_that_a_hub_asks_for(app):
