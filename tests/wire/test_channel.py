@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 
@@ -12,6 +13,7 @@ from support.servers import refusing_address
 from support.stopwatch import Stopwatch
 
 from arbprov import AuthenticationError, HubConnectionError, ProviderApp
+from arbprov.backoff import Backoff
 from arbprov.task import Status, Task, TaskResult
 from arbprov.testing import FaultyHub, faults, serving
 from arbprov.wire.channel import Keepalive
@@ -404,37 +406,42 @@ def test_a_hub_that_was_away_for_long_is_found_again_within_ten_seconds(start):
 # Too many calls, and too large ones.
 
 
+def set_jitter(monkeypatch, share):
+    backoff = functools.partial(Backoff, jitter=lambda: share)
+    monkeypatch.setattr("arbprov.wire.client.Backoff", backoff)
+
+
 async def pauses_of(provider, count):
     return [(await provider.fetch()).seconds for _ in range(count)]
 
 
-def test_a_hub_with_too_many_calls_has_a_growing_pause_of_one_to_ten_seconds(start):
+def test_a_hub_with_too_many_calls_has_a_growing_pause_of_one_to_ten_seconds(start, monkeypatch):
     hub = start(faults.resource_exhausted(60))
 
     async def main(provider):
-        provider._overload_backoff.jitter = lambda: 1.0
+        set_jitter(monkeypatch, 1.0)
         return await pauses_of(provider, 6)
 
     assert run(main, hub.url) == [2.0, 3.0, 5.0, 9.0, 10.0, 10.0]
 
 
-def test_the_pause_of_a_hub_with_too_many_calls_is_a_second_at_least(start):
+def test_the_pause_of_a_hub_with_too_many_calls_is_a_second_at_least(start, monkeypatch):
     hub = start(faults.resource_exhausted(20))
 
     async def main(provider):
-        provider._overload_backoff.jitter = lambda: 0.0
+        set_jitter(monkeypatch, 0.0)
         return await pauses_of(provider, 3)
 
     assert run(main, hub.url) == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("answer", [faults.slow(0), faults.fails("NOT_FOUND", on="poll")])
-def test_the_pauses_begin_anew_once_the_hub_has_answered(start, answer):
+def test_the_pauses_begin_anew_once_the_hub_has_answered(start, answer, monkeypatch):
     script = [faults.resource_exhausted(3), answer, faults.resource_exhausted()]
     hub = start(*script)
 
     async def main(provider):
-        provider._overload_backoff.jitter = lambda: 1.0
+        set_jitter(monkeypatch, 1.0)
         await pauses_of(provider, 3)
         assert await provider.fetch() is None
         return await provider.fetch()
