@@ -24,9 +24,10 @@ from arbprov._types import Handler
 from arbprov._utils import describe_handler, unwrap_function
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
-from arbprov.payload.classes import accepts_object, field_names
+from arbprov.payload.classes import accepts_object, field_names, has_property, held_fields
 from arbprov.payload.converter import make_converter
-from arbprov.payload.schema import compile_schema
+from arbprov.payload.models import keeps_extra
+from arbprov.payload.schema import compile_schema, is_schema
 from arbprov.payload.structuring import StructureHook, find_hook
 from arbprov.payload.validation import MISSING, ValidationFailure, field_path, unknown_fields
 
@@ -225,7 +226,11 @@ class _Compiler:
             raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)
         optional = {n for n in self._fields if self._parameters[n].default is not _EMPTY}
-        wanted = [name for name in self._fields if known is None or name in known]
+        wanted = [
+            name
+            for name in self._fields
+            if known is None or name in known or has_property(schema, name) or keeps_extra(schema)
+        ]
         if unfilled := [n for n in self._fields if n not in wanted and n not in optional]:
             raise self._error(
                 f"no payload could fill {unfilled[0]!r}: it is not a field of payload_schema; "
@@ -234,16 +239,19 @@ class _Compiler:
         takes_payload, takes_rest = self._takes("payload"), self._rest is not None
         parameters = set(self._parameters)
 
+        # A dict schema sets an optional field that is missing to None; a parameter's default says
+        # more than that.
+        defaults_first = is_schema(schema)
+
         def fill(ctx: TaskContext) -> dict[str, Any]:
-            structured = fields = hook(ctx.payload, schema)
-            if not isinstance(structured, Mapping):
-                names = ctx.payload if known is None else known
-                fields = {n: getattr(structured, n) for n in names if hasattr(structured, n)}
+            structured = hook(ctx.payload, schema)
+            fields = held_fields(structured, wanted)
             if missing := [n for n in wanted if n not in fields and n not in optional]:
                 raise ValidationFailure([Problem(field_path(name), MISSING) for name in missing])
             values = {"payload": structured} if takes_payload else {}
+            given = ctx.payload if defaults_first else fields
             for name in wanted:
-                if name in ctx.payload or name not in optional:
+                if name in given or name not in optional:
                     values[name] = fields[name]
             return {**values, **_without(fields, parameters)} if takes_rest else values
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -23,7 +25,11 @@ from typing_extensions import NotRequired, ReadOnly, Required, TypedDict
 
 from arbprov.errors import Problem
 from arbprov.payload.containers import is_mapping
-from arbprov.payload.models import is_foreign_model, is_msgspec_struct
+from arbprov.payload.models import (
+    is_foreign_model,
+    is_msgspec_struct,
+    is_pydantic_model,
+)
 from arbprov.payload.schema import is_schema
 from arbprov.payload.structuring import StructureHook, find_hook, is_union, origin_class
 from arbprov.payload.validation import (
@@ -37,6 +43,8 @@ from arbprov.payload.validation import (
 __all__ = [
     "accepts_object",
     "field_names",
+    "has_property",
+    "held_fields",
     "is_class",
     "is_namedtuple",
     "is_typeddict",
@@ -82,7 +90,35 @@ def field_names(target: Any) -> list[str] | None:
         return list(target.fields)
     if is_msgspec_struct(target):
         return list(target.__struct_fields__)
+    if is_pydantic_model(target):
+        return list(target.__pydantic_fields__)
+    if is_class(target):
+        cls = origin_class(target)
+        fields = attrs.fields(cls) if attrs.has(cls) else dataclasses.fields(cls)
+        return [field.name for field in fields]
     return list(typing_extensions.get_type_hints(origin_class(target)))
+
+
+def held_fields(value: Any, wanted: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Return what a structured object holds, by the names of its fields, not by their aliases.
+
+    Args:
+        value: An instance of a class, or a mapping.
+        wanted: Names whose values are returned even if they are only properties of the class.
+    """
+    if isinstance(value, Mapping):
+        return value
+    kind = type(value)
+    names = [*(field_names(kind) or ()), *(name for name in wanted if has_property(kind, name))]
+    # The unknown fields that a pydantic model keeps with extra="allow".
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    return {**extra, **{name: getattr(value, name) for name in names if hasattr(value, name)}}
+
+
+def has_property(target: Any, name: str) -> bool:
+    """Tell whether a class computes an attribute of its instances."""
+    attribute = inspect.getattr_static(origin_class(target), name, None)
+    return isinstance(attribute, (property, functools.cached_property))
 
 
 def _has_fields(target: Any) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "is_foreign_model",
     "is_msgspec_struct",
     "is_pydantic_model",
+    "keeps_extra",
     "make_msgspec_hook",
     "make_pydantic_hook",
 ]
@@ -42,6 +43,11 @@ def is_msgspec_struct(target: Any) -> bool:
 def is_foreign_model(target: Any) -> bool:
     """Tell whether `target` is a pydantic model or a msgspec struct."""
     return is_pydantic_model(target) or is_msgspec_struct(target)
+
+
+def keeps_extra(target: Any) -> bool:
+    """Tell whether `target` is a pydantic model that keeps the fields that it does not know."""
+    return is_pydantic_model(target) and getattr(target, "model_config", {}).get("extra") == "allow"
 
 
 def make_pydantic_hook(model: Any, _: Converter) -> StructureHook:
