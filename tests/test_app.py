@@ -171,13 +171,13 @@ def test_a_limit_that_can_not_be_parsed_is_refused(app):
     )
 
 
-def test_a_limit_on_something_that_takes_no_attributes_is_refused(app):
+def test_a_limit_on_a_callable_without_attributes_is_refused(app):
     with pytest.raises(ConfigurationError, match="decorate a function that calls it"):
         app.rate_limit("1/hour")("text".upper)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_a_timeout_that_makes_no_sense_is_refused(app, timeout):
+def test_an_invalid_timeout_is_refused(app, timeout):
     with pytest.raises(ConfigurationError) as caught:
         app.action(timeout=timeout)(forecast)
     assert str(caught.value) == (
@@ -186,7 +186,7 @@ def test_a_timeout_that_makes_no_sense_is_refused(app, timeout):
 
 
 @pytest.mark.parametrize("name", ["", 5])
-def test_a_name_that_is_none_is_refused(app, name):
+def test_an_invalid_name_is_refused(app, name):
     with pytest.raises(ConfigurationError, match=r'an action needs a name; write @app.action\("n'):
         app.action(name=name)(forecast)
 
@@ -287,7 +287,7 @@ def test_a_started_app_may_make_more_clients(app):
     assert app.test_client().call("silent").status == "success"
 
 
-def test_an_app_that_could_not_start_may_be_mended(app):
+def test_an_app_that_could_not_start_may_be_corrected(app):
     blueprint = Blueprint("reports")
     app.action("one")(forecast)
     blueprint.action("one")(silent)
@@ -401,7 +401,7 @@ def test_an_action_knows_whether_it_is_async(app, function, is_async):
 
 
 @pytest.mark.parametrize(("timeout", "seconds"), [(7, 7), (None, 4)], ids=["own", "app's"])
-def test_an_action_s_timeout_goes_before_the_app_s(timeout, seconds):
+def test_an_action_s_timeout_overrides_the_app_s_in_tests_too(timeout, seconds):
     app = ProviderApp(execution_timeout=4)
 
     @app.action(timeout=timeout)
@@ -414,7 +414,7 @@ def test_an_action_s_timeout_goes_before_the_app_s(timeout, seconds):
 # More misuse.
 
 
-def test_a_second_action_of_a_name_takes_nothing_from_the_first(app):
+def test_a_refused_second_action_leaves_the_first_as_it_is(app):
     app.action("one")(lambda: "first")
     message_of(app.action("one"), silent)
     assert app.test_client().call("one").data == "first"
@@ -431,7 +431,7 @@ def test_actions_of_two_blueprints_may_not_share_a_name(app):
 @pytest.mark.parametrize(
     "timeout", ["5", True, [1], 10**400], ids=["text", "bool", "list", "too large"]
 )
-def test_a_timeout_that_is_no_number_of_seconds_is_refused(app, timeout):
+def test_a_timeout_that_is_not_a_number_is_refused(app, timeout):
     message = message_of(app.action(timeout=timeout), silent)
     assert (
         message
@@ -473,7 +473,7 @@ def test_every_complaint_about_a_limit_names_the_function(app, limit):
     ],
     ids=str,
 )
-def test_a_limit_that_makes_no_sense_says_why(app, options, complaint):
+def test_an_invalid_limit_says_why(app, options, complaint):
     message = message_of(app.rate_limit("10/second", **options), silent)
     assert message.startswith(f"{where(silent)}: {complaint}")
 
@@ -484,7 +484,7 @@ def test_a_cost_must_fit_each_of_several_limits(app):
 
 
 @pytest.mark.parametrize("limit", [5, None, ["5/second"], b"5/second"], ids=repr)
-def test_what_is_no_limit_at_all_is_refused(app, limit):
+def test_a_value_that_is_not_a_limit_is_refused(app, limit):
     message = message_of(app.rate_limit(limit), silent)
     assert message == f'{where(silent)}: a rate limit is a text like "10/minute", not {limit!r}'
 
@@ -511,7 +511,7 @@ def test_errorhandler_without_an_exception_is_refused(app):
 
 
 @pytest.mark.parametrize("exception", [5, int, "ValueError", ValueError("x"), None], ids=repr)
-def test_an_errorhandler_of_no_exception_is_refused(app, exception):
+def test_an_errorhandler_for_a_value_that_is_not_an_exception_is_refused(app, exception):
     message = message_of(lambda: app.errorhandler(exception)(hook))
     assert message == f"{where(hook)}: @errorhandler takes an exception class, not {exception!r}"
 
@@ -545,7 +545,7 @@ def test_invoking_runs_an_action_on_the_machine_s_time(app):
     assert result.data[1] == {"id": 1}
 
 
-def test_invoking_awaits_what_is_async(app):
+def test_invoking_runs_an_async_handler(app):
     @app.action
     async def later(n: int):
         return n
@@ -553,13 +553,13 @@ def test_invoking_awaits_what_is_async(app):
     assert app.invoke("later", {"n": 1}).data == 1
 
 
-def test_what_is_invoked_counts_by_the_limits_of_the_run(app):
+def test_an_invoked_action_counts_for_the_limits_of_run(app):
     app.action("echo")(app.rate_limit("1/hour")(lambda: 1))
     assert [app.invoke("echo").status for _ in range(2)] == ["success", "limit"]
     assert app.limits.counts()[0].denied == 1
 
 
-def test_what_is_invoked_waits_for_a_limit_that_lets_it(app):
+def test_an_invoked_action_waits_for_its_limit(app):
     app.action("echo")(app.rate_limit(MinDelay(0.05), max_wait=5)(lambda: 1))
     began = time.monotonic()
     assert [app.invoke("echo").status for _ in range(2)] == ["success", "success"]

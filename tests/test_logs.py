@@ -43,12 +43,12 @@ def on_a_loop(work):
     run_jumping(main(), JumpingLoop())
 
 
-def test_what_is_logged_where_no_loop_runs_is_written_at_once(log, stream):
+def test_a_line_is_written_at_once_where_no_loop_runs(log, stream):
     log.info("one")
     assert stream.getvalue() == "one\n"
 
 
-def test_what_is_logged_on_a_loop_is_written_together_a_moment_later(log, stream):
+def test_lines_logged_on_a_loop_are_written_together(log, stream):
     async def work():
         log.info("one")
         log.info("two")
@@ -62,7 +62,7 @@ def test_what_is_logged_on_a_loop_is_written_together_a_moment_later(log, stream
     on_a_loop(work)
 
 
-def test_a_warning_is_written_at_once_after_what_came_before(log, stream):
+def test_a_warning_is_written_at_once_after_the_lines_before_it(log, stream):
     async def work():
         log.info("one")
         log.warning("two")
@@ -71,7 +71,7 @@ def test_a_warning_is_written_at_once_after_what_came_before(log, stream):
     on_a_loop(work)
 
 
-def test_what_a_loop_left_behind_is_written_by_the_next(log, stream):
+def test_lines_that_a_closed_loop_left_are_written_by_the_next_loop(log, stream):
     async def work():
         log.info("one")
 
@@ -102,7 +102,7 @@ def test_a_forked_child_does_not_write_the_lines_of_its_parent(log, stream):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, ValueError])
-def test_a_log_that_nobody_reads_any_more_ends_nothing(log, stream, monkeypatch, error):
+def test_a_closed_stderr_makes_no_task_fail(log, stream, monkeypatch, error):
     def write(text):
         raise error
 
@@ -113,7 +113,7 @@ def test_a_log_that_nobody_reads_any_more_ends_nothing(log, stream, monkeypatch,
     assert stream.getvalue() == "two\n"
 
 
-def test_a_line_that_can_not_be_made_costs_no_other(log, stream, monkeypatch):
+def test_a_line_that_can_t_be_formatted_loses_no_other_line(log, stream, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
     log.info("one %s and %s", *[1])
     log.info("two")

@@ -94,7 +94,7 @@ def test_each_line_has_a_time_of_its_own(logger, kept, monkeypatch):
     assert second.relativeCreated - first.relativeCreated == pytest.approx(61_250)
 
 
-def test_no_record_is_made_of_a_line_that_is_not_to_be_seen(logger, kept):
+def test_no_record_is_made_for_a_line_below_the_level(logger, kept):
     logger.setLevel(logging.WARNING)
     TaskLog(logger).log_result(RESULT)
     assert kept.records == []

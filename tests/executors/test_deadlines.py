@@ -26,7 +26,7 @@ def run():
     return run
 
 
-def test_what_does_not_end_expires_at_its_time(run):
+def test_a_call_that_does_not_end_expires_at_its_deadline(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", expire, "a")
         await asyncio.sleep(60)
@@ -34,7 +34,7 @@ def test_what_does_not_end_expires_at_its_time(run):
     assert run(main) == [("a", 5.0)]
 
 
-def test_what_was_stopped_does_not_expire(run):
+def test_a_call_that_has_ended_does_not_expire(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", expire, "a")
         deadlines.start(5.0, "b", expire, "b")
@@ -44,7 +44,7 @@ def test_what_was_stopped_does_not_expire(run):
     assert run(main) == [("b", 5.0)]
 
 
-def test_each_expires_at_its_own_time(run):
+def test_each_call_expires_at_its_own_deadline(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", expire, "a")
         await asyncio.sleep(1)
@@ -58,7 +58,7 @@ def test_each_expires_at_its_own_time(run):
     assert run(main) == [("c", 1.5), ("b", 6.0), ("d", 8.0)]
 
 
-def test_one_that_begins_when_all_others_are_over_expires_too(run):
+def test_a_call_that_starts_after_all_others_have_ended_expires_too(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", expire, "a")
         deadlines.stop(5.0, "a")
@@ -69,7 +69,7 @@ def test_one_that_begins_when_all_others_are_over_expires_too(run):
     assert run(main) == [("b", 65.0)]
 
 
-def test_what_has_expired_can_be_stopped_still(run):
+def test_a_call_that_has_expired_can_be_stopped(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", expire, "a")
         await asyncio.sleep(60)
@@ -78,7 +78,7 @@ def test_what_has_expired_can_be_stopped_still(run):
     assert run(main) == [("a", 5.0)]
 
 
-def test_what_expires_may_stop_another_and_start_one(run):
+def test_an_expiring_call_may_stop_and_start_others(run):
     async def main(deadlines, expire):
         deadlines.start(5.0, "a", deadlines.stop, 5.0, "b")
         deadlines.start(5.0, "b", expire, "b")
@@ -88,7 +88,7 @@ def test_what_expires_may_stop_another_and_start_one(run):
     assert run(main) == [("d", 10.0)]
 
 
-def test_however_many_have_the_same_time_there_is_one_timer():
+def test_calls_of_the_same_timeout_share_a_timer():
     loop = JumpingLoop()
 
     async def main():

@@ -84,13 +84,13 @@ def test_an_error_is_a_result(client):
     assert client.call("fail").status == "error"
 
 
-def test_an_error_comes_through_if_it_shall(client):
+def test_an_error_is_raised_with_raise_errors(client):
     client.raise_errors = True
     with pytest.raises(LookupError):
         client.call("fail")
 
 
-def test_a_refusal_is_a_result_even_then(client):
+def test_a_refusal_is_a_result_with_raise_errors_too(client):
     client.raise_errors = True
     assert client.call("echo", {"value": "1"}).problems
 
@@ -107,7 +107,7 @@ def test_a_handler_that_takes_too_long_by_the_clock_is_a_timeout(app):
     }
 
 
-def test_a_handler_that_takes_its_whole_time_is_no_timeout(app):
+def test_a_handler_that_takes_its_whole_time_is_not_a_timeout(app):
     app.action("slow")(lambda: client.clock.advance(2))
     client = app.test_client()
     assert client.call("slow").status == "success"
@@ -220,7 +220,7 @@ def test_without_with_no_hook_runs(app):
     app.test_client().call("echo")
 
 
-def test_rate_limited_is_a_result_even_if_errors_shall_come_through(app):
+def test_rate_limited_is_a_result_with_raise_errors_too(app):
     @app.action
     def wait():
         raise RateLimited(5)
@@ -255,7 +255,7 @@ def test_an_account_may_be_bytes():
     assert app.test_client().call("look", account=b'{"id": 5}').data == {"id": 5}
 
 
-def test_bytes_that_are_no_account_are_a_problem(client):
+def test_bytes_that_are_not_an_account_are_a_problem(client):
     assert client.call("echo", account=b"nope").problems[0]["path"] == "account"
 
 
@@ -267,12 +267,12 @@ def test_a_payload_is_written_as_json():
     assert data == {"day": "2026-03-20T00:00:00+00:00", "pair": [1, 2]}
 
 
-def test_an_id_of_one_s_own_leaves_no_gap_in_the_numbers(client):
+def test_a_given_id_leaves_no_gap_in_the_numbers(client):
     ids = [client.call("echo", id=one).id for one in (None, "mine", None)]
     assert ids == ["test-1", "mine", "test-2"]
 
 
-def test_an_awaited_call_takes_all_that_a_call_takes(client):
+def test_acall_takes_the_arguments_of_call(client):
     result = asyncio.run(client.acall("echo", b'{"value": 5}', account=b"{}", id="mine"))
     assert (result.id, result.data) == ("mine", {"value": 5})
 
@@ -306,7 +306,7 @@ def test_many_awaited_calls_run_side_by_side(app):
     assert [result.status.value for result in asyncio.run(main())] == ["success"] * 3
 
 
-def test_pytest_takes_the_client_for_no_test(client):
+def test_pytest_does_not_collect_the_client_as_a_test(client):
     assert type(client).__test__ is False
 
 
@@ -334,23 +334,23 @@ def raising(app):
     ("action", "error"),
     [("fail", LookupError), ("fail_async", LookupError), ("end", SystemExit)],
 )
-def test_whatever_a_handler_raises_comes_through(raising, action, error):
+def test_any_error_of_a_handler_is_raised(raising, action, error):
     with pytest.raises(error):
         raising.call(action)
 
 
-def test_an_error_comes_through_an_awaited_call(raising):
+def test_acall_raises_an_error(raising):
     with pytest.raises(LookupError):
         asyncio.run(raising.acall("fail_async"))
 
 
-def test_an_error_comes_through_with_the_handler_in_its_traceback(raising):
+def test_a_raised_error_has_the_handler_in_its_traceback(raising):
     with pytest.raises(LookupError) as caught:
         raising.call("fail")
     assert caught.traceback[-1].name == "fail"
 
 
-def test_an_error_that_was_mended_does_not_come_through(app):
+def test_an_error_that_an_errorhandler_replaced_is_not_raised(app):
     app.errorhandler(LookupError)(lambda: "mended")
     client = app.test_client()
     client.raise_errors = True
@@ -358,7 +358,7 @@ def test_an_error_that_was_mended_does_not_come_through(app):
 
 
 @pytest.mark.parametrize("kind", ["before_task", "after_task", "teardown_task"])
-def test_a_hook_s_error_comes_through_too(app, kind):
+def test_a_hook_s_error_is_raised_too(app, kind):
     def hook():
         raise LookupError("in a hook")
 
@@ -369,7 +369,7 @@ def test_a_hook_s_error_comes_through_too(app, kind):
         client.call("echo")
 
 
-def test_a_result_that_json_can_t_carry_comes_through(app):
+def test_the_error_of_a_result_that_json_can_t_carry_is_raised(app):
     app.action("odd")(lambda: {1})
     client = app.test_client()
     client.raise_errors = True
@@ -378,7 +378,7 @@ def test_a_result_that_json_can_t_carry_comes_through(app):
 
 
 @pytest.mark.parametrize("action", ["slow", "nothing"])
-def test_a_task_s_own_errors_are_results_even_then(app, action):
+def test_task_errors_are_results_with_raise_errors_too(app, action):
     app.action("slow")(lambda: client.clock.advance(3))
     client = app.test_client()
     client.raise_errors = True
@@ -416,7 +416,7 @@ def test_a_handler_that_fails_too_late_is_a_timeout(app):
     assert client.call("slow").data["timeout"] == 2
 
 
-def test_an_action_s_own_timeout_is_the_one_that_counts(app):
+def test_an_action_s_own_timeout_counts(app):
     app.action("slow", timeout=10)(lambda: client.clock.advance(9))
     client = app.test_client()
     assert client.call("slow").status == "success"
@@ -437,12 +437,12 @@ def test_a_timeout_with_hooks_is_a_timeout(app, kind):
     assert client.call("slow").data["timeout"] == 2
 
 
-def test_time_stands_still_by_itself():
+def test_a_virtual_clock_stands_still():
     clock = VirtualClock()
     assert [clock.monotonic() for _ in range(3)] == [0, 0, 0]
 
 
-def test_advancing_moves_both_faces_of_the_clock():
+def test_advancing_moves_monotonic_and_wall_time():
     clock = VirtualClock()
     clock.advance(90)
     assert (clock.monotonic(), clock.now()) == (
@@ -458,7 +458,7 @@ def test_the_clock_shows_utc_wherever_it_begins():
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=20))
-def test_the_clock_has_advanced_by_all_it_was_told_to(steps):
+def test_the_clock_adds_up_all_advances(steps):
     clock, shown = VirtualClock(), [0.0]
     for seconds in steps:
         clock.advance(seconds)
@@ -521,7 +521,7 @@ def loops(app):
 
 
 @pytest.mark.parametrize("kind", ["on_startup", "on_shutdown"])
-def test_what_a_hook_raises_comes_through(app, loops, kind):
+def test_the_error_of_a_hook_is_raised(app, loops, kind):
     getattr(app, kind)(fail)
     with pytest.raises(LookupError, match="in a hook"), app.test_client():
         pass
@@ -565,6 +565,6 @@ def test_any_awaitable_in_a_running_loop_says_what_to_do_instead():
         asyncio.run(main())
 
 
-def test_where_a_handler_has_failed_is_in_the_log(client, caplog):
+def test_a_handler_s_error_is_logged_with_its_place(client, caplog):
     client.call("fail")
     assert "LookupError: nowhere" in caplog.text

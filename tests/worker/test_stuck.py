@@ -87,7 +87,7 @@ def test_a_worker_without_a_slot_left_ends(app):
     assert running.ended_at == 11.0
 
 
-def test_the_end_names_what_hangs_and_for_how_long(app):
+def test_the_error_names_the_stuck_actions_and_for_how_long(app):
     with pytest.raises(ProviderError) as caught:
         Running(app, tasks("crunch", "fetch")).until(100)
     assert str(caught.value) == (
@@ -97,7 +97,7 @@ def test_the_end_names_what_hangs_and_for_how_long(app):
     )
 
 
-def test_actions_that_hang_are_named_once(app):
+def test_a_stuck_action_is_named_once(app):
     with pytest.raises(ProviderError, match=r"time: 'crunch' \(2, for up to 10 s\);"):
         Running(app, tasks("crunch", "crunch")).until(100)
 
@@ -132,7 +132,7 @@ def test_a_worker_whose_slots_are_lost_stops_at_once(app):
     assert Running(app, tasks("crunch", "fetch")).until(5).ended_at == 5
 
 
-def test_threads_that_hang_are_counted_too(hub, monkeypatch):
+def test_stuck_threads_count_too(hub, monkeypatch):
     monkeypatch.setattr("arbprov.worker.stuck._GIVE_UP_AFTER", 0.01)
     app, go_on = ProviderApp("test", execution_timeout=0.05, concurrency=1), threading.Event()
 

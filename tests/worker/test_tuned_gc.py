@@ -26,7 +26,7 @@ def test_the_threshold_grows_with_the_tasks_in_flight():
         assert gc.get_threshold() == (10 * few, 10, 10)
 
 
-def test_the_thresholds_are_as_before_afterwards():
+def test_the_thresholds_are_restored():
     with pytest.raises(ZeroDivisionError), tuned_gc(100):
         raise ZeroDivisionError
     assert gc.get_threshold() == (700, 10, 10)
@@ -46,13 +46,13 @@ def test_a_collector_that_is_off_is_left_alone(off):
         assert gc.get_threshold() == before
 
 
-def test_what_is_there_at_the_start_is_frozen_until_the_end():
+def test_objects_made_before_are_frozen_until_the_end():
     with tuned_gc(1):
         assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0
 
 
-def test_what_the_author_has_frozen_stays_frozen():
+def test_objects_that_the_author_has_frozen_stay_frozen():
     gc.freeze()
     with tuned_gc(1):
         pass
@@ -70,7 +70,7 @@ class Connection:
         self.socket.close()
 
 
-def test_what_owns_a_socket_ends_before_it_at_the_end():
+def test_the_owner_of_a_socket_is_collected_before_it():
     gc.disable()
     with warnings.catch_warnings(record=True) as caught, tuned_gc(1):
         connection = Connection()
@@ -80,7 +80,7 @@ def test_what_owns_a_socket_ends_before_it_at_the_end():
     assert caught == []
 
 
-def test_what_was_frozen_ends_before_the_socket_that_it_has_opened_since():
+def test_a_frozen_owner_of_a_socket_is_collected_before_it():
     gc.disable()
     connection = Connection()
     with tuned_gc(1):

@@ -121,24 +121,24 @@ def test_no_slot_polls_during_the_pause_that_a_hub_asks_for(app):
 # Trouble with the hub.
 
 
-def test_a_hub_that_was_reached_is_tried_for_ever():
+def test_a_hub_that_was_reached_once_is_polled_for_ever():
     running = Running(polls=[None, *(away() for _ in range(500))]).until(4000)
     assert len(running.polled_at) > 501
 
 
-def test_the_pauses_in_trouble_are_at_most_ten_seconds():
+def test_the_pauses_after_failed_polls_are_at_most_ten_seconds():
     running = Running(polls=[None], afterwards=away()).until(600)
     assert 5 < max(running.pauses) <= 10.0
 
 
-def test_a_hub_that_is_never_reached_ends_the_worker_within_the_budget_of_the_start():
+def test_a_hub_that_is_never_reached_ends_the_worker_after_start_timeout():
     running = Running(afterwards=away())
     with pytest.raises(HubConnectionError, match=r"not reached within 30 s, last error: away; .*"):
         running.until(100)
     assert running.ended_at == pytest.approx(30)
 
 
-def test_a_hub_that_is_there_in_time_is_worked_for(app):
+def test_a_hub_that_answers_before_start_timeout_is_worked_for(app):
     polls = [*(away() for _ in range(3)), *tasks(1)]
     assert Running(app, polls=polls).until(20).statuses == ["success"]
 
@@ -150,18 +150,18 @@ def test_polls_that_fail_together_are_one_failure(app):
     assert running.polled_at[24] - running.polled_at[23] <= 1.0 + 0.5
 
 
-def test_a_hub_that_is_not_reached_yet_is_told_of_once(caplog):
+def test_the_first_failure_to_reach_the_hub_is_logged_once(caplog):
     Running(polls=[away(), away(), None, away(), None]).until(60)
     told = [message for message in caplog.messages if "cannot reach" in message]
     assert told == ["cannot reach the hub yet, retrying: away"]
 
 
-def test_a_hub_that_was_there_is_lost_rather_than_not_reached_yet(caplog):
+def test_a_hub_that_has_answered_is_lost_rather_than_not_reached_yet(caplog):
     Running(polls=[None, away(), None]).until(60)
     assert "cannot reach" not in caplog.text
 
 
-def test_a_token_that_is_refused_at_first_ends_the_worker_at_once():
+def test_a_token_that_is_refused_at_the_first_poll_ends_the_worker_at_once():
     running = Running(polls=[AuthenticationError("no")])
     with pytest.raises(AuthenticationError):
         running.until(100)
@@ -175,12 +175,12 @@ def test_a_token_that_is_refused_later_has_a_minute():
     assert 60 <= running.ended_at <= 71
 
 
-def test_a_token_that_is_taken_again_is_forgiven():
+def test_a_token_that_is_accepted_again_has_another_minute():
     refused = [AuthenticationError("no")] * 3
     Running(polls=[None, *refused, None, *refused]).until(200)
 
 
-def test_an_error_that_nobody_expected_ends_the_worker():
+def test_an_unexpected_error_ends_the_worker():
     with pytest.raises(ZeroDivisionError):
         Running(polls=[ZeroDivisionError()]).until(10)
 
@@ -198,7 +198,7 @@ def test_a_result_is_the_same_however_often_it_is_sent(app):
     assert len({result.body for _, result in running.results}) == 1
 
 
-def test_the_pauses_between_tries_of_a_result_are_at_most_thirty_seconds(app):
+def test_the_pauses_between_attempts_to_send_a_result_are_at_most_thirty_seconds(app):
     running = Running(app, polls=tasks(1), submits=[away()] * 50).until(1, drain_timeout=9000.0)
     times = [at for at, _ in running.results]
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -210,7 +210,7 @@ def test_a_result_that_is_refused_for_good_is_sent_once(app):
     assert len(running.results) == 1
 
 
-def test_a_result_that_is_refused_for_good_is_told_to_the_hook(app):
+def test_a_result_that_is_refused_for_good_is_given_to_the_hook(app):
     told = []
 
     @app.on_submit_failed
@@ -253,7 +253,7 @@ def test_a_timeout_is_sent_at_the_deadline(slow_app, action):
     ]
 
 
-def test_the_timeout_of_an_action_goes_before_that_of_the_app(slow_app):
+def test_an_action_s_timeout_overrides_the_app_s(slow_app):
     @slow_app.action(timeout=0.5)
     async def impatient() -> dict:
         await asyncio.sleep(3600)
@@ -278,7 +278,7 @@ def test_a_handler_is_cancelled_at_its_deadline(slow_app):
     assert cancelled == [2.0]
 
 
-def test_a_handler_that_keeps_the_loop_until_its_time_is_up_has_timed_out(slow_app, caplog):
+def test_a_handler_that_blocks_the_loop_past_its_deadline_has_timed_out(slow_app, caplog):
     @slow_app.action
     async def keep() -> dict:
         asyncio.get_running_loop().keep(3.0)
@@ -291,7 +291,7 @@ def test_a_handler_that_keeps_the_loop_until_its_time_is_up_has_timed_out(slow_a
     assert "'t0' of action 'keep' ended after its timeout of 2 s" in caplog.text
 
 
-def test_a_thread_that_ends_in_time_may_be_heard_late_by_a_loop_that_is_kept(monkeypatch):
+def test_a_thread_s_result_in_time_counts_though_a_blocked_loop_gets_it_late(monkeypatch):
     def start(self, call, outcome):
         loop = asyncio.get_running_loop()
         result = TaskResult(call.task, "success", "done", {})
@@ -322,7 +322,7 @@ def test_a_slot_works_again_once_its_late_handler_has_ended(slow_app):
     assert len(running.polled_at) > 4
 
 
-def test_an_errorhandler_may_answer_for_a_timeout(slow_app):
+def test_an_errorhandler_may_replace_a_timeout(slow_app):
     @slow_app.errorhandler(TaskTimeoutError)
     async def answer(error):
         return ProviderResponse("warning", message=f"gave up after {error.timeout:g} s")
@@ -331,7 +331,7 @@ def test_an_errorhandler_may_answer_for_a_timeout(slow_app):
     assert running.results[0][1].message == "gave up after 2 s"
 
 
-def test_a_hook_that_hangs_after_a_timeout_delays_the_result_by_a_second_only(slow_app):
+def test_a_hook_that_hangs_after_a_timeout_delays_the_result_by_one_second(slow_app):
     @slow_app.after_task
     async def hang_too(result):
         await asyncio.sleep(3600)
@@ -352,7 +352,7 @@ def test_a_task_is_torn_down_once_though_it_timed_out(slow_app):
     assert torn_down == ["CancelledError"]
 
 
-def test_the_context_says_when_nobody_waits_any_more(slow_app):
+def test_the_context_is_cancelled_at_the_deadline(slow_app):
     seen = []
 
     @slow_app.action
@@ -423,7 +423,7 @@ def noted(app):
     return notes
 
 
-def test_the_life_of_a_worker_is_told_in_order(app, noted):
+def test_hooks_see_the_life_of_a_worker_in_order(app, noted):
     Running(app, polls=[None, away(), None]).until(60)
     assert noted == [
         ("on_startup",),
@@ -475,7 +475,7 @@ def test_a_connect_hook_that_fails_ends_the_worker(app):
 # The log.
 
 
-def test_what_a_handler_raised_is_logged_with_its_traceback(app, caplog):
+def test_a_handler_s_error_is_logged_with_its_traceback(app, caplog):
     @app.action
     async def fail():
         raise LookupError("nowhere")
@@ -496,7 +496,7 @@ def test_no_value_of_the_account_is_in_the_log(app, caplog):
     assert "hunter22" not in caplog.text
 
 
-def test_each_task_is_logged_with_how_it_ended(app, caplog):
+def test_each_task_is_logged_with_its_status(app, caplog):
     caplog.set_level(logging.INFO)
     Running(app, polls=tasks(1)).until(1)
     assert "task 't0' of action 'work': success" in caplog.messages
@@ -506,7 +506,7 @@ def test_hub_errors_are_hub_errors():
     assert issubclass(ResultRefused, HubError)
 
 
-def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_one():
+def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_task():
     seen, alive = [], []
     app = ProviderApp("test")
 
@@ -520,7 +520,7 @@ def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_one():
     assert alive == [None]
 
 
-def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_one_on_a_thread(monkeypatch):
+def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_task_on_a_thread(monkeypatch):
     seen, alive = [], []
 
     def start(self, call, outcome):
@@ -540,7 +540,7 @@ def test_a_slot_that_waits_for_a_task_holds_nothing_of_its_last_one_on_a_thread(
 # Bugs of arbprov itself.
 
 
-def test_a_bug_of_arbprov_is_an_error_result_and_no_lost_task(app, monkeypatch):
+def test_a_bug_of_arbprov_is_an_error_result_and_loses_no_task(app, monkeypatch):
     async def broken(self, call, wait=None):
         raise AssertionError("a bug")
 
@@ -565,7 +565,7 @@ class SlowJournal(MemoryJournal):
 
 
 @pytest.mark.parametrize("late", [0.0, 0.5])
-def test_a_task_that_is_cancelled_after_its_handler_costs_neither_result_nor_slot(app, late):
+def test_a_late_cancellation_of_a_handler_loses_neither_result_nor_slot(app, late):
     @app.action
     async def give_up_later():
         asyncio.get_running_loop().call_later(late, asyncio.current_task().cancel)
@@ -577,7 +577,7 @@ def test_a_task_that_is_cancelled_after_its_handler_costs_neither_result_nor_slo
     assert [result.data for _, result in running.results] == [{"done": True}] * 3
 
 
-def test_what_a_late_handler_is_told_while_its_result_is_kept_closes_the_gate(app):
+def test_rate_limited_from_a_late_handler_starts_the_cooldown(app):
     @app.action
     @app.rate_limit("100/hour")
     async def throttled():
@@ -594,7 +594,7 @@ def test_what_a_late_handler_is_told_while_its_result_is_kept_closes_the_gate(ap
     assert running.statuses == ["error", "limit"]
 
 
-def test_what_a_handler_sets_in_its_context_no_other_task_sees(app):
+def test_a_context_variable_that_a_handler_sets_is_not_seen_by_other_tasks(app):
     seen = contextvars.ContextVar("seen", default="nothing")
 
     @app.action
