@@ -59,7 +59,7 @@ class Executor:
         Raises:
             TaskTimeoutError: Its time is up. Its handler may still run.
         """
-        if call.route.blocking:
+        if call.route.pickled is not None:
             await self.make_ready(call)
         outcome: asyncio.Future[TaskResult] = self._loop.create_future()
         call.ended = self.start(call, outcome)
