@@ -13,151 +13,43 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from logging.handlers import QueueHandler
+from collections import deque
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import attrs
-
-from arbprov._utils import format_user_traceback
-from arbprov.clock import SystemClock
-from arbprov.context import TaskContext
-from arbprov.errors import HandlerProcessError
 from arbprov.executors.forking import ForkGuard, end_fork
-from arbprov.limits import CallLimits, Headroom, check_report
+from arbprov.executors.messages import (
+    CallRequest,
+    ContextState,
+    Failure,
+    Kind,
+    Message,
+    RecordState,
+)
+from arbprov.limits import check_report
 from arbprov.payload.serialize import to_builtins
 from arbprov.task import ProviderResponse
 
-if TYPE_CHECKING:
-    from arbprov.dispatcher import Call
-
-__all__ = ["CallRequest", "ContextState", "Failure", "serve"]
+__all__ = ["serve"]
 
 # Seconds between checks whether the provider is still there.
 _CHECK_INTERVAL = 1.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# The loggers whose levels a handler's process takes over.
-_LOGGERS = ("", "arbprov")
+# The variables of secrets that only the provider needs; see `arbprov.config.Config`.
+SECRET_VARIABLES = (
+    "PROVIDER_AUTH_TOKEN",
+    "PROVIDER_AUTH_TOKEN_FILE",
+    "ARBPROV_RATE_LIMIT_STORE",
+    "ARBPROV_RATE_LIMIT_STORE_FILE",
+)
+_EX_SOFTWARE = 70
+_BROKEN = (
+    b"arbprov: a message to the provider was interrupted or could not be sent, so the handler's "
+    b"process ends here\n"
+)
 
-Send = Callable[[str, Any], None]
-
-
-@attrs.frozen
-class ContextState:
-    """The part of a task's context that is sent to the handler's process."""
-
-    id: str
-    remaining: float
-    logger: str
-    payload: Mapping[str, Any] = attrs.field(repr=False)
-    account: Mapping[str, Any] = attrs.field(repr=False)
-    headroom: Sequence[Headroom]
-    limit_names: Sequence[str]
-
-    @classmethod
-    def of(cls, ctx: TaskContext) -> ContextState:
-        """Return the state of a context."""
-        return cls(
-            id=ctx.id,
-            remaining=ctx.remaining,
-            logger=ctx.logger.name,
-            payload=ctx.payload,
-            account=ctx.account,
-            headroom=ctx.limits.headroom,
-            limit_names=ctx.limits.names,
-        )
-
-    def restore(self, action: str, limits: CallLimits) -> TaskContext:
-        """Return a context in this state."""
-        clock = SystemClock()
-        return TaskContext(
-            id=self.id,
-            action=action,
-            deadline=clock.monotonic() + self.remaining,
-            logger=logging.getLogger(self.logger),
-            payload=self.payload,
-            account=self.account,
-            limits=limits,
-            clock=clock,
-        )
-
-
-@attrs.frozen
-class CallRequest:
-    """A call of a handler, as it is sent to the process.
-
-    Args:
-        action: The name of the handler's action.
-        args: The positional arguments; None in the place of the task's context.
-        kwargs: The keyword arguments; None in the place of the task's context.
-        levels: The levels of the provider's loggers by their names.
-        context_places: The indexes and names of the arguments that are the task's context.
-        context: The task's context, if the handler takes it.
-    """
-
-    action: str
-    args: list[Any] = attrs.field(repr=False)
-    kwargs: dict[str, Any] = attrs.field(repr=False)
-    levels: Mapping[str, int]
-    context_places: Sequence[str | int] = ()
-    context: ContextState | None = None
-
-    @classmethod
-    def of(cls, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CallRequest:
-        """Return the request for a call."""
-        levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-        request = cls(call.task.action, list(args), dict(kwargs), levels)
-        arguments: list[tuple[str | int, Any]] = [*enumerate(args), *kwargs.items()]
-        places = [place for place, value in arguments if value is call.ctx]
-        if not places:
-            return request
-        request.set_context(places, None)
-        return attrs.evolve(request, context_places=places, context=ContextState.of(call.ctx))
-
-    def encode(self) -> bytes:
-        """Return the request as bytes.
-
-        Raises:
-            HandlerProcessError: An argument can't be pickled.
-        """
-        try:
-            return pickle.dumps(self)
-        except Exception as error:
-            raise HandlerProcessError(
-                f"The action's arguments can't be sent to its process: {error}; "
-                f"define their classes at the top of a module"
-            ) from None
-
-    def set_context(self, places: Sequence[str | int], context: TaskContext | None) -> None:
-        """Put a context in its places among the arguments."""
-        for place in places:
-            target: Any = self.kwargs if isinstance(place, str) else self.args
-            target[place] = context
-
-
-@attrs.frozen
-class Failure:
-    """An exception of a handler: as text, and pickled where that is possible."""
-
-    pickled: bytes | None = attrs.field(repr=False)
-    type: str
-    text: str = attrs.field(repr=False)
-    traceback: str = attrs.field(repr=False)
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """Return an exception in the form that is sent to the provider."""
-        text = _text_of(error)
-        traceback = format_user_traceback(error)
-        return cls(_pickle_error(error, text), type(error).__name__, text, traceback)
-
-    def restore(self) -> BaseException:
-        """Return the exception, or a substitute with its class name and text."""
-        if self.pickled is None:
-            substitute: BaseException = type(self.type, (RuntimeError,), {})(self.text)
-            return substitute
-        return _unpickle_error(self.pickled)
+Send = Callable[[Kind, Any], None]
 
 
 def serve(connection: Connection, handlers: Mapping[str, bytes]) -> None:
@@ -171,9 +63,9 @@ def serve(connection: Connection, handlers: Mapping[str, bytes]) -> None:
     callables = {action: pickle.loads(handler) for action, handler in handlers.items()}  # noqa: S301
     server = _Server(connection, callables)
     with contextlib.suppress(EOFError, OSError):
-        server.send("ready", None)
+        server.send(Kind.READY, b"")
         # The handlers that the provider's module set up would log each record a second time.
-        logging.getLogger().handlers[:] = [_Forwarder(server.send)]  # type: ignore[arg-type]
+        logging.getLogger().handlers[:] = [_Forwarder(server.send)]
         while True:
             server.handle(connection.recv_bytes())
 
@@ -184,19 +76,36 @@ class _Server:
         self._handlers = handlers
         # Threads that a handler started may send log records at any time.
         self._lock = threading.RLock()
+        self._unsent: deque[bytes] = deque()
+        self._is_sending = False
+        # The number of the current call, or else of the last.
+        self._number = 0
         self._current: CallRequest | None = None
         self._home = ForkGuard("the handler")
         self._home.claim()
         self._levels: Mapping[str, int] = {}
 
-    def send(self, kind: str, value: Any) -> None:
+    def send(self, kind: Kind, body: bytes) -> None:
         """Send a message to the provider; only the process that `serve` runs in may do so."""
         self._home.check()
-        message = pickle.dumps((kind, value))
         with self._lock:
-            self._connection.send_bytes(message)
+            self._unsent.append(Message(kind, self._number, body).encode())
+            # A signal's handler may log while this thread sends; its record is sent next.
+            if self._is_sending:
+                return
+            self._is_sending = True
+            try:
+                while self._unsent:
+                    self._connection.send_bytes(self._unsent.popleft())
+            except BaseException:
+                # The pipe may hold a part of the message, and the provider would take the next
+                # message for the rest of it.
+                with contextlib.suppress(OSError):
+                    os.write(2, _BROKEN)
+                os._exit(_EX_SOFTWARE)
+            self._is_sending = False
 
-    def send_for(self, request: CallRequest, kind: str, value: Any) -> None:
+    def send_for(self, request: CallRequest, kind: Kind, value: Any) -> None:
         """Send a message on behalf of a call.
 
         Raises:
@@ -205,25 +114,29 @@ class _Server:
         with self._lock:
             if self._current is not request:
                 raise RuntimeError("the task has ended, so its limits take no refund and no report")
-            self.send(kind, value)
+            self.send(kind, pickle.dumps(value))
 
-    def handle(self, message: bytes) -> None:
+    def handle(self, data: bytes) -> None:
         """Make the call in a message, and send its result or its exception."""
+        message = Message.decode(data)
+        self._number = message.call
         try:
-            response = ("result", self._call(message))
+            kind, body = Kind.RESULT, pickle.dumps(self._call(message))
         except BaseException as error:
-            response = ("failure", Failure.of(error))
+            kind, body = Kind.FAILURE, pickle.dumps(Failure.of(error))
         if not self._home.belongs_here:
             end_fork()
+        # An alarm that the handler has left set must not ring in another call.
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
         with self._lock:
             self._current = None
-            self.send(*response)
+            self.send(kind, body)
 
-    def _call(self, message: bytes) -> Any:
-        request: CallRequest = pickle.loads(message)  # noqa: S301 - from the provider itself
+    def _call(self, message: Message) -> Any:
+        request: CallRequest = message.load()
         self._current = request
         if request.levels != self._levels:
             self._levels = request.levels
@@ -261,40 +174,12 @@ class _Limits:
 
     def refund(self) -> None:
         """Have the provider take back the call's charges."""
-        self._send("refund", None)
+        self._send(Kind.REFUND, None)
 
     def report(self, name: str, *, used: float, reset_in: float) -> None:
         """Have the provider correct a limit's count by the API's own."""
         check_report(self.names, name, used, reset_in)
-        self._send("report", (name, used, reset_in))
-
-
-def _pickle_error(error: BaseException, text: str) -> bytes | None:
-    # Many exceptions can be pickled but not unpickled, because their __init__ does not take
-    # their own args; the second form does without __init__.
-    for form in (error, (type(error), error.args, vars(error))):
-        with contextlib.suppress(Exception):
-            pickled = pickle.dumps(form)
-            if _text_of(_unpickle_error(pickled)) == text:
-                return pickled
-    return None
-
-
-def _unpickle_error(pickled: bytes) -> BaseException:
-    form = pickle.loads(pickled)  # noqa: S301 - from a process of our own
-    if isinstance(form, tuple):
-        kind, args, state = form
-        form = kind.__new__(kind, *args)
-        vars(form).update(state)
-    error: BaseException = form
-    return error
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # the exception's own __str__ fails
-        return ""
+        self._send(Kind.REPORT, (name, used, reset_in))
 
 
 # The process itself.
@@ -341,8 +226,18 @@ def _exit_with_parent(provider: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-class _Forwarder(QueueHandler):
+class _Forwarder(logging.Handler):
     """Forwards log records to the provider, whose own handlers write them."""
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue("log", record)  # type: ignore[operator]
+    def __init__(self, send: Callable[[Kind, bytes], None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        try:
+            body = pickle.dumps(RecordState.of(record, self.format(record)))
+        except Exception:
+            self.handleError(record)
+        else:
+            self._send(Kind.LOG, body)

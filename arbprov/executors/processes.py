@@ -8,7 +8,6 @@ import itertools
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,9 @@ import attrs
 from arbprov._utils import describe_exit, quote
 from arbprov.dispatcher import Call
 from arbprov.errors import HandlerProcessError, TaskTimeoutError
-from arbprov.executors.child import CallRequest, serve
+from arbprov.executors.child import serve
 from arbprov.executors.forking import HANDLER_PROCESS
+from arbprov.executors.messages import CallRequest, Kind, Message, RecordState
 
 __all__ = ["HandlerProcess", "ProcessHandler", "ProcessPool"]
 
@@ -36,6 +36,8 @@ _EXIT_POLL_INTERVAL = 0.01
 # How long an idle process may take to exit by itself when the provider stops.
 _EXIT_GRACE = 0.3
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ANSWERS = frozenset({Kind.RESULT, Kind.FAILURE})
+_OF_A_CALL = _ANSWERS | {Kind.REFUND, Kind.REPORT}
 
 
 class HandlerProcess:
@@ -51,6 +53,9 @@ class HandlerProcess:
         self._process = _SPAWN.Process(
             target=serve, args=(self._other_end, dict(handlers)), name=name
         )
+        # The number of the last call, and whether its answer is missing.
+        self._number = 0
+        self._owes_answer = False
         self._has_ended = False
         self.is_started = False
         self.is_killed = False
@@ -58,7 +63,8 @@ class HandlerProcess:
     @property
     def is_alive(self) -> bool:
         """Whether the process can take another call."""
-        return not (self._has_ended or self.is_killed) and self._process.exitcode is None
+        is_usable = not (self._has_ended or self.is_killed or self._owes_answer)
+        return is_usable and self._process.exitcode is None
 
     def start(self) -> None:
         """Start the process and block until it is ready.
@@ -76,7 +82,8 @@ class HandlerProcess:
             self._other_end.close()
         if self.is_killed:
             self.kill()
-        self._receive()
+        if self._receive().kind is not Kind.READY:
+            raise self._end("has sent what is not an answer")
         self.is_started = True
 
     def run(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -88,12 +95,7 @@ class HandlerProcess:
             BaseException: The handler's own exception.
         """
         try:
-            message = CallRequest.of(call, args, kwargs).encode()
-            try:
-                self._connection.send_bytes(message)
-            except OSError:
-                raise self._end() from None
-            return self._wait_for_result(call)
+            answer = self._exchange(call, CallRequest.of(call, args, kwargs).encode())
         except HandlerProcessError as error:
             if self.is_killed:
                 raise TaskTimeoutError(call.route.timeout) from None
@@ -101,16 +103,22 @@ class HandlerProcess:
                 task, action = quote(call.task.id), call.task.action
                 logger.error("task %s of action %r: %s", task, action, error)
             raise
+        try:
+            value = answer.load()
+        except BaseException as error:
+            raise HandlerProcessError(
+                f"The action's result can't be read by the provider: {error}"
+            ) from None
+        if answer.kind is Kind.RESULT:
+            return value
+        failure = value.restore()
+        failure.__cause__ = _RemoteTraceback(value.traceback)
+        raise failure
 
     def kill(self) -> None:
         """Kill the process and its child processes now; any thread may call this."""
         self.is_killed = True
-        if self._process.pid is None or self._process.exitcode is not None:
-            return
-        # Its group has its number, and exists once the process has begun to run.
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
+        self._kill()
 
     def request_exit(self) -> None:
         """Close the connection, so that an idle process exits by itself."""
@@ -123,42 +131,92 @@ class HandlerProcess:
         while self._process.exitcode is None and time.monotonic() < gives_up_at:
             time.sleep(_EXIT_POLL_INTERVAL)
 
-    def _wait_for_result(self, call: Call) -> Any:
-        while True:
-            kind, value = self._receive()
-            if kind == "result":
-                return value
-            if kind == "failure":
-                error = value.restore()
-                error.__cause__ = _RemoteTraceback(value.traceback)
-                raise error
-            if kind == "refund":
-                call.ctx.limits.refund()
-            elif kind == "report":
-                name, used, reset_in = value
-                call.ctx.limits.report(name, used=used, reset_in=reset_in)
-            else:
-                target = logging.getLogger(value.name)
-                if target.isEnabledFor(value.levelno):
-                    target.handle(value)
+    def _kill(self) -> None:
+        if self._process.pid is None or self._process.exitcode is not None:
+            return
+        # Its group has its number, and exists once the process has begun to run.
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
-    def _receive(self) -> tuple[str, Any]:
+    def _exchange(self, call: Call, request: bytes) -> Message:
+        """Send a call to the process, and return its answer; nothing else ends the call."""
+        self._number += 1
+        self._owes_answer = True
+        try:
+            self._connection.send_bytes(Message(Kind.CALL, self._number, request).encode())
+        except OSError:
+            raise self._end() from None
+        while True:
+            message = self._receive()
+            if message.kind is Kind.LOG:
+                _log(message)
+            elif message.call != self._number or message.kind not in _OF_A_CALL:
+                raise self._end("has answered another call, and was killed")
+            elif message.kind in _ANSWERS:
+                self._owes_answer = False
+                return message
+            else:
+                _change_limits(call, message)
+
+    def _receive(self) -> Message:
         try:
             # The pipe stays open as long as a program that the handler started holds it.
             while not self._connection.poll(_CHECK_INTERVAL):
                 if self._process.exitcode is not None and not self._connection.poll(0):
                     raise EOFError
-            kind, value = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our own process
+            data = self._connection.recv_bytes()
         except (EOFError, OSError):
             raise self._end() from None
-        return kind, value
+        try:
+            return Message.decode(data)
+        except ValueError:
+            raise self._end("has sent what is not an answer, and was killed") from None
 
-    def _end(self) -> HandlerProcessError:
+    def _end(self, reason: str = "") -> HandlerProcessError:
+        """Give the process up, and return the error that says why.
+
+        Args:
+            reason: What is wrong with a process that still runs; without it, the process has ended.
+        """
         self._has_ended = True
+        if reason:
+            self._kill()
+            return HandlerProcessError(f"The action's process {reason}")
         self.wait(_EXIT_TIMEOUT)
         stage = "" if self.is_started else " before it was ready"
         exit_text = describe_exit(self._process.exitcode)
         return HandlerProcessError(f"The action's process {exit_text}{stage}")
+
+
+def _log(message: Message) -> None:
+    """Log a record of the process; the author's filters and log handlers decide about no call."""
+    try:
+        state: RecordState = message.load()
+        record = state.restore()
+        target = logging.getLogger(record.name)
+        if target.isEnabledFor(record.levelno):
+            target.handle(record)
+    except BaseException:
+        _report_error("a log record of a handler's process is lost")
+
+
+def _change_limits(call: Call, message: Message) -> None:
+    """Refund a call's charges or correct its limits, as its handler asked."""
+    try:
+        if message.kind is Kind.REFUND:
+            call.ctx.limits.refund()
+        else:
+            name, used, reset_in = message.load()
+            call.ctx.limits.report(name, used=used, reset_in=reset_in)
+    except BaseException:
+        _report_error(f"{message.kind.name.lower()} of a handler's process has failed")
+
+
+def _report_error(text: str) -> None:
+    """Write the current exception to stderr, as `logging` does with an error of a log handler."""
+    with contextlib.suppress(BaseException):
+        logging.Handler().handleError(logging.makeLogRecord({"msg": text}))
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from arbprov import (
     ProviderResponse,
     RateLimitMonitor,
 )
-from arbprov.executors import child, executor, processes
+from arbprov.executors import child, executor, messages, processes
+from arbprov.executors.messages import Failure, Kind, Message, RecordState
+from arbprov.limits import Decision
 from arbprov.localhub import LocalHub
 
 SUPPORT = Path(__file__).parent.parent
@@ -450,6 +453,161 @@ def test_an_argument_that_can_not_be_pickled_is_an_error(call):
     assert error.endswith("; define their classes at the top of a module")
 
 
+# Messages that do not decide a call.
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("not loadable", "429: slow down"),
+        ("not picklable", "<unlocked _thread.lock object"),
+        ("evil", ""),
+        ("unknown", "a thing"),
+    ],
+)
+def test_a_log_record_that_can_not_cross_becomes_its_text(call, caplog, how, text):
+    pids = [call("pid").data]
+    results = [call("log_oddly", {"number": n, "how": how}).data for n in range(3)]
+    assert results == [0, 1, 2]
+    odd = [record for record in caplog.records if record.name == "arbprov.log_oddly"]
+    assert [record.getMessage() for record in odd] == [f"odd: {how}"] * 3
+    assert [record.city for record in odd] == ["Paris"] * 3
+    assert all(record.odd.startswith(text) for record in odd)
+    assert [call("pid").data] == pids
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_a_log_filter_of_the_provider_that_raises_decides_no_call(call, capsys, error):
+    def refuse(record):
+        raise error("no record today")
+
+    log = logging.getLogger("arbprov.log_a_number")
+    log.addFilter(refuse)
+    try:
+        assert [call("log_a_number", {"number": n}).data for n in range(3)] == [0, 1, 2]
+    finally:
+        log.removeFilter(refuse)
+    assert "no record today" in capsys.readouterr().err
+
+
+def test_a_refund_that_fails_in_the_provider_decides_no_call(call, monkeypatch, capsys):
+    def fail(decision):
+        raise ConnectionError("the store is away")
+
+    before = call("pid").data
+    with monkeypatch.context() as patch:
+        patch.setattr(Decision, "refund", fail)
+        assert call("refund_nothing").data == 7
+    assert call("pid").data == before
+    assert "the store is away" in capsys.readouterr().err
+
+
+def test_a_process_that_answers_another_call_is_killed(hub, serve):
+    serve(app_with(isolated.pid, isolated.answer_too_early))
+    before = hub.call("pid", timeout=TIMEOUT).data
+    hub.call("answer_too_early", {"number": 1}, timeout=TIMEOUT)
+    error = hub.call("answer_too_early", {"number": 2}, timeout=TIMEOUT).data
+    assert error == {
+        "error": "The action's process has answered another call, and was killed",
+        "type": "HandlerProcessError",
+    }
+    wait_until(lambda: not is_alive(before["pid"]))
+    assert hub.call("pid", timeout=TIMEOUT).data != before
+
+
+def test_a_process_that_refunds_another_call_is_killed(call):
+    payload = {"number": 1, "kind": int(Kind.REFUND), "call": 1}
+    assert "has answered another call" in call("answer_too_early", payload).message
+    assert call("log_a_number", {"number": 5}).data == 5
+
+
+def test_a_process_that_sends_garbage_is_killed(call):
+    assert call("send_garbage").data["error"] == (
+        "The action's process has sent what is not an answer, and was killed"
+    )
+    assert call("log_a_number", {"number": 5}).data == 5
+
+
+def test_a_process_whose_first_message_is_another_one_does_not_start(monkeypatch):
+    process = processes.HandlerProcess("odd", {})
+    monkeypatch.setattr(processes.HandlerProcess, "_receive", lambda self: Message(Kind.RESULT, 0))
+    with pytest.raises(HandlerProcessError, match="what is not an answer"):
+        process.start()
+    assert not process.is_alive
+
+
+def test_a_call_that_ends_without_its_answer_ends_the_process(hub, serve, monkeypatch):
+    serve(app_with(isolated.pid))
+    before = hub.call("pid", timeout=TIMEOUT).data
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.HandlerProcess, "_receive", run_out_of_memory)
+        assert hub.call("pid", timeout=TIMEOUT).status == "error"
+    wait_until(lambda: not is_alive(before["pid"]))
+    assert hub.call("pid", timeout=TIMEOUT).data != before
+
+
+def run_out_of_memory(process):
+    raise MemoryError
+
+
+def test_a_result_that_the_provider_can_not_read_is_an_error(call):
+    error = call("answer_unreadably").data["error"]
+    assert error.startswith("The action's result can't be read by the provider: invalid literal")
+    assert call("log_a_number", {"number": 5}).data == 5
+
+
+def test_an_alarm_that_a_handler_left_rings_in_no_other_call(call):
+    pid = call("pid").data
+    call("leave_an_alarm", {"number": 1})
+    # It would ring within 50 ms.
+    assert call("sleep", {"seconds": 0.1}).data == pid
+
+
+def server_with(send_bytes):
+    return child._Server(types.SimpleNamespace(send_bytes=send_bytes), {})
+
+
+def test_a_message_that_is_sent_inside_another_one_is_sent_after_it():
+    sent = []
+
+    def send_bytes(data):
+        kind = Message.decode(data).kind
+        if kind is Kind.RESULT:  # as if a signal's handler logged here
+            server.send(Kind.LOG, b"")
+        sent.append(kind)
+
+    server = server_with(send_bytes)
+    server.send(Kind.RESULT, b"")
+    server.send(Kind.REFUND, b"")
+    assert sent == [Kind.RESULT, Kind.LOG, Kind.REFUND]
+
+
+@pytest.mark.parametrize("error", [TimeoutError("my alarm"), OSError(9, "closed")])
+def test_a_process_ends_when_a_message_was_interrupted(monkeypatch, capfd, error):
+    codes = []
+
+    def exit_process(code):
+        codes.append(code)
+        raise SystemExit
+
+    def send_bytes(data):
+        raise error
+
+    monkeypatch.setattr(os, "_exit", exit_process)
+    with pytest.raises(SystemExit):
+        server_with(send_bytes).send(Kind.LOG, b"")
+    assert codes == [70]
+    assert "a message to the provider was interrupted" in capfd.readouterr().err
+
+
+def test_a_record_that_can_not_be_formatted_is_not_sent(capsys):
+    sent = []
+    forwarder = child._Forwarder(lambda kind, body: sent.append(kind))
+    forwarder.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
+    assert sent == []
+    assert "Logging error" in capsys.readouterr().err
+
+
 # Results and exceptions.
 
 
@@ -472,6 +630,61 @@ def test_an_argument_that_can_not_be_pickled_is_an_error(call):
 )
 def test_a_handler_s_exception_becomes_the_result(call, how, data):
     assert call("fail", {"how": how}).data == data
+
+
+def test_an_exception_of_a_module_that_only_the_process_has_keeps_its_text(call):
+    assert call("raise_unknown").data == {"error": "the plug is loose", "type": "PlugError"}
+
+
+class Misspoken(Exception):
+    def __str__(self):
+        raise SystemExit("no")
+
+
+class NotAnException(Exception):
+    def __reduce__(self):
+        return str, ("text",)
+
+
+class Shifting(Exception):
+    """Has another text in each process."""
+
+    prefix = "child"
+
+    def __str__(self):
+        return f"{self.prefix} text"
+
+
+def test_an_exception_that_can_not_say_its_text_crosses_with_its_name():
+    failure = pickle.loads(pickle.dumps(Failure.of(Misspoken())))
+    assert type(failure.restore()).__name__ == "Misspoken"
+
+
+def test_an_exception_that_unpickles_as_something_else_crosses_as_its_text():
+    error = Failure.of(NotAnException("said")).restore()
+    assert (type(error).__name__, str(error)) == ("NotAnException", "said")
+
+
+def test_an_exception_that_has_another_text_in_the_provider_crosses_as_its_text(monkeypatch):
+    failure = Failure.of(Shifting())
+    monkeypatch.setattr(Shifting, "prefix", "provider")
+    assert str(failure.restore()) == "child text"
+
+
+def test_an_exception_whose_traceback_can_not_be_formatted_crosses_as_its_text(monkeypatch):
+    def fail(error):
+        raise RecursionError
+
+    monkeypatch.setattr(messages, "format_user_traceback", fail)
+    failure = Failure.of(ValueError("nested"))
+    assert (failure.traceback, str(failure.restore())) == ("ValueError: nested", "nested")
+
+
+def test_a_record_crosses_with_plain_names_and_its_own_level():
+    record = logging.makeLogRecord({"name": "a", "levelno": 30, 5: "five", "msg": "m"})
+    restored = pickle.loads(pickle.dumps(RecordState.of(record, "m: more"))).restore()
+    assert (restored.getMessage(), restored.levelno) == ("m: more", 30)
+    assert vars(restored)["5"] == "five"
 
 
 def test_an_errorhandler_gets_a_handler_s_exception(call):
@@ -683,7 +896,7 @@ def test_a_fork_in_which_a_handler_returns_ends_without_a_response(monkeypatch):
 
     monkeypatch.setattr(child, "end_fork", end)
     with pytest.raises(SystemExit):
-        server.handle(b"")
+        server.handle(Message(Kind.CALL, 1, pickle.dumps(None)).encode())
     assert (sent, ended) == ([], [True])
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
+import pickle
+import signal
 import subprocess
 import sys
 import threading
 import time
+import types
 
 import attrs
 
 from arbprov import ProviderApp, ProviderResponse, RateLimited, TaskContext
+from arbprov.executors.messages import Kind
 
 app = ProviderApp("isolated", execution_timeout=10, concurrency=4, drain_timeout=10)
 process = app.action(isolation="process")
@@ -126,6 +131,12 @@ def refund(ctx: TaskContext, keep: bool = False) -> dict:
 
 
 @process
+def refund_nothing(ctx: TaskContext) -> int:
+    ctx.limits.refund()
+    return 7
+
+
+@process
 @app.rate_limit("10/hour", name="vendor")
 def report(ctx: TaskContext, name: str = "vendor") -> dict:
     ctx.limits.report(name, used=0.5, reset_in=60)
@@ -165,6 +176,107 @@ def log(ctx: TaskContext) -> dict:
     ctx.logger.debug("a detail")
     logging.getLogger("elsewhere").warning("hello too")
     return {}
+
+
+class VendorError(Exception):
+    """As many vendors' exceptions: it can be pickled, and not unpickled."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+
+
+class Unpicklable:
+    def __init__(self, error: type[BaseException] = RuntimeError) -> None:
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+    def __str__(self):
+        raise self.error
+
+
+@process
+def log_oddly(ctx: TaskContext, number: int, how: str) -> int:
+    """Log a record that does not cross to the provider as it is, then return the number."""
+    odd = {
+        "not loadable": lambda: VendorError(429, "slow down"),
+        "not picklable": lambda: threading.Lock(),
+        "evil": lambda: Unpicklable(SystemExit),
+        "unknown": lambda: _make_unknown(),
+    }[how]()
+    ctx.logger.warning("odd: %s", how, extra={"odd": odd, "city": "Paris"})
+    return number
+
+
+def _make_unknown() -> object:
+    """Return an object of a class whose module only this process has."""
+    module = types.ModuleType("only_here")
+    exec("class Thing:\n    def __str__(self): return 'a thing'", vars(module))
+    sys.modules["only_here"] = module
+    return module.Thing()
+
+
+@process
+def raise_unknown() -> dict:
+    """Raise an exception of a module that only this process has."""
+    module = types.ModuleType("plug")
+    exec("class PlugError(Exception): pass", vars(module))
+    sys.modules["plug"] = module
+    raise module.PlugError("the plug is loose")
+
+
+@process
+def log_a_number(ctx: TaskContext, number: int) -> int:
+    ctx.logger.warning("the number %d", number)
+    return number
+
+
+@process
+def answer_too_early(number: int, kind: int = Kind.RESULT, call: int = 0) -> int:
+    """Send an answer of this process's own, before the real one."""
+    server = next(found for found in gc.get_objects() if type(found).__name__ == "_Server")
+    server._number += call
+    server.send(kind, pickle.dumps("not the answer"))
+    return number
+
+
+@process
+def send_garbage() -> int:
+    server = next(found for found in gc.get_objects() if type(found).__name__ == "_Server")
+    server._connection.send_bytes(b"garbage")
+    time.sleep(20)
+    return 0
+
+
+@process
+def leave_an_alarm(number: int) -> int:
+    """Leave an alarm set that rings in the next call or between two."""
+    signal.signal(signal.SIGALRM, _ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    return number
+
+
+@process
+def sleep(seconds: float) -> dict:
+    time.sleep(seconds)
+    return {"pid": os.getpid(), "parent": os.getppid()}
+
+
+def _ring(*_):
+    raise TimeoutError("my alarm")
+
+
+class Unreadable(str):
+    """A string that can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+@process
+def answer_unreadably() -> ProviderResponse:
+    return ProviderResponse("success", message=Unreadable("odd"))
 
 
 @process
