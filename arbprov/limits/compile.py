@@ -331,7 +331,11 @@ class LimitCompiler:
 
     def _compile_limit(self, declaration: RateLimit, limit: Any, owner: str) -> CompiledLimit:
         text, key = describe_limit(limit), declaration.key
-        group = self._group(declaration, owner)
+        # The first part of the groups of its buckets, and so of Redis keys. Only a named limit is
+        # shared by providers.
+        provider = f"{self._provider}/" if self._provider and declaration.name is None else ""
+        shadow = "|shadow" if declaration.shadow else ""
+        group = f"{provider}{owner}|{self._key_name(key)}{shadow}"
         counters = Counters(text, "" if key is None else describe_key(key), owner)
         common: dict[str, Any] = {
             "declaration": declaration,
@@ -351,13 +355,6 @@ class LimitCompiler:
         if callable(limit) or callable(declaration.cost):
             return FunctionLimit(limit=limit, group=group, clock=self._clock, store=store, **common)
         return CompiledLimit(buckets=limit.buckets(group, self._clock), store=store, **common)
-
-    def _group(self, declaration: RateLimit, owner: str) -> str:
-        """Return the first part of the groups of a limit's buckets; it is part of Redis keys."""
-        # Only a named limit is shared by providers.
-        provider = f"{self._provider}/" if self._provider and declaration.name is None else ""
-        shadow = "|shadow" if declaration.shadow else ""
-        return f"{provider}{owner}|{self._key_name(declaration.key)}{shadow}"
 
     def _key_name(self, key: Key) -> str:
         """Return a key's name, the same in each process; no two keys of an app have the same."""
