@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import click
 
 from arbprov._version import __version__
@@ -29,6 +32,10 @@ __all__ = ["main"]
 @click.version_option(__version__, "-V", "--version", message="arbprov %(version)s")
 def main() -> None:
     """Run, try and inspect arbprov providers."""
+    # A terminal or a pipe that can't show a character must not end a command with a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 for command in (run, dev, hub, call, invoke, actions, limits, outbox):

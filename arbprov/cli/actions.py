@@ -12,7 +12,7 @@ from arbprov.actions import Action
 from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import json_option
-from arbprov.cli.output import print_json
+from arbprov.cli.output import echo, print_json
 from arbprov.context import TaskContext
 from arbprov.limits import RateLimit
 
@@ -30,10 +30,10 @@ def actions(app: ProviderApp, as_json: bool) -> None:
         print_json(found)
         return
     for action in found:
-        click.echo(action["name"] + action["parameters"])
+        echo(action["name"] + action["parameters"])
         for line in (action["description"], *(f"at most {text}" for text in action["limits"])):
             if line:
-                click.echo(f"    {line}")
+                echo(f"    {line}")
 
 
 def _describe(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dict[str, Any]:

@@ -70,5 +70,8 @@ def call(
     try:
         result = client.call(action, payload, account=account, provider=provider, timeout=timeout)
     except TimeoutError as error:
-        raise ProviderError(str(error)) from None
+        raise ProviderError(
+            f"{error} The task stays at the hub: it is queued until a provider takes it, and then "
+            f"it runs, but its result is not printed here"
+        ) from None
     print_result(json.loads(result.result), as_json=as_json)

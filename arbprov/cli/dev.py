@@ -13,6 +13,7 @@ import click
 
 from arbprov.cli.loading import TARGET, module_folder
 from arbprov.cli.options import ADDRESS, json_option, token_option
+from arbprov.cli.output import echo
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.signals import Interruption, catch_interruption
 from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
@@ -61,7 +62,7 @@ def dev(
         hub = stack.enter_context(LocalHub(address, token=token, hold=_HOLD))
         command = stack.enter_context(_run_command(target, hub, quiet=tasks is not None))
         if tasks is None:
-            click.echo(f"The hub listens on {hub.address}; Ctrl-C ends it.", err=True)
+            echo(f"The hub listens on {hub.address}; Ctrl-C ends it.", err=True)
             watch = FileWatch(module_folder(target)) if reload else None
             _run_and_reload(command, watch, interruption)
             return
@@ -104,11 +105,11 @@ def _run_and_reload(
                 if provider.has_ended and (watch is None or is_wrong):
                     raise ProviderError("the provider has ended")
                 if watch and (path := watch.find_change()):
-                    click.echo(f"{path} has changed, restarting.", err=True)
+                    echo(f"{path} has changed, restarting.", err=True)
                     has_changed = True
                     break
                 if provider.has_ended and not is_end_reported:
-                    click.echo("The provider has ended; waiting for a change.", err=True)
+                    echo("The provider has ended; waiting for a change.", err=True)
                     is_end_reported = True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -30,6 +31,21 @@ FINAL = {click.UsageError.exit_code, _CODES[AuthenticationError], _CODES[Configu
 class ExitCodeGroup(click.Group):
     """A group of commands that turns arbprov's errors into messages and exit codes."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` name, and refuse arguments that are not text."""
+        name, command, rest = super().resolve_command(ctx, args)
+        for argument in rest:
+            if not _is_text(argument) and not os.path.exists(argument.removeprefix("@")):
+                assert command is not None
+                raise click.UsageError(
+                    f"the argument {argument!a} is not text in this system's encoding, "
+                    f"{sys.getfilesystemencoding()}",
+                    click.Context(command, info_name=name, parent=ctx),
+                )
+        return name, command, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
@@ -41,3 +57,12 @@ class ExitCodeGroup(click.Group):
             # The reader has closed the pipe; flushing at exit must not fail once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(1)
+
+
+def _is_text(argument: str) -> bool:
+    """Tell whether Python could decode an argument: it keeps other bytes as lone surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,6 +7,7 @@ import json
 import click
 
 from arbprov.cli.options import ADDRESS, json_option, token_option
+from arbprov.cli.output import echo
 from arbprov.cli.signals import catch_interruption
 
 __all__ = ["hub"]
@@ -28,7 +29,7 @@ def hub(address: str, token: str, as_json: bool) -> None:
 
     with catch_interruption() as interruption, LocalHub(address, token=token) as running:
         if as_json:
-            click.echo(json.dumps({"address": running.address, "token": running.token}))
+            echo(json.dumps({"address": running.address, "token": running.token}))
         else:
-            click.echo(f"The hub listens on {running.address}; Ctrl-C ends it.", err=True)
+            echo(f"The hub listens on {running.address}; Ctrl-C ends it.", err=True)
         interruption.wait()

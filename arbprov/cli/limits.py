@@ -12,7 +12,7 @@ import click
 from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import json_option
-from arbprov.cli.output import format_seconds, join_names, print_json, print_table
+from arbprov.cli.output import echo, format_seconds, join_names, print_json, print_table
 from arbprov.limits import LimitState
 
 __all__ = ["limits"]
@@ -32,11 +32,12 @@ def _parse_keys(
             message = f"{option!r} is not PATH=VALUE, such as account.id=42"
             raise click.BadParameter(message, ctx, param)
         try:
-            text = Path(text[1:]).read_text().strip() if text.startswith("@") else text
+            text = Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise click.BadParameter(f"can't read {text[1:]}: {reason}", ctx, param) from None
+        try:
             value = json.loads(text)
-        except OSError as error:
-            message = f"can't read {text[1:]}: {error.strerror}"
-            raise click.BadParameter(message, ctx, param) from None
         except ValueError:
             value = text
         values[path] = value if isinstance(value, (str, int, float)) else text
@@ -70,7 +71,7 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
         actions = [action]
     found = [(name, state) for name in actions for state in app.limits.states(name, keys)]
     states = [state for _, state in found]
-    known_keys = {path for state in states if state.key for path in state.key.split(" and ")}
+    known_keys = {path for state in states for path in _key_paths(state)}
     for path in keys:
         if path not in known_keys:
             there = join_names(sorted(known_keys)) if known_keys else "none"
@@ -80,8 +81,18 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
         print_json(rows)
         return
     print_table(_HEADER, map(_format_row, rows))
-    if missing := sorted({one.key for one in states if one.key and one.headroom is None}):
-        click.echo(f"to see what is left per {join_names(missing)}, use --key", err=True)
+    unknown = [state for state in states if state.headroom is None]
+    without_key = {state.key for state in unknown if not keys.keys() >= _key_paths(state)}
+    if without_key:
+        names = join_names(sorted(without_key))
+        echo(f"to see what is left per {names}, use --key", err=True)
+    if by_call := {state.limit for state in unknown if state.key not in without_key}:
+        names = join_names(sorted(by_call))
+        echo(f"what is left of {names} depends on the call, such as its cost", err=True)
+
+
+def _key_paths(state: LimitState) -> set[str]:
+    return set(state.key.split(" and ")) if state.key else set()
 
 
 def _describe(action: str, state: LimitState) -> dict[str, Any]:

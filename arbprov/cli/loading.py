@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import sys
@@ -49,9 +50,13 @@ app_argument = click.argument(
 
 
 def module_folder(target: str) -> Path:
-    """Return the folder that a target's module is searched in."""
+    """Return the folder with the files of a target: its module's, or its whole package's."""
     module_name = target.partition(":")[0]
-    return Path(module_name).parent if module_name.endswith(".py") else Path()
+    if not module_name.endswith(".py"):
+        return Path()
+    path = Path(module_name)
+    root, name = _locate(path)
+    return root / name.split(".")[0] if "." in name else path.parent
 
 
 def load_app(target: str) -> ProviderApp:
@@ -77,22 +82,61 @@ def load_app(target: str) -> ProviderApp:
 
 
 def _import(name: str) -> ModuleType:
-    sys.path.insert(0, str(module_folder(name).resolve()))
     if not name.endswith(".py"):
         if not all(name.split(".")):
             raise TargetError(f"{name!r} is neither a module's name nor the path of a .py file")
+        sys.path.insert(0, str(Path.cwd()))
         return _import_module(name)
     path = Path(name)
     if not path.is_file():
         raise TargetError(f"there is no file {path}")
-    module = _import_module(path.stem)
+    if "." in path.stem:
+        raise TargetError(
+            f"{path} can't be imported, since a module's name has no dots; "
+            f"rename the file, as in {path.stem.replace('.', '_')}.py"
+        )
+    return _import_file(path)
+
+
+def _import_file(path: Path) -> ModuleType:
+    root, name = _locate(path)
+    sys.path.insert(0, str(root))
+    if "." in name:
+        # Last, so that a module of the package can't replace a module of Python.
+        sys.path.append(str(path.parent.resolve()))
+    module = _import_module(name)
     file = getattr(module, "__file__", None)
     if file is None or not path.samefile(file):
         raise TargetError(
-            f"{path} can't be imported, since another module has the name {path.stem!r}: "
+            f"{path} can't be imported, since another module has the name {name!r}: "
             f"{file or 'a module of Python itself'}; rename the file"
         )
     return module
+
+
+def _locate(path: Path) -> tuple[Path, str]:
+    """Return the folder that a file is imported from, and its module's name from there.
+
+    The name begins with the packages around the file: the folders with an __init__.py, and any that
+    the file's relative imports need.
+    """
+    folder, names = path.resolve().parent, [path.stem]
+    needed = _relative_levels(path)
+    while folder.name.isidentifier() and ((folder / "__init__.py").exists() or needed > 0):
+        names.insert(0, folder.name)
+        folder, needed = folder.parent, needed - 1
+    if names[1:] and names[-1] == "__init__":
+        del names[-1]
+    return folder, ".".join(names)
+
+
+def _relative_levels(path: Path) -> int:
+    """Return how many folders up a file's relative imports reach."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # importing it will say so
+        return 0
+    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
 
 
 def _import_module(name: str) -> ModuleType:

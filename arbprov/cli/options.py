@@ -52,7 +52,7 @@ def _read_object(ctx: click.Context, param: click.Parameter, value: str) -> dict
         elif value.startswith("@"):
             raw = Path(value[1:]).read_bytes()
         else:
-            return parse_sendable_object(value.encode())
+            return parse_sendable_object(value.encode(errors="surrogateescape"))
         # Some editors begin a UTF-8 file with a byte order mark.
         return parse_sendable_object(raw.removeprefix(codecs.BOM_UTF8))
     except OSError as error:

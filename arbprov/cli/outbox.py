@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arbprov.cli.options import json_option
-from arbprov.cli.output import print_json, print_table
+from arbprov.cli.output import echo, print_json, print_table
 from arbprov.cli.supervisor.spools import find_spools
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def outbox(
     path = path.expanduser().absolute()
     spools = find_spools(path) or [path]
     if ids:
-        click.echo(f"{sum(drop_dead_letters(spool, ids) for spool in spools)} dropped", err=True)
+        echo(f"{sum(drop_dead_letters(spool, ids) for spool in spools)} dropped", err=True)
         return
     if target:
         _move(spools, *target)
@@ -82,9 +82,9 @@ def outbox(
         cells = [[row[column] for column in _COLUMNS] for row in rows]
         print_table(header, [["" if cell is None else str(cell) for cell in row] for row in cells])
     for origin in {origin: None for spool in spools if (origin := read_origin(spool))}:
-        click.echo(f"of {origin}:", err=True)
+        echo(f"of {origin}:", err=True)
     counts = Counter(row["state"] for row in rows)
-    click.echo(", ".join(f"{counts[state]} {state}" for state in _STATES), err=True)
+    echo(", ".join(f"{counts[state]} {state}" for state in _STATES), err=True)
 
 
 def _move(spools: list[Path], provider: str, url: str) -> None:
@@ -96,7 +96,7 @@ def _move(spools: list[Path], provider: str, url: str) -> None:
     except ValueError as error:
         raise click.BadParameter(f"{url!r} {error}", param_hint="--move-to") from None
     moved = sum(move_spool(spool, SpoolOrigin(provider, url)) for spool in spools)
-    click.echo(f"{moved} undelivered tasks belong to provider {provider!r} now", err=True)
+    echo(f"{moved} undelivered tasks belong to provider {provider!r} now", err=True)
 
 
 def _describe(entry: SpoolEntry) -> dict[str, Any]:

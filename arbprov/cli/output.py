@@ -3,29 +3,67 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from arbprov._utils import escape_line
+from arbprov.errors import Problem
 
 __all__ = [
+    "describe_failure",
+    "echo",
+    "echo_json",
+    "find_problems",
     "format_seconds",
     "join_names",
     "print_json",
     "print_result",
     "print_table",
     "summarize",
+    "use_color",
 ]
 
 # Characters of a result's line.
 _MAX_LINE = 10_000
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text to stdout, or to stderr, in the stream's own encoding."""
+    stream = sys.stderr if err else sys.stdout
+    # click alone would write UTF-8 to a stream whose encoding is ASCII.
+    click.echo(text, file=stream, err=err, color=use_color(stream))
+
+
+def use_color(stream: Any) -> bool:
+    """Tell whether a stream gets colors: NO_COLOR and FORCE_COLOR decide, or else a terminal does.
+
+    >>> import io
+    >>> use_color(io.StringIO())
+    False
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def print_json(data: Any) -> None:
     """Print data as indented JSON."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    echo_json(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def echo_json(text: str) -> None:
+    """Print JSON text; characters that stdout's encoding lacks are escaped as JSON does it."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
+    echo(text)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -43,7 +81,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
 
 
 def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
@@ -53,12 +91,52 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
         envelope: The result as the hub gets it.
         as_json: Whether to print the whole envelope, not only the response in it.
     """
-    status, message = envelope["status"], envelope["message"]
-    print_json(envelope if as_json else envelope["data"]["response"])
-    if not as_json and status != "success":
-        click.echo(f"{status}: {escape_line(message, _MAX_LINE)}", err=True)
+    status, message, data = envelope["status"], envelope["message"], envelope["data"]["response"]
+    if as_json:
+        print_json(envelope)
+    elif status == "success":
+        print_json(data)
+    else:
+        # Each text once: the message and the problems have lines of their own.
+        details = _details(message, data)
+        if details or status != "error":
+            print_json(details)
+        for line in describe_failure(status, message, data):
+            echo(line, err=True)
     if status in ("error", "limit"):
         click.get_current_context().exit(1)
+
+
+def _details(message: str, data: Any) -> Any:
+    """Return the data of an error without the parts that its message says already."""
+    if not isinstance(data, dict) or data.get("error") != message:
+        return data
+    return {key: value for key, value in data.items() if key not in ("error", "problems")}
+
+
+def describe_failure(status: str, message: str, data: Any) -> list[str]:
+    """Return the lines that say why a task did not succeed; each problem has a line.
+
+    >>> problems = [{"path": "n", "message": "missing"}, {"path": "m", "message": "missing"}]
+    >>> describe_failure("error", "n: missing; m: missing", {"problems": problems})
+    ['error: 2 problems', '  n: missing', '  m: missing']
+    """
+    problems = find_problems(data)
+    if len(problems) < 2:
+        return [f"{status}: {escape_line(message, _MAX_LINE)}"]
+    lines = (f"  {escape_line(problem, _MAX_LINE)}" for problem in problems)
+    return [f"{status}: {len(problems)} problems", *lines]
+
+
+def find_problems(data: Any) -> list[str]:
+    """Return the problems in the data of an error, each as ``path: message``."""
+    problems = data.get("problems") if isinstance(data, dict) else None
+    if not isinstance(problems, list):
+        return []
+    try:
+        return [str(Problem(one["path"], one["message"])) for one in problems]
+    except (LookupError, TypeError):  # an author's own data
+        return []
 
 
 def summarize(status: str, message: str, data: Any) -> str:

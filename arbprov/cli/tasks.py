@@ -11,7 +11,7 @@ import click
 
 from arbprov._utils import escape_line
 from arbprov.cli.options import parse_sendable_object
-from arbprov.cli.output import summarize
+from arbprov.cli.output import echo, echo_json, summarize
 from arbprov.errors import ProviderError
 from arbprov.payload.validation import ValidationFailure
 
@@ -83,7 +83,10 @@ def run_tasks(
         reason = end_reason()
         done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
         for result in [future.result() for future in done]:
-            click.echo(result.result if as_json else _format_line(result))
+            if as_json:
+                echo_json(result.result)
+            else:
+                echo(_format_line(result))
         if pending and not done and reason:
             raise ProviderError(f"{reason}, and {len(pending)} tasks have no result")
 

@@ -36,6 +36,7 @@ def test_an_address_that_other_machines_reach_is_bad_configuration(arbprov):
     [
         (("--token", "wrong"), 77, "refuses the token"),
         (("--timeout", "0.05"), 1, "no result of action 'square' within 0.05 s"),
+        (("--timeout", "0.05"), 1, "The task stays at the hub: it is queued until a"),
         (("--hub-url", "127.0.0.1:1"), 69, "UNAVAILABLE"),
     ],
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +89,91 @@ def test_a_file_can_begin_with_a_byte_order_mark(arbprov, folder):
     (folder / "payload.json").write_text('{"n": 3}', encoding="utf-8-sig")
     result = arbprov("invoke", "typed", "square", "@payload.json", "--account", '{"id": "a"}')
     assert json.loads(result.stdout) == {"square": 9}
+
+
+TWO_PROBLEMS = """
+from arbprov import ProviderApp, ProviderResponse
+app = ProviderApp("two")
+
+@app.action
+def order(article: str, quantity: int) -> dict:
+    return {"article": article}
+
+@app.action
+def refuse() -> ProviderResponse:
+    return ProviderResponse("error", "sold out", {"problems": "none", "since": "May"})
+"""
+
+
+def test_each_problem_is_printed_once(arbprov, folder):
+    (folder / "other.py").write_text(TWO_PROBLEMS)
+    result = arbprov("invoke", "other", "order", '{"quantity": "2"}')
+    assert (result.stdout, result.stderr.splitlines()) == (
+        "",
+        [
+            "error: 2 problems",
+            "  article: required field is missing",
+            "  quantity: expected an integer, got a string",
+        ],
+    )
+
+
+def test_the_data_of_an_author_s_own_error_is_printed(arbprov, folder):
+    (folder / "other.py").write_text(TWO_PROBLEMS)
+    result = arbprov("invoke", "other", "refuse")
+    assert json.loads(result.stdout) == {"problems": "none", "since": "May"}
+    assert result.stderr == "error: sold out\n"
+
+
+def run_odd(*arguments, **environ):
+    """Run a command in a process of its own, and return its exit code and its bytes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "arbprov", *arguments], env=os.environ | environ, capture_output=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_result_that_the_output_s_encoding_lacks_stays_json(folder, encoding, options):
+    (folder / "other.py").write_text(TWO_PROBLEMS)
+    payload = '{"article": "\\u2600 \\u00e9 \\ud83d\\ude00", "quantity": 1}'
+    code, output, errors = run_odd(
+        "invoke", "other", "order", payload, *options, PYTHONIOENCODING=encoding
+    )
+    result = json.loads(output.decode(encoding))
+    assert (code, errors) == (0, b"")
+    assert (result["data"]["response"] if options else result) == {
+        "article": "\u2600 \xe9 \U0001f600"
+    }
+
+
+def test_a_message_that_the_output_s_encoding_lacks_is_written_with_escapes(folder):
+    (folder / "other.py").write_text(TWO_PROBLEMS.replace("sold out", "sold out \u2600"))
+    code, _, errors = run_odd("invoke", "other", "refuse", PYTHONIOENCODING="ascii:strict")
+    assert (code, errors) == (1, b"error: sold out \\u2600\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (b"invoke", b"typed", b"so_so", b'{"city": "\xff"}'),
+        (b"invoke", b"typed", b"so_\xff"),
+        (b"invoke", b"typed", b"so_so", b"--account", b'{"id": "\xff"}'),
+        (b"invoke", b"typ\xff", b"so_so"),
+        (b"invoke", b"typed", b"so_so", b"@nowhere\xff"),
+        (b"call", b"so_so", b"--provider", b"\xff"),
+        (b"limits", b"typed", b"--key", b"account.id=\xff"),
+        (b"dev", b"\xff.py"),
+    ],
+)
+def test_an_argument_that_is_not_text_is_wrong_usage(folder, arguments):
+    code, output, errors = run_odd(*arguments)
+    assert (code, output) == (2, b"")
+    assert b"Usage: arbprov " + arguments[0] in errors
+    assert b"is not text in this system's encoding" in errors
+
+
+def test_a_payload_s_file_can_have_a_name_that_is_not_text(folder):
+    (folder / os.fsdecode(b"\xff.json")).write_text("{}")
+    assert run_odd("invoke", "typed", "so_so", b"@\xff.json")[0] == 0

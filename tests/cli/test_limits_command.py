@@ -137,3 +137,20 @@ def test_the_limits_of_an_action_that_does_not_exist_are_wrong_usage(limits):
         "there is no action 'x'; there is none"
         in limits("--action", "x", target="other:free").stderr
     )
+
+
+def test_a_key_that_was_given_is_not_asked_for_when_the_cost_needs_a_payload(limits, folder):
+    text = LIMITED.replace('key="account.api_key"', 'key="account.id", cost=lambda call: 2')
+    (folder / "costly.py").write_text(text)
+    result = limits("--action", "campaigns", "--key", "account.id=1", target="costly:app")
+    assert result.stderr == (
+        "to see what is left per 'account.id and payload.region', use --key\n"
+        "what is left of '1000/hour' depends on the call, such as its cost\n"
+    )
+
+
+def test_a_key_s_file_that_is_not_text_is_wrong_usage(limits, folder):
+    (folder / "key").write_bytes(b"\xff")
+    result = limits("--key", "account.api_key=@key")
+    assert result.exit_code == 2
+    assert "can't read key: not UTF-8 text" in result.stderr

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from support.commands import CLASS_BASED, DERIVED, PROVIDER, TWICE
+
+from arbprov.cli.loading import module_folder
 
 
 @pytest.mark.parametrize("target", ["typed", "typed:app", "typed.py", "./typed.py:app"])
@@ -34,6 +38,85 @@ def test_an_app_that_does_not_exist_is_wrong_usage(arbprov, folder, target, mess
     result = arbprov("actions", target)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+def test_a_file_whose_name_has_dots_is_wrong_usage(arbprov, folder):
+    (folder / "worker.v2.py").write_text(PROVIDER)
+    result = arbprov("actions", "worker.v2.py")
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert "worker.v2.py can't be imported, since a module's name has no dots" in message
+    assert "rename the file, as in worker_v2.py" in message
+
+
+RELATIVE = """
+from {module} import NAME
+from arbprov import ProviderApp
+app = ProviderApp(NAME)
+@app.action
+def name() -> dict:
+    return {{"name": app.name}}
+"""
+
+
+@pytest.fixture
+def package(folder):
+    """A folder with modules that import each other, and no __init__.py."""
+    package = folder / "pack" / "age"
+    package.mkdir(parents=True)
+    (package / "names.py").write_text("NAME = 'in-a-package'\n")
+    (package / "sibling.py").write_text("NAME = 'in-a-package'\n")
+    (package.parent / "names.py").write_text("NAME = 'outside'\n")
+    # Would replace Python's own module, if the package's folder came first.
+    (package / "json.py").write_text("raise ImportError\n")
+    yield package
+    for name in list(sys.modules):
+        if name.startswith(("pack", "age", "names", "sibling")):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("module", "inits", "name"),
+    [
+        (".names", [], "in-a-package"),
+        ("..names", [], "outside"),
+        (".names", ["age"], "in-a-package"),
+        ("..names", ["age", "."], "outside"),
+        ("age.names", ["age"], "in-a-package"),
+        ("pack.age.names", ["age", "."], "in-a-package"),
+        ("sibling", ["age"], "in-a-package"),
+    ],
+)
+@pytest.mark.parametrize("current", [".", "pack/age"])
+def test_a_file_in_a_package_can_import_from_it(
+    arbprov, folder, package, monkeypatch, module, inits, name, current
+):
+    (package / "app.py").write_text(RELATIVE.format(module=module))
+    for init in inits:
+        (package.parent / init / "__init__.py").touch()
+    monkeypatch.chdir(current)
+    target = str((package / "app.py").relative_to(folder / current))
+    result = arbprov("invoke", target, "name")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"name": name})
+
+
+def test_a_package_s_own_file_can_be_the_module(arbprov, package):
+    (package / "__init__.py").write_text(RELATIVE.format(module=".names"))
+    assert arbprov("actions", "pack/age/__init__.py").exit_code == 0
+
+
+def test_a_file_in_a_package_is_reloaded_with_its_whole_package(folder, package):
+    (package / "app.py").write_text(RELATIVE.format(module="..names"))
+    assert module_folder("pack/age/app.py") == folder / "pack"
+    assert module_folder("typed.py:app") == Path()
+    assert module_folder("typed") == Path()
+
+
+def test_a_file_with_wrong_syntax_is_shown(arbprov, folder):
+    (folder / "other.py").write_text("from . import\n")
+    result = arbprov("actions", "other.py")
+    assert result.exit_code == 1
+    assert "SyntaxError" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_the_tutorial_s_commands_print_what_it_shows(tmp_path, monkeypatch):
             sys.modules.pop("weather", None)
         elif match := re.match(r"\$ arbprov (.*)\n((?:.|\n)*)", block):
             result = CliRunner().invoke(main, shlex.split(match[1]))
-            outputs.append((result.stdout, match[2]))
+            outputs.append((result.output, match[2]))
     assert [printed for printed, _ in outputs] == [shown for _, shown in outputs]
     assert len(outputs) == 3
 
