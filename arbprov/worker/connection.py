@@ -54,9 +54,7 @@ class HubConnection:
         return self._loop.time() + self.start_timeout
 
     def mark_up(self) -> None:
-        """Note that the hub has answered."""
-        if self.is_up:
-            return
+        """Note that the hub answers for the first time, or again after an error."""
         self.is_up = self._was_up = True
         self._refused_since = None
         self._pauses.reset()

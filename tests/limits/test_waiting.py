@@ -322,6 +322,19 @@ def test_the_next_in_line_takes_the_place_of_a_cancelled_call():
     assert run_waiting(patient("1/10s"), test) is False
 
 
+def test_a_call_that_leaves_enough_for_the_calls_before_it_does_not_wait():
+    async def test(waiting):
+        first, second = await waiting.admit(), await waiting.admit()
+        third = waiting.admit()
+        await in_line(waiting, 1)
+        for call in (first, second):
+            call.ctx.limits.refund()
+        fourth = await waiting.admit()
+        return fourth.decision.allowed, third.done()
+
+    assert run_waiting(patient("2/10s"), test) == (True, False)
+
+
 class Turnstile(RateLimitMonitor):
     """Blocks in its check until it is let go."""
 

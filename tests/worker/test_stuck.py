@@ -14,8 +14,10 @@ from support.hubs import ScriptedHub
 from support.loops import BEGIN, JumpingLoop, run_jumping
 
 from arbprov import ProviderApp, ProviderError
+from arbprov.clock import SystemClock
 from arbprov.localhub import LocalHub
 from arbprov.task import Task
+from arbprov.worker.stuck import StuckHandlers
 from arbprov.worker.worker import Worker, WorkerSettings
 
 SETTINGS = WorkerSettings(
@@ -145,6 +147,20 @@ def test_stuck_threads_count_too(hub, monkeypatch):
     with pytest.raises(ProviderError, match="no slot is left of 1"):
         app.run(hub_url=hub.address, auth_token=hub.token)
     go_on.set()
+
+
+def test_a_handler_that_was_cancelled_before_it_began_is_not_late(app, caplog):
+    async def main():
+        loop = asyncio.get_running_loop()
+        stuck = StuckHandlers(1, loop.create_future(), pytest.fail)
+        (task,) = tasks("crunch")
+        call = app._dispatcher(SystemClock()).prepare(task)
+        call.ended = loop.create_task(asyncio.sleep(60))
+        call.ended.cancel()
+        await stuck.wait_for(call)
+
+    asyncio.run(main())
+    assert caplog.messages == []
 
 
 @pytest.mark.slow

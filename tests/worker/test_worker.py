@@ -408,6 +408,23 @@ def test_the_connection_is_closed_at_the_end():
     assert Running().until(1).hub.closed
 
 
+def test_a_handler_that_a_stop_interrupts_may_clean_up():
+    app, cleaned_at = ProviderApp("test", execution_timeout=3600), []
+
+    @app.action
+    async def careful():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.25)
+            cleaned_at.append(asyncio.get_running_loop().time() - BEGIN)
+
+    running = Running(app, polls=tasks(1, "careful"))
+    with pytest.raises(ProviderError, match="stopped after 5 s with 1 tasks unfinished"):
+        running.until(1, drain_timeout=5.0)
+    assert cleaned_at == [5.75]
+
+
 # Hooks around the worker's life.
 
 
