@@ -29,6 +29,7 @@ from arbprov.payload.models import (
     is_foreign_model,
     is_msgspec_struct,
     is_pydantic_model,
+    model_json_fields,
 )
 from arbprov.payload.schema import is_schema
 from arbprov.payload.structuring import StructureHook, find_hook, is_union, origin_class
@@ -48,6 +49,7 @@ __all__ = [
     "is_class",
     "is_namedtuple",
     "is_typeddict",
+    "json_fields",
     "make_class_hook",
     "make_namedtuple_hook",
     "make_typeddict_hook",
@@ -99,6 +101,27 @@ def field_names(target: Any) -> list[str] | None:
     return list(typing_extensions.get_type_hints(origin_class(target)))
 
 
+def json_fields(target: Any) -> dict[str, Any]:
+    """Return the types of the fields that a payload may have for a type, by their names in JSON."""
+    if not _has_fields(target):
+        return {}
+    if is_schema(target):
+        return dict(target.fields)
+    if is_foreign_model(target):
+        return model_json_fields(target)
+    cls = origin_class(target)
+    hints = typing_extensions.get_type_hints(cls, include_extras=True)
+    names = (field_names(target) or []) + list(_init_vars(cls))
+    return {name: hints.get(name, Any) for name in names}
+
+
+def _init_vars(cls: Any) -> dict[str, Any]:
+    """Return the InitVar fields of a dataclass, which only its constructor takes."""
+    fields = getattr(cls, "__dataclass_fields__", {})
+    kind = dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
+    return {name: field for name, field in fields.items() if field._field_type is kind}
+
+
 def held_fields(value: Any, wanted: Iterable[str] = ()) -> Mapping[str, Any]:
     """Return what a structured object holds, by the names of its fields, not by their aliases.
 
@@ -139,9 +162,30 @@ def make_class_hook(target: Any, converter: Converter) -> StructureHook:
         attrs.resolve_types(cls)
     else:
         hints = typing_extensions.get_type_hints(cls, include_extras=True)
+        if init_vars := _init_vars(cls):
+            return _make_init_var_hook(cls, hints, init_vars, converter)
         for field in dataclasses.fields(cls):
             field.type = hints[field.name]
     return _make_hook(make_dict_structure_fn(target, converter), target, converter)
+
+
+def _make_init_var_hook(
+    cls: Any, hints: Mapping[str, Any], init_vars: Mapping[str, Any], converter: Converter
+) -> StructureHook:
+    """Return the structure hook of a dataclass with InitVar fields, which cattrs leaves out."""
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    types = {}
+    for field in (*fields, *init_vars.values()):
+        hint = hints[field.name]
+        if field.name in init_vars:
+            hint = Any if hint is dataclasses.InitVar else hint.type
+        default = (field.default, field.default_factory)
+        required = default == (dataclasses.MISSING, dataclasses.MISSING)
+        types[field.name] = hint if required else NotRequired[hint]
+    make_type: Any = TypedDict
+    arguments = make_type(cls.__name__, types)
+    hook = make_typeddict_hook(arguments, converter)
+    return lambda value, _: cls(**hook(value, arguments))
 
 
 def make_typeddict_hook(target: Any, converter: Converter) -> StructureHook:

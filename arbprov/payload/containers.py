@@ -24,6 +24,7 @@ from arbprov.payload.structuring import (
     find_hook,
     is_union,
     origin_class,
+    strip_annotation,
 )
 from arbprov.payload.validation import ValidationFailure, expect_object, field_path, json_kind
 
@@ -173,8 +174,11 @@ def make_mapping_hook(target: Any, converter: Converter) -> StructureHook:
 
 
 def _can_be_key(target: Any) -> bool:
+    target = strip_annotation(target)
     if target is Any:
         return True
+    if is_union(target):
+        return all(map(_can_be_key, typing.get_args(target)))
     if is_literal(target):
         return all(type(json_value) is str for json_value, _ in literal_choices(target))
     if is_enum(target):

@@ -9,7 +9,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from cattrs import Converter
 
@@ -25,9 +25,12 @@ __all__ = [
     "keeps_extra",
     "make_msgspec_hook",
     "make_pydantic_hook",
+    "model_json_fields",
 ]
 
-_MSGSPEC_ERROR = re.compile(r"(?P<message>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+_MSGSPEC_ERROR = re.compile(
+    r"(?P<message>.*) - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`", re.DOTALL
+)
 
 
 def is_pydantic_model(target: Any) -> bool:
@@ -43,6 +46,30 @@ def is_msgspec_struct(target: Any) -> bool:
 def is_foreign_model(target: Any) -> bool:
     """Tell whether `target` is a pydantic model or a msgspec struct."""
     return is_pydantic_model(target) or is_msgspec_struct(target)
+
+
+def model_json_fields(target: Any) -> dict[str, Any]:
+    """Return the types of a model's fields by their names in JSON, which may be aliases."""
+    if is_msgspec_struct(target):
+        import msgspec
+
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(target)}
+        config = target.__struct_config__
+        return {**fields, config.tag_field: Literal[config.tag]} if config.tag_field else fields
+    return {
+        alias: field.annotation
+        for name, field in target.__pydantic_fields__.items()
+        for alias in _pydantic_aliases(name, field, getattr(target, "model_config", {}))
+    }
+
+
+def _pydantic_aliases(name: str, field: Any, config: Any) -> list[str]:
+    """Return the names by which a payload may call a field of a pydantic model."""
+    alias = field.validation_alias
+    aliases = [alias, *getattr(alias, "choices", ())]
+    by_name = config.get("populate_by_name") or config.get("validate_by_name")
+    # A path into the object is not a name.
+    return [a for a in aliases if isinstance(a, str)] + [name] * bool(by_name or alias is None)
 
 
 def keeps_extra(target: Any) -> bool:
@@ -78,13 +105,15 @@ def make_msgspec_hook(struct: Any, _: Converter) -> StructureHook:
 
     def structure(value: Any, _: Any) -> Any:
         try:
-            return msgspec.convert(value, struct, strict=True)
+            # The keys of a JSON object are strings, also those of a `dict[int, ...]`.
+            return msgspec.convert(value, struct, strict=True, str_keys=True)
         except msgspec.ValidationError as error:
             text = str(error)
         match = _MSGSPEC_ERROR.fullmatch(text)
-        raise ValidationFailure(
-            [Problem(match["path"], match["message"]) if match else Problem("", text)]
-        )
+        if match is None:
+            raise ValidationFailure(text)
+        message = match["message"] + (" as a key" if match["key"] else "")
+        raise ValidationFailure([Problem(match["path"], message)])
 
     return structure
 
@@ -103,7 +132,7 @@ def encode_model(value: Any) -> Any:
         else:
             import msgspec
 
-            problems, data = [], msgspec.to_builtins(value)
+            problems, data = [], msgspec.to_builtins(value, str_keys=True)
     except Exception as error:
         raise ValidationFailure(f"{type(value).__name__} can't be written: {error}") from None
     if problems:

@@ -22,6 +22,7 @@ __all__ = [
     "find_hook",
     "is_union",
     "origin_class",
+    "strip_annotation",
 ]
 
 # From a JSON value and its type.
@@ -61,3 +62,18 @@ def is_union(target: Any) -> bool:
 def origin_class(target: Any) -> Any:
     """Return the class of a generic type, e.g. ``list`` for ``list[int]``; else the type itself."""
     return typing.get_origin(target) or target
+
+
+def strip_annotation(target: Any) -> Any:
+    """Return the type inside ``Annotated`` and ``NewType``; else the type itself.
+
+    >>> strip_annotation(typing.Annotated[str, "an id"])
+    <class 'str'>
+    """
+    while True:
+        if typing.get_origin(target) is typing.Annotated:
+            target = typing.get_args(target)[0]
+        elif hasattr(target, "__supertype__"):
+            target = target.__supertype__
+        else:
+            return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 import types
 import typing
@@ -11,9 +12,17 @@ from typing import Annotated, Any
 from cattrs import Converter
 
 from arbprov.errors import Problem
-from arbprov.payload.classes import field_names
-from arbprov.payload.structuring import StructureHook, find_hook
-from arbprov.payload.validation import ValidationFailure, json_kind, type_name
+from arbprov.payload.classes import accepts_object, json_fields
+from arbprov.payload.models import is_msgspec_struct
+from arbprov.payload.scalars import is_literal, literal_choices
+from arbprov.payload.structuring import StructureHook, find_hook, strip_annotation
+from arbprov.payload.validation import (
+    MISSING,
+    ValidationFailure,
+    field_path,
+    json_kind,
+    type_name,
+)
 
 __all__ = ["is_annotated", "make_annotated_hook", "make_union_hook"]
 
@@ -22,19 +31,25 @@ def make_union_hook(target: Any, converter: Converter) -> StructureHook:
     """Return the structure hook of a union.
 
     An object becomes the member that knows most of its fields, any other value the first member
-    that fits. An integer stays an integer if the union has `int`.
+    that fits. An integer stays an integer if the union has `int`. If an object fits no member, the
+    problems are those of the member that its tag names: a field that is a Literal in the members.
     """
     members = typing.get_args(target)
     if len(members) == 2 and type(None) in members:
         inner = members[members[0] is type(None)]
         inner_hook = find_hook(inner, converter)
         return lambda value, _: None if value is None else inner_hook(value, inner)
-    hooks = [(m, find_hook(m, converter), {*(field_names(m) or ())}) for m in members]
+    fields = [json_fields(strip_annotation(member)) for member in members]
+    hooks = [(m, find_hook(m, converter), {*f}) for m, f in zip(members, fields, strict=True)]
+    tags = _find_tags(fields)
+    required = _required_tag(members, tags)
     has_int = int in members
 
     def structure(value: Any, _: Any) -> Any:
         if has_int and type(value) is int:
             return value
+        if required and isinstance(value, dict) and required not in value:
+            raise ValidationFailure([Problem(field_path(required), MISSING)])
         fits, failures = [], []
         for member, hook, names in hooks:
             known = len(value.keys() & names) if isinstance(value, dict) else 0
@@ -43,10 +58,76 @@ def make_union_hook(target: Any, converter: Converter) -> StructureHook:
             except Exception as error:
                 failures.append(ValidationFailure.from_error(error))
         if not fits:
-            raise _closest_failure(value, failures, members)
+            raise _tagged_failure(value, failures, tags) or _closest_failure(
+                value, failures, members
+            )
         return max(fits, key=lambda fit: fit[0])[1]
 
     return structure
+
+
+# The JSON values that a tag may have, by the tag's name, for each member of a union.
+Tags = list[dict[str, list[Any]]]
+
+
+def _find_tags(fields: list[dict[str, Any]]) -> Tags:
+    """Return the tags of each member: Literal fields by whose values the members differ."""
+    literals = [
+        {
+            name: [json_value for json_value, _ in literal_choices(strip_annotation(kind))]
+            for name, kind in member.items()
+            if is_literal(strip_annotation(kind))
+        }
+        for member in fields
+    ]
+    choices = collections.defaultdict(list)
+    for member in literals:
+        for name, values in member.items():
+            choices[name].append({(type(value), value) for value in values})
+    tags = {
+        name
+        for name, sets in choices.items()
+        if len(sets) > 1 and len(set.union(*sets)) == sum(map(len, sets))
+    }
+    return [{n: values for n, values in member.items() if n in tags} for member in literals]
+
+
+def _required_tag(members: tuple[Any, ...], tags: Tags) -> str | None:
+    """Return the tag that every object needs: that of msgspec structs, which have it in no field.
+
+    As in msgspec, a struct alone does not need it.
+    """
+    structs = [(m, t) for m, t in zip(members, tags, strict=True) if accepts_object(m)]
+    if not all(is_msgspec_struct(member) for member, _ in structs):
+        return None
+    names = {member.__struct_config__.tag_field for member, _ in structs}
+    return names.pop() if len(structs) > 1 and len(names) == 1 else None
+
+
+def _tagged_failure(
+    value: Any, failures: list[ValidationFailure], tags: Tags
+) -> ValidationFailure | None:
+    """Return the failure of the member that an object's tag names, if it has one."""
+    if not isinstance(value, dict):
+        return None
+    named = [
+        failure
+        for failure, member in zip(failures, tags, strict=True)
+        if any(_is_choice(value.get(name), choices) for name, choices in member.items())
+    ]
+    if named:
+        return min(named, key=lambda failure: len(failure.problems))
+    for name in next(filter(None, tags), ()):
+        if name in value:
+            choices = dict.fromkeys(repr(choice) for m in tags for choice in m.get(name, ()))
+            message = f"expected one of {', '.join(choices)}"
+            return ValidationFailure([Problem(field_path(name), message)])
+    return None
+
+
+def _is_choice(value: Any, choices: list[Any]) -> bool:
+    # 1 == True == 1.0, but JSON tells them apart.
+    return any(type(choice) is type(value) and choice == value for choice in choices)
 
 
 def _closest_failure(

@@ -10,7 +10,7 @@ import datetime as dt
 import enum
 import typing
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NewType
 
 import attrs
 import pytest
@@ -23,6 +23,8 @@ from support.structuring import (
     structure,
     table,
 )
+
+from arbprov.errors import ConfigurationError
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -209,3 +211,21 @@ def test_a_counter_counts_whole_numbers():
 def test_forbid_extra_takes_any_key_of_a_dict():
     received, _ = structure(dict[str, int], {"a": 1}, forbid_extra=True)
     assert received == [{"a": 1}]
+
+
+UserId = NewType("UserId", str)
+
+
+@pytest.mark.parametrize(
+    "key_type",
+    [UserId, Annotated[UserId, "an id"], Literal["a"] | uuid.UUID, Literal["b"] | UserId],
+)
+def test_keys_may_have_a_type_of_strings_under_another_name(key_type):
+    received, result = structure(dict[key_type, int], {"a": 1})
+    assert received == [{"a": 1}]
+    assert result.data == {"value": {"a": 1}}
+
+
+def test_keys_may_not_have_another_type_under_another_name():
+    with pytest.raises(ConfigurationError, match="keys of a JSON object are strings"):
+        structure(dict[NewType("Number", int), int], {})

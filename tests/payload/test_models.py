@@ -306,3 +306,21 @@ def test_the_fields_of_a_pydantic_model_are_parameters():
         return [name, born.year]
 
     assert app.test_client().call("it", {"name": "Ann", "born": "1990-05-15"}).data == ["Ann", 1990]
+
+
+class Stock(msgspec.Struct):
+    by_id: dict[int, str]
+    by_price: dict[float, dict[int, int]] = {}
+
+
+def test_keys_of_msgspec_are_read_and_written_as_msgspec_does():
+    received, _ = structure(Stock, {"by_id": {"1": "tea"}})
+    assert received == [Stock({1: "tea"})]
+    assert problems(structure(Stock, {"by_id": {"a": "tea"}})[1]) == [
+        ("value.by_id", "Expected `int`, got `str` as a key")
+    ]
+    app = ProviderApp("stock")
+    app.action("it")(lambda: [Stock({1: "tea"}, {1.5: {2: 3}})])
+    assert app.test_client().call("it").data == [
+        {"by_id": {"1": "tea"}, "by_price": {"1.5": {"2": 3}}}
+    ]
