@@ -1,4 +1,4 @@
-"""Registering on an app, and what is said of misuse at import."""
+"""Registering on an app, the errors of misuse at import, and running an action at once."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_running_without_a_token_is_refused(app, monkeypatch):
         app.run()
 
 
-# All the decorators, one by one.
+# Each decorator.
 
 
 def message_of(register, *arguments):
@@ -296,7 +296,7 @@ def test_an_app_that_could_not_start_may_be_corrected(app):
     assert app.action("two")(forecast) is forecast
 
 
-# What may be an action.
+# Callables that may be actions.
 
 
 def test_limits_above_and_below_the_action_all_count(app):
@@ -531,7 +531,7 @@ def test_a_lambda_needs_a_name(app):
     assert 'write @app.action("name")' in message_of(app.action, lambda: None)
 
 
-# Running an action at once
+# Running an action at once.
 
 
 def test_invoking_runs_an_action_on_the_machine_s_time(app):

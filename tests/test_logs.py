@@ -1,4 +1,4 @@
-"""Lines of the log that are written together."""
+"""Log lines that are written in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from arbprov.logs import BatchingHandler
 @pytest.fixture
 def stream():
     class Stream(io.StringIO):
-        """One whose methods a test can replace."""
+        """A stream whose methods a test can replace."""
 
     return Stream()
 
@@ -89,7 +89,7 @@ def test_lines_that_a_closed_loop_left_are_written_by_the_next_loop(log, stream)
 def test_a_forked_child_does_not_write_the_lines_of_its_parent(log, stream):
     async def work():
         log.info("one")
-        # Other tests may have left threads behind, of which newer Pythons warn.
+        # Other tests may have left threads behind, and newer Pythons warn of a fork then.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()

@@ -1,4 +1,4 @@
-"""The line that each task leaves in the log."""
+"""The log line of each task."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from arbprov import Status, Task, TaskResult
 from arbprov.logs import TaskLog
 
 RESULT = TaskResult(Task("t1", "work"), Status.SUCCESS, "done", {})
-# What is of the line's own: where it is logged, and when.
+# The attributes that differ between two lines: place and time.
 OWN = {"args", "created", "filename", "funcName", "lineno", "module", "msecs", "msg", "pathname"}
 OWN |= {"relativeCreated"}
 
 
 class Kept(logging.Handler):
-    """Keeps the records it is given."""
+    """Keeps its records."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ def test_a_line_s_record_is_as_logging_makes_it(logger, kept):
 
 
 def test_a_line_s_record_has_the_name_of_the_task_that_logs_it(logger, kept):
-    """From Python 3.12 on; before, records have no such name."""
+    """Before Python 3.12, records have no name of an asyncio task."""
 
     async def made():
         return TaskLog(logger)

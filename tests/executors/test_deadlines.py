@@ -12,7 +12,7 @@ from arbprov.executors.executor import Deadlines
 
 @pytest.fixture
 def run():
-    """Return what runs ``main(deadlines, expire)``; returns what has expired, and when."""
+    """Return a function that runs ``main(deadlines, expire)``; returns what expired when."""
 
     def run(main):
         loop, expired = JumpingLoop(), []

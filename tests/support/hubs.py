@@ -1,4 +1,4 @@
-"""A hub that plays a script, for the worker's tests."""
+"""A hub that answers from a script, for the worker's tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from arbprov.wire.messages import decode_result
 
 @attrs.frozen
 class Held:
-    """A poll that is answered only after some seconds."""
+    """An answer that arrives only after some seconds."""
 
     seconds: float
     answer: Any = None
@@ -24,10 +24,10 @@ class Held:
 
 @attrs.define
 class ScriptedHub:
-    """Answers polls and results one after the other from its scripts.
+    """Answers polls and results from its scripts.
 
-    An answer is a task, None, a `Pause`, an exception or a `Held` one; after the last one, every
-    poll is answered with `afterwards`, and every result is taken.
+    An answer is a task, None, a `Pause`, an exception to raise, or a `Held` answer. When a script
+    has ended, each poll is answered with `afterwards`, and each result is accepted.
     """
 
     polls: deque[Any] = attrs.field(factory=deque, converter=deque)

@@ -1,4 +1,4 @@
-"""An event loop whose time does not pass by itself: it jumps to the next timer."""
+"""An event loop whose time jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """Runs hours in milliseconds; it serves as arbprov's clock too. No threads may be involved."""
+    """Runs hours in milliseconds, without threads. It can be arbprov's clock too."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -39,7 +39,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return self.time()
 
     def keep(self, seconds: float) -> None:
-        """Let time go by as if whoever calls kept the loop from going on."""
+        """Let time pass as if the caller blocked the loop."""
         self._jumping.now += seconds
 
     def now(self) -> datetime:
@@ -47,7 +47,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def run_jumping(main: Coroutine[Any, Any, Any], loop: JumpingLoop) -> Any:
-    """Run a coroutine to its end, and what it left behind too."""
+    """Run a coroutine and the tasks that it leaves behind; return its result."""
     try:
         return loop.run_until_complete(main)
     finally:

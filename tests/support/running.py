@@ -12,7 +12,7 @@ from support.loops import BEGIN, JumpingLoop, run_jumping
 
 
 class Running:
-    """An app whose worker runs on a scripted hub, until a time comes or it ends by itself."""
+    """An app whose worker runs on a scripted hub, until it is stopped or ends by itself."""
 
     def __init__(self, app: ProviderApp | None = None, **script):
         self.app = app or ProviderApp("test")
@@ -24,11 +24,11 @@ class Running:
             "max_task_timeout": 1.0,
         }
         self.ended_at = None
-        # What makes the worker's journal, if it is not the one in memory.
+        # Makes the worker's journal; by default, the worker has a journal in memory.
         self.make_journal = lambda: None
 
     def until(self, seconds: float, **settings):
-        """Run, have it stopped after `seconds`, and return itself."""
+        """Run the worker, stop it after `seconds`, and return self."""
         self.loop = JumpingLoop()
         run_jumping(self._work(seconds, self.settings | settings), self.loop)
         return self

@@ -230,7 +230,7 @@ def test_rate_limited_is_a_result_with_raise_errors_too(app):
     assert client.call("wait").wait_time == 5
 
 
-# What a call takes and gives.
+# Arguments and results.
 
 
 def test_without_a_payload_the_task_has_an_empty_object():
@@ -310,12 +310,12 @@ def test_pytest_does_not_collect_the_client_as_a_test(client):
     assert type(client).__test__ is False
 
 
-# Errors that come through.
+# Raised errors.
 
 
 @pytest.fixture
 def raising(app):
-    """Return the client of an app with more errors, that lets them through."""
+    """Return a client with `raise_errors`, of an app with more errors."""
 
     @app.action
     async def fail_async():
@@ -385,7 +385,7 @@ def test_task_errors_are_results_with_raise_errors_too(app, action):
     assert client.call(action).status == "error"
 
 
-# More of time.
+# More time.
 
 
 def test_an_async_handler_that_takes_too_long_by_the_clock_is_a_timeout(app):
@@ -479,7 +479,7 @@ def test_a_step_back_leaves_the_clock_as_it_was():
     assert clock.monotonic() == 5
 
 
-# More of startup and shutdown.
+# More startup and shutdown.
 
 
 def test_startup_and_shutdown_hooks_run_in_the_order_of_registration(app):
@@ -548,7 +548,7 @@ def test_after_the_end_calls_still_work(app, loops):
 
 
 class Later:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self):
         return iter(())

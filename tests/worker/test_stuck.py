@@ -1,4 +1,4 @@
-"""Handlers that outlive their deadlines, and the end of a worker that they leave no slot."""
+"""Handlers that outlive their deadlines, and the end of a worker when they take all slots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def app():
     app = ProviderApp("test", execution_timeout=1)
 
     async def outlive(seconds):
-        """Ignore being cancelled, as a thread can't but do."""
+        """Ignore cancellation, as threads do."""
         deadline = asyncio.get_running_loop().time() + seconds
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
@@ -50,7 +50,7 @@ def app():
 
 @attrs.define(slots=False)
 class Running:
-    """A worker with two slots and a hub that has some tasks; what it says when, and its end."""
+    """A worker with two slots and some tasks, when it ended, and why it was unready when."""
 
     app: ProviderApp
     tasks: list[Task]
@@ -58,7 +58,7 @@ class Running:
     unready: dict[float, str] = attrs.field(factory=dict)
 
     def until(self, seconds, *moments):
-        """Run, have it stopped after `seconds`, and ask at some moments whether it is ready."""
+        """Run the worker, stop it after `seconds`, and note its `unready` at some moments."""
         self.loop = JumpingLoop()
         run_jumping(self._work(seconds, moments), self.loop)
         return self

@@ -60,7 +60,7 @@ def test_objects_that_the_author_has_frozen_stay_frozen():
 
 
 class Connection:
-    """Owns a socket and closes it in the end, as those of database clients do."""
+    """Owns a socket and closes it when it is collected, as a database client's does."""
 
     def __init__(self):
         self.itself = self

@@ -118,7 +118,7 @@ def test_no_slot_polls_during_the_pause_that_a_hub_asks_for(app):
     assert not [at for at in running.polled_at[24:] if asked_at < at < asked_at + 7]
 
 
-# Trouble with the hub.
+# A hub that fails.
 
 
 def test_a_hub_that_was_reached_once_is_polled_for_ever():
@@ -146,7 +146,7 @@ def test_a_hub_that_answers_before_start_timeout_is_worked_for(app):
 def test_polls_that_fail_together_are_one_failure(app):
     script = [*tasks(20), *(Held(1.0, away()) for _ in range(4))]
     running = Running(app, polls=script, afterwards=Held(50)).until(20)
-    # All four were out; the next one comes within the first pause of a trouble.
+    # All four polls were out; the next poll follows after the first pause for failed polls.
     assert running.polled_at[24] - running.polled_at[23] <= 1.0 + 0.5
 
 
@@ -235,7 +235,7 @@ def slow_app():
 
     @app.action
     async def swallow() -> dict:
-        """Ignore being cancelled, for 10 s."""
+        """Ignore cancellation for 10 s."""
         deadline = asyncio.get_running_loop().time() + 10
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
@@ -396,7 +396,7 @@ def test_a_stop_ends_within_its_time_though_a_result_can_not_be_sent(app):
     running = Running(app, polls=tasks(1), submits=[away()] * 500)
     with pytest.raises(ProviderError, match=r"results that the hub never took: \['t0'\]"):
         running.until(1)
-    # The process has to end too.
+    # The rest is for shutdown hooks and for the end of the process.
     assert running.ended_at <= 25.75
 
 
