@@ -7,6 +7,7 @@ import inspect
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from arbprov._types import Handler
@@ -29,6 +30,7 @@ __all__ = [
     "is_positive_number",
     "quote",
     "unwrap_function",
+    "unwrap_steps",
 ]
 
 MEBIBYTE = 1024 * 1024
@@ -187,10 +189,24 @@ def describe_handler(handler: Handler) -> str:
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
 
 
+def unwrap_steps(handler: Handler) -> Iterator[Any]:
+    """Yield a handler and each function inside it, through ``functools.wraps`` and ``partial``.
+
+    >>> import functools
+    >>> [step.__class__.__name__ for step in unwrap_steps(functools.partial(print, 1))]
+    ['partial', 'builtin_function_or_method']
+    """
+    step: Any = handler
+    seen: set[int] = set()
+    while step is not None and id(step) not in seen:
+        seen.add(id(step))
+        yield step
+        inner = step.func if isinstance(step, functools.partial) else None
+        step = getattr(step, "__wrapped__", inner)
+
+
 def unwrap_function(handler: Handler) -> Any:
     """Return the function that a handler is, wraps, or has as its ``__call__``."""
-    inner = inspect.unwrap(handler)
-    while isinstance(inner, functools.partial):
-        inner = inspect.unwrap(inner.func)
+    *_, inner = unwrap_steps(handler)
     call = inspect.getattr_static(type(inner), "__call__", None)
     return call if inspect.isfunction(call) else inner

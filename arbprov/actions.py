@@ -1,4 +1,4 @@
-"""The actions of an app or a blueprint, by name, and the limits attached to their handlers."""
+"""The actions of an app or a blueprint, by name, and the limits declared for their handlers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from arbprov._types import Handler, HandlerT
-from arbprov._utils import describe_handler, is_positive_number, unwrap_function
+from arbprov._types import Handler
+from arbprov._utils import describe_handler, is_positive_number, unwrap_function, unwrap_steps
 from arbprov.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from arbprov.limits import RateLimit
     from arbprov.payload.arguments import Binding
 
-__all__ = ["Action", "ActionRegistry", "attach_limit", "attached_limits", "first_line"]
+__all__ = ["Action", "ActionRegistry", "DeclaredLimit", "first_line"]
 
-_LIMITS = "__arbprov_rate_limits__"
 _ISOLATIONS = ("thread", "process")
 
 
@@ -29,6 +28,7 @@ class Action:
     Attributes:
         timeout: Seconds that the handler may run; None stands for the app's `execution_timeout`.
         isolation: Where a plain function runs: on a ``"thread"`` or in a ``"process"``.
+        limits: The limits given with the action itself.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Action:
     description: str = ""
     timeout: float | None = attrs.field(default=None)
     isolation: str = attrs.field(default="thread")
+    limits: tuple[RateLimit, ...] = ()
 
     @timeout.validator
     def _check_timeout(self, attribute: object, timeout: float | None) -> None:
@@ -111,26 +112,24 @@ class ActionRegistry:
         return iter(self._actions.values())
 
 
-def attach_limit(handler: HandlerT, limit: RateLimit) -> HandlerT:
-    """Attach a limit to a handler, before or after its registration.
+@attrs.frozen(eq=False)
+class DeclaredLimit:
+    """A limit, and the function that `@rate_limit` decorated with it.
 
-    Returns:
-        The handler as it is.
-
-    Raises:
-        ConfigurationError: The handler takes no attributes, as bound methods do not.
+    >>> from arbprov.limits import declare
+    >>> def search(): ...
+    >>> DeclaredLimit(search, declare("5/second")).limits(search)
+    True
     """
-    try:
-        setattr(handler, _LIMITS, (*attached_limits(handler), limit))
-    except (AttributeError, TypeError):
-        raise ConfigurationError(
-            f"{describe_handler(handler)}: a rate limit can't be attached to this kind of "
-            f"callable; decorate a function that calls it"
-        ) from None
-    return handler
+
+    function: Handler
+    limit: RateLimit
+
+    def limits(self, handler: Handler) -> bool:
+        """Tell whether it limits a handler: the function itself, or a wrapper around it."""
+        return any(_is_same(function, self.function) for function in unwrap_steps(handler))
 
 
-def attached_limits(handler: Handler) -> tuple[RateLimit, ...]:
-    """Return the limits attached to a handler."""
-    limits: tuple[RateLimit, ...] = getattr(handler, _LIMITS, ())
-    return limits
+def _is_same(one: Handler, other: Handler) -> bool:
+    # Each access to a method makes a new object.
+    return one is other or (inspect.ismethod(one) and one == other)

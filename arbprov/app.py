@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from arbprov._types import Clock
-from arbprov.actions import Action, ActionRegistry, attached_limits
+from arbprov.actions import Action, ActionRegistry
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
@@ -142,6 +143,7 @@ class ProviderApp(Scaffold):
         self._blueprints: dict[str, Blueprint] = {}
         self._stop = StopSignal()
         self._live: Dispatcher | None = None
+        self._making_live = threading.RLock()
         self._store_client = None if is_url else rate_limit_store
         self._home = ForkGuard(repr(self))
 
@@ -398,6 +400,9 @@ class ProviderApp(Scaffold):
             action.name: self._compile_route(limiter, action, blueprint)
             for action, blueprint in self._all_actions()
         }
+        self._check_limits_are_used(self.actions())
+        for blueprint in self._blueprints.values():
+            blueprint._check_limits_are_used(list(blueprint._actions))
         for scaffold in (self, *self._blueprints.values()):
             scaffold._start()
         token = config.auth_token
@@ -442,15 +447,17 @@ class ProviderApp(Scaffold):
 
     def _live_dispatcher(self) -> Dispatcher:
         """Return the dispatcher of `run` and `invoke`, made once: its limits keep counting."""
-        if self._live is None:
-            from arbprov.clock import SystemClock
-            from arbprov.limits import StoreFactory
+        # Two threads that invoke for the first time must not have limits of their own.
+        with self._making_live:
+            if self._live is None:
+                from arbprov.clock import SystemClock
+                from arbprov.limits import StoreFactory
 
-            clock = SystemClock()
-            namespace = self.config.rate_limit_namespace or self.name
-            stores = StoreFactory(clock, namespace, self._default_store)
-            self._live = self._dispatcher(clock, stores.open_store)
-        return self._live
+                clock = SystemClock()
+                namespace = self.config.rate_limit_namespace or self.name
+                stores = StoreFactory(clock, namespace, self._default_store)
+                self._live = self._dispatcher(clock, stores.open_store)
+            return self._live
 
     def _all_actions(self) -> list[tuple[Action, Blueprint | None]]:
         """Return all actions, each with its blueprint, if it has one.
@@ -468,7 +475,14 @@ class ProviderApp(Scaffold):
 
     def _limits_of(self, action: Action, blueprint: Blueprint | None) -> list[RateLimit]:
         shared = blueprint._limits if blueprint else ()
-        return [*self._limits, *shared, *attached_limits(action.handler)]
+        owners: list[Scaffold] = [self] if blueprint is None else [blueprint, self]
+        declared = [
+            declared.limit
+            for owner in owners
+            for declared in owner._declared_limits
+            if declared.limits(action.handler)
+        ]
+        return [*self._limits, *shared, *declared, *action.limits]
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from arbprov._types import (
@@ -19,13 +19,13 @@ from arbprov._types import (
     SubmitFailedHookT,
     TeardownTaskHookT,
 )
-from arbprov._utils import describe_handler
-from arbprov.actions import Action, ActionRegistry, attach_limit, first_line
+from arbprov._utils import describe_handler, unwrap_steps
+from arbprov.actions import Action, ActionRegistry, DeclaredLimit, first_line
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
 
 if TYPE_CHECKING:
-    from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, Scope
+    from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, RateLimit, Scope
     from arbprov.limits.monitors import RateLimitMonitor
 
 __all__ = ["Isolation", "Scaffold"]
@@ -43,6 +43,7 @@ class Scaffold:
         # Functions given to @rate_limit, by the decorator it returned, until that is applied. One
         # that never is was meant as a handler: a bare @app.rate_limit.
         self._undecorated: dict[Any, Handler] = {}
+        self._declared_limits: list[DeclaredLimit] = []
 
     @overload
     def action(self, handler: HandlerT, /) -> HandlerT: ...
@@ -115,10 +116,9 @@ class Scaffold:
         def register(handler: HandlerT) -> HandlerT:
             from arbprov.payload.arguments import compile_binding
 
-            if rate_limit_monitor is not None:
-                self.rate_limit(rate_limit_monitor)(handler)
             self._check_setup(handler)
             self._check_decorated([handler])
+            monitor = rate_limit_monitor
             action = Action(
                 name=self._action_name(handler, None if handler is name else name),
                 handler=handler,
@@ -131,8 +131,10 @@ class Scaffold:
                 description=first_line(handler) if description is None else description,
                 timeout=timeout,
                 isolation=isolation,
+                limits=() if monitor is None else (self._declare(handler, monitor),),
             )
             self._actions.add(action)
+            self._check_limits_are_clear()
             return handler
 
         return register(name) if callable(name) else register
@@ -194,35 +196,34 @@ class Scaffold:
             shadow: Whether to only count, without refusing.
 
         Returns:
-            A decorator that attaches the limit and returns the function as it is.
+            A decorator that declares the limit and returns the function as it is.
 
         Raises:
-            ConfigurationError: An argument is not valid, the limit can never be met, or the app has
-                started.
+            ConfigurationError: An argument is not valid, the limit can never be met, the function
+                is two actions, or the app has started. At the start of the app: the function is
+                not an action of this app or blueprint.
         """
 
         def attach(handler: HandlerT) -> HandlerT:
             self._undecorated.pop(attach, None)
-            from arbprov.limits import declare
-
             self._check_setup(handler)
-            try:
-                declared = declare(
-                    limit,
-                    key=key,
-                    name=name,
-                    scope=scope,
-                    cost=cost,
-                    burst=burst,
-                    max_wait=max_wait,
-                    warn_at=warn_at,
-                    store=store,
-                    on_store_error=on_store_error,
-                    shadow=shadow,
-                )
-            except ConfigurationError as error:
-                raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
-            return attach_limit(handler, declared)
+            declared = self._declare(
+                handler,
+                limit,
+                key=key,
+                name=name,
+                scope=scope,
+                cost=cost,
+                burst=burst,
+                max_wait=max_wait,
+                warn_at=warn_at,
+                store=store,
+                on_store_error=on_store_error,
+                shadow=shadow,
+            )
+            self._declared_limits.append(DeclaredLimit(handler, declared))
+            self._check_limits_are_clear()
+            return handler
 
         if inspect.isfunction(limit):
             self._undecorated[attach] = limit
@@ -466,6 +467,54 @@ class Scaffold:
             return handler
 
         return add
+
+    def _declare(self, handler: Handler, limit: AnyLimit, **options: Any) -> RateLimit:
+        from arbprov.limits import declare
+
+        try:
+            return declare(limit, **options)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
+
+    def _check_limits_are_clear(self) -> None:
+        """Refuse a limit on a function that is two actions, since it would limit both.
+
+        Raises:
+            ConfigurationError: There is such a limit.
+        """
+        for declared in self._declared_limits:
+            names = [action.name for action in self._actions if declared.limits(action.handler)]
+            if len(names) > 1:
+                raise ConfigurationError(
+                    f"{describe_handler(declared.function)}: the rate limit {declared.limit} would "
+                    f"limit the actions {' and '.join(map(repr, names))}, which are the same "
+                    f"function; define a function for each, so that each has its own limits"
+                )
+
+    def _check_limits_are_used(self, actions: Collection[Action]) -> None:
+        """Refuse a limit that no action has.
+
+        Args:
+            actions: The actions that this app or blueprint may limit.
+
+        Raises:
+            ConfigurationError: There is such a limit.
+        """
+        for declared in self._declared_limits:
+            if any(declared.limits(action.handler) for action in actions):
+                continue
+            inside = {id(step) for step in unwrap_steps(declared.function)}
+            wrapped = [action.name for action in actions if id(action.handler) in inside]
+            raise ConfigurationError(
+                f"{describe_handler(declared.function)}: the rate limit {declared.limit} limits "
+                + (
+                    f"nothing: it decorates a wrapper around the action {wrapped[0]!r}, and tasks "
+                    f"call the function inside; move @action to the top of the decorators"
+                    if wrapped
+                    else f"nothing: this is not an action of {self!r}; decorate the function with "
+                    f"its @action too, or remove the limit"
+                )
+            )
 
     def _check_decorated(self, decorators: Iterable[Any]) -> None:
         for decorator in decorators:

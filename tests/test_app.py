@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import pytest
 
-from arbprov import Blueprint, ConfigurationError, MinDelay, ProviderApp, TaskContext
+from arbprov import (
+    Blueprint,
+    ConfigurationError,
+    MinDelay,
+    ProviderApp,
+    TaskContext,
+    TimeBasedRateLimitMonitor,
+)
 
 
 def where(function) -> str:
@@ -171,9 +181,16 @@ def test_a_limit_that_can_not_be_parsed_is_refused(app):
     )
 
 
-def test_a_limit_on_a_callable_without_attributes_is_refused(app):
-    with pytest.raises(ConfigurationError, match="decorate a function that calls it"):
-        app.rate_limit("1/hour")("text".upper)
+def test_a_method_is_limited_as_a_function_is(app):
+    class Vendor:
+        def price(self):
+            return 3.5
+
+    vendor = Vendor()
+    app.action("price")(vendor.price)
+    app.rate_limit("1/hour")(vendor.price)
+    client = app.test_client()
+    assert [client.call("price").status for _ in range(2)] == ["success", "limit"]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
@@ -489,8 +506,99 @@ def test_a_value_that_is_not_a_limit_is_refused(app, limit):
     assert message == f'{where(silent)}: a rate limit is a text like "10/minute", not {limit!r}'
 
 
-def test_a_limit_on_a_class_of_python_s_own_is_refused(app):
-    assert "decorate a function that calls it" in message_of(app.rate_limit("1/second"), dict)
+def test_a_limit_on_a_function_that_is_not_an_action_is_refused_when_the_app_starts(app):
+    app.rate_limit("1/second")(silent)
+    assert message_of(app.test_client) == (
+        f"{where(silent)}: the rate limit 1/second limits nothing: this is not an action of "
+        f"{app!r}; decorate the function with its @action too, or remove the limit"
+    )
+
+
+def test_a_limit_on_a_wrapper_around_an_action_is_refused_when_the_app_starts(app):
+    @app.action
+    def price():
+        return 3.5
+
+    @functools.wraps(price)
+    def timed():
+        return price()
+
+    app.rate_limit("1/second")(timed)
+    assert "it decorates a wrapper around the action 'price'" in message_of(app.test_client)
+
+
+def test_a_limit_of_a_blueprint_on_an_action_of_the_app_is_refused_when_the_app_starts(app):
+    blueprint = Blueprint("shop")
+    app.register_blueprint(blueprint)
+    blueprint.rate_limit("1/second")(app.action(silent))
+    assert f"this is not an action of {blueprint!r}" in message_of(app.test_client)
+
+
+def test_a_limit_below_a_wrapper_limits_the_action(app):
+    @app.rate_limit("1/hour")
+    def price():
+        return 3.5
+
+    @app.action("price")
+    @functools.wraps(price)
+    def timed():
+        return price()
+
+    client = app.test_client()
+    assert [client.call("price").status for _ in range(2)] == ["success", "limit"]
+
+
+def test_first_invocations_from_several_threads_share_their_limits(monkeypatch):
+    app = ProviderApp("test")
+    app.rate_limit("1/hour")(app.action(silent))
+    both_compile, compile_limits = threading.Barrier(2), app._dispatcher
+
+    def compile_together(*arguments):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_compile.wait(0.2)
+        return compile_limits(*arguments)
+
+    monkeypatch.setattr(app, "_dispatcher", compile_together)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(app.invoke, "silent") for _ in range(2)]
+        assert sorted(call.result(20).status for call in calls) == ["limit", "success"]
+
+
+def test_a_limit_of_the_app_on_an_action_of_a_blueprint_counts(app):
+    blueprint = Blueprint("shop")
+    app.register_blueprint(blueprint)
+    app.rate_limit("1/hour")(blueprint.action("price")(lambda: 3.5))
+    client = app.test_client()
+    assert [client.call("price").status for _ in range(2)] == ["success", "limit"]
+
+
+def test_a_limit_belongs_to_the_app_that_declared_it(app):
+    other = ProviderApp("other")
+    app.rate_limit("1/hour")(app.action(silent))
+    other.action(silent)
+    client = other.test_client()
+    assert [client.call("silent").status for _ in range(2)] == ["success", "success"]
+
+
+@pytest.mark.parametrize("last", ["limit", "action"])
+def test_a_limit_on_a_function_that_is_two_actions_is_refused(app, last):
+    app.action("slow")(silent)
+    register = [app.rate_limit("1/hour"), app.action("fast")]
+    if last == "limit":
+        register.reverse()
+    register[0](silent)
+    assert message_of(register[1], silent) == (
+        f"{where(silent)}: the rate limit 1/hour would limit the actions 'slow' and 'fast', which "
+        f"are the same function; define a function for each, so that each has its own limits"
+    )
+
+
+def test_monitors_of_two_actions_of_one_function_limit_an_action_each(app):
+    app.action("slow", rate_limit_monitor=TimeBasedRateLimitMonitor(3600))(silent)
+    app.action("fast")(silent)
+    client = app.test_client()
+    statuses = [client.call(name).status for name in ("slow", "slow", "fast", "fast")]
+    assert statuses == ["success", "limit", "success", "success"]
 
 
 def test_rate_limit_without_a_limit_is_refused_when_the_app_starts(app):
