@@ -14,10 +14,11 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from arbprov.executors.descendants import MARKER, kill_marked, kill_tree, list_children
 from arbprov.executors.forking import ForkGuard, end_fork
 from arbprov.executors.messages import (
     CallRequest,
@@ -36,13 +37,6 @@ __all__ = ["serve"]
 # Seconds between checks whether the provider is still there.
 _CHECK_INTERVAL = 1.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# The variables of secrets that only the provider needs; see `arbprov.config.Config`.
-SECRET_VARIABLES = (
-    "PROVIDER_AUTH_TOKEN",
-    "PROVIDER_AUTH_TOKEN_FILE",
-    "ARBPROV_RATE_LIMIT_STORE",
-    "ARBPROV_RATE_LIMIT_STORE_FILE",
-)
 _EX_SOFTWARE = 70
 _BROKEN = (
     b"arbprov: a message to the provider was interrupted or could not be sent, so the handler's "
@@ -52,15 +46,25 @@ _BROKEN = (
 Send = Callable[[Kind, Any], None]
 
 
-def serve(connection: Connection, handlers: Mapping[str, bytes]) -> None:
+def serve(
+    connection: Connection,
+    handlers: Mapping[str, bytes],
+    mark: str = "",
+    hidden: Iterable[str] = (),
+) -> None:
     """Run handlers, one call at a time, until the provider closes its end of `connection`.
 
     Args:
         connection: Receives calls and sends results, logs, refunds and reports.
         handlers: Each action's pickled handler.
+        mark: The value of `MARKER` for the programs that the handlers start.
+        hidden: Environment variables to remove before the first call.
     """
-    _detach()
+    _detach(mark)
     callables = {action: pickle.loads(handler) for action, handler in handlers.items()}  # noqa: S301
+    # Only now: the provider's module, which is imported until here, may read them.
+    for variable in hidden:
+        os.environ.pop(variable, None)
     server = _Server(connection, callables)
     with contextlib.suppress(EOFError, OSError):
         server.send(Kind.READY, b"")
@@ -185,10 +189,11 @@ class _Limits:
 # The process itself.
 
 
-def _detach() -> None:
+def _detach(mark: str) -> None:
     """Let only the provider end this process, and end it together with the provider."""
     # In a session of its own, it does not get Ctrl-C and can be killed with its child processes.
     os.setsid()
+    os.environ[MARKER] = mark
     # Not SIG_IGN: programs that a handler starts would inherit it.
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: None)
@@ -200,7 +205,7 @@ def _detach() -> None:
     )
     _unblock_stop_signals()
     faulthandler.enable()
-    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(), mark), daemon=True).start()
 
 
 def _unblock_stop_signals() -> None:
@@ -216,13 +221,16 @@ def _reset_after_fork() -> None:
     _unblock_stop_signals()
 
 
-def _exit_with_parent(provider: int) -> None:
-    """Wait for the provider's end, then kill this process and its child processes."""
+def _exit_with_parent(provider: int, mark: str) -> None:
+    """Wait for the provider's end, then kill this process and the processes that it started."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     # `join` alone would wait for a pipe that a fork of the provider may keep open.
     while os.getppid() == provider:
         parent.join(_CHECK_INTERVAL)
+    for pid in list_children(os.getpid()):
+        kill_tree(pid)
+    kill_marked(mark)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+import os
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any
 
 from arbprov.dispatcher import Call, Dispatcher
@@ -18,6 +19,13 @@ __all__ = ["Deadlines", "Executor"]
 
 # In seconds. The modules that a process imports before its first task may take long.
 _START_TIMEOUT = 60.0
+# The variables of the secret settings in `arbprov.config.Config`.
+_SECRET_VARIABLES = (
+    "PROVIDER_AUTH_TOKEN",
+    "PROVIDER_AUTH_TOKEN_FILE",
+    "ARBPROV_RATE_LIMIT_STORE",
+    "ARBPROV_RATE_LIMIT_STORE_FILE",
+)
 
 Expire = Callable[..., object]
 
@@ -47,7 +55,8 @@ class Executor:
         pickled = {
             r.action.name: r.pickled for r in dispatcher.routes.values() if r.action and r.pickled
         }
-        self._processes = ProcessPool(pickled) if pickled else None
+        hidden = _find_secret_variables(dispatcher.secrets) if pickled else []
+        self._processes = ProcessPool(pickled, hidden) if pickled else None
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
         """Run a call until it ends or its time is up.
@@ -168,6 +177,17 @@ class Executor:
         self._watchdog.close()
         if self._processes is not None:
             self._processes.close()
+
+
+def _find_secret_variables(tokens: Iterable[str]) -> list[str]:
+    """Return the names of the environment variables whose values isolated handlers do not need.
+
+    Args:
+        tokens: The known tokens of the hub; a variable of any name may have one as its value.
+    """
+    known = set(tokens)
+    holding = {name for name, value in os.environ.items() if value.strip() in known}
+    return sorted(holding.union(_SECRET_VARIABLES))
 
 
 class Deadlines:

@@ -8,9 +8,11 @@ import itertools
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -20,6 +22,7 @@ from arbprov._utils import describe_exit, quote
 from arbprov.dispatcher import Call
 from arbprov.errors import HandlerProcessError, TaskTimeoutError
 from arbprov.executors.child import serve
+from arbprov.executors.descendants import kill_marked, kill_tree
 from arbprov.executors.forking import HANDLER_PROCESS
 from arbprov.executors.messages import CallRequest, Kind, Message, RecordState
 
@@ -46,12 +49,19 @@ class HandlerProcess:
     Args:
         name: The process's name.
         handlers: Each action's pickled handler.
+        hidden: Environment variables that the handlers must not see.
     """
 
-    def __init__(self, name: str, handlers: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, name: str, handlers: Mapping[str, bytes], hidden: Iterable[str] = ()
+    ) -> None:
+        self._mark = secrets.token_hex(16)
+        self._sweep: threading.Thread | None = None
         self._connection, self._other_end = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
-            target=serve, args=(self._other_end, dict(handlers)), name=name
+            target=serve,
+            args=(self._other_end, dict(handlers), self._mark, list(hidden)),
+            name=name,
         )
         # The number of the last call, and whether its answer is missing.
         self._number = 0
@@ -116,7 +126,7 @@ class HandlerProcess:
         raise failure
 
     def kill(self) -> None:
-        """Kill the process and its child processes now; any thread may call this."""
+        """Kill the process and the processes that it started now; any thread may call this."""
         self.is_killed = True
         self._kill()
 
@@ -125,19 +135,27 @@ class HandlerProcess:
         self._connection.close()
 
     def wait(self, timeout: float) -> None:
-        """Wait for the process's exit, `timeout` seconds at most."""
+        """Wait for the process's exit, `timeout` seconds at most, and for its kill."""
+        if self._sweep is not None:
+            self._sweep.join(timeout)
         # `join` would wait for ever for a process that closed its files and runs on.
         gives_up_at = time.monotonic() + timeout
         while self._process.exitcode is None and time.monotonic() < gives_up_at:
             time.sleep(_EXIT_POLL_INTERVAL)
 
     def _kill(self) -> None:
-        if self._process.pid is None or self._process.exitcode is not None:
+        if self._process.pid is None or self._sweep is not None:
             return
-        # Its group has its number, and exists once the process has begun to run.
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
+        if self._process.exitcode is None:
+            kill_tree(self._process.pid)
+            self._process.kill()
+        else:
+            # No other process gets its number as long as its group has members.
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        # Looks at all processes of the machine, so not in the event loop's thread.
+        self._sweep = threading.Thread(target=kill_marked, args=(self._mark,), daemon=True)
+        self._sweep.start()
 
     def _exchange(self, call: Call, request: bytes) -> Message:
         """Send a call to the process, and return its answer; nothing else ends the call."""
@@ -240,10 +258,12 @@ class ProcessPool:
 
     Args:
         handlers: Each action's pickled handler.
+        hidden: Environment variables that the handlers must not see.
     """
 
-    def __init__(self, handlers: Mapping[str, bytes]) -> None:
+    def __init__(self, handlers: Mapping[str, bytes], hidden: Iterable[str] = ()) -> None:
         self._handlers = handlers
+        self._hidden = list(hidden)
         self._numbers = itertools.count(1)
         self._idle: list[HandlerProcess] = []
         self._busy: set[HandlerProcess] = set()
@@ -258,7 +278,8 @@ class ProcessPool:
                 break
             logger.warning("an idle process has ended; a new one takes its place")
         else:
-            process = HandlerProcess(f"{HANDLER_PROCESS}-{next(self._numbers)}", self._handlers)
+            name = f"{HANDLER_PROCESS}-{next(self._numbers)}"
+            process = HandlerProcess(name, self._handlers, self._hidden)
         self._busy.add(process)
         return process
 
@@ -279,7 +300,11 @@ class ProcessPool:
             process.request_exit()
         for process in self._idle:
             process.wait(_EXIT_GRACE)
-            process.kill()
+            if process.is_alive:
+                process.kill()
+        gives_up_at = time.monotonic() + _EXIT_GRACE
+        for process in (*self._busy, *self._idle):
+            process.wait(max(0.0, gives_up_at - time.monotonic()))
 
 
 class _RemoteTraceback(Exception):

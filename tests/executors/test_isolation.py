@@ -15,6 +15,7 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import pytest
 from support import isolated
 from support.waiting import TIMEOUT, wait_for_line, wait_until
@@ -27,6 +28,7 @@ from arbprov import (
     ProviderResponse,
     RateLimitMonitor,
 )
+from arbprov.config import Config
 from arbprov.executors import child, executor, messages, processes
 from arbprov.executors.messages import Failure, Kind, Message, RecordState
 from arbprov.limits import Decision
@@ -75,13 +77,14 @@ def start(tmp_path):
     """Return a function that starts a provider in its own process, until the end of the test."""
     started = []
 
-    def start(hub, *command, **options):
+    def start(hub, *command, environ=(), **options):
         environ = {
             "PROVIDER_AUTH_TOKEN": hub.token,
             "HUB_GRPC_URL": hub.address,
             "PYTHONPATH": str(SUPPORT),
             "PYTHONUNBUFFERED": "",
             "TASK_EXECUTION_TIMEOUT": str(TIMEOUT),
+            **dict(environ),
         }
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -232,6 +235,82 @@ def test_a_handler_is_killed_at_its_deadline_with_its_child_processes(call, tmp_
     assert result.data["timeout"] == 1.0
     for pid in path.read_text().split():
         wait_until(lambda pid=pid: not is_alive(int(pid)))
+
+
+@pytest.mark.parametrize(
+    ("action", "is_timeout"), [("hang_with_daemons", True), ("crash_with_a_daemon", False)]
+)
+def test_what_a_handler_started_ends_with_it_in_other_sessions_too(
+    call, tmp_path, action, is_timeout
+):
+    path = tmp_path / "pids"
+    assert ("timeout" in call(action, {"path": str(path)}).data) is is_timeout
+    pids = path.read_text().split()
+    assert len(pids) == 2
+    for pid in pids:
+        wait_until(lambda pid=pid: not is_alive(int(pid)))
+
+
+def test_what_a_handler_started_ends_with_a_provider_that_was_killed(hub, start, tmp_path):
+    process = start(hub, "-m", "support.isolated")
+    path = tmp_path / "pids"
+    hub.put("start_daemons", {"path": str(path)})
+    wait_until(lambda: path.exists() and len(path.read_text().split()) == 2)
+    process.kill()
+    for pid in path.read_text().split():
+        wait_until(lambda pid=pid: not is_alive(int(pid)))
+
+
+def test_what_an_idle_process_started_outlives_a_stop(hub, serve, tmp_path):
+    app = app_with(isolated.start_daemon)
+    running = serve(app)
+    pid = hub.call("start_daemon", timeout=TIMEOUT).data
+    app.stop()
+    running.result(TIMEOUT)
+    assert is_alive(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+# Its environment.
+
+
+def test_a_handler_and_its_programs_do_not_see_the_provider_s_secrets(hub, start, tmp_path):
+    (tmp_path / "token").write_text(hub.token)
+    secrets = {
+        "PROVIDER_AUTH_TOKEN_FILE": str(tmp_path / "token"),
+        "ARBPROV_RATE_LIMIT_STORE": "redis://:sample-password@localhost:1",
+        "OF_ANOTHER_NAME": hub.token,
+        "OTHER": "stays",
+    }
+    start(hub, "-m", "support.isolated", environ=secrets)
+    data = hub.call("environment", timeout=TIMEOUT).data
+    assert data["own"]["OTHER"] == "stays"
+    assert "OTHER=stays" in data["program"]
+    for text in (str(data["own"]), data["program"]):
+        assert hub.token not in text
+        assert "sample-password" not in text
+        assert "PROVIDER_AUTH_TOKEN" not in text
+
+
+def test_a_module_that_reads_the_token_itself_is_imported_in_the_process(hub, start, tmp_path):
+    name = provider(
+        tmp_path,
+        "import os\n"
+        "from arbprov import ProviderApp\n"
+        "app = ProviderApp(auth_token=os.environ['PROVIDER_AUTH_TOKEN'])\n"
+        "@app.action(isolation='process')\n"
+        "def work(): return {'token': os.environ.get('PROVIDER_AUTH_TOKEN')}\n"
+        "if __name__ == '__main__': app.run()\n",
+    )
+    start(hub, name)
+    assert hub.call("work", timeout=TIMEOUT).data == {"token": None}
+
+
+def test_each_secret_setting_is_hidden():
+    fields = [field for field in attrs.fields(Config) if not field.repr]
+    names = [field.metadata["variable"] for field in fields]
+    expected = {f"{name}{suffix}" for name in names for suffix in ("", "_FILE")}
+    assert set(executor._SECRET_VARIABLES) == expected
 
 
 def test_a_killed_handler_is_not_logged_as_late(call, caplog, tmp_path):
@@ -877,11 +956,14 @@ def test_a_process_kills_its_group_once_its_parent_is_gone(monkeypatch):
             parents.pop()
 
     parents, killed = [1, 7, 7], []
+    monkeypatch.setattr(child, "list_children", lambda pid: [8])
+    monkeypatch.setattr(child, "kill_tree", lambda pid: killed.append(pid))
+    monkeypatch.setattr(child, "kill_marked", lambda mark: killed.append(mark))
     monkeypatch.setattr(child.multiprocessing, "parent_process", Parent)
     monkeypatch.setattr(os, "getppid", lambda: parents[-1])
     monkeypatch.setattr(os, "killpg", lambda *what: killed.append(what))
-    child._exit_with_parent(7)
-    assert killed == [(0, signal.SIGKILL)]
+    child._exit_with_parent(7, "mark")
+    assert killed == [8, "mark", (0, signal.SIGKILL)]
 
 
 def test_a_fork_in_which_a_handler_returns_ends_without_a_response(monkeypatch):

@@ -97,6 +97,50 @@ def hang(path: str) -> dict:
     return {}
 
 
+@app.action(isolation="process", timeout=60)
+def start_daemons(path: str) -> None:
+    """Do what `hang_with_daemons` does, for longer."""
+    hang_with_daemons(path)
+
+
+@process
+def start_daemon() -> int:
+    """Start a program in a session of its own."""
+    return subprocess.Popen(["sleep", "60"], start_new_session=True).pid
+
+
+@app.action(isolation="process", timeout=1)
+def hang_with_daemons(path: str) -> dict:
+    """Hang, after starting programs in sessions of their own; the parent of one has ended."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
+        command = f"sleep 60 & echo $! > {path}.orphan"
+        subprocess.run(["sh", "-c", command], start_new_session=True, check=True)
+        with open(path, "w") as file, open(f"{path}.orphan") as orphan:
+            file.write(f"{program.pid} {orphan.read()}")
+        time.sleep(60)
+    return {}
+
+
+@process
+def crash_with_a_daemon(path: str) -> None:
+    """End, after starting a program in a session of its own."""
+    program = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    fork = os.fork()
+    if fork == 0:
+        time.sleep(60)
+        os._exit(0)
+    with open(path, "w") as file:
+        file.write(f"{program.pid} {fork}")
+    os._exit(5)
+
+
+@process
+def environment() -> dict:
+    """Return the environment, and that of a program."""
+    program = subprocess.run(["env"], capture_output=True, check=True, text=True)
+    return {"own": dict(os.environ), "program": program.stdout}
+
+
 @process
 def wait_for(path: str) -> dict:
     """Write the process's number to a file, and run until that file is removed."""
