@@ -25,6 +25,7 @@ from arbprov._utils import describe_handler, unwrap_function
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 from arbprov.payload.classes import accepts_object, field_names, has_property, held_fields
+from arbprov.payload.constraints import check_default
 from arbprov.payload.converter import make_converter
 from arbprov.payload.models import keeps_extra
 from arbprov.payload.schema import compile_schema, is_schema
@@ -167,6 +168,8 @@ class _Compiler:
 
     def _find_hook(self, name: str, target: Any) -> StructureHook:
         try:
+            if name in self._parameters:
+                check_default(self._parameters[name].default)
             return find_hook(target, self._converter)
         except Exception as error:
             raise self._error(

@@ -24,6 +24,7 @@ from cattrs.gen.typeddicts import make_dict_structure_fn as make_typeddict_struc
 from typing_extensions import NotRequired, ReadOnly, Required, TypedDict
 
 from arbprov.errors import Problem
+from arbprov.payload.constraints import check_default
 from arbprov.payload.containers import is_mapping
 from arbprov.payload.models import (
     is_foreign_model,
@@ -158,6 +159,8 @@ def make_class_hook(target: Any, converter: Converter) -> StructureHook:
     """Return the structure hook of an attrs class or a dataclass."""
     # cattrs resolves an annotation that is a string, but not a string inside an annotation.
     cls = origin_class(target)
+    for field in attrs.fields(cls) if attrs.has(cls) else dataclasses.fields(cls):
+        check_default(field.default)
     if attrs.has(cls):
         attrs.resolve_types(cls)
     else:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import collections
-import inspect
-import types
 import typing
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from cattrs import Converter
 
 from arbprov.errors import Problem
 from arbprov.payload.classes import accepts_object, json_fields
+from arbprov.payload.constraints import compile_metadata
 from arbprov.payload.models import is_msgspec_struct
 from arbprov.payload.scalars import is_literal, literal_choices
 from arbprov.payload.structuring import StructureHook, find_hook, strip_annotation
@@ -147,30 +145,25 @@ def is_annotated(target: Any) -> bool:
 
 
 def make_annotated_hook(target: Any, converter: Converter) -> StructureHook:
-    """Return the structure hook of an Annotated type; each callable in it is a validator."""
+    """Return the structure hook of an Annotated type; see `compile_metadata`.
+
+    Raises:
+        UnsupportedTypeError: A part of its metadata would be ignored.
+    """
     inner, *metadata = typing.get_args(target)
     hook = find_hook(inner, converter)
-    validators = [_bind_attribute(item) for item in metadata if callable(item)]
+    checks = compile_metadata(target, inner, metadata)
 
     def structure(value: Any, _: Any) -> Any:
         structured = hook(value, inner)
         problems: list[Problem] = []
-        for validate in validators:
+        for check in checks:
             try:
-                validate(structured)
+                structured = check(structured)
             except Exception as error:
                 problems += ValidationFailure.from_error(error).problems
         if problems:
             raise ValidationFailure(problems)
         return structured
 
-    return structure if validators else lambda value, _: hook(value, inner)
-
-
-def _bind_attribute(validator: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a validator as a function of the value alone; an attrs validator takes three."""
-    if len(inspect.signature(validator).parameters) != 3:
-        return validator
-    # attrs' validators name the attribute in their messages.
-    attribute = types.SimpleNamespace(name="value")
-    return lambda value: validator(None, attribute, value)
+    return structure if checks else lambda value, _: hook(value, inner)

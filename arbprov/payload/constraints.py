@@ -1,0 +1,291 @@
+"""What `Annotated` says about a type: validators, and constraints of other libraries.
+
+Constraints of annotated-types and of `msgspec.Meta` are enforced here; pydantic enforces its own.
+Nothing is ignored silently: what is neither enforced nor a comment is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any
+
+from arbprov.payload.structuring import UnsupportedTypeError
+from arbprov.payload.validation import ValidationFailure, type_name
+
+__all__ = ["Check", "check_default", "compile_metadata"]
+
+# Returns the value, which it may replace; raises an error that says what is wrong with it.
+Check = Callable[[Any], Any]
+
+
+def compile_metadata(target: Any, inner: Any, metadata: Iterable[Any]) -> list[Check]:
+    """Return the checks for the metadata of an Annotated type, in their order.
+
+    Args:
+        target: The Annotated type.
+        inner: The type inside it.
+        metadata: What `target` adds to it.
+
+    Raises:
+        UnsupportedTypeError: A part of the metadata would be ignored; the error names it.
+    """
+    checks = []
+    for item in metadata:
+        check = _compile_item(target, inner, item)
+        if check is not None:
+            checks.append(check)
+    return checks
+
+
+def check_default(default: Any) -> None:
+    """Refuse a field declaration that stands where a parameter's default value is.
+
+    Raises:
+        TypeError: It is a pydantic, msgspec, attrs or dataclass field.
+    """
+    if type(default).__name__ in ("FieldInfo", "_CountingAttr", "Field") and _libraries(default) & {
+        "pydantic",
+        "msgspec",
+        "attr",
+        "dataclasses",
+    }:
+        raise TypeError(
+            "its default is the declaration of a field, which only a class can have; write "
+            "Annotated[type, ...] for the constraints, and a plain default"
+        )
+
+
+def _libraries(item: Any) -> set[str]:
+    """Return the names of the packages that define the classes of an object."""
+    return {cls.__module__.partition(".")[0] for cls in type(item).__mro__}
+
+
+def _compile_item(target: Any, inner: Any, item: Any) -> Check | None:
+    """Return the check that an item of the metadata stands for, or None for a comment."""
+    # A string is a comment, and pydantic's `conint()` leaves None where it has no constraint.
+    if item is None or isinstance(item, str) or type(item).__name__ in _COMMENTS:
+        return None
+    libraries = _libraries(item)
+    if libraries & {"pydantic", "pydantic_core"}:
+        return _pydantic_check(target, inner, item)
+    if "msgspec" in libraries:
+        return _all_of(_struct_constraints(target, item))
+    if "annotated_types" in libraries:
+        return _all_of(_annotated_types(target, item))
+    # A match of a pattern returns None if there is none, as a validator does if all is well.
+    is_match = isinstance(getattr(item, "__self__", None), re.Pattern)
+    if callable(item) and not isinstance(item, type) and not is_match:
+        return _validator_check(item)
+    raise _refusal(target, item)
+
+
+# Of typing_extensions and annotated-types.
+_COMMENTS = ("Doc", "DocInfo", "Unit")
+
+
+def _refusal(
+    target: Any, item: Any, reason: str = "it is not a constraint"
+) -> UnsupportedTypeError:
+    return UnsupportedTypeError(
+        target,
+        f", since {reason} that arbprov can enforce: {item!r}; write a function that raises "
+        f"ValueError, or a constraint of annotated-types, msgspec.Meta or pydantic.Field",
+    )
+
+
+def _all_of(checks: Iterable[Check]) -> Check:
+    """Return a check that makes several checks; null fits a constraint, as in other libraries."""
+    listed = list(checks)
+
+    def check(value: Any) -> Any:
+        if value is not None:
+            for part in listed:
+                part(value)
+        return value
+
+    return check
+
+
+# Validators.
+
+
+def _validator_check(validator: Callable[..., Any]) -> Check:
+    call = _bind_attribute(validator)
+    name = getattr(validator, "__qualname__", None) or repr(validator)
+
+    def check(value: Any) -> Any:
+        returned = call(value)
+        if returned is False:
+            raise ValidationFailure(f"is refused by {name}")
+        # Some validators return the value. Another value would be lost silently.
+        if not (returned is None or returned is True or returned is value or returned == value):
+            raise ValidationFailure(
+                f"can't be checked by {name}: it returned {type_name(type(returned))}, and a "
+                f"validator raises an error, or returns None, True, False or the value"
+            )
+        return value
+
+    return check
+
+
+def _bind_attribute(validator: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a validator as a function of the value alone; an attrs validator takes three."""
+    try:
+        parameters = inspect.signature(validator).parameters
+    except ValueError:  # some functions written in C
+        return validator
+    required = [p for p in parameters.values() if p.default is inspect.Parameter.empty]
+    if len(required) != 3:
+        return validator
+    # attrs' validators name the attribute in their messages.
+    attribute = types.SimpleNamespace(name="value")
+    return lambda value: validator(None, attribute, value)
+
+
+# Constraints.
+
+
+def _constraint(fits: Callable[[Any], bool], expected: str) -> Check:
+    def check(value: Any) -> Any:
+        try:
+            fine = bool(fits(value))
+        except TypeError:
+            raise ValidationFailure(
+                f"{expected}, and {type_name(type(value))} can't be compared with that"
+            ) from None
+        if not fine:
+            raise ValidationFailure(expected)
+        return value
+
+    return check
+
+
+def _greater(bound: Any) -> Check:
+    return _constraint(lambda value: value > bound, f"must be greater than {bound}")
+
+
+def _at_least(bound: Any) -> Check:
+    return _constraint(lambda value: value >= bound, f"must be at least {bound}")
+
+
+def _less(bound: Any) -> Check:
+    return _constraint(lambda value: value < bound, f"must be less than {bound}")
+
+
+def _at_most(bound: Any) -> Check:
+    return _constraint(lambda value: value <= bound, f"must be at most {bound}")
+
+
+def _multiple_of(step: Any) -> Check:
+    return _constraint(lambda value: value % step == 0, f"must be a multiple of {step}")
+
+
+def _min_length(bound: int) -> Check:
+    return _constraint(lambda value: len(value) >= bound, f"must have a length of at least {bound}")
+
+
+def _max_length(bound: int) -> Check:
+    return _constraint(lambda value: len(value) <= bound, f"must have a length of at most {bound}")
+
+
+def _pattern(pattern: str) -> Check:
+    search = re.compile(pattern).search
+    return _constraint(lambda value: search(value) is not None, f"must match {pattern!r}")
+
+
+def _timezone(aware: bool) -> Check:
+    return _constraint(
+        lambda value: (value.tzinfo is not None) is aware,
+        "must have a time zone" if aware else "must not have a time zone",
+    )
+
+
+_MAKERS: dict[str, Callable[[Any], Check]] = {
+    "gt": _greater,
+    "ge": _at_least,
+    "lt": _less,
+    "le": _at_most,
+    "multiple_of": _multiple_of,
+    "min_length": _min_length,
+    "max_length": _max_length,
+    "pattern": _pattern,
+    "tz": _timezone,
+}
+# The attribute of each class of annotated-types that holds its bound.
+_ANNOTATED_TYPES = {
+    "Gt": "gt",
+    "Ge": "ge",
+    "Lt": "lt",
+    "Le": "le",
+    "MultipleOf": "multiple_of",
+    "MinLen": "min_length",
+    "MaxLen": "max_length",
+}
+
+
+def _struct_constraints(target: Any, item: Any) -> Iterator[Check]:
+    """Yield the checks of a `msgspec.Meta`; its other attributes are comments."""
+    if type(item).__name__ != "Meta":
+        raise _refusal(target, item)
+    for name, make in _MAKERS.items():
+        bound = getattr(item, name)
+        if bound is not None:
+            yield make(bound)
+
+
+def _annotated_types(target: Any, item: Any) -> Iterator[Check]:
+    """Yield the checks of a constraint of annotated-types, which may be a group of them."""
+    import annotated_types
+
+    name = type(item).__name__
+    if isinstance(item, annotated_types.GroupedMetadata):
+        for part in item:
+            check = _compile_item(target, Any, part)
+            if check is not None:
+                yield check
+    elif type(item).__module__ == annotated_types.__name__ and name in _ANNOTATED_TYPES:
+        attribute = _ANNOTATED_TYPES[name]
+        yield _MAKERS[attribute](getattr(item, attribute))
+    elif name == "Timezone" and item.tz in (None, ...):
+        yield _timezone(item.tz is ...)
+    elif name == "Predicate":
+        predicate = item.func
+        text = getattr(predicate, "__qualname__", None) or repr(predicate)
+        yield _constraint(predicate, f"is refused by {text}")
+    else:
+        raise _refusal(target, item)
+
+
+def _pydantic_check(target: Any, inner: Any, item: Any) -> Check:
+    """Return the check by pydantic itself, which may also convert the value."""
+    import pydantic
+    from pydantic_core import PydanticUndefined
+
+    unset = {"validation_alias": None, "default_factory": None, "default": PydanticUndefined}
+    for name, nothing in unset.items():
+        if type(item).__name__ == "FieldInfo" and getattr(item, name) is not nothing:
+            raise _refusal(
+                target, item, f"its {name} is for fields of a pydantic model, and not a constraint"
+            )
+    annotated: Any = Annotated[inner, item]
+    try:
+        try:
+            adapter = pydantic.TypeAdapter(annotated)
+        except pydantic.errors.PydanticSchemaGenerationError:  # attrs classes are strange to it
+            config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+            adapter = pydantic.TypeAdapter(annotated, config=config)
+    except Exception as error:
+        text = str(error).partition("\n")[0]
+        raise _refusal(target, item, f"pydantic says: {text}; it is not a constraint") from None
+
+    def check(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            messages = [detail["msg"] for detail in error.errors(include_url=False)]
+            raise ValidationFailure("; ".join(messages)) from None
+
+    return check
