@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from arbprov._types import Handler
-from arbprov._utils import describe_handler, is_positive_number, unwrap_function, unwrap_steps
+from arbprov._utils import describe_handler, is_positive_number, unwrap_steps
 from arbprov.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -79,8 +80,15 @@ class Action:
 
     @property
     def is_async(self) -> bool:
-        """Whether calling the handler returns a coroutine."""
-        return inspect.iscoroutinefunction(unwrap_function(self.handler))
+        """Whether the handler runs on the event loop: its outermost callable is ``async def``.
+
+        A plain wrapper around an ``async def`` function is not: it may block.
+        """
+        handler: Any = self.handler
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        call = inspect.getattr_static(type(handler), "__call__", None)
+        return inspect.iscoroutinefunction(call if inspect.isfunction(call) else handler)
 
 
 def first_line(handler: Handler) -> str:

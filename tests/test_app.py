@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import threading
@@ -411,9 +412,30 @@ async def coroutine():
     return None
 
 
-@pytest.mark.parametrize(("function", "is_async"), [(silent, False), (coroutine, True)])
+@functools.wraps(coroutine)
+def blocking(*args):
+    return asyncio.run(coroutine(*args))
+
+
+class AsyncCallable:
+    async def __call__(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("function", "is_async"),
+    [
+        (silent, False),
+        (coroutine, True),
+        # Of wrappers, the outermost counts: it is what runs.
+        (blocking, False),
+        (functools.partial(coroutine), True),
+        (functools.partial(silent), False),
+        (AsyncCallable(), True),
+    ],
+)
 def test_an_action_knows_whether_it_is_async(app, function, is_async):
-    app.action(function)
+    app.action("name")(function)
     assert app.actions()[0].is_async is is_async
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import faulthandler
 import functools
 import inspect
@@ -125,7 +126,11 @@ class _Server:
         message = Message.decode(data)
         self._number = message.call
         try:
-            kind, body = Kind.RESULT, pickle.dumps(self._call(message))
+            # A copy for each call, as on threads.
+            kind, body = (
+                Kind.RESULT,
+                pickle.dumps(contextvars.copy_context().run(self._call, message)),
+            )
         except BaseException as error:
             kind, body = Kind.FAILURE, pickle.dumps(Failure.of(error))
         if not self._home.belongs_here:

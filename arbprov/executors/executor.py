@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from typing import Any
 
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.errors import HandlerProcessError, TaskTimeoutError
-from arbprov.executors.inline import as_coroutine, drive
+from arbprov.executors.contexts import SharedContext
+from arbprov.executors.inline import drive
 from arbprov.executors.processes import ProcessHandler, ProcessPool
 from arbprov.executors.threads import ThreadPool, set_outcome
 from arbprov.executors.watchdog import Watchdog
@@ -109,7 +110,10 @@ class Executor:
         ended = self._loop.create_future()
 
         def wait(awaitable: Awaitable[Any]) -> Any:
-            call.pending = asyncio.run_coroutine_threadsafe(as_coroutine(awaitable), self._loop)
+            return SharedContext(awaitable).wait(run_on_loop)
+
+        def run_on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+            call.pending = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
             return call.pending.result()
 
         def on_end(result: Any, error: BaseException | None) -> None:

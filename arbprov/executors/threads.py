@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import queue
 import threading
@@ -53,7 +54,7 @@ class ThreadPool:
         return future
 
     def start(self, work: Work, on_end: OnEnd) -> None:
-        """Run `work` on a thread, then call `on_end` on the loop.
+        """Run `work` on a thread, in a copy of this context, then call `on_end` on the loop.
 
         Args:
             work: The function to run.
@@ -65,7 +66,8 @@ class ThreadPool:
             self._threads += 1
             name = f"{self._name}-{self._threads}"
             threading.Thread(target=self._run_work, name=name, daemon=True).start()
-        self._work.put((work, on_end))
+        # Copied for each call, as for a task on the loop.
+        self._work.put((functools.partial(contextvars.copy_context().run, work), on_end))
 
     def close(self) -> None:
         """End idle threads now and busy threads after their work, without waiting for either."""
@@ -78,8 +80,7 @@ class ThreadPool:
             value: Any = None
             error: BaseException | None = None
             try:
-                # A fresh context for each call, as a task on the loop has.
-                value = contextvars.Context().run(work)
+                value = work()
             except BaseException as raised:
                 error = raised
             if os.getpid() != self._process:

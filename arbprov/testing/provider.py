@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,7 +48,9 @@ def serving(app: ProviderApp, hub: _AnyHub, *, stop_within: float = 30.0) -> Ite
     {'city': 'Paris'}
     """
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(app.run, hub_url=hub.url, auth_token=hub.token)
+        # The app sees the test's context variables, as it would in the main thread.
+        run = contextvars.copy_context().run
+        running = pool.submit(run, app.run, hub_url=hub.url, auth_token=hub.token)
         try:
             yield running
         finally:

@@ -1,0 +1,52 @@
+"""Context variables of a call: its hooks and its handler share them, wherever each of them runs."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+__all__ = ["SharedContext"]
+
+T = TypeVar("T")
+
+
+class SharedContext:
+    """Takes the context variables that an awaitable sets back to the thread that waits for it.
+
+    The event loop runs the awaitable in a copy of the waiting thread's context.
+
+    Args:
+        awaitable: An awaitable of the author's: what a hook or a handler returned.
+
+    >>> import asyncio
+    >>> user = contextvars.ContextVar("user", default="nobody")
+    >>> async def log_in():
+    ...     user.set("ada")
+    >>> SharedContext(log_in()).wait(asyncio.run)
+    >>> user.get()
+    'ada'
+    """
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self._awaitable = awaitable
+        self._variables: contextvars.Context | None = None
+
+    def wait(self, run: Callable[[Any], T]) -> T:
+        """Return what `run` returns for a coroutine, and raise what it raises."""
+        try:
+            return run(self._await())
+        finally:
+            # Nothing of it has run if `run` has refused the coroutine.
+            for variable, value in (self._variables or {}).items():
+                if variable.get(_MISSING) is not value:
+                    variable.set(value)
+
+    async def _await(self) -> Any:
+        try:
+            return await self._awaitable
+        finally:
+            self._variables = contextvars.copy_context()
+
+
+_MISSING: Any = object()

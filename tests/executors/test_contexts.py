@@ -1,0 +1,106 @@
+"""Context variables: hooks and handler of a call share them, and calls do not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import pytest
+
+from arbprov import ProviderApp
+from arbprov.executors.contexts import SharedContext
+from arbprov.localhub import LocalHub
+from arbprov.testing import serving
+
+user = contextvars.ContextVar("user", default="nobody")
+
+
+def log_in(ctx):
+    user.set("ada")
+
+
+async def log_in_async(ctx):
+    user.set("ada")
+
+
+def who_plain():
+    seen = user.get()
+    user.set("handler")
+    return seen
+
+
+async def who_async():
+    return who_plain()
+
+
+def who_awaitable():
+    return who_async()
+
+
+@pytest.fixture(params=[who_plain, who_async, who_awaitable], ids=["plain", "async", "awaitable"])
+def who(request):
+    return request.param
+
+
+@pytest.mark.parametrize("hook", [log_in, log_in_async], ids=["plain hook", "async hook"])
+def test_a_handler_for_a_hub_sees_what_a_hook_has_set(who, hook):
+    app = ProviderApp("test")
+    app.before_task(hook)
+    app.action("who")(who)
+    with LocalHub(hold=0.05) as hub, serving(app, hub):
+        assert hub.call("who").data == "ada"
+
+
+def test_a_hook_after_the_handler_sees_what_it_has_set(who):
+    app, seen = ProviderApp("test"), []
+    app.action("who")(who)
+    app.teardown_task(lambda error, ctx: seen.append(user.get()))
+    with LocalHub(hold=0.05) as hub, serving(app, hub):
+        hub.call("who")
+    assert seen == ["handler"]
+
+
+def test_no_task_for_a_hub_sees_what_an_earlier_task_has_set(who):
+    app = ProviderApp("test", concurrency=1)
+    app.action("who")(who)
+    with LocalHub(hold=0.05) as hub, serving(app, hub):
+        assert [hub.call("who").data for _ in range(3)] == ["nobody"] * 3
+
+
+def test_each_task_for_a_hub_begins_with_the_context_of_the_app(who):
+    app = ProviderApp("test")
+    app.action("who")(who)
+    token = user.set("import")
+    try:
+        with LocalHub(hold=0.05) as hub, serving(app, hub):
+            assert [hub.call("who").data for _ in range(2)] == ["import"] * 2
+    finally:
+        user.reset(token)
+
+
+def test_what_an_awaitable_has_set_before_it_fails_is_kept():
+    async def fail():
+        user.set("failed")
+        raise ValueError
+
+    def main():
+        with pytest.raises(ValueError):
+            SharedContext(fail()).wait(asyncio.run)
+        return user.get()
+
+    assert contextvars.copy_context().run(main) == "failed"
+
+
+def test_an_awaitable_that_never_runs_changes_nothing():
+    def refuse(coroutine):
+        coroutine.close()
+        raise RuntimeError("no loop")
+
+    async def never():
+        return None
+
+    awaitable = never()
+    with pytest.raises(RuntimeError, match="no loop"):
+        SharedContext(awaitable).wait(refuse)
+    awaitable.close()
+    assert user.get() == "nobody"
