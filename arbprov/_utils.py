@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEBIBYTE",
+    "SOON",
     "describe_exit",
     "describe_handler",
     "escape_line",
@@ -29,11 +31,17 @@ __all__ = [
     "is_positive_integer",
     "is_positive_number",
     "quote",
+    "read_number",
+    "read_seconds",
     "unwrap_function",
     "unwrap_steps",
 ]
 
 MEBIBYTE = 1024 * 1024
+# Seconds until a retry, for an API that asks for 0 seconds.
+SOON = 1.0
+# The most seconds that an API can ask for: a year, which a store can still hold.
+_MAX_SECONDS = 366 * 86_400.0
 
 # Characters of a line: a task's id may have any length, and a long id helps no reader.
 _MAX_LINE = 200
@@ -126,6 +134,36 @@ def is_positive_number(value: Any) -> bool:
 def is_positive_integer(value: Any) -> bool:
     """Tell whether `value` is an integer above 0; bool is not an integer."""
     return type(value) is int and value > 0
+
+
+def read_number(value: Any) -> float | None:
+    """Return a finite number, or the number that a text such as an API's header is; else None.
+
+    >>> read_number("0.93"), read_number(30), read_number("soon"), read_number(True)
+    (0.93, 30.0, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_seconds(value: Any) -> float | None:
+    """Return the seconds that an API asks for, as a number or its text; else None.
+
+    An API that rounds down, or whose clock differs, asks for 0 seconds or less: that is `SOON`,
+    since a retry at once would be refused again. It is a year at most.
+
+    >>> read_seconds("30"), read_seconds(0.5), read_seconds(0), read_seconds("later")
+    (30.0, 0.5, 1.0, None)
+    """
+    seconds = read_number(value)
+    if seconds is None:
+        return None
+    return min(seconds, _MAX_SECONDS) if seconds > 0 else SOON
 
 
 def format_number(number: float) -> str:

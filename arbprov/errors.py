@@ -15,11 +15,12 @@ ProviderError
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
+
+from arbprov._utils import read_seconds
 
 __all__ = [
     "ActionNotFoundError",
@@ -151,22 +152,21 @@ class RateLimited(TaskError):
     [30.0, 30.0]
 
     Args:
-        retry_after: Seconds until the quota is free again.
+        retry_after: Seconds until the quota is free again: a number, or its text, as in a
+            Retry-After header. 0 and less are 1 second: a retry soon. A year at most.
         limit: The limit's name or text, as in ``"5/second"``. By default, all limits of the call
             that have a key; if none has, the action's own; else all.
 
     Raises:
-        ValueError: `retry_after` is not a finite number greater than 0. Convert a header's text.
+        ValueError: `retry_after` is not a finite number. A header's date has to be converted.
     """
 
-    def __init__(self, retry_after: float, limit: str | None = None) -> None:
-        # A handler may pass an API's header on, which is a string and can hold anything.
-        if not isinstance(retry_after, (int, float)) or not 0 < retry_after < math.inf:
-            raise ValueError(
-                f"retry_after must be a number of seconds greater than 0, not {retry_after!r}"
-            )
-        super().__init__(f"Rate limit exceeded, retry after {retry_after:g} s")
-        self.retry_after = float(retry_after)
+    def __init__(self, retry_after: float | str, limit: str | None = None) -> None:
+        seconds = read_seconds(retry_after)
+        if seconds is None:
+            raise ValueError(f"retry_after must be a number of seconds, not {retry_after!r}")
+        super().__init__(f"Rate limit exceeded, retry after {seconds:g} s")
+        self.retry_after = seconds
         self.limit = limit
         # Further data of the result, such as the headroom of each limit.
         self.details: dict[str, Any] = {}

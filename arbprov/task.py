@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import attrs
 
+from arbprov._utils import read_number
+
 __all__ = ["ProviderResponse", "Status", "Task", "TaskResult"]
 
 
@@ -153,7 +155,7 @@ class TaskResult:
     @property
     def wait_time(self) -> float | None:
         """Seconds until the limit that refused the task would admit it; None without one."""
-        return cast("float | None", self._detail("wait_time"))
+        return read_number(self._detail("wait_time"))
 
     @property
     def problems(self) -> list[dict[str, str]]:

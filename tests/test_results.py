@@ -548,9 +548,9 @@ def test_a_handler_may_name_the_limit():
     }
 
 
-@pytest.mark.parametrize("wait", [0, -1, float("nan"), float("inf"), "120", None], ids=repr)
+@pytest.mark.parametrize("wait", [float("nan"), float("inf"), "soon", None], ids=repr)
 def test_an_invalid_wait_is_a_value_error(wait):
-    with pytest.raises(ValueError, match="retry_after must be a number of seconds greater"):
+    with pytest.raises(ValueError, match="retry_after must be a number of seconds, not"):
         RateLimited(wait)
 
 

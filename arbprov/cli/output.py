@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from arbprov._utils import escape_line
+from arbprov._utils import escape_line, read_number
 from arbprov.errors import Problem
 
 __all__ = [
@@ -147,9 +147,10 @@ def summarize(status: str, message: str, data: Any) -> str:
     """
     if status == "success":
         return escape_line(json.dumps(data, ensure_ascii=False), _MAX_LINE)
-    if status == "limit" and isinstance(data, dict) and "wait_time" in data:
+    wait = read_number(data.get("wait_time")) if isinstance(data, dict) else None
+    if status == "limit" and wait is not None:
         limit = f"{data['limit']}, " if data.get("limit") else ""
-        message = f"{message}: {limit}wait {format_seconds(data['wait_time'])}"
+        message = f"{message}: {limit}wait {format_seconds(wait)}"
     return escape_line(message, _MAX_LINE)
 
 

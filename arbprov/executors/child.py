@@ -185,9 +185,9 @@ class _Limits:
         """Have the provider take back the call's charges."""
         self._send(Kind.REFUND, None)
 
-    def report(self, name: str, *, used: float, reset_in: float) -> None:
+    def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
         """Have the provider correct a limit's count by the API's own."""
-        check_report(self.names, name, used, reset_in)
+        used, reset_in = check_report(self.names, name, used, reset_in)
         self._send(Kind.REPORT, (name, used, reset_in))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from arbprov._utils import is_positive_number
+from arbprov._utils import read_number, read_seconds
 from arbprov.errors import RateLimited
 from arbprov.limits.stores.base import Charge, Receipt
 
@@ -86,19 +87,19 @@ class CallLimits(Protocol):
         """
         ...
 
-    def report(self, name: str, *, used: float, reset_in: float) -> None:
+    def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
         """Correct a limit's count by the API's own: at least the share `used` is gone.
 
         Args:
             name: The limit's `name`, or its text, as in ``"1000/hour"``.
-            used: The share of the limit that is used, from 0 to 1.
-            reset_in: Seconds until it is free again. A rolling window forgets a report after its
-                own period at the latest; token buckets and calendar quotas refill at their own
-                pace and ignore it. For a longer ban, raise `RateLimited`.
+            used: The share of the limit that is used, from 0 to 1; a header's text is fine.
+            reset_in: Seconds until it is free again, as for `RateLimited`. A rolling window forgets
+                a report after its own period at the latest; token buckets and calendar quotas
+                refill at their own pace and ignore it. For a longer ban, raise `RateLimited`.
 
         Raises:
             ValueError: The call has no limit of that name, `used` is negative or not a number, or
-                `reset_in` is not above 0.
+                `reset_in` is not a number of seconds.
 
         >>> from arbprov import ProviderApp, TaskContext
         >>> app = ProviderApp("shop")
@@ -165,9 +166,9 @@ class Decision:
         for receipt in receipts:
             receipt.refund()
 
-    def report(self, name: str, *, used: float, reset_in: float) -> None:
+    def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
         """Correct a limit's count by the API's own; see `CallLimits.report`."""
-        check_report(self.names, name, used, reset_in)
+        used, reset_in = check_report(self.names, name, used, reset_in)
         for charge in first_charges(self.charges):
             if charge.group and name in charge.limit.names:
                 units = _units(used, charge.algorithm.capacity)
@@ -221,19 +222,24 @@ class Decision:
                 receipt.store.end_cooldown(receipt.charges)
 
 
-def check_report(names: Sequence[str], name: str, used: float, reset_in: float) -> None:
-    """Refuse a report that makes no sense; see `CallLimits.report`.
+def check_report(
+    names: Sequence[str], name: str, used: float | str, reset_in: float | str
+) -> tuple[float, float]:
+    """Return the share and the seconds of a report as numbers; see `CallLimits.report`.
 
     Raises:
         ValueError: The call has no limit of that name, or a number is not valid.
     """
-    if type(used) not in (int, float) or not used >= 0:
+    share = math.inf if used == math.inf else read_number(used)
+    if share is None or share < 0:
         raise ValueError(f"used={used!r} is not a share, such as 0.93")
-    if not is_positive_number(reset_in):
-        raise ValueError(f"reset_in={reset_in!r} is not a number of seconds above 0")
+    seconds = read_seconds(reset_in)
+    if seconds is None:
+        raise ValueError(f"reset_in={reset_in!r} is not a number of seconds")
     if name not in names:
         known = ", ".join(map(repr, dict.fromkeys(names)))
         raise ValueError(f"this call has no limit {name!r}; it has {known or 'none'}")
+    return share, seconds
 
 
 def headroom_of(charges: Iterable[Charge]) -> Iterator[Headroom]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
 from arbprov._types import Clock
+from arbprov._utils import read_number
 from arbprov.clock import SystemClock
 from arbprov.errors import ConfigurationError
 from arbprov.limits.policies import MinDelay, Policy, TokenBucket
@@ -92,8 +92,8 @@ class RateLimitMonitor:
         >>> RateLimitMonitor().make_safe_request(round, 3.14159, 2)
         3.14
         """
-        while (limits := self.check_rate_limits()) and limits.get("rate_limited"):
-            self.handle_throttling(limits["wait_time"])
+        while wait := ask_monitor(self):
+            self.handle_throttling(wait)
         return request_func(*args, **kwargs)
 
 
@@ -111,10 +111,11 @@ def ask_monitor(monitor: RateLimitMonitor) -> float:
         raise ConfigurationError(f"{name} must return a dict or None, not {answer!r}")
     if not answer.get("rate_limited"):
         return 0.0
-    wait: Any = answer.get("wait_time")
-    if type(wait) not in (int, float) or not wait < math.inf:
-        raise ConfigurationError(f"{name}: wait_time must be a number of seconds, not {wait!r}")
-    return max(float(wait), _MIN_WAIT)
+    wait = read_number(answer.get("wait_time"))
+    if wait is None:
+        given = answer.get("wait_time")
+        raise ConfigurationError(f"{name}: wait_time must be a number of seconds, not {given!r}")
+    return max(wait, _MIN_WAIT)
 
 
 class PolicyMonitor(RateLimitMonitor):

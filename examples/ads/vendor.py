@@ -48,7 +48,7 @@ async def ask(account: Account, method: str, path: str, **request: Any) -> Any:
     response = await api.request(method, path, headers=headers, **request)
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
         # Starts a cooldown of the account: until its end, the API gets no request for it.
-        raise RateLimited(retry_after=float(response.headers.get("Retry-After", 60)))
+        raise RateLimited(retry_after=response.headers.get("Retry-After", 60))
     if response.is_error:
         raise ApiError(response.status_code, reason(response))
     return response.json()

@@ -21,6 +21,8 @@ from arbprov.cli.output import summarize
             {"wait_time": 538912.25, "limit": "1/week"},
             "Over: 1/week, wait 538912 s",
         ),
+        ("limit", "Over", {"wait_time": "30"}, "Over: wait 30 s"),
+        ("limit", "Over", {"wait_time": "later"}, "Over"),
         ("limit", "Over", [], "Over"),
     ],
 )

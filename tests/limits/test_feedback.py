@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from decimal import Decimal
 
 import pytest
 from support.waiting import wait_until
@@ -176,9 +177,32 @@ def test_a_refusal_in_a_cooldown_is_counted_as_such():
 
 
 def test_a_retry_that_is_no_time_is_the_handler_s_error():
-    for nonsense in (0, -1, math.nan):
-        with pytest.raises(ValueError, match="retry_after must be a number of seconds greater"):
+    for nonsense in (math.nan, math.inf, None, True, "soon", "", 10**400, b"\xff", [30]):
+        with pytest.raises(ValueError, match="retry_after must be a number of seconds"):
             RateLimited(nonsense)
+
+
+@pytest.mark.parametrize("asked", [0, -5, "0", "-0.5", 0.0])
+def test_an_api_that_asks_for_no_time_starts_a_short_cooldown(asked):
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("100/hour")
+    def work():
+        raise RateLimited(asked)
+
+    client = app.test_client()
+    results = [client.call("work") for _ in range(2)]
+    assert [(result.status.value, result.wait_time) for result in results] == [("limit", 1.0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [("30", 30), (" 1.5 ", 1.5), (Decimal(2), 2), (0.25, 0.25), ("1e308", 366 * 86_400)],
+    ids=repr,
+)
+def test_a_retry_may_be_the_text_of_a_header(asked, seconds):
+    assert RateLimited(asked).retry_after == seconds
 
 
 # In the store.
@@ -502,8 +526,8 @@ def test_a_calendar_takes_reports_too():
         ({"name": "no such"}, "this call has no limit 'no such'; it has 'vendor'"),
         ({"used": -0.1}, "used=-0.1 is not a share, such as 0.93"),
         ({"used": 1e400}, None),
-        ({"reset_in": 0}, "reset_in=0.0 is not a number of seconds above 0"),
-        ({"reset_in": -5}, "reset_in=-5.0 is not a number of seconds above 0"),
+        ({"reset_in": None}, "reset_in=None is not a number of seconds"),
+        ({"reset_in": math.nan}, "reset_in=nan is not a number of seconds"),
     ],
     ids=str,
 )
@@ -512,7 +536,6 @@ def test_a_report_that_makes_no_sense_is_an_error(report, message):
     stack = limiter.compile([declare("100/minute", name="vendor")], action="work")
     decision = limiter.acquire(stack, None)
     arguments = {"name": "vendor", "used": 0.5, "reset_in": 40.0} | report
-    arguments["reset_in"] = float(arguments["reset_in"])
     if message is None:
         decision.report(**arguments)
         assert limiter.peek(stack, None).wait_time > 0
@@ -521,7 +544,18 @@ def test_a_report_that_makes_no_sense_is_an_error(report, message):
         decision.report(**arguments)
 
 
-@pytest.mark.parametrize("used", ["0.5", None, True, math.nan], ids=repr)
+@pytest.mark.parametrize("reset_in", [0, -5, "0", "1"], ids=repr)
+def test_a_report_takes_the_texts_of_headers_and_0_is_a_second(reset_in):
+    limiter = Limiter(clock := VirtualClock())
+    stack = limiter.compile([declare("100/minute", name="vendor")], action="work")
+    limiter.acquire(stack, None).report("vendor", used="1.0", reset_in=reset_in)
+    clock.advance(0.9)
+    before = limiter.peek(stack, None).wait_time
+    clock.advance(0.2)
+    assert (before > 0, limiter.peek(stack, None).wait_time) == (True, 0)
+
+
+@pytest.mark.parametrize("used", ["half", None, True, math.nan], ids=repr)
 def test_a_share_is_a_number(used):
     limiter = Limiter(VirtualClock())
     stack = limiter.compile([declare("100/minute")], action="work")

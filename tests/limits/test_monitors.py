@@ -409,8 +409,8 @@ def test_an_error_while_a_monitor_counts_is_the_result_and_nothing_is_charged():
             "Broken.check_rate_limits(): wait_time must be a number of seconds, not None",
         ),
         (
-            {"rate_limited": True, "wait_time": "60"},
-            "Broken.check_rate_limits(): wait_time must be a number of seconds, not '60'",
+            {"rate_limited": True, "wait_time": "later"},
+            "Broken.check_rate_limits(): wait_time must be a number of seconds, not 'later'",
         ),
         (
             {"rate_limited": True, "wait_time": math.inf},
@@ -431,6 +431,11 @@ def test_an_answer_that_is_none_is_an_error_that_names_the_monitor(answer, messa
 @pytest.mark.parametrize("answer", [None, {}, {"rate_limited": False}, {"wait_time": 9}], ids=str)
 def test_an_answer_that_refuses_nothing_admits(answer):
     assert provider(Broken(answer)).test_client().call("work").status == "success"
+
+
+def test_a_monitor_may_hand_on_the_text_of_a_header():
+    result = provider(Broken({"rate_limited": True, "wait_time": "60"})).test_client().call("work")
+    assert (result.status, result.wait_time) == ("limit", 60)
 
 
 @pytest.mark.parametrize("wait", [0, -3, 0.0], ids=repr)
