@@ -325,7 +325,7 @@ def test_the_processes_end_with_the_worker(hub, serve):
     pid = hub.call("pid", timeout=TIMEOUT).data["pid"]
     app.stop()
     running.result(TIMEOUT)
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_processes_end_with_a_provider_that_was_killed(hub, start, tmp_path):
@@ -350,7 +350,7 @@ def test_processes_end_with_a_provider_that_exits_without_a_stop(hub, start, tmp
     process = start(hub, "thread.py", stdin=subprocess.PIPE)
     pid = hub.call("pid", timeout=TIMEOUT).data["pid"]
     process.communicate(timeout=TIMEOUT)
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid))
 
 
 # Signals.
@@ -895,7 +895,7 @@ def test_a_stop_whose_time_is_up_kills_busy_processes(hub, tmp_path, monkeypatch
     # An idle process is asked to exit and then waited for; a busy one must not be.
     requests = []
     monkeypatch.setattr(processes.HandlerProcess, "request_exit", requests.append)
-    app, path = app_with(isolated.wait_for, drain_timeout=0.6), tmp_path / "here"
+    app, path = app_with(isolated.wait_for, drain_timeout=3), tmp_path / "here"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=hub.address, auth_token=hub.token)
         hub.put("wait_for", {"path": str(path)})
