@@ -35,7 +35,7 @@ _started = {}
 
 
 def pytest_runtest_setup(item):
-    # A snippet needs the snippets above it. With `-n`, another process may have run them.
+    # A snippet that is run alone needs the snippets above it.
     if isinstance(item, SybilItem):
         document = item.example.document
         started = _started.setdefault(document, set())

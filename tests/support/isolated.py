@@ -167,10 +167,15 @@ def context(ctx: TaskContext, /, also: TaskContext, account: dict) -> dict:
 
 @process
 @app.rate_limit("2/hour")
-def refund(ctx: TaskContext, keep: bool = False) -> dict:
-    headroom = ctx.limits.headroom[0]
-    if not keep:
-        ctx.limits.refund()
+def refund(ctx: TaskContext) -> dict:
+    ctx.limits.refund()
+    return {"remaining": ctx.limits.headroom[0].remaining}
+
+
+@process
+@app.rate_limit("2/hour")
+def headroom(ctx: TaskContext) -> dict:
+    (headroom,) = ctx.limits.headroom
     return {"limit": str(headroom.limit), "remaining": headroom.remaining}
 
 
@@ -182,9 +187,15 @@ def refund_nothing(ctx: TaskContext) -> int:
 
 @process
 @app.rate_limit("10/hour", name="vendor")
-def report(ctx: TaskContext, name: str = "vendor") -> dict:
-    ctx.limits.report(name, used=0.5, reset_in=60)
+def report(ctx: TaskContext) -> dict:
+    ctx.limits.report("vendor", used=0.5, reset_in=60)
     return {"remaining": ctx.limits.headroom[0].remaining}
+
+
+@process
+@app.rate_limit("5/hour", name="vendor")
+def report_unknown(ctx: TaskContext) -> None:
+    ctx.limits.report("none", used=0.5, reset_in=60)
 
 
 _late: list[str] = []
