@@ -347,6 +347,10 @@ class ProviderApp(Scaffold):
                 f'under `if __name__ == "__main__":`'
             )
         self._home.check()
+        # Slow to import.
+        from arbprov.worker.reaping import fork_as_pid_1
+
+        fork_as_pid_1()
         # Imported here: tests and `import arbprov` do without gRPC.
         with without_fork_handlers():
             from arbprov.worker.run import run_provider

@@ -17,6 +17,7 @@ from arbprov.cli.invoke import invoke
 from arbprov.cli.limits import limits
 from arbprov.cli.outbox import outbox
 from arbprov.cli.run import run
+from arbprov.worker.reaping import fork_as_pid_1
 
 __all__ = ["main"]
 
@@ -36,6 +37,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Before the provider's module is imported, which may start threads.
+    fork_as_pid_1()
 
 
 for command in (run, dev, hub, call, invoke, actions, limits, outbox):
