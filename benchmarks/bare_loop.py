@@ -1,11 +1,12 @@
-"""What a provider is compared with: fetch, JSON in and out, submit, and nothing else.
+"""The baseline of a provider: fetch, read JSON, write JSON and submit, and nothing else.
 
     bare_loop.py ADDRESS IN_FLIGHT echo
     bare_loop.py ADDRESS IN_FLIGHT sleep SECONDS      an async handler that waits
     bare_loop.py ADDRESS IN_FLIGHT threads SECONDS    a blocking handler, on IN_FLIGHT threads
     bare_loop.py ADDRESS IN_FLIGHT burn SECONDS       a CPU-bound handler, on IN_FLIGHT threads
 
-It knows no error, no stop and no framework: even the messages are loaded without importing arbprov.
+It handles no errors and no signals, and imports no framework: it loads even the messages without
+arbprov.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import grpc
 
 MESSAGES = Path(__file__).parent.parent / "arbprov/_proto/hub_pb2.py"
 TOKEN = "sample-token"  # noqa: S105 - of a hub on loopback
-# Between polls that a hub without long polls answers with nothing.
+# Seconds until the next poll after an empty answer, for hubs that do not hold polls.
 PAUSE = 0.05
 
 Handle = Callable[[Any], Awaitable[Any]]

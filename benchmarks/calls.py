@@ -1,4 +1,4 @@
-"""Calls per second without a hub: of the test client, or of JSON both ways and nothing else.
+"""Calls per second without a hub: through the test client, or with only JSON both ways.
 
 calls.py client|bare CALLS
 """
@@ -15,7 +15,7 @@ PAYLOAD = {"city": "Paris", "days": 3}
 
 
 def echo(city: str, days: int = 3) -> dict[str, Any]:
-    """Return what came."""
+    """Return the arguments."""
     return {"city": city, "days": days}
 
 

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts, and what they take of the machine."""
+"""The processes of a benchmark, and the processor time and memory that they use."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["BenchmarkError", "Child", "started"]
+__all__ = ["BenchmarkError", "Child", "run_process"]
 
-_PATIENCE = 15.0
+_TIMEOUT = 15.0
 
 
 class BenchmarkError(Exception):
-    """Something that takes part has failed, so nothing can be measured."""
+    """A hub or a contestant has failed, so nothing can be measured."""
 
 
 class Child:
-    """A process that gets lines on stdin and says lines on stdout; its stderr is in a file."""
+    """A process that reads lines and writes lines; its stderr goes to a file."""
 
     def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
         self._log = log
@@ -48,14 +48,14 @@ class Child:
         self._popen.stdin.flush()
 
     def hear(self, seconds: float, check: Callable[[], object] = lambda: None) -> str:
-        """Return the next line that it says.
+        """Return the next line that it writes.
 
         Args:
             seconds: How long to wait for it.
-            check: Asked again and again meanwhile; what it raises ends the waiting.
+            check: Called repeatedly in the meantime; an exception of it ends the waiting.
 
         Raises:
-            BenchmarkError: It ended instead, or said nothing in time.
+            BenchmarkError: The process ended, or wrote nothing in time.
         """
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -66,7 +66,7 @@ class Child:
         raise BenchmarkError(f"{self._popen.args} said nothing for {seconds:g} s\n{self.tail()}")
 
     def check(self) -> None:
-        """Raise a `BenchmarkError` if it has ended."""
+        """Raise a `BenchmarkError` if the process has ended."""
         if self._popen.poll() is not None:
             code = self._popen.returncode
             raise BenchmarkError(f"{self._popen.args} ended with {code}\n{self.tail()}")
@@ -76,12 +76,12 @@ class Child:
         return self._log.read_text(errors="replace")[-2000:]
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it and its children have taken."""
+        """Return the processor time that the process and its children have used, in seconds."""
         times = [process.cpu_times() for process in self._family()]
         return sum(one.user + one.system for one in times)
 
     def resident_mib(self) -> float:
-        """Return what it and its children hold of the memory, in MiB."""
+        """Return the memory that the process and its children hold, in MiB."""
         return sum(process.memory_info().rss for process in self._family()) / 2**20
 
     def _family(self) -> list:
@@ -91,21 +91,21 @@ class Child:
         return [parent, *parent.children(recursive=True)]
 
     def end(self) -> None:
-        """Ask it to end, and end it if it does not."""
+        """Ask the process to end, and kill it if it does not."""
         self._popen.terminate()
         try:
-            self._popen.wait(_PATIENCE)
+            self._popen.wait(_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
         with contextlib.suppress(BrokenPipeError):
             self._popen.stdin.close()
-        # What it has left behind may hold its stdout open.
-        self._reader.join(_PATIENCE)
+        # A process that it started may still hold its stdout open.
+        self._reader.join(_TIMEOUT)
 
 
 @contextlib.contextmanager
-def started(command: list[str], environ: dict[str, str], log: Path) -> Iterator[Child]:
+def run_process(command: list[str], environ: dict[str, str], log: Path) -> Iterator[Child]:
     """Run a process until the context ends."""
     child = Child(command, environ, log)
     try:

@@ -1,4 +1,4 @@
-"""Who takes part: the bare loop and providers, each a process of its own."""
+"""The contestants: the bare loop and providers, each in its own process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from benchmarks.children import Child, started
-from benchmarks.hubs import Hub, HubKind, Work, running
+from benchmarks.children import Child, run_process
+from benchmarks.hubs import Hub, HubKind, Work, run_hub
 
 __all__ = ["Contestant", "Stage", "arbprov", "bare", "environ", "on_stage"]
 
@@ -30,9 +30,9 @@ class Contestant:
         name: As it is printed.
         arguments: For Python.
         in_flight: Tasks at once.
-        action: Which action of it is called, if not the row's.
-        warm_up: Tasks that it does before it is measured, at least.
-        core_only: Whether uvloop and orjson are kept from it, even if they are installed.
+        action: The action to call; empty for the row's action.
+        warm_up: The least number of tasks before the measurement.
+        core_only: Whether it can't import uvloop and orjson, even if they are installed.
     """
 
     name: str
@@ -55,10 +55,9 @@ def arbprov(provider: str, in_flight: int, name: str = "arbprov", **options: Any
 
 
 def environ(*, core_only: bool = True, **variables: str) -> dict[str, str]:
-    """Return the environment without what would set up a provider otherwise.
+    """Return the environment without the variables that would configure a provider.
 
-    Nor does anything of it keep Python from keeping what it has compiled: of an installed package,
-    that is there from the first start on.
+    PYTHONDONTWRITEBYTECODE goes too: an installed package is compiled before its first start.
     """
     others = ("ARBPROV_", "PROVIDER_", "HUB_GRPC_", "TASK_EXECUTION_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
@@ -70,21 +69,21 @@ def environ(*, core_only: bool = True, **variables: str) -> dict[str, str]:
 
 @attrs.frozen
 class Stage:
-    """A hub and one contestant that works for it."""
+    """A hub and the contestant that works for it."""
 
     hub: Hub
     contestant: Child
 
     def run(self, tasks: int) -> dict[str, Any]:
-        """Have tasks done as fast as they are asked for."""
+        """Have tasks done as fast as they are polled."""
         return self.hub.run(tasks, self.contestant.check)
 
-    def paced(self, tasks: int, shortest: float, longest: float) -> dict[str, Any]:
+    def run_paced(self, tasks: int, shortest: float, longest: float) -> dict[str, Any]:
         """Have tasks done, each some seconds after the last result."""
-        return self.hub.paced(tasks, shortest, longest, self.contestant.check)
+        return self.hub.run_paced(tasks, shortest, longest, self.contestant.check)
 
     def wrong(self) -> str:
-        """End the work, and return what was wrong with results; empty if nothing was."""
+        """End the work, and return the problems of its results; empty if there are none."""
         found = self.hub.release()["wrong"]
         return ", ".join(f"{count} results {what}" for what, count in found.items() if count)
 
@@ -97,7 +96,7 @@ def on_stage(
     work = attrs.evolve(work, action=contestant.action or work.action)
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,
-        running(kind, Path(name), work, hold, seed) as hub,
+        run_hub(kind, Path(name), work, hold, seed) as hub,
     ):
         command = [sys.executable, *(a.replace(_HUB, hub.address) for a in contestant.arguments)]
         variables = environ(
@@ -106,5 +105,5 @@ def on_stage(
             PROVIDER_AUTH_TOKEN=TOKEN,
             ARBPROV_CONCURRENCY=str(contestant.in_flight),
         )
-        with started(command, variables, Path(name) / "contestant.log") as child:
+        with run_process(command, variables, Path(name) / "contestant.log") as child:
             yield Stage(hub, child)

@@ -13,7 +13,7 @@ __all__ = ["Goal", "Sample", "Series", "Spread", "Table", "Unit"]
 
 @attrs.frozen
 class Unit:
-    """What a figure is counted in.
+    """The unit of a figure.
 
     Args:
         name: As it is printed.
@@ -29,18 +29,18 @@ class Unit:
 
 @attrs.frozen
 class Sample:
-    """What one round has shown of one contestant."""
+    """The figures of one contestant in one round."""
 
     value: float
-    # By names that say the unit.
+    # By name, which says the unit.
     extras: dict[str, float] = attrs.field(factory=dict)
-    # Why it does not count; empty if it does.
+    # The reason why the sample does not count; empty if it counts.
     problem: str = ""
 
 
 @attrs.frozen
 class Spread:
-    """A median, and from where to where the values go."""
+    """A median, with the lowest and the highest value."""
 
     median: float
     low: float
@@ -48,7 +48,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
-        """Return that of some values."""
+        """Return the spread of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -61,19 +61,19 @@ class Series:
 
     @property
     def spread(self) -> Spread:
-        """That of the values."""
+        """The spread of the values."""
         return Spread.of([sample.value for sample in self.samples])
 
     @property
     def extras(self) -> dict[str, float]:
-        """The medians of what else was measured."""
+        """The medians of the extra figures."""
         names = self.samples[0].extras
         return {name: statistics.median(s.extras[name] for s in self.samples) for name in names}
 
     def ratio(self, baseline: Series, unit: Unit) -> Spread:
         """Return the ratio of the medians, and the spread of the rounds' ratios.
 
-        Nothing is no multiple of 0: such rounds do not count, and a ratio of none is NaN.
+        Rounds whose divisor is 0 do not count; without any other round, the ratio is NaN.
         """
         pairs = zip(self.samples, baseline.samples, strict=True)
         rounds = [_ratio(own.value, other.value, unit) for own, other in pairs]
@@ -89,14 +89,14 @@ def _ratio(own: float, baseline: float, unit: Unit) -> float:
 
 @attrs.frozen
 class Goal:
-    """What the figure of one contestant should be.
+    """A bound for the figure of a contestant.
 
     Args:
-        contestant: Whose.
-        sign: Whether it should be at least or at most the bound.
+        contestant: The contestant's name.
+        sign: Whether the figure should be at least or at most the bound.
         bound: In the row's unit, or as a ratio.
         of: The ratio to the baseline, the value itself, or its difference to the baseline.
-        extra: Which of the extras, if it is not the value.
+        extra: The name of an extra figure to compare; empty for the value.
     """
 
     contestant: str
@@ -106,8 +106,8 @@ class Goal:
     extra: str = ""
 
     def figure(self, table: Table) -> float:
-        """Return what is compared with the bound."""
-        series = table.named(self.contestant)
+        """Return the figure that is compared with the bound."""
+        series = table.series_of(self.contestant)
         if self.extra:
             return series.extras[self.extra]
         if self.of == "ratio":
@@ -117,12 +117,12 @@ class Goal:
         return series.spread.median
 
     def is_reached(self, table: Table) -> bool:
-        """Return whether the figure is what it should be."""
+        """Return whether the figure keeps to the bound."""
         figure = self.figure(table)
         return figure >= self.bound if self.sign == ">=" else figure <= self.bound
 
     def text(self, table: Table) -> str:
-        """Return it in words."""
+        """Return the goal in words."""
         start = f"{self.contestant}: {self.sign} {self.bound:,g}"
         if self.of == "ratio":
             return f"{start} of {table.baseline.contestant}"
@@ -132,15 +132,15 @@ class Goal:
 
 @attrs.frozen
 class Table:
-    """What all rounds of a row have shown; the first series is the baseline.
+    """The figures of all rounds of a row; the first series is the baseline.
 
     Args:
         row: The row's name.
         title: What it measures.
         unit: Of all values.
         series: By contestant.
-        goals: What it should come to.
-        missing: Why the row was not measured; empty if it was.
+        goals: The row's goals.
+        missing: The reason why the row was not measured; empty if it was.
     """
 
     row: str
@@ -152,16 +152,16 @@ class Table:
 
     @property
     def baseline(self) -> Series:
-        """What the others are compared with."""
+        """The series that the others are compared with."""
         return self.series[0]
 
-    def named(self, contestant: str) -> Series:
+    def series_of(self, contestant: str) -> Series:
         """Return the series of a contestant."""
         return next(series for series in self.series if series.contestant == contestant)
 
     @property
     def problems(self) -> list[str]:
-        """Why the row is invalid; empty if it is not."""
+        """The reasons why the row is invalid; empty if it is valid."""
         return [
             f"{series.contestant}: {sample.problem}"
             for series in self.series

@@ -1,7 +1,6 @@
-"""The bundled hub with the orders of hub.cc, for machines that can't build that one.
+"""The bundled hub with the orders of hub.cc, for machines that can't build hub.cc.
 
-It has no part in what is measured but a provider's CPU seconds, since a hub in Python saturates
-before a provider does.
+It saturates before a provider does, so only a provider's CPU seconds are measured with it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ CAPACITY = 300_000
 
 
 class WatchedHub(LocalHub):
-    """Notes when it hands out each task, and when its result comes."""
+    """Records when it hands out each task, and when the result arrives."""
 
     def __init__(self, address: str, hold: float) -> None:
         super().__init__(address, token=TOKEN, hold=hold, capacity=CAPACITY)
@@ -47,7 +46,7 @@ class WatchedHub(LocalHub):
 
 @attrs.frozen
 class Put:
-    """A task, and since when it is there."""
+    """A task, and the time when it was put."""
 
     ticket: Ticket
     there: float
@@ -55,7 +54,7 @@ class Put:
 
 @attrs.define
 class Batches:
-    """Follows the orders, and remembers what the tasks have come to."""
+    """Carries out the orders, and reports on the tasks of each."""
 
     hub: WatchedHub
     action: str
@@ -65,7 +64,7 @@ class Batches:
     ids: set[str] = attrs.field(factory=set)
 
     def run(self, tasks: str) -> dict[str, Any]:
-        """Have so many tasks done, as fast as they are asked for."""
+        """Have so many tasks done, as fast as they are polled."""
         return self._report([self._put() for _ in range(int(tasks))])
 
     def paced(self, tasks: str, shortest: str, longest: str) -> dict[str, Any]:
@@ -113,7 +112,7 @@ class Batches:
 
 
 def main(address: str, hold: str, action: str, payload: str, account: str, seed: str) -> None:
-    """Listen, and follow the orders that come on stdin."""
+    """Listen, and carry out the orders that come on stdin."""
     with WatchedHub(address, float(hold)) as hub:
         batches = Batches(
             hub,

@@ -13,7 +13,7 @@ __all__ = ["as_json", "as_text"]
 
 
 def as_text(table: Table) -> str:
-    """Return a table as people read it."""
+    """Return a table as text."""
     head = f"{table.row}: {table.title}"
     if table.missing:
         return f"{head}\n  not measured: {table.missing}"
@@ -29,12 +29,12 @@ def _line(table: Table, series: Series) -> str:
     line = f"  {series.contestant:<26}{series.spread.median:>20,.{digits}f}  "
     line += f"{_range(series.spread, digits):<22}"
     if series is not table.baseline:
-        line += _compared(series.ratio(table.baseline, table.unit))
+        line += _ratio_text(series.ratio(table.baseline, table.unit))
     extras = ", ".join(f"{value:,.4g} {name}" for name, value in series.extras.items())
     return line.rstrip() + (f"\n      {extras}" if extras else "")
 
 
-def _compared(ratio: Spread) -> str:
+def _ratio_text(ratio: Spread) -> str:
     return f"{'-':>6}" if isnan(ratio.median) else f"{ratio.median:>6.2f}  {_range(ratio, 2)}"
 
 
@@ -50,7 +50,7 @@ def _goal(table: Table, goal: Goal) -> str:
 
 
 def as_json(tables: list[Table], machine: dict[str, Any]) -> dict[str, Any]:
-    """Return tables as machines read them."""
+    """Return tables as JSON."""
     return {"machine": machine, "rows": [_row(table) for table in tables]}
 
 

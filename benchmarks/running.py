@@ -1,4 +1,4 @@
-"""Rounds: every contestant takes its turn in each, and the order alternates."""
+"""Rounds: each measures every contestant, and the order alternates."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import attrs
 from benchmarks.figures import Goal, Sample, Series, Table, Unit
 from benchmarks.hubs import HubKind
 
-__all__ = ["Options", "Row", "measured", "turns"]
+__all__ = ["Options", "Row", "measure_row", "turns"]
 
 
 @attrs.frozen
 class Options:
-    """How to measure.
+    """The options of a run.
 
     Args:
-        hub: Which hub.
-        rounds: How often.
-        tasks: How many tasks, if not the row's own number.
-        idle: Seconds to be idle, if not the row's own.
+        hub: The kind of hub.
+        rounds: The number of rounds.
+        tasks: The number of tasks; None for the row's own.
+        idle: Seconds of idleness; None for the row's own.
     """
 
     hub: HubKind
@@ -35,16 +35,16 @@ Measure = Callable[[Options, int], dict[str, Sample]]
 
 @attrs.frozen
 class Row:
-    """One thing that is measured.
+    """A row of the benchmarks.
 
     Args:
-        name: On the command line.
-        title: What it is.
-        unit: Of its values, by the hub that is used.
-        contestants: Their names; the first is the baseline.
-        measure: One round.
-        goals: What it should come to.
-        missing: Why it can't be measured here; empty if it can.
+        name: Its name on the command line.
+        title: What it measures.
+        unit: Returns the unit of its values with a hub.
+        contestants: The contestants' names; the first is the baseline.
+        measure: Measures one round.
+        goals: Its goals.
+        missing: Returns the reason why it can't be measured here; empty if it can.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Row:
 
 
 def turns(names: Sequence[str], number: int) -> list[str]:
-    """Return in which order the contestants take their turns in a round."""
+    """Return the order of the contestants in a round."""
     return list(names if number % 2 == 0 else reversed(names))
 
 
-def measured(row: Row, options: Options) -> Table:
+def measure_row(row: Row, options: Options) -> Table:
     """Measure a row."""
     unit = row.unit(options.hub)
     if missing := row.missing():

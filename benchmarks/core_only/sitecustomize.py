@@ -1,6 +1,6 @@
-"""On the path of a process, it and its children have no uvloop and no orjson, installed or not."""
+"""Hides uvloop and orjson from each process that has this folder on its path."""
 
 import sys
 
-# What stands here as None can't be imported, and is not found.
+# A module that is None here can't be imported.
 sys.modules.update(dict.fromkeys(("uvloop", "orjson")))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Rows of providers that have little to do: how soon they see a task, and what waiting costs.
+"""Rows of idle providers: how soon they pick up a task, and the processor time that waiting takes.
 
-Nobody takes much of the machine here, so all contestants of a round run side by side, each with a
-hub of its own.
+They use little processor time, so all contestants of a round run side by side, each with its own
+hub.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONG_POLL = 20.0
 _AT_ONCE = 0.0
 # After the last task, a provider asks more often for some time.
 _SETTLING = 6.0
-# The bare loop asks one by one, which is the best it can do.
+# One poll at a time is the fastest way for the bare loop.
 CONTESTANTS = {one.name: one for one in (bare(1, "echo"), arbprov("asynchronous", 32))}
 
 
@@ -54,7 +54,7 @@ class Pace:
 def side_by_side(
     options: Options, hold: float, number: int, copies: int, watch: Callable[[Stage], Any]
 ) -> dict[str, tuple[list[Any], str]]:
-    """Return what was watched of each contestant's copies, and what was wrong."""
+    """Return the outcomes of `watch` for each contestant's copies, and the problems of results."""
     names = turns(list(CONTESTANTS) * copies, number)
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(names)) as pool:
 
@@ -79,13 +79,13 @@ def side_by_side(
 
 
 def pickup_row(name: str, title: str, pace: Pace, goal: Goal) -> Row:
-    """Return a row of the time from when a task is there to when a provider has it."""
+    """Return a row of the time from when a task is put to when a provider has it."""
 
     def measure(options: Options, number: int) -> dict[str, Sample]:
         scale = 1.0 if options.idle is None else options.idle / pace.shortest
         shortest, longest = pace.shortest * scale, pace.longest * scale
         tasks = options.tasks or pace.tasks
-        watch = lambda stage: stage.paced(tasks, shortest, longest)  # noqa: E731
+        watch = lambda stage: stage.run_paced(tasks, shortest, longest)  # noqa: E731
         found = side_by_side(options, pace.hold, number, pace.copies, watch)
         return {one: _pickups(reports, wrong) for one, (reports, wrong) in found.items()}
 
@@ -110,7 +110,7 @@ def _percentile(values: list[float], percent: int) -> float:
 
 
 def cpu_row(name: str, title: str, hold: float) -> Row:
-    """Return a row of the processor time of providers that only wait."""
+    """Return a row of the processor time of idle providers."""
 
     def measure(options: Options, number: int) -> dict[str, Sample]:
         seconds = 20.0 if options.idle is None else options.idle
@@ -146,7 +146,7 @@ ROWS = [
         "pickup-long-poll",
         "pick-up 0.5 s to 5 s after the last task, long poll",
         Pace(_LONG_POLL, tasks=10, shortest=0.5, longest=5),
-        # Until the result is back: that the hub has handed it out says little of the provider.
+        # Until the result is back: handing out the task is more the hub's work than the provider's.
         Goal("arbprov", "<=", 3, of="value", extra="ms to the result, p50"),
     ),
     cpu_row("idle-long-poll", "CPU while idle, long poll", _LONG_POLL),

@@ -1,4 +1,4 @@
-"""Rows of what a provider holds of the memory."""
+"""Rows of the memory that a provider holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEGABYTE = 1e6 / 2**20
 
 
 def memory_row(name: str, title: str, watch: Callable[[Stage, Options], Sample], goal: Goal) -> Row:
-    """Return a row of what is watched of each contestant."""
+    """Return a row of the sample that `watch` takes of each contestant."""
 
     def one(contestant: str, options: Options) -> Sample:
         with on_stage(options.hub, CONTESTANTS[contestant], Work("echo"), hold=1.0) as stage:
@@ -31,13 +31,13 @@ def memory_row(name: str, title: str, watch: Callable[[Stage, Options], Sample],
 
 
 def after_start(stage: Stage, options: Options) -> Sample:
-    """Measure when the first task is done, so that all is loaded that a task needs."""
+    """Measure after the first task, when everything that a task needs is loaded."""
     stage.run(1)
     return Sample(stage.contestant.resident_mib())
 
 
 def growth(stage: Stage, options: Options) -> Sample:
-    """Measure what tasks leave behind, from the first one on, and from the first tenth on."""
+    """Measure the growth since the first task, and since the first tenth of the tasks."""
     tasks = options.tasks or 200_000
     stage.run(1)
     start = stage.contestant.resident_mib()

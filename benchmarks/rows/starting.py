@@ -51,7 +51,7 @@ def row(name: str, title: str, unit: Unit, contestants: dict[str, Take], *goals:
 
 
 def milliseconds(code: str) -> Take:
-    """Return what measures code that prints its milliseconds and whether gRPC was loaded."""
+    """Return a function that measures code; it prints milliseconds and whether it loaded gRPC."""
 
     def take(options: Options) -> Sample:
         found = [output([sys.executable, "-c", code]).split() for _ in range(_STARTS)]
@@ -62,7 +62,7 @@ def milliseconds(code: str) -> Take:
 
 
 def calls(which: str) -> Take:
-    """Return what measures the calls per second of `calls.py`."""
+    """Return a function that measures the calls per second of `calls.py`."""
 
     def take(options: Options) -> Sample:
         count = str(options.tasks or 20_000)
@@ -72,7 +72,7 @@ def calls(which: str) -> Take:
 
 
 def output(command: list[str]) -> str:
-    """Return what a command prints."""
+    """Return the output of a command."""
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ())
     return done.stdout
 

@@ -19,7 +19,7 @@ __all__ = ["ROWS"]
 
 TASKS_PER_SECOND = Unit("tasks/s")
 CPU_PER_TASK = Unit("µs of CPU per task", digits=1, inverted=True)
-# A poll is held, so that nobody sleeps when the tasks come.
+# Seconds that the hub holds a poll, so that no contestant sleeps when the tasks come.
 _HOLD = 1.0
 
 ORDER = json.dumps(
@@ -50,12 +50,12 @@ ORDER = json.dumps(
 
 
 def speed_unit(hub: HubKind) -> Unit:
-    """Return what stands for the speed: a slow hub would measure itself."""
+    """Return the unit of speed: tasks per second with a slow hub would be the hub's own speed."""
     return TASKS_PER_SECOND if hub.is_fast else CPU_PER_TASK
 
 
 def one_run(contestant: Contestant, work: Work, tasks: int, hub: HubKind, unit: Unit) -> Sample:
-    """Measure one contestant once, when it has warmed up."""
+    """Measure one contestant once, after its warm-up."""
     with on_stage(hub, contestant, work, hold=_HOLD) as stage:
         stage.run(max(2 * contestant.in_flight, tasks // 10, contestant.warm_up))
         before = stage.contestant.cpu_seconds()
@@ -90,7 +90,7 @@ def speed_row(
 
 
 def no_fast_extra() -> str:
-    """Return why uvloop and orjson can't be measured; empty if they can."""
+    """Return the reason why uvloop and orjson can't be measured; empty if they can."""
     if "fast" not in (metadata("arbprov").get_all("Provides-Extra") or []):
         return "this arbprov has no extra [fast]"
     absent = [name for name in ("uvloop", "orjson") if find_spec(name) is None]
@@ -98,7 +98,7 @@ def no_fast_extra() -> str:
 
 
 def no_workers() -> str:
-    """Return why several worker processes can't be measured; empty if they can."""
+    """Return the reason why several workers can't be measured; empty if they can."""
     command = [sys.executable, "-m", "arbprov", "run", "--help"]
     text = subprocess.run(command, check=True, capture_output=True, text=True, env=environ()).stdout
     return "" if "--workers" in text else "this arbprov has no `arbprov run --workers`"
@@ -108,7 +108,7 @@ def workers(count: int) -> Contestant:
     """Return the provider of CPU-bound work with so many processes."""
     provider = str(HERE / "providers/plain.py")
     arguments = ("-m", "arbprov", "run", provider, "--workers", str(count))
-    # Long enough that the last process has started too.
+    # So that the last process has started before the measurement.
     return Contestant(f"arbprov, --workers {count}", arguments, in_flight=8, warm_up=100)
 
 

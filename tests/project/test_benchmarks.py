@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 from benchmarks import contestants, hubs
 from benchmarks.__main__ import main
-from benchmarks.children import BenchmarkError, started
+from benchmarks.children import BenchmarkError, run_process
 from benchmarks.figures import Goal, Sample, Series, Spread, Table, Unit
 from benchmarks.printing import as_json, as_text
 from benchmarks.rows import ROWS
 from benchmarks.rows.throughput import ORDER
-from benchmarks.running import Options, Row, measured, turns
+from benchmarks.running import Options, Row, measure_row, turns
 
 SPEED = Unit("tasks/s")
 COST = Unit("ms", digits=1, inverted=True)
@@ -123,13 +123,13 @@ def test_the_order_of_the_turns_alternates():
 def test_a_row_is_measured_once_for_each_round():
     take = lambda options, number: {"bare": Sample(1), "own": Sample(number)}
     row = Row("row", "what it is", lambda hub: SPEED, ("bare", "own"), take)
-    found = measured(row, Options(hubs.bundled(), rounds=3))
+    found = measure_row(row, Options(hubs.bundled_hub(), rounds=3))
     assert [[s.value for s in one.samples] for one in found.series] == [[1, 1, 1], [0, 1, 2]]
 
 
 def test_a_row_that_can_t_be_measured_says_why():
     row = attrs.evolve(ROWS["echo-async"], missing=lambda: "there is no moon")
-    found = measured(row, Options(hubs.bundled()))
+    found = measure_row(row, Options(hubs.bundled_hub()))
     assert as_text(found).endswith("not measured: there is no moon")
     assert as_json([found], {})["rows"][0]["missing"] == "there is no moon"
 
@@ -177,7 +177,7 @@ def test_a_contestant_keeps_what_it_has_compiled(monkeypatch):
 def test_the_end_of_a_contestant_is_told_with_its_last_words(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit('the moon is gone')"]
     with (
-        started(command, {}, tmp_path / "log") as child,
+        run_process(command, {}, tmp_path / "log") as child,
         pytest.raises(BenchmarkError, match=r"ended with 1\nthe moon is gone"),
     ):
         child.hear(60)
@@ -193,7 +193,7 @@ def test_the_hub_tells_what_is_wrong_with_results(tmp_path):
         "app.run()\n"
     )
     odd = contestants.Contestant("odd", (str(tmp_path / "odd.py"),), in_flight=4)
-    with contestants.on_stage(hubs.bundled(), odd, hubs.Work("odd"), hold=0.05) as stage:
+    with contestants.on_stage(hubs.bundled_hub(), odd, hubs.Work("odd"), hold=0.05) as stage:
         stage.run(3)
         assert stage.wrong() == "3 results failed"
 
