@@ -27,7 +27,8 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
-from arbprov.limits import ActionLimits, Decision, Limiter, LimitStats
+from arbprov.limits import ActionLimits, Decision, LimitedCall, Limiter, LimitStats
+from arbprov.payload.bound import BoundCall
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
@@ -81,12 +82,20 @@ class Route:
     logger: logging.Logger = attrs.field(repr=False)
     blocking: bool = True
     pickled: bytes | None = attrs.field(default=None, repr=False)
-    # Computed once, since each call asks for it.
+    # Computed once, since each call asks for them.
     has_limits: bool = attrs.field(init=False)
+    binds_limits: bool = attrs.field(init=False)
+    """Whether its limits have to see the values that the handler gets, and not only the task's."""
 
     @has_limits.default
     def _has_limits(self) -> bool:
         return bool(self.limits)
+
+    @binds_limits.default
+    def _find_binds_limits(self) -> bool:
+        return self.action is not None and bool(
+            self.limits.fields_of & self.action.binding.fields_of
+        )
 
 
 @attrs.define(eq=False)
@@ -98,6 +107,7 @@ class Call:
         route: Its action, compiled.
         ctx: The context that its handler and hooks get.
         decision: The last answer of its limits; authors see a part of it as `ctx.limits`.
+        seen_by_limits: What keys, costs and limits read of it.
         args: The handler's positional arguments.
         kwargs: The handler's keyword arguments.
         error: Why it failed. If it is set before the call runs, only hooks run, and no handler.
@@ -112,6 +122,7 @@ class Call:
     route: Route
     ctx: TaskContext
     decision: Decision
+    seen_by_limits: LimitedCall
     args: list[Any] = attrs.field(factory=list, repr=False)
     kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
     error: BaseException | None = attrs.field(default=None, repr=False)
@@ -209,6 +220,9 @@ class Dispatcher:
             if problems:
                 raise InvalidPayloadError(problems)
             call.args, call.kwargs = action.binding.bind(ctx)
+            if call.route.binds_limits:
+                arguments = call.args, call.kwargs
+                call.seen_by_limits = BoundCall(ctx, action.binding, arguments)
         except Exception as error:
             call.error = error
         return call
@@ -261,7 +275,7 @@ class Dispatcher:
             InvalidPayloadError: The call has no value for a limit's key.
             ProviderError: A limit that is a function did not return a limit.
         """
-        decision = self.limiter.acquire(call.route.limits, call.ctx)
+        decision = self.limiter.acquire(call.route.limits, call.seen_by_limits)
         call.decision = call.ctx.limits = decision
         call.ctx.deadline = self.clock.monotonic() + call.route.timeout
         return decision
@@ -408,7 +422,7 @@ class Dispatcher:
             limits=decision,
             clock=self.clock,
         )
-        return Call(task, route, ctx, decision)
+        return Call(task, route, ctx, decision, ctx)
 
     def _fail_call(self, call: Call, error: BaseException) -> TaskResult:
         """Set a call's error, and return its result."""

@@ -195,6 +195,8 @@ class ActionLimits:
     # Compiled here, since each call needs them.
     blocks: bool = attrs.field(init=False)
     """Whether a decision may take a while, so that an event loop has to ask on a thread."""
+    fields_of: frozenset[str] = attrs.field(init=False)
+    """The parts of a call, payload and account, whose fields a key, a cost or a limit may read."""
     only_store: Store | None = attrs.field(init=False)
     """The store of all limits, if there is only one, and no monitor."""
     charges: Callable[[LimitedCall], list[Charge]] = attrs.field(init=False)
@@ -207,6 +209,14 @@ class ActionLimits:
     @blocks.default
     def _any_blocks(self) -> bool:
         return bool(self.monitors) or any(store.blocks for store in self.stores)
+
+    @fields_of.default
+    def _find_fields_of(self) -> frozenset[str]:
+        parts: set[str] = set()
+        for limit in self.limits:
+            is_function = isinstance(limit, FunctionLimit)
+            parts |= {"payload", "account"} if is_function else limit.key.parts
+        return frozenset(parts)
 
     @only_store.default
     def _find_only_store(self) -> Store | None:

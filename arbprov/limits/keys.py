@@ -46,12 +46,12 @@ class LimitedCall(Protocol):
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """The task's payload."""
+        """The payload with the values that the handler gets, defaults included, as JSON."""
         ...
 
     @property
     def account(self) -> Mapping[str, Any]:
-        """The task's account."""
+        """The account, likewise."""
         ...
 
 
@@ -126,6 +126,16 @@ class CompiledKey:
             return lambda call: _hash(read(call))
         readers = [_compile_path(path, limit) for path in key]
         return lambda call: _hash(read_keys(readers, call))
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts of a call, payload and account, whose fields the key may read."""
+        if self.key is None:
+            return set()
+        if callable(self.key):
+            return set(_ROOTS)
+        paths = (self.key,) if isinstance(self.key, str) else self.key
+        return {path.partition(".")[0] for path in paths}
 
     def hash_of(self, value: Any) -> bytes:
         """Return the hash of a key's value: a tuple of values for a tuple of paths.

@@ -38,6 +38,9 @@ Arguments = tuple[list[Any], dict[str, Any]]
 # Adds the values of some parameters, by name, and the problems that it finds.
 Source = Callable[[TaskContext, dict[str, Any], list[Problem]], None]
 
+# Structures the whole payload or account of a task.
+Structure = Callable[[TaskContext], Any]
+
 _EMPTY = inspect.Parameter.empty
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
@@ -52,6 +55,21 @@ class Binding:
 
     _sources: list[Source]
     _positional: list[str]
+    # The parameters that take a field of the payload, with their defaults.
+    _fields: dict[str, Any]
+    # Structures the whole payload or account, if a parameter or a schema asks for it.
+    _payload_structure: Structure | None
+    _account_structure: Structure | None
+
+    @property
+    def fields_of(self) -> set[str]:
+        """The parts of a task, payload and account, whose fields `bind` may change."""
+        parts = set()
+        if self._fields or self._payload_structure is not None:
+            parts.add("payload")
+        if self._account_structure is not None:
+            parts.add("account")
+        return parts
 
     def bind(self, ctx: TaskContext) -> Arguments:
         """Return the positional and the keyword arguments for a task.
@@ -66,6 +84,28 @@ class Binding:
         if problems:
             raise InvalidPayloadError(list(dict.fromkeys(problems)))
         return [values.pop(name) for name in self._positional], values
+
+    def bound_payload(self, ctx: TaskContext, arguments: Arguments) -> dict[str, Any]:
+        """Return the fields of the payload that `bind` has bound, with their defaults."""
+        values = self._by_name(arguments)
+        fields = {name: values.get(name, default) for name, default in self._fields.items()}
+        if self._payload_structure is None:
+            return fields
+        whole = values["payload"] if "payload" in values else self._payload_structure(ctx)
+        return {**held_fields(whole), **fields}
+
+    def bound_account(self, ctx: TaskContext, arguments: Arguments) -> Mapping[str, Any]:
+        """Return the fields of the account that `bind` has bound, with their defaults."""
+        if self._account_structure is None:
+            return {}
+        values = self._by_name(arguments)
+        return held_fields(
+            values["account"] if "account" in values else self._account_structure(ctx)
+        )
+
+    def _by_name(self, arguments: Arguments) -> dict[str, Any]:
+        positional, values = arguments
+        return {**values, **dict(zip(self._positional, positional, strict=True))}
 
 
 def compile_binding(
@@ -120,12 +160,18 @@ class _Compiler:
     def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
         sources = [_context_source(name) for name in self._contexts]
         takes_account = self._takes("account")
+        account_structure: Structure | None = None
         if account_schema is not None or takes_account:
             account_type = self._types["account"] if account_schema is None else account_schema
             account_hook = self._find_hook("account", account_type)
 
+            def structure_account(ctx: TaskContext) -> Any:
+                return account_hook(ctx.account, account_type)
+
+            account_structure = structure_account
+
             def fill_account(ctx: TaskContext) -> dict[str, Any]:
-                account = account_hook(ctx.account, account_type)
+                account = structure_account(ctx)
                 return {"account": account} if takes_account else {}
 
             sources.append(_reporting_source(fill_account, "account"))
@@ -133,7 +179,13 @@ class _Compiler:
             sources += self._payload_sources()
         else:
             sources.append(self._schema_source(payload_schema))
-        return Binding(sources, self._positional)
+        payload_structure: Structure | None = None
+        if payload_schema is not None or self._takes("payload"):
+            payload_type = self._types["payload"] if payload_schema is None else payload_schema
+            payload_hook = self._find_hook("payload", payload_type)
+            payload_structure = lambda ctx: payload_hook(ctx.payload, payload_type)  # noqa: E731
+        defaults = {name: self._parameters[name].default for name in self._fields}
+        return Binding(sources, self._positional, defaults, payload_structure, account_structure)
 
     def _read_signature(self) -> list[inspect.Parameter]:
         try:

@@ -61,9 +61,11 @@ class Admission:
         """
         if self._queue:
             limiter, limits = self._dispatcher.limiter, call.route.limits
-            peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx))
+            peeked = await self._ask(call, lambda: limiter.peek(limits, call.seen_by_limits))
             if ahead := self._queue.demand_ahead(_waited_for(peeked)):
-                peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx, ahead))
+                peeked = await self._ask(
+                    call, lambda: limiter.peek(limits, call.seen_by_limits, ahead)
+                )
                 if not peeked.allowed:
                     return peeked
         return await self._charge(call)
@@ -122,7 +124,7 @@ class Admission:
         # The process is started first: a charge is for a call that starts right now.
         limiter, limits = self._dispatcher.limiter, call.route.limits
         async with self._starting:
-            peeked = await self._ask(call, lambda: limiter.peek(limits, call.ctx))
+            peeked = await self._ask(call, lambda: limiter.peek(limits, call.seen_by_limits))
             if not peeked.allowed:
                 return peeked
             await self._executor.make_ready(call)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import enum
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.workers import task, work_off
 
 from arbprov import (
     Blueprint,
@@ -374,6 +378,121 @@ def test_a_key_that_is_there_but_empty_counts(key):
 def test_a_key_of_no_unicode_counts():
     call = {"payload": b'{"id": "\\ud800"}'}
     assert statuses(keyed("payload.id"), 2, **call) == ["success", "limit"]
+
+
+class Region(enum.Enum):
+    EU = "eu"
+    US = "us"
+
+
+@dataclasses.dataclass
+class Customer:
+    region: Region = Region.EU
+    since: datetime.date = datetime.date(2026, 1, 1)
+    note: object = dataclasses.field(default_factory=object)
+
+
+def work_by_text(region: str = "eu"): ...
+
+
+def work_by_enum(region: Region = Region.EU): ...
+
+
+def work_by_position(region: Region = Region.EU, /): ...
+
+
+def work_in_whole(payload: Customer): ...
+
+
+def work_without(ctx: TaskContext): ...
+
+
+def work_by_field(region: Region = Region.EU, **rest): ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "options"),
+    [
+        (work_by_text, {}),
+        (work_by_enum, {}),
+        (work_by_position, {}),
+        (work_by_field, {}),
+        (work_in_whole, {}),
+        (work_without, {"payload_schema": Customer}),
+        (work_by_field, {"payload_schema": Customer}),
+        (work_by_enum, {"payload_schema": {"region": Region | None}}),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"key": "payload.region"},
+        {"key": ("payload.region",)},
+        {"key": lambda call: call.payload["region"]},
+        {"key": "payload.region", "cost": lambda call: len(call.payload["region"]) - 1},
+        {"key": "payload.region", "limit": lambda call: f"{len(call.payload['region']) - 1}/hour"},
+    ],
+    ids=["path", "tuple", "function", "cost", "limit"],
+)
+def test_a_limit_sees_the_default_of_a_field_that_is_left_out(handler, options, limit):
+    app = ProviderApp()
+    arguments = {"limit": "1/hour"} | limit
+    app.action("work", **options)(app.rate_limit(**arguments)(handler))
+    client = app.test_client()
+    payloads = [{}, {"region": "eu"}, {"region": "us"}, {}]
+    results = [client.call("work", payload) for payload in payloads]
+    assert [result.status.value for result in results] == ["success", "limit", "success", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "options"),
+    [
+        (lambda account: None, {"account_schema": Customer}),
+        (lambda: None, {"account_schema": Customer}),
+    ],
+    ids=["parameter", "schema"],
+)
+def test_a_limit_sees_the_defaults_of_the_account(handler, options):
+    app = ProviderApp()
+    app.action("work", **options)(app.rate_limit("1/hour", key="account.region")(handler))
+    client = app.test_client()
+    accounts = [{}, {"region": "eu"}, {"region": "us"}]
+    results = [client.call("work", account=account) for account in accounts]
+    assert [result.status.value for result in results] == ["success", "limit", "success"]
+
+
+def test_a_function_sees_the_fields_of_objects_as_json():
+    seen = []
+
+    def work(customer: Customer, page: float = 1.0): ...
+
+    app = ProviderApp()
+    app.action(app.rate_limit("9/hour", key=lambda call: seen.append(call.payload) or "k")(work))
+    payload = {"customer": {"region": "us", "team": 7, "note": 1}, "page": 2, "other": True}
+    assert app.test_client().call("work", payload).status == "success"
+    customer = {"region": "us", "since": "2026-01-01", "note": 1, "team": 7}
+    assert seen == [{"customer": customer, "page": 2.0, "other": True}]
+
+
+def test_a_value_without_a_json_form_is_seen_as_it_came():
+    def work(customer: Customer): ...
+
+    app = ProviderApp()
+    app.action(app.rate_limit("1/hour", key="payload.customer.region")(work))
+    client = app.test_client()
+    results = [client.call("work", {"customer": {"region": r}}) for r in ("eu", "us", "eu")]
+    assert [result.status.value for result in results] == ["success", "success", "limit"]
+
+
+def test_a_limit_of_a_worker_sees_the_defaults_too():
+    async def work(region: str = "eu"): ...
+
+    app = ProviderApp()
+    app.action(app.rate_limit("1/hour", key="payload.region", max_wait=0.1)(work))
+    tasks = [task(0, "a"), task(0, "b", region="eu"), task(0, "c", region="us")]
+    ends = {name: status for _, name, status in work_off(app, *tasks)}
+    assert ends == {"a": "success", "b": "limit", "c": "success"}
 
 
 MISSING = {
