@@ -34,6 +34,7 @@ from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
+    ResultTooLargeError,
     error_result,
     name_fields,
     redact_result,
@@ -386,7 +387,12 @@ class Dispatcher:
         else:
             result = outcome
         names = self._name_fields.get(result.action) or name_fields(self.provider, result.action)
-        body = write_envelope(result, names, self.clock.now(), self.timezone, self.timezone_name)
+        times = self.clock.now(), self.timezone, self.timezone_name
+        try:
+            body = write_envelope(result, names, *times)
+        except ResultTooLargeError as error:
+            result = self._fail_call(call, error)
+            body = write_envelope(result, names, *times)
         return TaskResult(result.task, result.status, result.message, result.data, body)
 
     def fail(self, task: Task, error: BaseException) -> TaskResult:

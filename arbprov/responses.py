@@ -9,11 +9,13 @@ from typing import Any
 
 import attrs
 
+from arbprov._utils import MEBIBYTE
 from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
     Problem,
     RateLimited,
+    TaskError,
     TaskTimeoutError,
 )
 from arbprov.payload.json import dumps
@@ -24,6 +26,8 @@ from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
     "ARBPROV_KEYS",
+    "MAX_RESULT_SIZE",
+    "ResultTooLargeError",
     "error_response",
     "error_result",
     "name_fields",
@@ -31,6 +35,10 @@ __all__ = [
     "success_result",
     "write_envelope",
 ]
+
+# Bytes of a result's message and data, as JSON. Protobuf ends the process with a message of 2 GiB,
+# and SQLite stores at most 1,000,000,000 bytes, the task's payload and account included.
+MAX_RESULT_SIZE = 256 * MEBIBYTE
 
 # Every key that arbprov itself writes into `data`, also for the headroom of limits.
 ARBPROV_KEYS = frozenset(
@@ -48,6 +56,10 @@ ARBPROV_KEYS = frozenset(
         "wait_time",
     ]
 )
+
+
+class ResultTooLargeError(TaskError):
+    """The error that is sent in place of a result that is too large."""
 
 
 @functools.singledispatch
@@ -159,12 +171,28 @@ def write_envelope(
         now: The time, to the second.
         timezone: Of the envelope's `now`.
         timezone_name: Of the envelope's `timezone`.
+
+    Raises:
+        ResultTooLargeError: Message and data together have more bytes than `MAX_RESULT_SIZE`.
     """
+    message, response = dumps(result.message), dumps(result.data)
+    # A character has up to four bytes.
+    if len(message) + len(response) > MAX_RESULT_SIZE // 4:
+        _check_size(message, response)
     times = _time_fields(now.timestamp() // 1, timezone, timezone_name)
     return (
-        f'{{"status":"{result.status.value}","message":{dumps(result.message)},'
-        f'"data":{{{names},{times},"response":{dumps(result.data)}}}}}'
+        f'{{"status":"{result.status.value}","message":{message},'
+        f'"data":{{{names},{times},"response":{response}}}}}'
     )
+
+
+def _check_size(*texts: str) -> None:
+    size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+    if size > MAX_RESULT_SIZE:
+        raise ResultTooLargeError(
+            f"the result has {size:,} bytes, and at most {MAX_RESULT_SIZE:,} can be sent; return "
+            f"less, or where the data can be found"
+        )
 
 
 # Each second is written only once, not for each task.

@@ -56,6 +56,43 @@ def raising(error):
     return handler
 
 
+# A result that is too large.
+
+
+@pytest.fixture
+def small_results(monkeypatch):
+    monkeypatch.setattr("arbprov.responses.MAX_RESULT_SIZE", 1000)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 999,
+        ["é" * 500],
+        ProviderResponse("success", message="x" * 999),
+        ProviderResponse("error", data="x" * 999),
+    ],
+    ids=["text", "two bytes a character", "message", "an error of the author"],
+)
+@pytest.mark.usefixtures("small_results")
+def test_a_result_that_is_too_large_is_a_small_error(value):
+    result = result_of(lambda: value)
+    assert (result.status, result.data["type"]) == (Status.ERROR, "ResultTooLargeError")
+    assert "and at most 1,000 can be sent; return less" in result.message
+    assert len(result.body) < 1000
+
+
+@pytest.mark.parametrize("value", ["x" * 900, "é" * 450])
+@pytest.mark.usefixtures("small_results")
+def test_a_result_below_the_bound_is_sent(value):
+    assert result_of(lambda: value).data == value
+
+
+@pytest.mark.usefixtures("small_results")
+def test_an_error_that_is_too_large_is_a_small_error():
+    assert len(result_of(raising(ValueError("x" * 5000))).body) < 1000
+
+
 # The envelope, field by field.
 
 

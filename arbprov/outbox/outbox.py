@@ -26,6 +26,7 @@ from arbprov.errors import HubError, TaskError
 from arbprov.outbox.capacity import Capacity
 from arbprov.outbox.journal import DAMAGED, Journal, StoredResult
 from arbprov.redaction import find_secrets_in_json, redact
+from arbprov.responses import ResultTooLargeError
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Hub, ResultRefused, ResultTooLarge
 from arbprov.wire.messages import decode_result, encode_result
@@ -40,10 +41,9 @@ _PAUSES = (0.5, 30.0)
 _MAX_STORED_AT_ONCE = 32
 # An error that replaces a result too large omits a payload or an account of more bytes.
 _MAX_REPEATED = 16 * 1024
-
-
-class ResultTooLargeError(TaskError):
-    """The error that is sent in place of a result too large for the hub."""
+# Bytes of a task's payload and account, which the hub gets back with the result: so a message
+# stays below the 1,000,000,000 bytes that the spool can store.
+_MAX_ECHO = 200 * MEBIBYTE
 
 
 class TaskInterruptedError(TaskError):
@@ -55,6 +55,7 @@ class ResultDamagedError(TaskError):
 
 
 _TOO_LARGE = ResultTooLargeError("the result is too large for the hub")
+_TASK_TOO_LARGE = ResultTooLargeError("the task is too large to be sent back with its result")
 _INTERRUPTED = TaskInterruptedError("interrupted, outcome unknown")
 _DAMAGED = ResultDamagedError("the task has run, but its stored result is damaged")
 
@@ -182,11 +183,18 @@ class Outbox:
 
     async def put(self, result: TaskResult) -> None:
         """Store a task's result and start its delivery."""
-        message = encode_result(result, self._provider)
+        message = self._encode(result)
         entry = self._entries[result.id]
         entry.task = None
         await self._journal.finish(result.id, message)
         self._start_delivery(result.id, entry, message)
+
+    def _encode(self, result: TaskResult) -> bytes:
+        task = result.task
+        if len(task.payload) + len(task.account) > _MAX_ECHO:
+            # The bytes that are not UTF-8 need three times as many.
+            result = self._fail(_without_large_parts(task), _TASK_TOO_LARGE)
+        return encode_result(result, self._provider)
 
     def _start_delivery(self, id: str, entry: _Entry, message: bytes) -> None:
         self._set_message(entry, message)
@@ -235,12 +243,8 @@ class Outbox:
         self._journal.mark_refused(id, entry.message, reason)
         self._events.on_refused(result, error)
         if isinstance(error, ResultTooLarge):
-            task = attrs.evolve(
-                result.task,
-                payload=_drop_if_large(result.task.payload),
-                account=_drop_if_large(result.task.account),
-            )
-            small = encode_result(self._fail(task, _TOO_LARGE), self._provider)
+            error_result = self._fail(_without_large_parts(result.task), _TOO_LARGE)
+            small = encode_result(error_result, self._provider)
             if len(small) < len(entry.message):
                 await self._journal.finish(id, small)
                 self._set_message(entry, small)
@@ -335,6 +339,12 @@ def _is_result(stored: StoredResult) -> bool:
         return decode_result(stored.message).id == stored.id
     except Exception:  # protobuf's and JSON's errors, and those of what should be in it
         return False
+
+
+def _without_large_parts(task: Task) -> Task:
+    return attrs.evolve(
+        task, payload=_drop_if_large(task.payload), account=_drop_if_large(task.account)
+    )
 
 
 def _drop_if_large(content: bytes) -> bytes:

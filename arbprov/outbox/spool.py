@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from arbprov._utils import quote
 from arbprov.backoff import Backoff
 from arbprov.errors import ProviderError
 from arbprov.outbox.journal import ResultCache, StoredResult
@@ -29,6 +30,10 @@ T = TypeVar("T")
 
 # Seconds between attempts to write to a full disk: a backoff's first ceiling, and its cap.
 _PAUSES = (2.0, 10.0)
+
+
+# SQLite refuses a value, and will refuse it again: it is too large, or cannot be stored at all.
+_NEVER_WORKS = (sqlite3.DataError, OverflowError, UnicodeEncodeError)
 
 
 @attrs.define(eq=False)
@@ -88,6 +93,8 @@ class Spool:
         self._backoff = Backoff(*_PAUSES)
         # Results that the hub accepted while the file could not be written.
         self._cache = ResultCache()
+        # Tasks that the file cannot store, such as a task of more than a billion bytes.
+        self._unstored: set[str] = set()
         self._closing = asyncio.Event()
 
     async def begin(self, task: Task) -> bytes | None:
@@ -109,11 +116,12 @@ class Spool:
 
     def mark_delivered(self, id: str, message: bytes) -> None:
         """Record that the hub has a result; see `Journal.mark_delivered`."""
-        if self.ready or self.is_durable(id):
+        if (self.ready and id not in self._unstored) or self.is_durable(id):
             self._add(_Change(id, functools.partial(self._file.mark_delivered, id, message)))
             return
         # The result need not be written any more, and on a full disk it may never fit.
         self._cache.add(id, message)
+        self._unstored.discard(id)
         self._pending = [change for change in self._pending if change.id != id]
         self._add(_Change(id, functools.partial(self._file.forget, id)))
 
@@ -123,7 +131,7 @@ class Spool:
 
     def is_durable(self, id: str) -> bool:
         """Return whether everything known of a task is on disk."""
-        return all(change.id != id for change in self._pending)
+        return id not in self._unstored and all(change.id != id for change in self._pending)
 
     async def interrupted_tasks(self) -> Sequence[Task]:
         """Return the tasks that an earlier run started and did not finish."""
@@ -176,7 +184,11 @@ class Spool:
         # Changes that are added during this transaction are written in the next.
         batch = list(self._pending)
         try:
-            values = await self._run(lambda: self._file.commit([one.apply for one in batch]))
+            try:
+                values = await self._run(lambda: self._file.commit([one.apply for one in batch]))
+            except _NEVER_WORKS:
+                await self._drop_impossible(batch)
+                return True
         except Exception as error:
             if self.ready:
                 logger.error(
@@ -198,6 +210,23 @@ class Spool:
             logger.warning("the spool at %s can be written again", self.path)
             self._set_ready(True)
         return True
+
+    async def _drop_impossible(self, batch: Iterable[_Change]) -> None:
+        """Find the changes that SQLite refuses for their values, and keep them from the others."""
+        for change in batch:
+            try:
+                # The next batch makes the changes that work.
+                await self._run(functools.partial(self._file.attempt, change.apply))
+            except _NEVER_WORKS as error:
+                logger.error(
+                    "task %s can't be stored in the spool at %s: %s; it is kept in memory only",
+                    quote(change.id),
+                    self.path,
+                    error,
+                )
+                self._unstored.add(change.id)
+                self._pending = [other for other in self._pending if other is not change]
+                _set_outcome([change], False)
 
     def _set_ready(self, ready: bool) -> None:
         self.ready = ready

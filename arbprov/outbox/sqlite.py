@@ -278,6 +278,15 @@ class SpoolFile:
             raise
         return returned
 
+    def attempt(self, change: Callable[[], Any]) -> None:
+        """Make a change in a transaction, and take it back; raises what the change raises."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            change()
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+
     def begin(self, task: Task) -> bytes | None:
         """Add a task; if it is known, return its result; see `find_result`."""
         row = attrs.asdict(task) | {"at": time.time()}

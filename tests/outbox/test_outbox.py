@@ -329,6 +329,15 @@ def test_a_result_that_is_too_large_goes_as_a_small_error(app, journal):
     assert len(one.hub.messages[1]) < 500
 
 
+def test_a_task_that_is_too_large_to_be_repeated_ends_as_a_small_error(app, monkeypatch):
+    monkeypatch.setattr("arbprov.outbox.outbox._MAX_ECHO", 100_000)
+    task = Task("t1", "work", b'{"text": "%s"}' % (b"x" * 100_000))
+    one = running(app, polls=[task]).until(5)
+    [(_, result)] = one.results
+    assert result.data["error"] == "the task is too large to be sent back with its result"
+    assert result.task.payload == b""
+
+
 def test_the_small_error_goes_without_a_large_payload(app):
     account = b'{"key": "sample"}'
     task = Task("t", "large", json.dumps({"n": "x" * 50_000}).encode(), account)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.spools import crash_image, fill, relieve
+from support.spools import Inline, crash_image, fill, relieve
 
 from arbprov import ConfigurationError, ProviderError
 from arbprov.outbox.files import APPLICATION
@@ -694,6 +694,79 @@ def test_a_spool_is_free_when_its_owner_is_killed(path):
         assert first.stdout.readline() == "mine\n"
         first.kill()
     assert using(path, lambda spool: spool.begin(TASK)) is None
+
+
+# Values that SQLite never stores.
+
+
+@pytest.fixture
+def small_limit(path):
+    if not hasattr(sqlite3, "SQLITE_LIMIT_LENGTH"):
+        pytest.skip("this Python cannot set SQLite's limits")
+
+    def opened():
+        spool = Spool(path, executor=Inline())
+        spool._file._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
+        return spool
+
+    return opened
+
+
+def with_limit(opened, main):
+    async def run():
+        spool = opened()
+        try:
+            return await asyncio.wait_for(main(spool), 20)
+        finally:
+            await spool.close()
+
+    return asyncio.run(run())
+
+
+def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
+    path, small_limit, caplog
+):
+    async def main(spool):
+        await asyncio.gather(*(spool.begin(Task(name, "work")) for name in "tuv"))
+        await asyncio.gather(
+            spool.finish("u", b"small"), spool.finish("t", BIG), spool.finish("v", b"small")
+        )
+        return spool.ready, [spool.is_durable(name) for name in "tuv"]
+
+    assert with_limit(small_limit, main) == (True, [False, True, True])
+    assert using(path, stored) == [("u", b"small"), ("v", b"small")]
+    assert "task 't' can't be stored in the spool at" in caplog.text
+
+
+def test_a_result_that_can_not_be_stored_is_known_when_the_hub_has_it(path, small_limit):
+    async def main(spool):
+        await finished(spool, "t", BIG)
+        spool.mark_delivered("t", BIG)
+        return await spool.begin(Task("t", "work")), spool.is_durable("t")
+
+    assert with_limit(small_limit, main) == (BIG, False)
+    assert using(path, lambda spool: spool.interrupted_tasks()) == []
+
+
+def test_a_task_that_can_not_be_stored_runs(small_limit):
+    async def main(spool):
+        return await spool.begin(Task("t", "work", BIG)), spool.ready, spool.is_durable("t")
+
+    assert with_limit(small_limit, main) == (None, True, False)
+
+
+def test_a_disk_that_fills_while_a_value_is_sought_out_is_a_full_disk(small_limit, monkeypatch):
+    async def main(spool):
+        def full(change):
+            fill(spool)
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(spool._file, "attempt", full)
+        await spool.begin(Task("t", "work"))
+        await asyncio.gather(spool.finish("t", BIG), spool.begin(Task("u", "work", b"x" * 40_000)))
+        return spool.ready
+
+    assert with_limit(small_limit, main) is False
 
 
 # A full disk.
