@@ -175,6 +175,8 @@ def write_envelope(
     Raises:
         ResultTooLargeError: Message and data together have more bytes than `MAX_RESULT_SIZE`.
     """
+    if len(result.message) > MAX_RESULT_SIZE // 4:
+        _check_size(result.message)
     message, response = dumps(result.message), dumps(result.data)
     # A character has up to four bytes.
     if len(message) + len(response) > MAX_RESULT_SIZE // 4:

@@ -88,6 +88,25 @@ def test_a_result_below_the_bound_is_sent(value):
     assert result_of(lambda: value).data == value
 
 
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("x" * 301, ""),
+        ("é" * 301, ""),
+        ({"a": "x" * 301}, "a"),
+        (["x" * 301], "[0]"),
+        ({"x" * 301: 1}, '["xxxxxxxxxxxxxxxxxxxx..."]'),
+        (b"x" * 230, ""),
+    ],
+    ids=["text", "not ASCII", "value", "item", "key", "bytes"],
+)
+def test_a_text_that_is_too_long_is_a_problem(monkeypatch, value, path):
+    monkeypatch.setattr("arbprov.payload.serialize._MAX_TEXT", 300)
+    (problem,) = result_of(lambda: value).problems
+    assert problem["path"] == path
+    assert "characters is too long; at most 300 can be sent" in problem["message"]
+
+
 @pytest.mark.usefixtures("small_results")
 def test_an_error_that_is_too_large_is_a_small_error():
     assert len(result_of(raising(ValueError("x" * 5000))).body) < 1000

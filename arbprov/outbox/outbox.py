@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -305,10 +306,20 @@ class Outbox:
         tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
         await asyncio.gather(*(self.put(self._fail(task, _INTERRUPTED)) for task in tasks))
 
-    async def flush(self, timeout: float) -> None:
-        """Wait until the hub has every result, but no longer than `timeout` seconds."""
-        if deliveries := self._deliveries():
-            await asyncio.wait(deliveries, timeout=timeout)
+    async def flush(self, timeout: float, patience: float = math.inf) -> None:
+        """Wait until the hub has every result.
+
+        Args:
+            timeout: Seconds to wait at most.
+            patience: Seconds to wait at most in which the hub accepts no result.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout
+        deliveries, waiting = self._deliveries(), math.inf
+        while deliveries and len(deliveries) < waiting and loop.time() < ends_at:
+            waiting = len(deliveries)
+            await asyncio.wait(deliveries, timeout=min(patience, ends_at - loop.time()))
+            deliveries = self._deliveries()
 
     async def close(self) -> None:
         """Stop sending, and close the journal."""

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from arbprov._utils import MEBIBYTE
 from arbprov.errors import Problem
 from arbprov.payload.json import MAX_DEPTH, dumps, too_deep
 from arbprov.payload.models import encode_model, is_foreign_model
@@ -67,6 +68,9 @@ def to_builtins(value: Any) -> Any:
     raise too_deep() if path is None else ValidationFailure([Problem(path, "contains itself")])
 
 
+# Characters of one text: orjson ends the process with a text of 2 GiB.
+_MAX_TEXT = 256 * MEBIBYTE
+
 # Builtins.
 
 _CONVERSIONS: dict[type, Conversion] = {
@@ -85,6 +89,10 @@ def _register(*kinds: type) -> Callable[[ConversionT], ConversionT]:
 
 @_register(str)
 def _convert_text(value: str, _: int = 0) -> str:
+    if len(value) > _MAX_TEXT:
+        raise ValidationFailure(
+            f"a text of {len(value):,} characters is too long; at most {_MAX_TEXT:,} can be sent"
+        )
     # UTF-8 has no bytes for a lone surrogate.
     if not value.isascii():
         try:
@@ -120,11 +128,12 @@ def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
     for key, item in value.items():
         try:
             kind = type(item)
-            if kind is str and item.isascii():
+            if kind is str and item.isascii() and len(item) <= _MAX_TEXT:
                 converted = item
             else:
                 converted = _CONVERSIONS.get(kind, _convert_object)(item, levels - 1)
-            data[key if type(key) is str and key.isascii() else _convert_key(key)] = converted
+            is_plain = type(key) is str and key.isascii() and len(key) <= _MAX_TEXT
+            data[key if is_plain else _convert_key(key)] = converted
         except ValidationFailure as failure:
             problems += failure.prefixed(field_path(_describe_key(key)))
     if problems:
@@ -142,7 +151,7 @@ def _convert_list(value: Any, levels: int) -> list[Any]:
     for index, item in enumerate(value):
         try:
             kind = type(item)
-            if kind is str and item.isascii():
+            if kind is str and item.isascii() and len(item) <= _MAX_TEXT:
                 data.append(item)
             else:
                 data.append(_CONVERSIONS.get(kind, _convert_object)(item, levels - 1))
@@ -174,7 +183,7 @@ def _convert_key(key: Any) -> str:
 
 def _describe_key(key: Any) -> str:
     if isinstance(key, str):
-        return key
+        return key if len(key) <= _MAX_TEXT else f"{key[:20]}..."
     try:
         return repr(key)
     except Exception:  # the key's own __repr__ failed, or it is an integer that is too long

@@ -131,6 +131,16 @@ class GrpcHub:
         self._token_lock = asyncio.Lock()
         self._token_problem = ""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether an unanswered poll may bring a task; see `Hub.is_connected`.
+
+        After an answer, it may even if no connection is seen: a hub that closes its connections in
+        an orderly way still answers the polls on them.
+        """
+        channels = (self._channel, *self._replaced)
+        return self._healthy or any(channel.is_connected for channel in channels)
+
     async def fetch(self) -> Task | Pause | None:
         """Poll once; see `Hub.fetch`."""
         channel, started_at = self._channel, self._loop.time()

@@ -34,6 +34,11 @@ class ResultTooLarge(ResultRefused):
 class Hub(Protocol):
     """Hands out tasks and accepts results."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a poll that the hub has not answered yet may bring a task."""
+        ...
+
     async def fetch(self) -> Task | Pause | None:
         """Poll once; return a task, None if there is nothing to do, or the pause to keep.
 

@@ -37,6 +37,10 @@ _IDLE_PAUSE = (0.025, 1.0)
 _MAX_RESULTS = 256
 # Seconds of `drain_timeout` reserved for shutdown hooks and closing.
 _CLOSING = 0.5
+# Seconds after which a stop looks again whether the hub can answer its polls.
+_CONNECTION_CHECK = 0.25
+# Seconds in which the hub accepts no result, until a stop leaves the results to the spool.
+_SPOOLED_PATIENCE = 2.0
 
 
 @attrs.frozen(kw_only=True)
@@ -184,14 +188,11 @@ class Worker:
         self._outbox.start_draining()
         # A poll that the hub still holds may bring a task, and that needs time to run.
         reserve = min(timeout / 2, self._settings.max_task_timeout + 1.0)
-        await self._slots.tasks.wait(timeout - reserve)
-        self._slots.cancel_polls()
+        await self._finish_polls(ends_at - reserve)
         await self._slots.tasks.wait(ends_at - self._loop.time())
         unfinished = await self._slots.interrupt(_CLOSING)
         await self._outbox.interrupt()
-        # The results stay if the hub was given up; a spool keeps them, memory does not.
-        if self._outbox.lost or not isinstance(self._failure, HubError):
-            await self._outbox.flush(flush_ends_at - self._loop.time())
+        await self._flush(flush_ends_at - self._loop.time())
         await self._outbox.close()
         await self._background.wait(flush_ends_at - self._loop.time())
         lost = self._outbox.lost
@@ -205,6 +206,22 @@ class Worker:
                     f"{[*map(escape_line, lost)]}"
                 )
             )
+
+    async def _finish_polls(self, ends_at: float) -> None:
+        """Let the hub answer the polls that it holds, unless no answer can come."""
+        while self._slots.tasks.tasks and (left := ends_at - self._loop.time()) > 0:
+            if not self._hub.is_connected:
+                self._slots.cancel_polls()
+            await self._slots.tasks.wait(min(left, _CONNECTION_CHECK))
+        self._slots.cancel_polls()
+
+    async def _flush(self, timeout: float) -> None:
+        """Let the hub have the results; those that a spool keeps are not waited for for long."""
+        if self._outbox.lost:
+            await self._outbox.flush(timeout)
+        elif not isinstance(self._failure, HubError):
+            patience = _SPOOLED_PATIENCE if self._hub.is_connected else _CONNECTION_CHECK
+            await self._outbox.flush(timeout, patience)
 
     async def _keep_up_limit_stores(self) -> None:
         """Let the limits' stores show that this process lives, and recover from outages."""

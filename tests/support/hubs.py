@@ -39,6 +39,7 @@ class ScriptedHub:
     polling: int = 0
     most_polling: int = 0
     closed: bool = False
+    is_connected: bool = True
     on_submit: Callable[[TaskResult], object] = lambda result: None
 
     async def fetch(self) -> Task | Pause | None:

@@ -19,6 +19,7 @@ class TimedHub:
 
     tasks: list
     results: list = attrs.field(factory=list)
+    is_connected: bool = True
 
     async def fetch(self):
         loop = asyncio.get_running_loop()

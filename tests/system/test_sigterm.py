@@ -212,7 +212,7 @@ def test_a_stop_waits_for_no_hub_that_never_answers(start):
         provider = start(address_of(silent))
         with silent.accept()[0] as connection:
             assert connection.recv(1)
-            stop(provider, within=DRAIN)
+            stop(provider, within=SLACK)
 
 
 def left_without_a_hub(start, begun, tmp_path, **environ):
@@ -234,7 +234,7 @@ def test_a_stop_with_results_for_a_hub_that_is_gone_names_what_is_lost(start, be
 
 def test_a_stop_with_results_in_the_spool_loses_none(start, begun, tmp_path):
     provider = left_without_a_hub(start, begun, tmp_path, ARBPROV_SPOOL="spool")
-    stop(provider, within=DRAIN + SLACK)
+    stop(provider, within=SLACK)
     assert [(one.id, one.state) for one in read_spool(tmp_path / "spool")] == [
         ("the-task", "pending")
     ]

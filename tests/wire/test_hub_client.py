@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import socket
 import threading
 from concurrent import futures
 
@@ -134,6 +136,52 @@ def test_not_found_is_nothing(asked, server):
 def test_an_unanswered_poll_returns_nothing(asked, server):
     server.release.clear()
     assert asked("fetch", poll_timeout=0.1) is None
+
+
+@pytest.fixture
+def client():
+    """Return a context manager with a `GrpcHub`."""
+
+    @contextlib.asynccontextmanager
+    async def client(url):
+        hub = GrpcHub(
+            url, provider="weather", token=token_of("secret"), poll_timeout=20, submit_timeout=20
+        )
+        try:
+            yield hub
+        finally:
+            await hub.close()
+
+    return client
+
+
+def test_a_poll_on_a_connection_may_bring_a_task(client, server, url):
+    server.release.clear()
+
+    async def main():
+        async with client(url) as hub:
+            poll = asyncio.ensure_future(hub.fetch())
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            held = hub.is_connected
+            server.release.set()
+            await poll
+            return held, hub.is_connected
+
+    assert asyncio.run(main()) == (True, True)
+
+
+def test_a_poll_without_a_connection_can_bring_no_task(client):
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            async with client(f"127.0.0.1:{silent.getsockname()[1]}") as hub:
+                poll = asyncio.ensure_future(hub.fetch())
+                accepted, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+                with accepted:
+                    poll.cancel()
+                    return hub.is_connected
+
+    assert asyncio.run(main()) is False
 
 
 def test_a_rate_limited_hint_is_a_pause(asked, server):

@@ -111,6 +111,12 @@ def test_a_pause_that_a_hub_asks_for_is_an_hour_at_most(seconds, caplog):
     assert message in caplog.messages
 
 
+@pytest.mark.parametrize(("is_connected", "ended_at"), [(True, 27.5), (False, 5.0)])
+def test_a_stop_gives_up_a_poll_without_a_connection_at_once(is_connected, ended_at):
+    running = Running(afterwards=Held(1000), is_connected=is_connected).until(5)
+    assert running.ended_at == ended_at
+
+
 def test_no_slot_polls_during_the_pause_that_a_hub_asks_for(app):
     script = [*tasks(20), Pause(7.0)]
     running = Running(app, polls=script).until(20)
