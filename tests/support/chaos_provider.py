@@ -10,8 +10,12 @@ It runs in a process of its own, in the folder where the records are to be:
 from __future__ import annotations
 
 import asyncio
+import logging
+import multiprocessing
+import os
 import secrets
 import sys
+import threading
 import time
 from typing import Any
 
@@ -61,6 +65,48 @@ def failing(ctx: TaskContext, number: int) -> dict:
 @app.action
 def large(ctx: TaskContext, number: int) -> dict:
     return outcome(ctx, number, 30_000)
+
+
+class Unloadable(Exception):
+    """It can be pickled, and not unpickled."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+
+
+class Unpicklable:
+    def __reduce__(self) -> str:
+        raise SystemExit
+
+    __str__ = __repr__ = __reduce__
+
+
+@app.action(isolation="process")
+def isolated(ctx: TaskContext, number: int) -> dict:
+    """Log what can't cross to the provider or makes it raise; now and then, crash or raise."""
+    odd = (Unloadable(429, "slow down"), Unpicklable(), threading.Lock(), number)[number % 4]
+    for _ in range(number % 3):
+        ctx.logger.warning("number %d", number, extra={"odd": odd})
+    if number % 50 == 7:
+        text = "The action's process ended with exit code 3"
+        returned.add(ctx.id, digest({"error": text, "type": "HandlerProcessError"}))
+        os._exit(3)
+    if number % 10 == 3:
+        failing(ctx, number)
+    return outcome(ctx, number)
+
+
+def refuse(record: logging.LogRecord) -> bool:
+    """Raise for some records, as an author's filter with a bug does."""
+    if record.getMessage().endswith("5"):
+        raise SystemExit("no record today")
+    return True
+
+
+logging.getLogger("arbprov.isolated").addFilter(
+    # In a handler's process, the handler itself would get the exception.
+    lambda record: multiprocessing.parent_process() is not None or refuse(record)
+)
 
 
 def record_what_is_received() -> None:

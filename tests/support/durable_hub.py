@@ -39,6 +39,7 @@ class Orders:
         repeats: Which share of polls get a task that was handed out before.
         age: Milliseconds after which it ends a connection in good order; 0 for never.
         seed: Of what it does at random.
+        isolated: Whether all tasks are for the handler with a process of its own.
     """
 
     log: str
@@ -47,6 +48,7 @@ class Orders:
     repeats: float = 0.0
     age: int = 0
     seed: int = 0
+    isolated: bool = False
 
 
 class Log:
@@ -99,7 +101,7 @@ class DurableHub:
         repeated = number < self._next
         self._next += not repeated
         await self._log.add(**{"again" if repeated else "handed": number})
-        return task_of(number)
+        return task_of(number, self._orders.isolated)
 
     async def submit(self, request: bytes, context: Any) -> bytes:
         await self._log.add(result=base64.b64encode(request).decode())
@@ -111,9 +113,11 @@ class DurableHub:
         return self._next if self._next < self._orders.count else None
 
 
-def task_of(number: int) -> bytes:
+def task_of(number: int, isolated: bool = False) -> bytes:
     """Return a task as it goes over the wire: of every kind that the provider knows, in turn."""
     action = "large" if number % 40 == 1 else ("plain", "asynchronous", "failing")[number % 3]
+    if isolated:
+        action = "isolated"
     return hub_pb2.Task(
         id=f"task-{number}",
         action=action,

@@ -176,6 +176,17 @@ def test_a_proxy_that_answers_403_and_502_costs_none_of_twenty_thousand_results(
     storm(tmp_path, seed=seed, count=20_000, times=30, kinds=GATEWAY_DISASTERS)
 
 
+@pytest.mark.slow
+def test_each_task_has_its_own_result_whatever_an_isolated_handler_logs(tmp_path):
+    storm(tmp_path, seed=2, count=200, times=1, kinds=(Scene.kill, Scene.cut), isolated=True)
+
+
+@pytest.mark.long
+@pytest.mark.chaos
+def test_of_five_thousand_tasks_each_has_its_own_result_whatever_is_logged(tmp_path):
+    storm(tmp_path, seed=random.randrange(10**6), count=5_000, times=2, isolated=True)
+
+
 # Providers that are killed.
 
 
