@@ -10,6 +10,7 @@ import time
 
 import pytest
 import redis
+import redis.asyncio
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.hammering import hammering, most_for_certain, most_in_any
@@ -849,7 +850,7 @@ def opening(store, **options):
 def test_a_url_of_something_else_is_refused_without_showing_its_password():
     assert opening("postgres://user:sample-secret@host/db") == (
         "store: a store is a URL such as redis://host:6379/0, or a Redis client; "
-        "this one begins with postgres:"
+        "this one begins with none of redis://, rediss:// and unix://"
     )
 
 
@@ -866,7 +867,66 @@ def test_a_wrong_store_of_the_app_is_named_as_its_setting(origin, monkeypatch):
 
 
 def test_a_text_that_is_no_url_is_refused():
-    assert opening("localhost").endswith("this one begins with no scheme")
+    assert opening("localhost").endswith("none of redis://, rediss:// and unix://")
+
+
+WRONG_URLS = {
+    "a slash in the password": "redis://:s3cr3tpart/x9@127.0.0.1:6379/0",
+    "a slash after digits": "redis://s3cr3tpart:12/s3cr3tpart@127.0.0.1:6379/0",
+    "a bracket in the password": "redis://:s3cr3tpart[2@127.0.0.1:6379/0",
+    "a hash in the password": "redis://s3cr3tpart:12#s3cr3tpart@127.0.0.1:6379/0",
+    "a question mark in the password": "redis://s3cr3tpart:12?s3cr3tpart@127.0.0.1:6379/0",
+    "a parameter in the password": "redis://s3cr3tpart:12?s3cr3tpart=x@127.0.0.1:6379/0",
+    "a blank in the password": "redis://:s3cr3t part@127.0.0.1:6379/0",
+    "a password only": "s3cr3tpart:x@127.0.0.1",
+    "a bracket that is not closed": "redis://:s3cr3tpart@[::1",
+    "a port that is not a number": "redis://:s3cr3tpart@127.0.0.1:s3cr3tpart/0",
+    "a port that is too large": "redis://:s3cr3tpart@127.0.0.1:99999/0",
+    "a host that is not a name": "redis://:s3cr3tpart@a..b/0",
+    "no host": "redis:///0",
+    "a database that is not a number": "redis://127.0.0.1/s3cr3tpart",
+    "an unknown parameter": "redis://:s3cr3tpart@127.0.0.1/0?s3cr3tpart=bar",
+    "a parameter of TLS": "redis://:s3cr3tpart@127.0.0.1/0?ssl_cert_reqs=none",
+    "a wrong parameter of TLS": "rediss://:s3cr3tpart@127.0.0.1/0?ssl_cert_reqs=s3cr3tpart",
+    "a timeout that is not a number": "redis://:s3cr3tpart@127.0.0.1/0?socket_timeout=s3cr3tpart",
+    "a timeout of 0": "redis://:s3cr3tpart@127.0.0.1/0?socket_timeout=0",
+    "a socket without a path": "unix://:s3cr3tpart@/",
+    "a slash in the password of a socket": "unix://:s3cr3tpart/s3cr3tpart@/tmp/redis.sock",
+}
+
+
+@pytest.mark.parametrize("url", WRONG_URLS.values(), ids=WRONG_URLS)
+def test_a_wrong_url_is_refused_at_start_without_any_part_of_it(url):
+    message = opening(url)
+    assert (message.startswith("store: "), "s3cr3t" in message) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1",
+        "redis://:a%2Fb@[::1]:6380/3",
+        "rediss://user:b%40@db.example.com/?ssl_cert_reqs=none",
+        "unix://:x@/tmp/redis.sock?db=2",
+        "redis://127.0.0.1/0?socket_timeout=0.5",
+    ],
+)
+def test_a_url_of_a_store_is_taken(url):
+    clock = VirtualClock()
+    store = StoreFactory(clock, "x").open_store(declare("1/hour", store=url))
+    assert isinstance(store, FailoverStore)
+
+
+def test_a_certificate_that_is_missing_is_a_server_that_is_away(server):
+    url = f"rediss://127.0.0.1:{server.port}?ssl_ca_certs=/missing.pem"
+    with pytest.raises(StoreError):
+        RedisStore(connect(url), "x").upkeep()
+
+
+@pytest.mark.parametrize("kind", ["Redis", "RedisCluster"])
+def test_an_asyncio_client_is_refused_by_name(kind):
+    client = object.__new__(getattr(redis.asyncio, kind))
+    assert f"{kind} is an asyncio client" in opening(client)
 
 
 def test_a_url_that_redis_does_not_understand_is_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 from arbprov._types import Clock
@@ -71,25 +73,64 @@ class StoreFactory:
 
 def _connect(text: str, argument: str) -> tuple[Any, str]:
     """Return a client for a URL, and the store's name in log lines, without the password."""
-    from urllib.parse import urlsplit
-
     from arbprov.limits.stores.redis import connect
 
-    url = urlsplit(text)
+    scheme, place = _check_url(text, argument)
+    try:
+        return connect(text), f"the rate limits' store {scheme}://{place}"
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{argument}: {error}") from None
+
+
+def _check_url(text: str, argument: str) -> tuple[str, str]:
+    """Return the scheme of a URL, and its host or the path of its socket.
+
+    Errors do not quote the URL: a password with a reserved character stands in any part of it.
+    """
+    from urllib.parse import parse_qsl, urlsplit
+
+    def refuse(problem: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{argument}: {problem}; a store is a URL such as redis://host:6379/0, in whose "
+            f"password / : @ ? # % [ and ] are written as %2F %3A %40 %3F %23 %25 %5B and %5D"
+        )
+
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+        (host or "").encode("idna")
+        parse_qsl(url.query, strict_parsing=bool(url.query))
+    except ValueError:
+        raise refuse("this is not a valid URL") from None
     if url.scheme not in _SCHEMES:
-        # Without the URL itself: it may hold a password.
         raise ConfigurationError(
             f"{argument}: a store is a URL such as redis://host:6379/0, or a Redis client; "
-            f"this one begins with {url.scheme + ':' if url.scheme else 'no scheme'}"
+            f"this one begins with none of redis://, rediss:// and unix://"
         )
-    return connect(text), f"the rate limits' store {url.scheme}://{url.hostname or url.path}"
+    if url.fragment or any(character.isspace() for character in text):
+        raise refuse("this URL has a # or a blank in it")
+    if url.scheme == "unix":
+        if not url.path.strip("/") or "@" in url.path:
+            raise refuse("this URL has no path of a socket, or one with an @")
+        return url.scheme, url.path
+    if not host:
+        raise refuse("this URL has no host")
+    if not re.fullmatch(r"(/[0-9]*)?", url.path):
+        raise refuse("after the host, this URL has something else than the number of a database")
+    return url.scheme, host
 
 
 def _check_client(client: Any, argument: str) -> None:
-    """Refuse an object that is not a Redis client, and a client without a timeout."""
+    """Refuse an object that is not a Redis client, an asyncio client, and one without a timeout."""
     if not callable(getattr(client, "evalsha", None)):
         raise ConfigurationError(
             f"{argument}: a {type(client).__qualname__} is not a Redis client or its URL"
+        )
+    if inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
+        kind = type(client)
+        raise ConfigurationError(
+            f"{argument}: {kind.__module__}.{kind.__qualname__} is an asyncio client, and limits "
+            f"need a plain one: redis.Redis(...) with the same arguments"
         )
     settings = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
     if "socket_timeout" in settings and settings["socket_timeout"] is None:

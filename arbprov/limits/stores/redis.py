@@ -52,11 +52,20 @@ def connect(url: str) -> Redis:
     # The server may have closed an idle connection: then a second attempt works at once.
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=retry
         )
-    except ValueError as error:
-        raise ConfigurationError(f"store: {error}") from None
+        # Made without connecting: else each call would fail by a parameter that is not valid.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except Exception:  # its text may hold a part of the password
+        raise ConfigurationError(
+            "redis takes no such URL: a parameter after the ? is unknown or has a wrong value "
+            "(ssl_... need rediss://)"
+        ) from None
+    if not pool.connection_kwargs["socket_timeout"]:
+        raise ConfigurationError("the URL's socket_timeout must be greater than 0 seconds")
+    return client
 
 
 class RedisStore:
@@ -159,7 +168,7 @@ class RedisStore:
             arguments = [*head, *self._arguments(charges, costs), *rest]
             try:
                 status, *reply, generation = self._evaluate(keys, arguments)
-            except RedisError as error:
+            except (RedisError, OSError) as error:  # a certificate's file that is missing
                 raise StoreError(str(error) or type(error).__name__) from error
             if _decode(status) == "lost":
                 raise DataLostError(_decode(generation))
