@@ -281,12 +281,15 @@ class Dispatcher:
         call.ctx.deadline = self.clock.monotonic() + call.route.timeout
         return decision
 
-    async def perform(self, call: Call, wait: Wait | None = None) -> TaskResult:
+    async def perform(
+        self, call: Call, wait: Wait | None = None, overran: Callable[[], bool] | None = None
+    ) -> TaskResult:
         """Run a call's handler and the hooks around it.
 
         Args:
             call: If it has an `error` already, only error handlers and later hooks run.
             wait: Waits for awaitables by blocking; without it, they are awaited.
+            overran: Tells whether the handler has taken too long, beside the dispatcher's clock.
 
         Returns:
             The result, not finished yet. Errors of the author's code are results too.
@@ -301,7 +304,7 @@ class Dispatcher:
                 result = await self._handle_error(call, _unwrap_stop_iteration(error), wait)
         else:
             result = await self._handle_error(call, call.error, wait)
-        if self.clock.monotonic() > ctx.deadline:
+        if self.clock.monotonic() > ctx.deadline or (overran is not None and overran()):
             ctx.cancelled = True
         if hooks.after and not ctx.cancelled:
             result = await self._run_after(call, result, wait)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from arbprov.dispatcher import Call, Dispatcher, Wait, run_hooks
-from arbprov.errors import TaskError
+from arbprov._utils import quote
+from arbprov.dispatcher import Call, Dispatcher, run_hooks
+from arbprov.errors import TaskError, TaskTimeoutError
 from arbprov.hooks import Hooks
 from arbprov.limits import Decision
 from arbprov.logs import log_failure
@@ -22,20 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = ["InlineRunner", "as_coroutine", "drive", "make_task"]
 
+logger = logging.getLogger("arbprov")
+
 T = TypeVar("T")
+NewLoop = Callable[[], "asyncio.AbstractEventLoop"]
+# Seconds for what has been cancelled to end.
+_END_TIMEOUT = 10.0
 
 
 class InlineRunner:
     """Runs one task at a time, in the thread that asks for it.
 
     In a ``with`` statement, it runs the startup and shutdown hooks, and its tasks share an event
-    loop. All handlers run in this thread, isolated ones too. A timeout does not interrupt them: the
-    dispatcher notices it by its clock when they return.
+    loop. All handlers run in this thread, isolated ones too. At its deadline, an ``async`` handler
+    is cancelled. A plain handler runs to its end, and is found to have taken too long then.
 
     Args:
         dispatcher: Turns tasks into results.
         hooks: The hooks of the worker's life.
         sleep: Lets some seconds pass, for a call that waits for its limits.
+        new_loop: Returns an event loop for ``async`` functions; asyncio's own without it.
+        worked: Returns seconds that grow while code runs; needed if the dispatcher's clock stands
+            still meanwhile.
 
     >>> import time
     >>> from arbprov import ProviderApp
@@ -49,12 +59,20 @@ class InlineRunner:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, hooks: Hooks, sleep: Callable[[float], object]
+        self,
+        dispatcher: Dispatcher,
+        hooks: Hooks,
+        sleep: Callable[[float], object],
+        new_loop: NewLoop | None = None,
+        worked: Callable[[], float] | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._hooks = hooks
         self._sleep = sleep
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._new_loop = new_loop
+        self._worked = worked
+        # Within a `with` statement, the loop of all tasks.
+        self._shared_loop: _LazyLoop | None = None
 
     def run(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task and return its result; an ``async`` handler gets an event loop.
@@ -67,20 +85,25 @@ class InlineRunner:
             RuntimeError: An event loop runs in this thread, and the handler needs one.
             Exception: The handler's exception, with `raise_errors`.
         """
-        return drive(self._run(task, self._wait, raise_errors))
+        loop = self._shared_loop or _LazyLoop(self._new_loop)
+        steps = _BlockingSteps(self._dispatcher, self._sleep, self._worked, loop)
+        try:
+            return drive(self._run(task, steps, raise_errors))
+        finally:
+            if loop is not self._shared_loop:
+                loop.close()
 
     async def run_async(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task in the running event loop; see `run`."""
-        return await self._run(task, None, raise_errors)
+        steps = _AwaitingSteps(self._dispatcher, self._sleep, self._worked)
+        return await self._run(task, steps, raise_errors)
 
     def __enter__(self) -> InlineRunner:
-        import asyncio
-
-        self._loop = asyncio.new_event_loop()
+        self._shared_loop = _LazyLoop(self._new_loop)
         try:
-            drive(run_hooks(self._hooks.on_startup, wait=self._wait))
+            drive(run_hooks(self._hooks.on_startup, wait=self._shared_loop.run))
         except BaseException:
-            self._close_loop()
+            self._close_shared_loop()
             raise
         return self
 
@@ -90,56 +113,123 @@ class InlineRunner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        assert self._shared_loop is not None
         try:
-            drive(run_hooks(self._hooks.on_shutdown, wait=self._wait))
+            drive(run_hooks(self._hooks.on_shutdown, wait=self._shared_loop.run))
         finally:
-            self._close_loop()
+            self._close_shared_loop()
 
-    def _close_loop(self) -> None:
-        assert self._loop is not None
-        self._loop.close()
-        self._loop = None
+    def _close_shared_loop(self) -> None:
+        loop, self._shared_loop = self._shared_loop, None
+        assert loop is not None
+        loop.close()
 
-    async def _run(self, task: Task, wait: Wait | None, raise_errors: bool) -> TaskResult:
+    async def _run(self, task: Task, steps: _Steps, raise_errors: bool) -> TaskResult:
         call = self._dispatcher.prepare(task)
-        steps = _InlineSteps(self._dispatcher, self._sleep, wait)
         result = await self._dispatcher.run(call, admitter=steps, runner=steps)
         if isinstance(call.error, _LoopRunsError):
             raise call.error
-        if not call.ctx.cancelled:
+        if call.ctx.cancelled:
+            await self._wait_for_end(call, steps)
+        else:
             if raise_errors and call.error and not isinstance(call.error, TaskError):
                 raise call.error
             log_failure(self._dispatcher, call)
         # The data as the hub will read them.
-        return attrs.evolve(result, data=result.envelope["data"]["response"])
+        data = result.envelope["data"]["response"]
+        return TaskResult(result.task, result.status, result.message, data, result.body)
 
-    def _wait(self, awaitable: Awaitable[Any], /) -> Any:
-        import asyncio
-
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            run = asyncio.run if self._loop is None else self._loop.run_until_complete
-            return run(as_coroutine(awaitable))
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()
-        raise _LoopRunsError(
-            "an event loop runs in this thread already; use `await client.acall(...)` of a test "
-            "client, or `await asyncio.to_thread(app.invoke, ...)`"
-        )
+    async def _wait_for_end(self, call: Call, steps: _Steps) -> None:
+        """Wait for the handler of a call that has been cancelled at its deadline."""
+        if call.ended is None:
+            return
+        if not call.ended.done():
+            await steps.wait_for_end(call.ended)
+        if not call.ended.done():
+            logger.warning(
+                "action %r (task %s) was cancelled at its timeout of %g s, and still runs %g s "
+                "later; let asyncio.CancelledError through",
+                call.task.action,
+                quote(call.task.id),
+                call.route.timeout,
+                _END_TIMEOUT,
+            )
+        # The handler may have raised RateLimited while it was cancelled.
+        self._dispatcher.settle(call)
 
 
 class _LoopRunsError(RuntimeError):
     """Is raised by `InlineRunner.run`, and not made an error result: the caller is wrong."""
 
 
-@attrs.frozen
-class _InlineSteps:
-    """The `Admitter` and `Runner` of a call that runs in this thread."""
+@attrs.define
+class _LazyLoop:
+    """An event loop that is made when it is needed, for asyncio takes long to import."""
+
+    _new_loop: NewLoop | None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """Run an awaitable to its end, and return its result.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread.
+        """
+        result: T = self.get(awaitable).run_until_complete(as_coroutine(awaitable))
+        return result
+
+    def get(self, awaitable: Awaitable[Any] | None = None) -> asyncio.AbstractEventLoop:
+        """Return the loop.
+
+        Args:
+            awaitable: What it is to run; closed, if there is an error.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread.
+        """
+        import asyncio
+
+        if asyncio._get_running_loop() is not None:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            raise _LoopRunsError(
+                "an event loop runs in this thread already; use `await client.acall(...)` of a "
+                "test client, or `await asyncio.to_thread(app.invoke, ...)`"
+            )
+        if self._loop is None:
+            self._loop = (self._new_loop or asyncio.new_event_loop)()
+        return self._loop
+
+    def close(self) -> None:
+        """Cancel the tasks of the loop, if there is one, end its threads, and close it."""
+        if self._loop is None:
+            return
+        try:
+            self._loop.run_until_complete(_end_all(self._loop))
+        finally:
+            self._loop.close()
+            self._loop = None
+
+
+async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_END_TIMEOUT)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
+
+
+@attrs.define
+class _Steps:
+    """The `Admitter` of a call that runs in this thread, and half of its `Runner`."""
 
     _dispatcher: Dispatcher
     _sleep: Callable[[float], object]
-    _wait_for: Wait | None
+    _worked: Callable[[], float] | None
 
     async def decide(self, call: Call) -> Decision:
         return self._dispatcher.decide(call)
@@ -156,7 +246,129 @@ class _InlineSteps:
         self._dispatcher.settle(call)
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
-        return await self._dispatcher.perform(call, self._wait_for)
+        raise AssertionError
+
+    async def wait_for_end(self, task: asyncio.Future[Any]) -> None:
+        raise AssertionError
+
+    def _stopwatch(self, timeout: float) -> Callable[[], bool] | None:
+        """Return what tells whether code has really run for longer than `timeout`."""
+        worked = self._worked
+        if worked is None:
+            return None
+        latest = worked() + timeout
+        return lambda: worked() > latest
+
+
+@attrs.define
+class _BlockingSteps(_Steps):
+    """Of a call that has this thread for itself: where it waits, it blocks."""
+
+    _loop: _LazyLoop
+
+    async def run(self, call: Call, timeout: float) -> TaskResult:
+        overran = self._stopwatch(timeout)
+        if call.route.blocking:
+
+            def wait(awaitable: Awaitable[Any], /) -> Any:
+                loop = self._loop.get(awaitable)
+                return _run_until_deadline(loop, call, as_coroutine(awaitable), call.ctx.remaining)
+
+            result = await self._dispatcher.perform(call, wait, overran)
+        else:
+            loop = self._loop.get()
+            performing = self._dispatcher.perform(call, None, overran)
+            result = _run_until_deadline(loop, call, performing, timeout)
+        if call.ctx.cancelled:
+            raise TaskTimeoutError(timeout)
+        return result
+
+    async def wait_for_end(self, task: asyncio.Future[Any]) -> None:
+        import asyncio
+
+        self._loop.run(asyncio.wait([task], timeout=_END_TIMEOUT))
+
+
+@attrs.define
+class _AwaitingSteps(_Steps):
+    """Of a call in an event loop that runs already."""
+
+    async def run(self, call: Call, timeout: float) -> TaskResult:
+        import asyncio
+
+        performing = self._dispatcher.perform(call, None, self._stopwatch(timeout))
+        call.ended = task = asyncio.ensure_future(performing)
+        try:
+            await asyncio.wait([task], timeout=timeout)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        if not task.done():
+            call.ctx.cancelled = True
+            task.cancel()
+        if call.ctx.cancelled:
+            raise TaskTimeoutError(timeout)
+        return task.result()
+
+    async def wait_for_end(self, task: asyncio.Future[Any]) -> None:
+        import asyncio
+
+        await asyncio.wait([task], timeout=_END_TIMEOUT)
+
+
+def _run_until_deadline(
+    loop: asyncio.AbstractEventLoop, call: Call, work: Coroutine[Any, Any, T], timeout: float
+) -> T:
+    """Run some work of a call, and cancel it at the call's deadline.
+
+    Args:
+        loop: The event loop to run it in.
+        call: Its `ended` is set to the task that does the work.
+        work: The work.
+        timeout: Seconds until the deadline, unless it has passed before.
+
+    Returns:
+        The result.
+
+    Raises:
+        TaskTimeoutError: The deadline has passed. The task is cancelled, but may still have to end.
+    """
+    deadline = loop.time() + timeout
+    timer: asyncio.TimerHandle | None = None
+    call.ended = task = loop.create_task(work)
+
+    def stop(_: object) -> None:
+        loop.stop()
+
+    def set_timer() -> None:
+        nonlocal timer
+        if not task.done() and not call.ctx.cancelled:
+            timer = loop.call_at(deadline, on_deadline)
+
+    def on_deadline() -> None:
+        call.ctx.cancelled = True
+        task.cancel()
+        loop.stop()
+
+    task.add_done_callback(stop)
+    # After the task's first step, with which most tasks end: a timer would take longer.
+    loop.call_soon(set_timer)
+    try:
+        loop.run_forever()
+    except BaseException:
+        if task.done() and not task.cancelled():
+            task.exception()  # it is on its way already
+        raise
+    finally:
+        task.remove_done_callback(stop)
+        if timer is not None:
+            timer.cancel()
+    if task.done():
+        return task.result()
+    if call.ctx.cancelled:
+        raise TaskTimeoutError(timeout)
+    raise RuntimeError(f"action {call.task.action!r} has stopped the event loop")
 
 
 def make_task(id: str, action: str, payload: TaskData, account: TaskData) -> Task:

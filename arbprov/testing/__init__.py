@@ -12,10 +12,11 @@ from arbprov.testing.client import TestClient, VirtualClock
 
 if TYPE_CHECKING:
     from arbprov.testing.faulty_hub import FaultyHub
+    from arbprov.testing.loop import SkippingLoop
     from arbprov.testing.provider import serving
     from arbprov.testing.proxy import TcpProxy
 
-__all__ = ["FaultyHub", "TcpProxy", "TestClient", "VirtualClock", "serving"]
+__all__ = ["FaultyHub", "SkippingLoop", "TcpProxy", "TestClient", "VirtualClock", "serving"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from arbprov.testing import faulty_hub
 
         return faulty_hub.FaultyHub
+    if name == "SkippingLoop":
+        from arbprov.testing import loop
+
+        return loop.SkippingLoop
     if name == "TcpProxy":
         from arbprov.testing import proxy
 

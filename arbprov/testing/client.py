@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from arbprov.dispatcher import Dispatcher
 from arbprov.executors.inline import InlineRunner, make_task
 from arbprov.hooks import Hooks
 from arbprov.payload.serialize import TaskData
 from arbprov.task import Task, TaskResult
+
+if TYPE_CHECKING:
+    from arbprov.testing.loop import SkippingLoop
 
 __all__ = ["TestClient", "VirtualClock"]
 
@@ -33,9 +38,13 @@ class VirtualClock:
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)) -> None:
         self._start = start.astimezone(timezone.utc)
         self._elapsed = 0.0
+        # Seconds of `_elapsed` that really passed, since a loop had to wait for IO or a thread.
+        self._waited = 0.0
+        # The event loops that live by this clock.
+        self._loops: list[SkippingLoop] = []
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass.
+        """Let `seconds` pass; what sleeps until then in a client's event loop wakes up.
 
         Raises:
             ValueError: `seconds` is negative, infinite or NaN.
@@ -50,7 +59,23 @@ class VirtualClock:
                 f"a clock can't advance by {seconds!r} s; give a finite number of seconds, "
                 f"0 or more"
             )
+        when = self._elapsed + seconds
+        for loop in tuple(self._loops):
+            loop.run_until(when)
+        self._jump_to(when)
+        for loop in tuple(self._loops):
+            loop.wake()
+
+    def _jump_to(self, when: float) -> None:
+        self._elapsed = max(self._elapsed, when)
+
+    def _wait(self, seconds: float) -> None:
         self._elapsed += seconds
+        self._waited += seconds
+
+    def _worked(self) -> float:
+        """Return a time of the machine that grows while code runs, and not while a loop waits."""
+        return time.perf_counter() - self._waited
 
     def monotonic(self) -> float:
         """Return the seconds that have passed since the start.
@@ -104,8 +129,14 @@ class TestClient:
         self.clock = clock
         self.limits = dispatcher.limit_stats()
         self.raise_errors = False
-        self._runner = InlineRunner(dispatcher, hooks, clock.advance)
+        self._runner = InlineRunner(dispatcher, hooks, clock.advance, self._new_loop, clock._worked)
         self._ids = itertools.count(1)
+
+    def _new_loop(self) -> SkippingLoop:
+        # asyncio would make plain handlers' tests start much slower.
+        from arbprov.testing.loop import SkippingLoop
+
+        return SkippingLoop(self.clock)
 
     def call(
         self,

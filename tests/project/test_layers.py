@@ -183,6 +183,8 @@ app = ProviderApp()
 def echo(value: int) -> dict:
     return {"value": value}
 assert app.test_client().call("echo", {"value": 1}).data == {"value": 1}
+with app.test_client() as client:
+    client.clock.advance(1)
 heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3", "redis", "uvloop"}
 loaded = heavy & (set(sys.modules) - before)
 assert not loaded, loaded
