@@ -15,7 +15,7 @@ from arbprov.actions import Action, ActionRegistry
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
 from arbprov.errors import ConfigurationError
-from arbprov.executors.forking import ForkGuard, check_not_in_handler_process, without_fork_handlers
+from arbprov.executors.forking import ForkGuard, check_not_in_handler_process, importing_grpc
 from arbprov.hooks import Hooks, TaskHooks
 from arbprov.scaffold import Scaffold
 from arbprov.wire.tokens import Token, TokenSource
@@ -352,7 +352,7 @@ class ProviderApp(Scaffold):
 
         fork_as_pid_1()
         # Imported here: tests and `import arbprov` do without gRPC.
-        with without_fork_handlers():
+        with importing_grpc():
             from arbprov.worker.run import run_provider
 
         config = self.config.override(**changes)

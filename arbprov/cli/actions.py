@@ -16,7 +16,7 @@ from arbprov.cli.output import echo, print_json
 from arbprov.context import TaskContext
 from arbprov.limits import RateLimit
 
-__all__ = ["actions"]
+__all__ = ["actions", "task_signature"]
 
 
 @click.command()
@@ -39,14 +39,14 @@ def actions(app: ProviderApp, as_json: bool) -> None:
 def _describe(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dict[str, Any]:
     return {
         "name": action.name,
-        "parameters": str(_task_signature(action.handler)),
+        "parameters": str(task_signature(action.handler)),
         "description": action.description,
         "timeout": action.timeout or app.config.execution_timeout,
         "limits": [str(limit) for limit in limits],
     }
 
 
-def _task_signature(handler: Handler) -> inspect.Signature:
+def task_signature(handler: Handler) -> inspect.Signature:
     """Return a handler's signature without the parameters that arbprov itself passes."""
     try:
         signature = inspect.signature(handler, eval_str=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,11 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from arbprov.cli.loading import TARGET, module_folder
-from arbprov.cli.options import ADDRESS, json_option, token_option
+from arbprov.cli.options import ADDRESS, DEFAULT_TOKEN, json_option, token_option
 from arbprov.cli.output import echo
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.signals import Interruption, catch_interruption
-from arbprov.cli.tasks import Arguments, run_tasks, tasks_option
+from arbprov.cli.tasks import Arguments, Summary, run_tasks, tasks_option
 from arbprov.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _STOP_TIMEOUT = 30.0
 @click.argument("target", metavar=TARGET)
 @tasks_option
 @json_option("With --tasks: print envelopes, one per line.")
+@click.option("--traceback", is_flag=True, help="Print the whole traceback of a task that fails.")
 @click.option("--reload/--no-reload", default=True, help="Restart when a .py file changes.")
 @click.option(
     "--address",
@@ -45,6 +48,7 @@ def dev(
     target: str,
     tasks: list[Arguments] | None,
     as_json: bool,
+    traceback: bool,
     reload: bool,
     address: str | None,
     token: str,
@@ -60,26 +64,35 @@ def dev(
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(catch_interruption())
         hub = stack.enter_context(LocalHub(address, token=token, hold=_HOLD))
-        command = stack.enter_context(_run_command(target, hub, quiet=tasks is not None))
+        command = stack.enter_context(_run_command(target, hub))
+        if traceback:
+            command.append("--dev-traceback")
         if tasks is None:
+            command += ["--dev-call-options", _call_options(hub)]
             echo(f"The hub listens on {hub.address}; Ctrl-C ends it.", err=True)
             watch = FileWatch(module_folder(target)) if reload else None
             _run_and_reload(command, watch, interruption)
             return
-        provider = stack.enter_context(_Provider(command))
+        # Entered before the provider, so that the summary comes after the last line of its log.
+        summary = Summary(len(tasks))
+        stack.callback(summary.show)
+        command += ["--dev-mode", "tasks"]
+        provider = stack.enter_context(_Provider(command, stdout=_stderr_descriptor()))
 
         def end_reason() -> str:
             if interruption.is_set():
                 provider.stop()
             if not provider.has_ended:
                 return ""
+            if provider.had_wrong_usage:
+                raise SystemExit(click.UsageError.exit_code)  # the provider has said why
             return "interrupted" if interruption.is_set() else "the provider has ended"
 
-        run_tasks(hub, tasks, as_json=as_json, end_reason=end_reason)
+        run_tasks(hub, tasks, summary=summary, as_json=as_json, end_reason=end_reason)
 
 
 @contextlib.contextmanager
-def _run_command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[str]]:
+def _run_command(target: str, hub: LocalHub) -> Iterator[list[str]]:
     """Yield the command that runs the provider; its token file exists inside the ``with`` block."""
     # Not as an argument: every user of the machine can read the arguments of a process.
     with tempfile.NamedTemporaryFile("w") as token:
@@ -87,7 +100,24 @@ def _run_command(target: str, hub: LocalHub, *, quiet: bool) -> Iterator[list[st
         token.flush()
         command = [sys.executable, "-m", "arbprov", "run", target, "--workers", "1", "--no-spool"]
         command += ["--hub-url", hub.url]
-        yield [*command, "--auth-token-file", token.name, *(["--quiet"] if quiet else [])]
+        yield [*command, "--auth-token-file", token.name]
+
+
+def _stderr_descriptor() -> int | None:
+    """Return the descriptor of stderr: results are on stdout, and what handlers print is not."""
+    try:
+        os.fstat(2)
+    except OSError:  # stderr is closed
+        return None
+    return 2
+
+
+def _call_options(hub: LocalHub) -> str:
+    """Return the options that `arbprov call` needs for a hub, without a token of the user's."""
+    options = [] if hub.address == ADDRESS else [f"--hub-url {shlex.quote(hub.url)}"]
+    if hub.token != DEFAULT_TOKEN:
+        options.append('--token "$PROVIDER_AUTH_TOKEN"')
+    return " ".join(options)
 
 
 def _run_and_reload(
@@ -97,12 +127,15 @@ def _run_and_reload(
     has_changed = False
     while not interruption.is_set():
         is_end_reported = False
-        with _Provider(command) as provider:
+        mode = "restart" if has_changed else "start"
+        with _Provider([*command, "--dev-mode", mode]) as provider:
             while not interruption.wait(_CHECK_INTERVAL):
                 # Before the first change, the command's arguments are wrong. After a change, the
                 # file is wrong, and the next change may fix it.
                 is_wrong = provider.had_wrong_usage and not has_changed
-                if provider.has_ended and (watch is None or is_wrong):
+                if is_wrong:
+                    raise SystemExit(click.UsageError.exit_code)  # the provider has said why
+                if provider.has_ended and watch is None:
                     raise ProviderError("the provider has ended")
                 if watch and (path := watch.find_change()):
                     echo(f"{path} has changed, restarting.", err=True)
@@ -116,9 +149,11 @@ def _run_and_reload(
 class _Provider:
     """A provider in its own process, until the end of a ``with`` block."""
 
-    def __init__(self, command: list[str], stop_timeout: float = _STOP_TIMEOUT) -> None:
+    def __init__(
+        self, command: list[str], stop_timeout: float = _STOP_TIMEOUT, stdout: int | None = None
+    ) -> None:
         # In a new session, so that Ctrl-C reaches only this process; it then stops the provider.
-        self._process = subprocess.Popen(command, start_new_session=True)  # noqa: S603
+        self._process = subprocess.Popen(command, stdout=stdout, start_new_session=True)  # noqa: S603
         self._stop_timeout = stop_timeout
         self._is_stopping = False
 

@@ -16,6 +16,7 @@ from arbprov.payload.validation import ValidationFailure
 
 __all__ = [
     "ADDRESS",
+    "DEFAULT_TOKEN",
     "account_option",
     "check",
     "json_option",
@@ -28,7 +29,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 # The bundled hub's address, and the token that all commands use for it: it listens on loopback.
 ADDRESS = "127.0.0.1:50051"
-_TOKEN = "local-token"  # noqa: S105
+DEFAULT_TOKEN = "local-token"  # noqa: S105
 
 
 def parse_sendable_object(raw: bytes) -> dict[str, Any]:
@@ -95,7 +96,7 @@ token_option = click.option(
     callback=check(str.strip, "must not be blank"),
     envvar="PROVIDER_AUTH_TOKEN",
     metavar="TOKEN",
-    default=_TOKEN,
+    default=DEFAULT_TOKEN,
     show_default=True,
     show_envvar=True,
     help="The hub's token, which providers must present.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from arbprov._utils import escape_line, read_number
+from arbprov.cli.terminal import use_color
 from arbprov.errors import Problem
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "print_result",
     "print_table",
     "summarize",
-    "use_color",
 ]
 
 # Characters of a result's line.
@@ -36,20 +35,6 @@ def echo(text: str, *, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     # click alone would write UTF-8 to a stream whose encoding is ASCII.
     click.echo(text, file=stream, err=err, color=use_color(stream))
-
-
-def use_color(stream: Any) -> bool:
-    """Tell whether a stream gets colors: NO_COLOR and FORCE_COLOR decide, or else a terminal does.
-
-    >>> import io
-    >>> use_color(io.StringIO())
-    False
-    """
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_json(data: Any) -> None:

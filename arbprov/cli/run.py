@@ -39,6 +39,10 @@ __all__ = ["run"]
 )
 # For `dev`: the spool holds results for the provider's own hub, and must not go to another hub.
 @click.option("--no-spool", is_flag=True, hidden=True)
+# For `dev` too; see `DevOptions`.
+@click.option("--dev-mode", type=click.Choice(["start", "restart", "tasks"]), hidden=True)
+@click.option("--dev-call-options", default="", hidden=True)
+@click.option("--dev-traceback", is_flag=True, hidden=True)
 @click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
 def run(
     target: str,
@@ -47,6 +51,9 @@ def run(
     hub_url: str | None,
     auth_token_file: Path | None,
     no_spool: bool,
+    dev_mode: str | None,
+    dev_call_options: str,
+    dev_traceback: bool,
     quiet: bool,
 ) -> None:
     """Run a provider for the hub until SIGTERM or Ctrl-C.
@@ -70,9 +77,19 @@ def run(
         command += ["--hub-url", hub_url] if hub_url is not None else []
         command += ["--auth-token-file", str(auth_token_file)] if auth_token_file else []
         ctx.exit(supervise([*command, "--worker"], workers))
+    if dev_mode is not None:
+        # The usage that a wrong target prints is that of the command that the user has typed.
+        assert ctx.parent is not None
+        assert isinstance(ctx.parent.command, click.Group)
+        dev = ctx.parent.command.commands["dev"]
+        ctx = click.Context(dev, info_name=dev.name, parent=ctx.parent)
     app = load_app_or_exit(ctx, target)
     if no_spool:
         app.config = attrs.evolve(app.config, spool="")
+    if dev_mode is not None:
+        from arbprov.cli.console import DevOptions, show_provider
+
+        show_provider(app, DevOptions(dev_mode, dev_call_options, dev_traceback))
     # A file, not its text, so that the worker can read a rotated token.
     token = TokenFile("--auth-token-file", str(auth_token_file)) if auth_token_file else None
     if worker is None:

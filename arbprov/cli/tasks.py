@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from arbprov._utils import escape_line
 from arbprov.cli.options import parse_sendable_object
-from arbprov.cli.output import echo, echo_json, summarize
+from arbprov.cli.output import echo, echo_json, find_problems, format_seconds, summarize
+from arbprov.cli.terminal import Terminal
 from arbprov.errors import ProviderError
 from arbprov.payload.validation import ValidationFailure
+from arbprov.task import Status
 
 if TYPE_CHECKING:
     from arbprov.localhub import LocalHub, Submission
 
-__all__ = ["Arguments", "run_tasks", "tasks_option"]
+__all__ = ["Arguments", "Summary", "run_tasks", "tasks_option"]
 
 # The keyword arguments of `LocalHub.put`.
 Arguments = dict[str, Any]
 
 _FIELDS = {"action", "payload", "account", "id"}
 _CHECK_INTERVAL = 0.2
+_STATUSES = [status.value for status in Status]
+# Below a result whose line is cut: columns before its text, its problems, and lines of each.
+_INDENT = 12
+_MAX_PROBLEMS = 10
+_MAX_LINES = 3
 
 
 def _read_tasks(
@@ -63,14 +74,46 @@ tasks_option = click.option(
 )
 
 
+@attrs.define
+class Summary:
+    """How many tasks had each status.
+
+    Args:
+        tasks: The number of all tasks.
+    """
+
+    tasks: int
+    counts: Counter[str] = attrs.field(factory=Counter, init=False)
+    _started_at: float = attrs.field(factory=time.monotonic, init=False)
+
+    def show(self) -> None:
+        """Print the numbers to stderr, unless no task has a result."""
+        if not self.counts:
+            return
+        terminal = Terminal(sys.stderr)
+        statuses = sorted(self.counts, key=_STATUSES.index)
+        parts = [f"{self.counts[one]} {terminal.style_status(one)}" for one in statuses]
+        if left := self.tasks - sum(self.counts.values()):
+            parts.append(f"{left} without a result")
+        count = f"{self.tasks} task{'' if self.tasks == 1 else 's'}"
+        seconds = format_seconds(time.monotonic() - self._started_at)
+        echo(f"{count} in {seconds}: {', '.join(parts)}", err=True)
+
+
 def run_tasks(
-    hub: LocalHub, tasks: list[Arguments], *, as_json: bool, end_reason: Callable[[], str]
+    hub: LocalHub,
+    tasks: list[Arguments],
+    *,
+    summary: Summary,
+    as_json: bool,
+    end_reason: Callable[[], str],
 ) -> None:
     """Put tasks into a hub and print each result when it arrives.
 
     Args:
         hub: A hub that a provider works for.
         tasks: The tasks.
+        summary: Counts the results.
         as_json: Whether to print envelopes, not a summary of each.
         end_reason: Returns why the provider has ended, or an empty string while it runs.
 
@@ -83,19 +126,26 @@ def run_tasks(
         reason = end_reason()
         done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
         for result in [future.result() for future in done]:
+            summary.counts[result.status] += 1
             if as_json:
                 echo_json(result.result)
             else:
-                echo(_format_line(result))
+                _print_result(result)
         if pending and not done and reason:
-            raise ProviderError(f"{reason}, and {len(pending)} tasks have no result")
+            left = "1 task has" if len(pending) == 1 else f"{len(pending)} tasks have"
+            raise ProviderError(f"{reason}, and {left} no result")
 
 
-def _format_line(result: Submission) -> str:
-    columns = (
-        f"{escape_line(result.id):10}",
-        f"{escape_line(result.action):16}",
-        f"{result.status:8}",
-        summarize(result.status, result.message, result.data),
-    )
-    return "  ".join(columns)
+def _print_result(result: Submission) -> None:
+    """Print a result as a line on stdout, and what does not fit into that on stderr."""
+    terminal = Terminal(sys.stdout)
+    text = summarize(result.status, result.message, result.data)
+    names = (f"{escape_line(result.id):10}", f"{escape_line(result.action):16}")
+    line = "  ".join((*names, f"{result.status:8}", text))
+    shown = terminal.cut(line)
+    echo(shown.replace(f"  {result.status} ", f"  {terminal.style_status(result.status)} ", 1))
+    if shown != line and result.status != "success":
+        # In whole, since it says what to fix.
+        for problem in find_problems(result.data)[:_MAX_PROBLEMS] or [text]:
+            for part in Terminal(sys.stderr).fold(problem, _INDENT, _MAX_LINES):
+                echo(part, err=True)

@@ -17,14 +17,14 @@ __all__ = [
     "ForkGuard",
     "check_not_in_handler_process",
     "end_fork",
+    "importing_grpc",
     "stop_loop_in_forks",
-    "without_fork_handlers",
 ]
 
 # The names of the processes that handlers run in begin with this.
 HANDLER_PROCESS = "arbprov-handlers"
 _EX_SOFTWARE = 70
-_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+_GRPC_SETTINGS = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"}
 _RETURNED = (
     b"arbprov: a handler forked this process and returned in the fork, as if the fork were the "
     b"provider, so the fork ends here; end a fork with os._exit(), or use subprocess or "
@@ -116,20 +116,20 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - where there are forks
 
 
 @contextmanager
-def without_fork_handlers() -> Iterator[None]:
-    """Import gRPC inside the ``with`` block without its fork handlers, unless they are configured.
+def importing_grpc() -> Iterator[None]:
+    """Import gRPC inside the ``with`` block as arbprov needs it, unless it is configured.
 
-    They start threads in a fork, and these sometimes crash a channel of `grpc.aio`.
+    Its fork handlers are off: they start threads in a fork, and these sometimes crash a channel of
+    `grpc.aio`. Its own log lines are off: arbprov's errors say the same, and say it once.
     """
-    if _FORK_SUPPORT in os.environ:
-        yield
-        return
-    # gRPC reads the variable at import; programs that handlers start must not inherit it.
-    os.environ[_FORK_SUPPORT] = "0"
+    # gRPC reads the variables at import; programs that handlers start must not inherit them.
+    added = [name for name in _GRPC_SETTINGS if name not in os.environ]
+    os.environ.update((name, _GRPC_SETTINGS[name]) for name in added)
     try:
         yield
     finally:
-        os.environ.pop(_FORK_SUPPORT, None)  # another app may have removed it already
+        for name in added:
+            os.environ.pop(name, None)  # another app may have removed it already
 
 
 def end_fork() -> NoReturn:

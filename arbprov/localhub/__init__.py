@@ -8,9 +8,12 @@
 False
 """
 
+from arbprov.executors.forking import importing_grpc
 from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
-from arbprov.localhub.client import LocalHubClient
-from arbprov.localhub.server import LocalHub
+
+with importing_grpc():
+    from arbprov.localhub.client import LocalHubClient
+    from arbprov.localhub.server import LocalHub
 
 __all__ = [
     "Backlog",

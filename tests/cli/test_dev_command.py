@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,12 +108,23 @@ def test_a_second_signal_does_not_wait_for_tasks(start, folder):
 
 
 def test_dev_ends_with_a_provider_that_ends_before_its_tasks(start, folder):
-    (folder / "typed.py").write_text("from arbprov import ProviderApp\n")
+    (folder / "typed.py").write_text("raise OSError\n")
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "the provider has ended, and 1 tasks have no result" in errors
+    assert "the provider has ended, and 1 task has no result" in errors
+
+
+@pytest.mark.parametrize("options", [("--address", "127.0.0.1:0"), ("--tasks", "tasks.jsonl")])
+def test_a_module_without_an_app_is_wrong_usage_of_dev(start, folder, options):
+    (folder / "typed.py").write_text("from arbprov import ProviderApp\n")
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    process = start("dev", "typed", *options)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "Usage: arbprov dev [OPTIONS] MODULE[:APP]" in errors
+    assert "typed has no ProviderApp" in errors
 
 
 def test_the_provider_is_restarted_when_its_file_changes(start, folder):
@@ -149,7 +162,7 @@ def test_dev_waits_for_a_fix_after_a_change_that_removes_the_app(start, folder):
 def test_dev_ends_if_there_is_no_such_app_at_the_start(start, folder):
     process = start("dev", "nowhere", "--address", "127.0.0.1:0")
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "there is no module 'nowhere' in this folder" in errors
 
 
@@ -182,7 +195,7 @@ def test_a_second_signal_ends_the_provider_too(start, folder):
 def test_dev_ends_if_there_is_no_such_module(start):
     process = start("dev", "wether", "--address", "127.0.0.1:0")
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "there is no module 'wether' in this folder" in errors
 
 
@@ -203,3 +216,103 @@ def test_a_provider_that_does_not_end_in_time_is_killed(tmp_path):
         while not ready.exists():
             assert not provider.has_ended
     assert provider.has_ended
+
+
+WEATHER = """
+import logging
+from arbprov import ProviderApp, TaskContext
+log = logging.getLogger(__name__)
+app = ProviderApp("weather")
+
+@app.action
+@app.rate_limit("5/second")
+def forecast(city: str, days: int = 3) -> dict:
+    log.info("asking for %s", city)
+    print("printed")
+    return {"city": city * days}
+
+@app.action
+def broken(ctx: TaskContext) -> dict:
+    ctx.logger.warning("soon")
+    raise KeyError("k")
+"""
+DEV = ("dev", "weather.py", "--address", "127.0.0.1:0")
+
+
+@pytest.fixture
+def weather(folder):
+    (folder / "weather.py").write_text(WEATHER)
+    return folder / "weather.py"
+
+
+def read_until(process, text):
+    """Return the lines of a process's stderr up to the line with `text`."""
+    lines = [process.stderr.readline()]
+    while text not in lines[-1]:
+        assert lines[-1], f"the process has ended without a line with {text!r}"
+        lines.append(process.stderr.readline())
+    return "".join(lines)
+
+
+def test_dev_shows_actions_limits_and_a_call_and_each_task_with_its_reason(start, weather):
+    process = start(*DEV)
+    shown = read_until(process, "connected to the hub")
+    assert "Provider weather has 2 actions:\n  broken()\n" in shown
+    assert "  forecast(city: str, days: int = 3)  at most 5/second\n" in shown
+    (call,) = [line.strip() for line in shown.splitlines() if "arbprov call" in line]
+    assert call.startswith('arbprov call forecast \'{"city": "city"}\' --hub-url grpc://127')
+    caller = start(*shlex.split(call)[1:], PROVIDER_AUTH_TOKEN="local-token")
+    assert json.loads(caller.communicate(timeout=TIMEOUT)[0]) == {"city": "citycitycity"}
+    assert "  weather: asking for city\n" in read_until(process, "success")
+    start("call", "broken", *shlex.split(call)[-2:], PROVIDER_AUTH_TOKEN="local-token")
+    shown = read_until(process, "KeyError")
+    assert "  WARNING broken: soon\n" in shown
+    assert re.search(r"\d\d:\d\d:\d\d  broken    error +\d+\.\d ms  weather.py:17\n", shown)
+    assert "Traceback" not in shown
+    with weather.open("a") as file:
+        file.write("\n# changed\n")
+    assert "Provider weather has 2 actions: broken, forecast\n" in read_until(process, "2 actions")
+
+
+def test_a_traceback_can_be_shown(start, weather, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "broken"}')
+    process = start("dev", "weather.py", "--tasks", "tasks.jsonl", "--traceback")
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert output.split()[1:] == ["broken", "error", "'k'"]
+    assert "of action broken failed at weather.py:17\n  Traceback (most recent" in errors
+    assert '      raise KeyError("k")\n  KeyError: ' in errors
+
+
+def test_tasks_end_with_a_summary_and_no_line_is_wider_than_the_terminal(start, weather, folder):
+    lines = [
+        {"action": "forecast", "payload": {"city": "Paris", "days": 100}},
+        {"action": "forecast", "payload": {"city": ["Paris"] * 100, "days": "three"}},
+        {"action": "forecast", "payload": {}},
+    ]
+    (folder / "tasks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    process = start("dev", "weather.py", "--tasks", "tasks.jsonl", COLUMNS="80")
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert len(output.splitlines()) == 3, output
+    assert max(map(len, [*output.splitlines(), *errors.splitlines()])) <= 80
+    assert "printed" in errors
+    assert "            days: expected an integer, got a string\n" in errors
+    assert re.search(r"^3 tasks in .* s: 1 success, 2 error$", errors, re.MULTILINE)
+
+
+def test_the_whole_results_are_printed_as_json(start, weather, folder):
+    task = {"action": "forecast", "payload": {"city": "Paris", "days": 100}}
+    (folder / "tasks.jsonl").write_text(json.dumps(task))
+    process = start("dev", "weather.py", "--tasks", "tasks.jsonl", "--json")
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert json.loads(output)["data"]["response"] == {"city": "Paris" * 100}
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_colored"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_a_pipe_has_colors_only_if_they_are_forced(start, weather, folder, environ, is_colored):
+    (folder / "tasks.jsonl").write_text('{"action": "broken"}')
+    process = start("dev", "weather.py", "--tasks", "tasks.jsonl", **environ)
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert ("\033[31merror\033[0m" in output, "\033[" in errors) == (is_colored, is_colored)

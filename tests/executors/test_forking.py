@@ -183,21 +183,31 @@ def test_a_thread_that_returns_in_a_fork_ends_it(monkeypatch):
 
 def test_the_variable_that_turns_grpc_s_fork_handlers_off_is_set_only_for_the_import(monkeypatch):
     monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
-    with forking.without_fork_handlers():
+    with forking.importing_grpc():
         assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
     assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
 
 
+def test_grpc_s_own_log_lines_are_off_unless_the_user_wants_them(monkeypatch):
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    with forking.importing_grpc():
+        assert os.environ["GRPC_VERBOSITY"] == "NONE"
+    assert "GRPC_VERBOSITY" not in os.environ
+    monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    with forking.importing_grpc():
+        assert os.environ["GRPC_VERBOSITY"] == "DEBUG"
+
+
 def test_two_apps_can_import_grpc_at_once(monkeypatch):
     monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
-    with forking.without_fork_handlers():
+    with forking.importing_grpc():
         del os.environ["GRPC_ENABLE_FORK_SUPPORT"]  # as the other import does
     assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
 
 
 def test_a_user_s_own_setting_of_grpc_s_fork_handlers_is_kept(monkeypatch):
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "1")
-    with forking.without_fork_handlers():
+    with forking.importing_grpc():
         assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "1"
 
 
