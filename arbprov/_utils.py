@@ -236,10 +236,10 @@ def unwrap_steps(handler: Handler) -> Iterator[Any]:
     """
     step: Any = handler
     seen: set[int] = set()
-    while step is not None and id(step) not in seen:
+    while id(step) not in seen:
         seen.add(id(step))
         yield step
-        inner = step.func if isinstance(step, functools.partial) else None
+        inner = step.func if isinstance(step, functools.partial) else step
         step = getattr(step, "__wrapped__", inner)
 
 

@@ -8,10 +8,12 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from arbprov._utils import format_user_stack, indent_lines
 from arbprov.config import Config
 from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
@@ -33,6 +35,8 @@ _grpc = ForkGuard("gRPC, of an app,")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Seconds to wait for the asyncio tasks that are cancelled when the loop closes.
 _CANCEL_TIMEOUT = 0.5
+# Seconds beyond `drain_timeout` until a stop is known to be blocked.
+_EXIT_GRACE = 1.0
 # Objects that a task may hold while it is in flight; most hold about 45 that the collector tracks.
 _OBJECTS_PER_TASK = 150
 
@@ -100,18 +104,29 @@ async def _work(
     )
     worker = Worker(dispatcher, hub, hooks, settings, journal)
     logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
-    with stop.listen(lambda: loop.call_soon_threadsafe(worker.stop)), _signals(loop, stop.set):
+    wake = lambda: loop.call_soon_threadsafe(worker.stop)  # noqa: E731
+    with stop.listen(wake), _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE):
         await worker.run()
     logger.info("provider %r has stopped", config.name)
 
 
 @contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Iterator[None]:
-    """Stop gracefully at the first signal, and end the process at once at the second."""
+def _signals(
+    loop: asyncio.AbstractEventLoop, stop: Callable[[], object], timeout: float
+) -> Iterator[None]:
+    """Stop gracefully at the first signal, and end the process at once at the second.
+
+    Args:
+        loop: The event loop.
+        stop: Starts the stop.
+        timeout: Seconds after which a stop that has not ended never will: code of the author's
+            blocks the event loop. Then the process exits.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     received: list[int] = []
+    ended, main_thread = threading.Event(), threading.get_ident()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if received:
@@ -122,8 +137,16 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Ite
 
     def start_draining(number: int) -> None:
         name = signal.Signals(number).name
-        logger.info("%s: draining; send the signal again to exit now", name)
         stop()
+        logger.info("%s: draining; send the signal again to exit now", name)
+        if not ended.wait(timeout):
+            frame = sys._current_frames().get(main_thread)
+            blocking = indent_lines(format_user_stack(frame)) if frame else ""
+            logger.critical(
+                "the event loop is blocked, so the stop can't end; exiting\n%s", blocking
+            )
+            flush_log()
+            os._exit(1)  # pragma: no cover - nothing of this process is measured after it
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
@@ -134,6 +157,7 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> Ite
     try:
         yield
     finally:
+        ended.set()
         for number, handler in previous.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)

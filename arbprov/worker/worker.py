@@ -23,6 +23,7 @@ from arbprov.wire.hub import Hub
 from arbprov.worker.admission import Admission
 from arbprov.worker.background import Background
 from arbprov.worker.connection import HubConnection
+from arbprov.worker.life_hooks import LifeHooks
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.slots import Slots
 from arbprov.worker.stuck import StuckHandlers
@@ -88,6 +89,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._failure: BaseException | None = None
         self._stopping: asyncio.Future[None] = self._loop.create_future()
+        self._stop_ends_at: float | None = None
+        self._life_hooks = LifeHooks(self._stopping, max(0.0, settings.drain_timeout - _CLOSING))
         self._background = Background(self._fail)
         self._threads = ThreadPool(self._loop, "arbprov")
         self._executor = Executor(dispatcher, self._threads)
@@ -146,7 +149,7 @@ class Worker:
             Exception: A hook around the worker's life has failed.
         """
         try:
-            await run_hooks(self._hooks.on_startup)
+            await self._life_hooks.run_startup(self._hooks.on_startup)
             await self._outbox.recover()
             self._slots.open(self._settings.concurrency)
             if any(route.limits.blocks for route in self._dispatcher.routes.values()):
@@ -155,7 +158,7 @@ class Worker:
             await self._drain()
         finally:
             try:
-                await run_hooks(self._hooks.on_shutdown)
+                await self._life_hooks.run_shutdown(self._hooks.on_shutdown, self._hooks_time())
             finally:
                 self._executor.close()
                 await self._outbox.close()
@@ -175,11 +178,18 @@ class Worker:
         """Stop polling and drain; `run` returns after that."""
         self._throttle.close()
         if not self._stopping.done():
+            self._stop_ends_at = self._loop.time() + self._settings.drain_timeout
             self._stopping.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
         self.stop()
+
+    def _hooks_time(self) -> float:
+        """Return the seconds that a stop leaves to the shutdown hooks."""
+        if self._stop_ends_at is None:  # the start has failed
+            return self._settings.drain_timeout
+        return max(_CLOSING / 2, self._stop_ends_at - self._loop.time())
 
     async def _drain(self) -> None:
         timeout = max(0.0, self._settings.drain_timeout - _CLOSING)
