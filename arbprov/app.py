@@ -145,6 +145,8 @@ class ProviderApp(Scaffold):
         self._live: Dispatcher | None = None
         self._making_live = threading.RLock()
         self._store_client = None if is_url else rate_limit_store
+        # The workers of `arbprov run`, which share limits even if their store was never there.
+        self._workers = 1
         self._home = ForkGuard(repr(self))
 
     @property
@@ -459,7 +461,7 @@ class ProviderApp(Scaffold):
 
                 clock = SystemClock()
                 namespace = self.config.rate_limit_namespace or self.name
-                stores = StoreFactory(clock, namespace, self._default_store)
+                stores = StoreFactory(clock, namespace, self._default_store, self._workers)
                 self._live = self._dispatcher(clock, stores.open_store)
             return self._live
 

@@ -18,6 +18,10 @@ from arbprov.limits.stores.memory import MemoryStore
 
 __all__ = ["Limiter"]
 
+# Seconds between two warnings of the same level of a limit and key.
+_MIN_WARN_INTERVAL = 60.0
+_MAX_WARN_INTERVAL = 3600.0
+
 logger = logging.getLogger("arbprov")
 
 
@@ -42,6 +46,7 @@ class Limiter:
     def __init__(
         self, clock: Clock, open_store: OpenStore | None = None, provider: str = ""
     ) -> None:
+        self._clock = clock
         memory = MemoryStore(clock)
         self._compiler = LimitCompiler(clock, open_store or (lambda declaration: memory), provider)
 
@@ -113,7 +118,7 @@ class Limiter:
                 counters.count_denied(in_cooldown=in_cooldown, fallback=fallback)
             elif allowed:
                 counters.count_allowed(waited=counters in waited, fallback=fallback)
-                _warn(charges)
+                _warn(charges, self._clock)
 
     def counts(self) -> list[LimitCounts]:
         """Return the counts of each limit's decisions since the start."""
@@ -181,14 +186,21 @@ def _group_by_counters(charges: Iterable[Charge]) -> list[tuple[Counters, list[C
     return groups
 
 
-def _warn(charges: Iterable[Charge]) -> None:
-    """Log a warning if a charge has crossed a threshold of its quota; a pace has none."""
+def _warn(charges: Iterable[Charge], clock: Clock) -> None:
+    """Log a warning if a charge has crossed a threshold of its quota; a pace has none.
+
+    A short limit crosses it again and again: a warning of it comes once a minute at most, and that
+    of a longer limit once in its period, or an hour.
+    """
     for charge in first_charges(charges):
         limit, capacity = charge.limit, charge.algorithm.capacity
         levels = limit.declaration.warn_at if charge.group else ()
         used = capacity - charge.remaining
         level = crossed_threshold(levels, capacity, used, charge.cost)
         if level is None:
+            continue
+        pause = min(max(charge.algorithm.ttl, _MIN_WARN_INTERVAL), _MAX_WARN_INTERVAL)
+        if not limit.counters.may_warn(charge.bucket, level, clock.monotonic(), pause):
             continue
         by = f", by the key {charge.key.hex()[:8]}" if charge.key else ""
         logger.warning(

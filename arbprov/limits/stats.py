@@ -12,11 +12,15 @@ import attrs
 
 from arbprov.limits.decision import Headroom
 from arbprov.limits.keys import describe_key
+from arbprov.limits.stores.base import BucketKey
 
 if TYPE_CHECKING:
     from arbprov.limits.compile import ActionLimits, CompiledLimit
 
 __all__ = ["Counters", "LimitCounts", "LimitState", "LimitStats", "crossed_threshold"]
+
+# Warnings that are remembered for each limit.
+_MAX_WARNINGS = 1024
 
 
 @attrs.define
@@ -50,6 +54,19 @@ class Counters:
     def __init__(self, limit: str, key: str, scope: str) -> None:
         self._lock = threading.Lock()
         self._counts = LimitCounts(limit, key, scope)
+        # When a warning of a bucket and a level may come again.
+        self._warns_again_at: dict[tuple[BucketKey, float], float] = {}
+
+    def may_warn(self, bucket: BucketKey, level: float, now: float, pause: float) -> bool:
+        """Tell whether a warning is due, and note it: a bucket's level has one in each `pause`."""
+        with self._lock:
+            if now < self._warns_again_at.get((bucket, level), now):
+                return False
+            if len(self._warns_again_at) >= _MAX_WARNINGS:
+                later = {of: at for of, at in self._warns_again_at.items() if at > now}
+                self._warns_again_at = later if len(later) < _MAX_WARNINGS else {}
+            self._warns_again_at[bucket, level] = now + pause
+            return True
 
     def count_allowed(self, *, waited: bool, fallback: bool) -> None:
         """Count a call that was admitted."""

@@ -398,11 +398,11 @@ class Cable:
 class Peer:
     """One of the processes that share limits, with its own cable and its own clock."""
 
-    def __init__(self, client, mode="local"):
+    def __init__(self, client, mode="local", workers=1):
         self.clock = VirtualClock()
         self.cable = Cable(client)
         inner = RedisStore(self.cable, "peers")
-        self.store = FailoverStore(inner, self.clock, mode, "the store")
+        self.store = FailoverStore(inner, self.clock, mode, "the store", workers)
         self.store.upkeep()
 
     def admitted(self, times, policy=TEN, **options):
@@ -429,6 +429,22 @@ def peer(client):
 def test_alone_a_process_may_use_all_of_a_limit_while_the_store_is_away(peer):
     peer.cable.cut = True
     assert peer.admitted(20) == 10
+
+
+def test_workers_divide_the_limits_of_a_store_that_was_never_there():
+    inner = RedisStore(connect("redis://127.0.0.1:1"), "x")
+    stores = [FailoverStore(inner, VirtualClock(), "local", "the store", 4) for _ in range(4)]
+    admitted = [
+        sum(store.acquire(charge(Limit(4, 3600))) is not None for _ in range(6)) for store in stores
+    ]
+    assert admitted == [1, 1, 1, 1]
+
+
+def test_a_process_that_the_server_does_not_know_of_counts_as_a_worker(client):
+    peers = [Peer(client, workers=3) for _ in range(2)]
+    for peer in peers:
+        peer.cable.cut = True
+    assert [peer.admitted(20) for peer in peers] == [3, 3]
 
 
 def test_while_the_store_is_away_each_process_keeps_to_its_share(client):

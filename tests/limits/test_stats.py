@@ -8,6 +8,7 @@ import pytest
 
 from arbprov import Limit, ProviderApp, RateLimitMonitor
 from arbprov.limits import Headroom, LimitCounts, Limiter, declare
+from arbprov.limits.stats import Counters
 from arbprov.testing import VirtualClock
 
 
@@ -248,6 +249,37 @@ def test_a_level_that_is_reached_again_is_warned_of_again(warnings):
     client.clock.advance(4000)
     run(client, 8)
     assert len(warnings()) == 2
+
+
+def test_a_short_limit_warns_of_a_level_once_a_minute(warnings):
+    client = limited("5/second")
+    for _ in range(61):
+        run(client, 5)
+        client.clock.advance(1.001)
+    assert [line.split(" is ")[1] for line in warnings()] == ["80% used: 4 of 5"] * 2
+
+
+def test_each_key_has_its_own_warnings(warnings):
+    client = limited("5/second", key="account.id")
+    for number in (1, 2, 1, 2):
+        run(client, 5, account={"id": number})
+        client.clock.advance(1.001)
+    assert len(warnings()) == 2
+
+
+def test_only_so_many_warnings_are_remembered():
+    counters = Counters("5/second", "account.id", "app")
+    warned = [counters.may_warn(("5", bytes([n // 256, n % 256])), 0.8, n, 99) for n in range(2000)]
+    assert all(warned)
+    assert not counters.may_warn(("5", bytes([1999 // 256, 1999 % 256])), 0.8, 2000, 99)
+    assert len(counters._warns_again_at) <= 1024
+
+
+def test_warnings_that_all_still_count_are_forgotten_together():
+    counters = Counters("5/second", "account.id", "app")
+    for number in range(1025):
+        counters.may_warn(("5", str(number).encode()), 0.8, 0.0, 99)
+    assert len(counters._warns_again_at) == 1
 
 
 def test_a_charge_that_passes_several_levels_warns_of_the_highest(warnings):

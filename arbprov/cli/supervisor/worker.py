@@ -53,6 +53,7 @@ def run_worker(app: ProviderApp, worker: WorkerInfo, **changes: Any) -> None:
             f'limits with rate_limit_store="redis://..." or ARBPROV_RATE_LIMIT_STORE, or run one '
             f"worker, as a monitor always needs"
         )
+    app._workers = worker.count
     # In the log, this is %(processName)s.
     multiprocessing.current_process().name = f"worker-{worker.number}"
     ensure_handler(who=_PROCESS_FORMAT)

@@ -24,6 +24,7 @@ class StoreFactory:
         clock: Tells the time.
         namespace: The name that the processes have in common that share limits.
         default: The store of limits without a ``store=``; if empty, they are in memory.
+        workers: The processes that are known to share the limits.
 
     >>> from arbprov.limits import declare
     >>> from arbprov.testing import VirtualClock
@@ -32,10 +33,11 @@ class StoreFactory:
     'MemoryStore'
     """
 
-    def __init__(self, clock: Clock, namespace: str, default: Any = None) -> None:
+    def __init__(self, clock: Clock, namespace: str, default: Any = None, workers: int = 1) -> None:
         self._clock = clock
         self._namespace = namespace
         self._default = default
+        self._workers = workers
         self._memory = MemoryStore(clock)
         self._shared: dict[tuple[Any, OnStoreError], Store] = {}
 
@@ -68,7 +70,7 @@ class StoreFactory:
             _check_client(store, argument)
             client, name = store, f"the rate limits' {type(store).__qualname__}"
         shared = RedisStore(client, self._namespace)
-        return FailoverStore(shared, self._clock, on_store_error, name)
+        return FailoverStore(shared, self._clock, on_store_error, name, self._workers)
 
 
 def _connect(text: str, argument: str) -> tuple[Any, str]:

@@ -74,17 +74,24 @@ class FailoverStore:
         on_store_error: The decision while the store is away: ``"local"`` as above, ``"closed"``
             refuses all calls, ``"open"`` admits all.
         name: The name of the store in log lines.
+        workers: The processes that are known to share the limits, also before the first answer.
     """
 
     blocks = True
 
     def __init__(
-        self, store: RedisStore, clock: Clock, on_store_error: OnStoreError, name: str
+        self,
+        store: RedisStore,
+        clock: Clock,
+        on_store_error: OnStoreError,
+        name: str,
+        workers: int = 1,
     ) -> None:
         self._store = store
         self._clock = clock
         self._mode = on_store_error
         self._name = name
+        self._workers = workers
         self._own = MemoryStore(clock)
         self._last_seen = _LastSeen()
         self._lock = threading.Lock()
@@ -190,7 +197,7 @@ class FailoverStore:
             if self._outage is not None:
                 self._outage.settled_at = math.inf
                 return
-            peers = max(1, self._store.peers)
+            peers = max(self._workers, self._store.peers)
             views = MemoryStore(self._clock), MemoryStore(self._clock)
             self._outage = _Outage(now, peers, *views)
             for charge, seconds, probe_timeout in self._own.running_cooldowns():
