@@ -30,6 +30,7 @@ __all__ = [
     "indent_lines",
     "is_positive_integer",
     "is_positive_number",
+    "open_standard_streams",
     "quote",
     "read_number",
     "read_seconds",
@@ -225,6 +226,22 @@ def describe_handler(handler: Handler) -> str:
     name = getattr(function, "__qualname__", repr(function))
     code = getattr(function, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def open_standard_streams() -> None:
+    """Open stdin, stdout and stderr on the null device, if they are closed.
+
+    Otherwise a file or a connection that is opened later would get their descriptors, and whatever
+    is printed would go there.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the process's life
 
 
 def unwrap_steps(handler: Handler) -> Iterator[Any]:

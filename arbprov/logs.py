@@ -6,11 +6,14 @@ import contextlib
 import functools
 import logging
 import os
+import select
+import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 
-from arbprov._utils import format_user_traceback, indent_lines, quote
+from arbprov._utils import MEBIBYTE, format_user_traceback, indent_lines, quote
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.errors import TaskError
 from arbprov.payload.validation import ValidationFailure
@@ -34,6 +37,10 @@ logger = logging.getLogger("arbprov")
 _adding_handler = threading.Lock()
 # Seconds that a line may wait in its batch.
 _BATCH_SECONDS = 0.05
+# Bytes that a pipe takes at once, by POSIX.
+_PIPE_BUF = 512
+# Bytes that are kept while nothing reads stderr.
+_MAX_PENDING = MEBIBYTE
 _TASK_MESSAGE = "task %s of action %s: %s"
 
 
@@ -52,6 +59,24 @@ def log_failure(dispatcher: Dispatcher, call: Call) -> None:
         call.task.action,
         indent_lines(dispatcher.redact(text, call)),
     )
+
+
+def _handle_safely(record: logging.LogRecord) -> None:
+    """Handle a record of arbprov's own: what an author's handler or filter raises ends nothing."""
+    try:
+        type(logger).handle(logger, record)
+    except BaseException:
+        _report_once()
+
+
+@functools.lru_cache(maxsize=1)
+def _report_once() -> None:
+    with contextlib.suppress(Exception):
+        print("arbprov: a log handler or filter failed:", file=sys.stderr)  # noqa: T201
+        traceback.print_exc()
+
+
+logger.handle = _handle_safely  # type: ignore[method-assign]
 
 
 def flush_log() -> None:
@@ -95,11 +120,16 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
 
     Writing each line by itself takes longer than running a small task. Warnings, and lines that
     are logged where no loop runs, are written at once, together with the batch before them.
+
+    Writing never blocks: while nothing reads stderr, lines are kept, and then dropped and counted.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
+        # Formatted lines that stderr has not taken, since nothing reads it.
+        self._pending = b""
+        self._dropped = 0
         # The loop on which `flush` is scheduled. It may be closed before that.
         self._loop: asyncio.AbstractEventLoop | None = None
         # A forked process would write the same batch again.
@@ -115,17 +145,51 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
             self.flush()
 
     def flush(self) -> None:
-        """Write the batch."""
+        """Write the batch, as far as that does not block."""
         self.acquire()
         try:
-            text, self._loop = "".join(self._lines), None
+            self._loop = None
+            self._pending += "".join(self._lines).encode(errors="backslashreplace")
             self._lines.clear()
             # A closed stderr must not make a task fail.
-            with contextlib.suppress(OSError, ValueError):
-                self.stream.write(text)
-                self.stream.flush()
+            try:
+                self._write_pending()
+            except (OSError, ValueError):
+                self._pending = b""
+            if len(self._pending) > _MAX_PENDING:
+                self._drop_lines()
+            if self._pending:
+                self._schedule_flush()
         finally:
             self.release()
+
+    def _write_pending(self) -> None:
+        if self.stream is None:  # stderr was closed when Python started
+            self._pending = b""
+            return
+        try:
+            descriptor = self.stream.fileno()
+        except (AttributeError, OSError):  # in memory
+            self.stream.write(self._pending.decode())
+            self.stream.flush()
+            self._pending = b""
+            return
+        self.stream.flush()
+        while self._pending and _is_writable(descriptor):
+            # A pipe takes this much without blocking once it is writable.
+            written = os.write(descriptor, self._pending[:_PIPE_BUF])
+            self._pending = self._pending[written:]
+            if self._dropped and not self._pending:
+                self._pending = (
+                    f"... {self._dropped} lines of the log were dropped: stderr was not read\n"
+                ).encode()
+                self._dropped = 0
+
+    def _drop_lines(self) -> None:
+        """Keep the oldest lines that fit; the first of them may be written in part already."""
+        kept = self._pending.rfind(b"\n", 0, _MAX_PENDING) + 1
+        self._dropped += self._pending.count(b"\n", kept)
+        self._pending = self._pending[:kept]
 
     def _schedule_flush(self) -> bool:
         """Have the running event loop write the batch soon; return False if no loop runs."""
@@ -140,6 +204,15 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
             self._loop = loop
             loop.call_later(_BATCH_SECONDS, self.flush)
         return True
+
+
+def _is_writable(descriptor: int) -> bool:
+    if sys.platform == "win32":  # pragma: no cover - there, select is for sockets only
+        return True
+    # Not select(), which takes no descriptor above 1023.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 class TaskLog:

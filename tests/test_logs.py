@@ -7,6 +7,8 @@ import contextlib
 import io
 import logging
 import os
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support.forking import exit_code_of
 from support.loops import JumpingLoop, run_jumping
+from support.processes import Process
+from support.waiting import TIMEOUT
 
 from arbprov import logs
+from arbprov.localhub import LocalHub
 from arbprov.logs import BatchingHandler
 
 
@@ -143,3 +148,119 @@ def test_two_apps_that_start_at_once_add_one_handler(monkeypatch):
         for started in [pool.submit(logs.ensure_handler) for _ in range(2)]:
             started.result()
     assert len(logger.handlers) == 1
+
+
+# Nothing that happens to the log ends a task or a stop.
+
+
+@pytest.fixture
+def pipe():
+    """A pipe, and a logger that writes to it."""
+    reading, writing = os.pipe()
+    logger, handler = logging.Logger("test"), BatchingHandler()
+    with open(reading, "rb", buffering=0) as reader, open(writing, "w") as writer:
+        handler.setStream(writer)
+        logger.addHandler(handler)
+        yield logger, handler, reader
+        os.set_blocking(reading, False)
+        while reader.read(65536):
+            pass
+
+
+def test_a_pipe_that_nobody_reads_holds_up_nothing(pipe):
+    logger, handler, _ = pipe
+    for number in range(3000):
+        logger.info("%d %s", number, "x" * 100)
+    assert len(handler._pending) > 100_000
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted(pipe):
+    logger, handler, reader = pipe
+    for number in range(30_000):
+        logger.info("%06d %s", number, "x" * 100)
+    log = b""
+    while handler._pending:
+        log += reader.read(65536)
+        handler.flush()
+    os.set_blocking(reader.fileno(), False)
+    log += reader.read(65536)
+    *lines, last = log.decode().splitlines()
+    assert [int(line[:6]) for line in lines] == list(range(len(lines)))
+    assert last == f"... {30_000 - len(lines)} lines of the log were dropped: stderr was not read"
+
+
+def test_what_a_pipe_has_not_taken_is_written_a_moment_later(pipe):
+    logger, handler, reader = pipe
+
+    async def work():
+        for _ in range(1000):
+            logger.warning("x" * 100)
+        log = reader.read(65536)
+        await asyncio.sleep(0.05)
+        assert handler._pending == b""
+        assert len(log) + len(reader.read(65536)) == 101_000
+
+    on_a_loop(work)
+
+
+def test_a_closed_stream_drops_lines(log):
+    log.handlers[0].setStream(None)
+    log.info("one")
+    assert log.handlers[0]._pending == b""
+
+
+class Refuses(logging.Handler):
+    def filter(self, record):
+        raise SystemExit(5)
+
+
+def test_a_filter_that_raises_ends_nothing_and_is_reported_once(monkeypatch, capsys):
+    logs._report_once.cache_clear()
+    logger = logging.getLogger("arbprov")
+    monkeypatch.setattr(logger, "handlers", [Refuses()])
+    for _ in range(2):
+        logger.warning("one")
+    reported = capsys.readouterr().err
+    assert reported.startswith("arbprov: a log handler or filter failed:\nTraceback")
+    assert reported.count("SystemExit: 5") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_a_provider_whose_streams_are_closed_hears_a_signal(tmp_path, descriptor):
+    (tmp_path / "provider.py").write_text(
+        "from arbprov import ProviderApp\n"
+        "app = ProviderApp('test')\n"
+        "app.action('echo')(lambda text: text)\n"
+    )
+    with LocalHub(hold=0.05) as hub:
+        command = f'exec "{sys.executable}" -m arbprov run provider.py {descriptor}>&-'
+        environ = os.environ | {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token}
+        process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=environ)
+        assert hub.call("echo", {"text": "one"}, timeout=TIMEOUT).data == "one"
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.slow
+def test_a_signal_is_heard_though_the_line_about_it_fails(tmp_path):
+    (tmp_path / "provider.py").write_text(
+        "import logging\n"
+        "from arbprov import ProviderApp\n"
+        "app = ProviderApp('test')\n"
+        "class Refuses(logging.Handler):\n"
+        "    def filter(self, record):\n"
+        "        if 'SIGTERM' in record.getMessage():\n"
+        "            raise KeyError('user')\n"
+        "        return True\n"
+        "    def emit(self, record): print(record.getMessage(), flush=True)\n"
+        "logging.getLogger('arbprov').addHandler(Refuses())\n"
+        "logging.getLogger('arbprov').setLevel('INFO')\n"
+    )
+    with LocalHub(hold=0.05) as hub:
+        environ = {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token}
+        process = Process(["-m", "arbprov", "run", "provider.py"], tmp_path, **environ)
+        while "connected" not in process.popen.stdout.readline():
+            pass
+        process.popen.terminate()
+        assert process.wait() == 0

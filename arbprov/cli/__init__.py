@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from arbprov._utils import open_standard_streams
 from arbprov._version import __version__
 from arbprov.cli.actions import actions
 from arbprov.cli.call import call
@@ -33,6 +34,7 @@ __all__ = ["main"]
 @click.version_option(__version__, "-V", "--version", message="arbprov %(version)s")
 def main() -> None:
     """Run, try and inspect arbprov providers."""
+    open_standard_streams()
     # A terminal or a pipe that can't show a character must not end a command with a traceback.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

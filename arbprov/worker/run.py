@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from arbprov._utils import format_user_stack, indent_lines
+from arbprov._utils import format_user_stack, indent_lines, open_standard_streams
 from arbprov.config import Config
 from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
@@ -53,6 +53,7 @@ def run_provider(
         hooks: The hooks around the worker's life.
         stop: Stops the worker from any thread.
     """
+    open_standard_streams()
     ensure_handler()
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
