@@ -1,4 +1,4 @@
-"""Fixtures for tests that go over real gRPC, and for those of all that is JSON."""
+"""Fixtures for tests over real gRPC, and for tests with each JSON library."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from arbprov.payload import json
 
 
 @pytest.fixture(autouse=True)
-def collected_in_order():
-    """Let connections that a test leaves behind end before their sockets, and as that test's.
+def collect_in_order():
+    """Collect the connections that a test left behind before their sockets, within that test.
 
     A collection of all generations begins with the youngest, and a socket is often younger.
     """
@@ -44,8 +44,8 @@ def hub():
 
 @pytest.fixture
 def serve(hub, monkeypatch):
-    """Return what has an app work for the hub, in a thread, until the test is over."""
-    # On a busy machine, a handler may take more than the second that it has without this.
+    """Return a function that runs an app for the hub, in a thread, until the test is over."""
+    # The default is a second, which a handler may exceed on a busy machine.
     monkeypatch.setenv("TASK_EXECUTION_TIMEOUT", str(TIMEOUT))
     with ThreadPoolExecutor(8) as pool:
         running = []
@@ -64,7 +64,7 @@ def serve(hub, monkeypatch):
 
 @pytest.fixture
 def log_line():
-    """Return what waits for arbprov to log a line with a word in it, and returns the line."""
+    """Return a function that waits for a log line of arbprov with a word, and returns the line."""
     lines = queue.SimpleQueue()
 
     class Handler(logging.Handler):

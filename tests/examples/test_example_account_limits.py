@@ -19,17 +19,17 @@ def statuses(hub, action, payloads, account):
     return sorted(ticket.result().status for ticket in tickets)
 
 
-def test_an_account_is_refused_what_is_over_its_minute(hub):
+def test_an_account_is_refused_above_its_limit_per_minute(hub):
     pages = [{"page": page} for page in range(5)]
     assert statuses(hub, "campaigns", pages, ONE) == ["limit", "limit", *["success"] * 3]
 
 
-def test_another_account_has_its_own_minute(hub):
+def test_another_account_has_its_own_limit(hub):
     statuses(hub, "campaigns", [{}] * 4, ONE)
     assert hub.call("campaigns", account=ANOTHER).status == "success"
 
 
-def test_a_refused_call_is_told_when_it_would_pass_and_what_is_left(hub):
+def test_a_refusal_has_its_wait_time_and_what_is_left(hub):
     statuses(hub, "campaigns", [{}] * 3, ONE)
     refused = hub.call("campaigns", account=ONE)
     assert refused.data["limit"] == "3/minute"
@@ -45,7 +45,7 @@ def test_a_refused_call_takes_nothing_from_the_other_limits(hub):
     assert {one["limit"]: one["remaining"] for one in refused.data["limits"]}["100/day"] == 97
 
 
-def test_all_accounts_share_what_the_provider_may(hub):
+def test_all_accounts_share_the_app_s_limit(hub):
     hub.call("campaigns", account=ONE)
     left = hub.call("campaigns", account=ANOTHER).data["left"]
     assert (left["50/second"], left["3/minute"], left["100/day"]) == (48, 2, 99)
@@ -74,11 +74,11 @@ def test_a_task_that_would_wait_too_long_is_refused_at_once(hub):
     assert (refused.status, refused.data["limit"]) == ("limit", "4/second")
 
 
-def test_a_report_costs_as_much_as_it_has_campaigns(hub):
+def test_a_report_costs_its_number_of_campaigns(hub):
     reports = [{"campaigns": [1, 2, 3, 4]}] * 3
     assert statuses(hub, "report", reports, ONE) == ["limit", "success", "success"]
 
 
-def test_the_tasks_beside_it_show_all_of_this(hub):
+def test_the_example_s_tasks_show_each_outcome(hub):
     statuses = sorted(statuses_of_tasks("account_limits", hub))
     assert statuses == ["error", "limit", "limit", *["success"] * 10]

@@ -64,7 +64,7 @@ def test_what_the_api_refuses_is_an_error_with_its_words_and_its_status(hub):
     assert result.data == {"api_status": 401}
 
 
-def test_an_error_that_is_not_in_the_vendor_s_form_is_told_by_its_status():
+def test_an_unusual_error_of_the_api_is_reported_by_its_status():
     with HttpServer(lambda path: Answer(502, b"<html>")) as proxy:
         example = load_part("ads.app", ADS_API_URL=proxy.url)
         with working(example) as hub:
@@ -95,14 +95,14 @@ def test_an_account_without_a_token_is_refused_before_the_api_is_asked(hub, api)
     assert not api.requests
 
 
-def test_who_may_not_change_campaigns_is_refused_before_the_api_is_asked(hub, api):
+def test_a_reader_is_refused_before_the_api_is_asked(hub, api):
     payload = {"campaign": "c1", "state": "active"}
     result = hub.call("campaigns.set_state", payload, account=READER)
     assert (result.status, result.message) == ("error", "This account may not change campaigns")
     assert not api.requests
 
 
-def test_who_may_change_campaigns_starts_one(hub, api):
+def test_an_editor_starts_a_campaign(hub, api):
     payload = {"campaign": "c1", "state": "active"}
     assert hub.call("campaigns.set_state", payload, account=EDITOR).status == "success"
     assert api.campaigns["c1"]["state"] == "active"
@@ -116,14 +116,14 @@ def test_a_campaign_that_is_created_is_paused(hub, api):
 
 
 @pytest.mark.parametrize("campaign", ["", "c1/../c2", "c1?x=", "C1"])
-def test_a_campaign_s_id_that_is_none_never_becomes_an_address(hub, api, campaign):
+def test_an_invalid_campaign_id_never_becomes_part_of_an_address(hub, api, campaign):
     result = totals(hub, campaigns=[campaign])
     assert paths_of_problems(result) == ["campaigns[0]"]
     assert not api.requests
 
 
 @pytest.mark.parametrize("until", ["2026-02-28", "2026-05-30"])
-def test_a_period_has_to_be_of_1_to_90_days(hub, until):
+def test_a_period_must_have_1_to_90_days(hub, until):
     result = totals(hub, period=MARCH | {"until": until})
     assert paths_of_problems(result) == ["period.until"]
 
@@ -133,7 +133,7 @@ def test_a_period_includes_its_first_and_its_last_day(hub, until, days):
     assert totals(hub, period=MARCH | {"until": until}).data["clicks"] == 20 * days
 
 
-def test_metrics_tell_each_campaign_s_days(hub):
+def test_metrics_have_each_campaign_s_days(hub):
     payload = {"campaigns": ["c2", "c1"], "period": MARCH | {"until": "2026-03-02"}}
     rows = hub.call("metrics.daily", payload, account=READER).data["rows"]
     assert [(row["campaign"], row["day"][-2:]) for row in rows] == [
@@ -156,7 +156,7 @@ def test_the_limits_of_app_blueprint_and_account_stack(hub):
     assert sorted(limits) == ["100/day", "20/second", "5/second", "50/second"]
 
 
-def test_the_daily_quota_counts_campaigns_those_of_both_actions_together(hub):
+def test_the_daily_quota_counts_the_campaigns_of_both_actions(hub):
     payload = {"campaigns": ["c1"] * 50, "period": MARCH}
     actions = ["metrics.daily", "metrics.totals", "metrics.daily"]
     statuses = [hub.call(action, payload, account=READER).status for action in actions]
@@ -199,7 +199,7 @@ def test_an_account_that_is_throttled_does_not_stop_another(hub, api):
     assert totals(hub, account=READER | {"business": "b2"}).status == "success"
 
 
-def test_its_tasks_show_each_blueprint_and_what_is_refused(hub):
+def test_the_example_s_tasks_show_each_blueprint_and_each_refusal(hub):
     expected = ["success", "success", "success", "error", "error"]
     expected += ["success", "success", "error", "error"]
     assert statuses_of_tasks("ads/tasks", hub) == expected

@@ -39,10 +39,10 @@ def test_a_user_is_refused_with_every_problem(users):
 
 
 @pytest.mark.parametrize("style", OTHERS)
-def test_all_styles_accept_the_same_user_alike(users, style):
+def test_all_styles_accept_a_user_alike(users, style):
     assert users[style]["success"] == users[CLASSES]["success"]
 
 
 @pytest.mark.parametrize("style", OTHERS)
-def test_all_styles_refuse_the_same_user_alike(users, style):
+def test_all_styles_refuse_a_user_alike(users, style):
     assert users[style]["error"] == users[CLASSES]["error"]

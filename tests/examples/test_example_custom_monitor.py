@@ -32,12 +32,12 @@ def statuses(hub, calls):
     return sorted(ticket.result().status for ticket in tickets)
 
 
-def test_the_budget_admits_what_it_has_and_no_more(example):
+def test_the_budget_admits_no_more_than_it_has(example):
     with working(example) as hub:
         assert statuses(hub, 5) == ["limit", "limit", *["success"] * 3]
 
 
-def test_what_is_admitted_is_counted_in_the_table_and_what_is_refused_is_not(example, file):
+def test_the_table_counts_admitted_calls_only(example, file):
     with working(example) as hub:
         statuses(hub, 5)
     assert used(file) == [(3,)]
@@ -62,7 +62,7 @@ def test_the_next_month_has_a_budget_of_its_own(example, file, monkeypatch):
     assert used(file) == [(3,), (1,)]
 
 
-def test_what_another_limit_refuses_takes_nothing_from_the_budget(file, monkeypatch):
+def test_a_call_that_another_limit_refuses_takes_nothing_from_the_budget(file, monkeypatch):
     monkeypatch.setenv("BUDGET_CALLS", "99")
     example = load("custom_monitor")
     with working(example) as hub:
@@ -78,7 +78,7 @@ def test_the_count_outlives_the_provider(example):
         assert hub.call("lookup", {"word": "more"}).status == "limit"
 
 
-def test_of_the_tasks_beside_it_one_is_refused(example):
+def test_one_of_the_example_s_tasks_is_refused(example):
     with working(example) as hub:
         statuses = statuses_of_tasks("custom_monitor", hub)
     assert sorted(statuses) == ["limit", *["success"] * 3]

@@ -14,16 +14,16 @@ CONNECTIONS = (
 
 
 @pytest.fixture(scope="module")
-def started():
+def running_server():
     server = PostgresServer()
     yield server
     server.close()
 
 
 @pytest.fixture
-def server(started):
-    yield started
-    with started.client() as client:
+def server(running_server):
+    yield running_server
+    with running_server.client() as client:
         client.execute("DROP TABLE order_lines, orders, stock")
 
 
@@ -71,7 +71,7 @@ def test_an_order_that_fails_at_its_last_line_leaves_nothing_behind(hub):
     assert order(hub, "order-1", ("cup", 1)).status == "success"
 
 
-def test_orders_that_name_the_same_articles_in_other_sequences_do_not_stop_each_other(hub, server):
+def test_orders_of_the_same_articles_in_different_order_do_not_block_each_other(hub, server):
     with server.client() as client:
         client.execute("UPDATE stock SET quantity = 1000")
     one, other = [{"article": "tea", "quantity": 1}], [{"article": "cup", "quantity": 1}]
@@ -81,7 +81,7 @@ def test_orders_that_name_the_same_articles_in_other_sequences_do_not_stop_each_
     assert stock(hub) == {"cup": 900, "tea": 900}
 
 
-def test_while_the_database_is_away_tasks_end_with_an_error_that_says_so(hub, server):
+def test_without_the_database_tasks_end_with_an_error_that_says_so(hub, server):
     server.stop()
     try:
         message = hub.call("stock").message
@@ -104,5 +104,5 @@ def test_a_provider_that_has_ended_has_no_connection_open(server):
         wait_until(lambda: counted() == 0)
 
 
-def test_its_tasks_show_an_order_and_each_way_to_be_refused(hub):
+def test_the_example_s_tasks_show_an_order_and_each_refusal(hub):
     assert statuses_of_tasks("database", hub) == ["success", "error", "error", "error", "success"]

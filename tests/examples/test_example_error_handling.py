@@ -16,31 +16,31 @@ def hub():
         yield hub
 
 
-def test_rows_that_are_all_numbers_are_a_success(hub):
+def test_rows_of_numbers_only_are_a_success(hub):
     result = hub.call("process_data", {"data": ["1", "2"]})
     assert result.status == "success"
     assert result.data == {"processed": 2, "total": 3, "problems": []}
 
 
-def test_some_rows_that_are_no_numbers_are_a_warning_with_what_was_done(hub):
+def test_rows_with_some_texts_are_a_warning_with_the_sum_of_the_numbers(hub):
     result = hub.call("process_data", {"data": ["1", "two", "3"]})
     assert (result.status, result.message) == ("warning", "Some rows are left out")
     assert (result.data["processed"], result.data["total"]) == (2, 4)
     assert [one["path"] for one in result.data["problems"]] == ["data[1]"]
 
 
-def test_no_row_that_is_a_number_is_an_error_of_the_handlers_choice(hub):
+def test_rows_without_a_number_are_the_handler_s_own_error(hub):
     result = hub.call("process_data", {"data": ["one"]})
     assert (result.status, result.message) == ("error", "No row is a whole number")
 
 
-def test_strict_rows_are_refused_like_a_payload_that_does_not_fit(hub):
+def test_strict_rows_are_refused_like_an_invalid_payload(hub):
     result = hub.call("process_data", {"data": ["a", "2", "b"], "options": {"strict": True}})
     assert result.status == "error"
     assert [one["path"] for one in result.data["problems"]] == ["data[0]", "data[2]"]
 
 
-def test_a_task_error_is_the_result_with_its_text_and_its_kind(hub):
+def test_a_task_error_is_a_result_with_its_text_and_type(hub):
     result = hub.call("square_root", {"number": -4})
     assert result.status == "error"
     assert result.data == {"error": "-4 has no real square root", "type": "NoRealRootError"}
@@ -63,7 +63,7 @@ def test_a_bug_is_logged_with_its_traceback(hub, caplog):
     assert "Traceback" in logged
 
 
-def test_an_error_handler_answers_for_its_kind_of_error(hub):
+def test_an_error_handler_answers_for_its_type_of_error(hub):
     result = hub.call("average", {"numbers": []})
     assert (result.status, result.message) == ("warning", "There are no numbers")
     assert result.data == {"average": None}
@@ -80,7 +80,7 @@ def test_an_unknown_action_is_an_error_that_lists_the_known_ones(hub):
     assert "square_root" in result.data["available_actions"]
 
 
-def test_a_hub_that_refuses_the_token_ends_the_provider_with_a_sentence(hub):
+def test_a_refused_token_ends_the_provider_with_one_line(hub):
     environ = os.environ | {"HUB_GRPC_URL": hub.url, "PROVIDER_AUTH_TOKEN": "sample-wrong-token"}
     command = [sys.executable, EXAMPLES / "error_handling.py"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
@@ -89,6 +89,6 @@ def test_a_hub_that_refuses_the_token_ends_the_provider_with_a_sentence(hub):
     assert done.stderr.splitlines()[-1].endswith("is PROVIDER_AUTH_TOKEN right?")
 
 
-def test_the_tasks_beside_it_end_in_each_of_these_ways(hub):
+def test_the_example_s_tasks_end_in_each_way(hub):
     statuses = statuses_of_tasks("error_handling", hub)
     assert statuses == ["success", "warning", *["error"] * 4, "warning", "error", "error"]

@@ -39,7 +39,7 @@ def test_all_articles_come_in_the_order_they_were_asked_for(hub):
     assert result.data == {"articles": [{"id": 3}, {"id": 1}, {"id": 2}], "failed": {}}
 
 
-def test_as_many_requests_as_may_be_are_on_their_way_together_and_no_more(hub, example):
+def test_as_many_requests_as_allowed_are_in_flight(hub, example):
     on_their_way, counts = set(), []
 
     async def leaves(request):
@@ -55,7 +55,7 @@ def test_as_many_requests_as_may_be_are_on_their_way_together_and_no_more(hub, e
     assert max(counts) == example.AT_ONCE
 
 
-def test_an_article_that_is_not_there_leaves_the_others(hub, api):
+def test_a_missing_article_leaves_the_others(hub, api):
     api.answer = lambda path: Answer(404) if "99" in path else Answer(200, article(path))
     result = get(hub, 1, 99, 2)
     assert (result.status, result.message) == ("warning", "1 of 3 articles are missing")
@@ -68,7 +68,7 @@ def test_no_article_at_all_is_an_error(hub, api):
     assert get(hub, 1, 2).status == "error"
 
 
-def test_what_has_not_come_shortly_before_the_deadline_is_told_as_missing(example, api):
+def test_an_article_without_an_answer_before_the_deadline_is_missing(example, api):
     example.RESERVE = example.app.config.execution_timeout - 0.3
     api.answer = lambda path: api.hang(path) if "99" in path else Answer(200, article(path))
     with working(example) as hub:
@@ -77,7 +77,7 @@ def test_what_has_not_come_shortly_before_the_deadline_is_told_as_missing(exampl
     assert result.data == {"articles": [{"id": 1}], "failed": {"99": "did not come in time"}}
 
 
-def test_an_api_that_is_away_is_told_for_each_article(monkeypatch):
+def test_an_unreachable_api_is_reported_for_each_article(monkeypatch):
     monkeypatch.setenv("API_URL", "http://127.0.0.1:1")
     with working(load("fan_out")) as hub:
         result = get(hub, 1, 2)
@@ -85,7 +85,7 @@ def test_an_api_that_is_away_is_told_for_each_article(monkeypatch):
     assert all("can't be reached" in reason for reason in result.data["failed"].values())
 
 
-def test_an_answer_that_is_a_surprise_is_the_whole_task_s_error(hub, api):
+def test_an_unexpected_answer_is_the_whole_task_s_error(hub, api):
     api.answer = lambda path: Answer(200, b"<p>Sample page</p>")
     assert get(hub, 1).data["type"] == "JSONDecodeError"
 
@@ -95,6 +95,6 @@ def test_no_ids_and_too_many_are_refused(hub, ids):
     assert get(hub, *ids).data["problems"][0]["path"] == "ids"
 
 
-def test_the_tasks_beside_it_find_all_some_and_nothing(hub, api):
+def test_the_example_s_tasks_find_all_some_and_no_articles(hub, api):
     api.answer = lambda path: Answer(404) if "9" in path else Answer(200, article(path))
     assert statuses_of_tasks("fan_out", hub) == ["success", "warning", "error"]

@@ -63,25 +63,25 @@ def test_the_client_is_closed_when_the_provider_stops(example):
     assert example.api.is_closed
 
 
-def test_seconds_of_a_429_are_what_the_task_is_told_to_wait(hub, api):
+def test_the_seconds_of_a_429_are_the_task_s_wait_time(hub, api):
     api.answer = throttled("30")
     refused = get(hub)
     assert (refused.status, refused.data["wait_time"]) == ("limit", 30)
 
 
-def test_the_date_of_a_429_is_what_the_task_is_told_to_wait_for(hub, api):
+def test_the_time_until_the_date_of_a_429_is_the_task_s_wait_time(hub, api):
     in_a_while = datetime.now(timezone.utc) + timedelta(seconds=120)
     api.answer = throttled(format_datetime(in_a_while, usegmt=True))
     assert 110 < get(hub).data["wait_time"] <= 120
 
 
-def test_a_date_that_has_passed_already_is_a_second(hub, api):
+def test_a_past_date_is_a_second(hub, api):
     api.answer = throttled("Wed, 21 Oct 2015 07:28:00 GMT")
     assert get(hub).data["wait_time"] == 1
 
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5"])
-def test_a_429_that_says_nothing_of_use_is_a_minute(hub, api, retry_after):
+def test_a_429_without_a_valid_retry_after_is_a_minute(hub, api, retry_after):
     api.answer = throttled(retry_after)
     assert get(hub).data["wait_time"] == 60
 
@@ -106,14 +106,14 @@ def test_after_a_429_other_accounts_go_on(hub, api):
     ("status", "message"),
     [(404, "404 Not Found"), (500, "500 Internal Server Error"), (503, "503 Service Unavailable")],
 )
-def test_what_the_api_refuses_or_fails_at_is_an_error_that_says_so(hub, api, status, message):
+def test_a_refusal_or_failure_of_the_api_is_an_error_with_its_status(hub, api, status, message):
     api.answer = lambda path: Answer(status)
     failed = get(hub)
     assert (failed.status, failed.message) == ("error", f"The API answered {message}")
     assert failed.data["type"] == "ApiError"
 
 
-def test_what_is_no_json_is_an_error(hub, api):
+def test_an_answer_that_is_not_json_is_an_error(hub, api):
     api.answer = lambda path: Answer(200, b"<p>Sample page</p>")
     assert get(hub).message == "The API's answer is not JSON"
 
@@ -133,6 +133,6 @@ def test_an_api_that_is_away_is_an_error(api, monkeypatch):
     assert failed.message.startswith("The API can't be reached: ")
 
 
-def test_of_the_tasks_beside_it_one_finds_nothing(hub, api):
+def test_one_of_the_example_s_tasks_finds_nothing(hub, api):
     api.answer = lambda path: Answer(404) if "99" in path else Answer(200, ARTICLE)
     assert statuses_of_tasks("http_api", hub) == ["success", "success", "error"]

@@ -15,7 +15,7 @@ HEAVY = {"id": "order-2", "article": "oven", "weight": 45.0}
 
 
 @pytest.fixture(scope="module")
-def started():
+def running_server():
     server = NatsServer()
     yield server
     server.close()
@@ -32,9 +32,9 @@ def ask(server, question):
 
 
 @pytest.fixture
-def server(started):
-    yield started
-    ask(started, lambda queues: queues.delete_stream("orders"))
+def server(running_server):
+    yield running_server
+    ask(running_server, lambda queues: queues.delete_stream("orders"))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def waiting(server):
     return ask(server, count)
 
 
-def test_an_order_that_is_placed_is_stored_by_the_broker(hub, server):
+def test_the_broker_stores_a_placed_order(hub, server):
     assert place(hub, GOOD) == {"position": 1, "placed_before": False}
     assert waiting(server) == 1
 
@@ -82,7 +82,7 @@ def test_an_order_that_is_shipped_is_out_of_the_queue(hub, server):
     assert waiting(server) == 0
 
 
-def test_an_empty_queue_is_no_error(hub):
+def test_an_empty_queue_is_not_an_error(hub):
     assert ship(hub) == {"shipped": [], "failed": []}
 
 
@@ -100,14 +100,14 @@ def test_an_order_that_fails_is_a_warning_and_stays_in_the_queue(hub, server):
     assert waiting(server) == 1
 
 
-def test_an_order_that_has_failed_is_shipped_at_the_next_try(hub, example, monkeypatch):
+def test_a_failed_order_is_shipped_at_the_next_try(hub, example, monkeypatch):
     place(hub, HEAVY)
     assert ship(hub) == {"shipped": [], "failed": ["order-2"]}
     monkeypatch.setattr(example, "ship", lambda order: asyncio.sleep(0))
     assert ship(hub) == {"shipped": ["order-2"], "failed": []}
 
 
-def test_an_order_that_fails_does_not_keep_others_from_being_shipped(hub):
+def test_a_failing_order_does_not_block_the_others(hub):
     place(hub, HEAVY)
     place(hub, GOOD)
     assert ship(hub) == {"shipped": ["order-1"], "failed": ["order-2"]}
@@ -139,7 +139,7 @@ def test_two_providers_share_the_work(hub, server):
     assert shares == [["order-0", "order-1"], ["order-2", "order-3"]]
 
 
-def test_while_the_broker_is_away_tasks_end_with_an_error_that_says_so(hub, example, server):
+def test_without_the_broker_tasks_end_with_an_error_that_says_so(hub, example, server):
     server.stop()
     try:
         wait_until(lambda: not example.broker.is_connected)
@@ -149,7 +149,7 @@ def test_while_the_broker_is_away_tasks_end_with_an_error_that_says_so(hub, exam
     assert message == "The queue is away; try again later"
 
 
-def test_what_was_placed_before_the_broker_was_away_is_shipped_after(hub, example, server):
+def test_orders_survive_a_restart_of_the_broker(hub, example, server):
     place(hub, GOOD)
     server.stop()
     wait_until(lambda: not example.broker.is_connected)
@@ -164,7 +164,7 @@ def test_a_provider_that_has_ended_has_no_connection_open(example):
     assert example.broker.is_closed
 
 
-def test_its_tasks_place_two_orders(hub, server):
+def test_the_example_s_tasks_place_two_orders(hub, server):
     *placed, _ = statuses_of_tasks("message_queue", hub)
     assert placed == ["success"] * 3
     assert ask(server, lambda queues: queues.stream_info("orders")).state.last_seq == 2

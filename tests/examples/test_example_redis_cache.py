@@ -11,17 +11,17 @@ KEY = "rates:EUR"
 
 
 @pytest.fixture(scope="module")
-def started():
+def running_server():
     server = RedisServer()
     yield server
     server.close()
 
 
 @pytest.fixture
-def server(started):
-    with started.client() as client:
+def server(running_server):
+    with running_server.client() as client:
         client.flushall()
-    return started
+    return running_server
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def ask(hub):
     return hub.call("exchange_rates", {"base": "EUR"}).data
 
 
-def test_what_was_asked_for_is_told_again_from_the_cache(hub):
+def test_the_second_answer_comes_from_the_cache(hub):
     first = ask(hub)
     assert not first["cached"]
     assert ask(hub) == first | {"cached": True}
@@ -46,13 +46,13 @@ def test_two_providers_share_the_cache(hub, server):
         assert ask(another_hub) == first | {"cached": True}
 
 
-def test_the_cache_keeps_it_for_a_minute(hub, server):
+def test_the_cache_keeps_rates_for_a_minute(hub, server):
     ask(hub)
     with server.client() as client:
         assert 50 < client.ttl(KEY) <= 60
 
 
-def test_when_its_time_is_over_the_source_is_asked_again(hub, server):
+def test_after_expiry_the_source_is_asked_again(hub, server):
     first = ask(hub)
     with server.client() as client:
         client.pexpire(KEY, 1)
@@ -62,7 +62,7 @@ def test_when_its_time_is_over_the_source_is_asked_again(hub, server):
     assert second["as_of"] > first["as_of"]
 
 
-def test_while_redis_is_away_the_source_is_asked_and_the_log_says_so(hub, server, log_line):
+def test_without_redis_the_source_is_asked_and_the_log_says_so(hub, server, log_line):
     server.kill()
     try:
         first, second = ask(hub), ask(hub)
@@ -72,7 +72,7 @@ def test_while_redis_is_away_the_source_is_asked_and_the_log_says_so(hub, server
     assert "connecting" in log_line("doing without the cache")
 
 
-def test_a_redis_that_hangs_costs_no_task(server, log_line):
+def test_a_hanging_redis_fails_no_task(server, log_line):
     with working(load("redis_cache", REDIS_URL=server.plain_url)) as hub:
         server.pause()
         try:
@@ -100,5 +100,5 @@ def test_a_provider_that_has_ended_has_no_connection_open(server):
         wait_until(lambda: not others())
 
 
-def test_its_tasks_succeed(hub):
+def test_the_example_s_tasks_succeed(hub):
     assert statuses_of_tasks("redis_cache", hub) == ["success"] * 2

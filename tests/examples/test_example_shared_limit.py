@@ -39,7 +39,7 @@ def test_both_providers_work_for_the_hub(hub):
     assert pause(hub).provider == "campaigns"
 
 
-def test_what_one_provider_uses_the_other_has_not(hub):
+def test_the_two_providers_share_one_quota(hub):
     assert [report(hub).status for _ in range(3)] == ["success"] * 3
     assert pause(hub).status == "limit"
 
@@ -61,7 +61,7 @@ def test_one_signal_stops_both_providers_of_the_process():
     assert log.count("has stopped") == 2
 
 
-def test_a_provider_that_fails_ends_the_other_one_too(hub, monkeypatch):
+def test_a_failing_provider_ends_the_other_one_too(hub, monkeypatch):
     def fail():
         raise RuntimeError("sample")
 

@@ -44,14 +44,14 @@ def test_together_they_admit_no_more_than_the_limit(hub):
     assert statuses == ["limit"] * 15 + ["success"] * 5
 
 
-def test_what_one_provider_uses_the_other_has_not(hub):
+def test_the_two_providers_share_one_quota(hub):
     for _ in range(5):
         assert put(hub, "reports", "sample-2").result().status == "success"
     refused = put(hub, "campaigns", "sample-2").result()
     assert (refused.status, refused.data["limit"]) == ("limit", "5/minute")
 
 
-def test_another_account_has_a_quota_of_its_own(hub):
+def test_another_account_has_its_own_quota(hub):
     for provider in PROVIDERS * 3:
         put(hub, provider, "sample-3").result()
     assert put(hub, "reports", "sample-4").result().status == "success"

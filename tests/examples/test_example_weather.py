@@ -68,19 +68,19 @@ def test_the_service_is_asked_for_the_place_and_the_days(hub, api):
     }
 
 
-def test_the_same_place_is_not_asked_for_twice(hub, api):
+def test_the_same_place_is_requested_once(hub, api):
     assert forecast(hub).data == forecast(hub).data
     assert len(api.requests) == 1
 
 
-def test_another_place_and_other_days_are_asked_for(hub, api):
+def test_another_place_or_other_days_are_requested_again(hub, api):
     forecast(hub)
     forecast(hub, latitude=41)
     forecast(hub, days=2)
     assert len(api.requests) == 3
 
 
-def test_a_forecast_is_asked_for_anew_when_it_has_grown_old(example, api):
+def test_an_old_forecast_is_requested_again(example, api):
     now = 0.0
     ttl = example.cache.ttl
     example.cache = TTLCache(10, ttl, timer=lambda: now)
@@ -94,20 +94,20 @@ def test_a_forecast_is_asked_for_anew_when_it_has_grown_old(example, api):
     assert len(api.requests) == 2
 
 
-def test_what_the_cache_answers_takes_nothing_from_the_quota(hub, example):
+def test_an_answer_from_the_cache_takes_nothing_from_the_quota(hub, example):
     for _ in range(5):
         forecast(hub)
     left = {one.limit: one.remaining for one in example.app.limits.headroom("forecast")}
     assert left == {"600/minute": 599, "5000/hour": 4999, "10000/day": 9999}
 
 
-def test_a_service_that_has_had_enough_is_left_alone_for_a_minute(hub, api):
+def test_a_throttling_service_is_not_asked_for_a_minute(hub, api):
     api.answer = lambda path: Answer(429)
     assert (forecast(hub).status, forecast(hub).status) == ("limit", "limit")
     assert len(api.requests) == 1
 
 
-def test_what_the_service_complains_of_is_told(hub, api):
+def test_an_error_of_the_service_is_the_task_s_error(hub, api):
     api.answer = lambda path: Answer(400, {"error": True, "reason": "sample"})
     failed = forecast(hub)
     assert failed.data["type"] == "WeatherError"
@@ -116,7 +116,7 @@ def test_what_the_service_complains_of_is_told(hub, api):
     )
 
 
-def test_a_failure_is_not_kept(hub, api):
+def test_a_failure_is_not_cached(hub, api):
     api.answer = lambda path: Answer(500)
     assert forecast(hub).status == "error"
     api.answer = lambda path: Answer(200, TWO_DAYS)
@@ -133,10 +133,10 @@ def test_a_service_that_is_away_is_an_error(monkeypatch):
     ("payload", "path"),
     [({"latitude": 98}, "latitude"), ({"longitude": -181}, "longitude"), ({"days": 15}, "days")],
 )
-def test_a_place_or_a_span_that_is_none_is_refused_without_asking(hub, api, payload, path):
+def test_an_invalid_place_or_span_is_refused_without_a_request(hub, api, payload, path):
     assert [one["path"] for one in forecast(hub, **payload).data["problems"]] == [path]
     assert not api.requests
 
 
-def test_of_the_tasks_beside_it_one_is_for_no_place(hub):
+def test_one_of_the_example_s_tasks_has_an_invalid_place(hub):
     assert statuses_of_tasks("weather", hub) == ["success", "success", "error"]

@@ -27,7 +27,7 @@ def test_every_example_has_actions(file):
 
 
 @pytest.mark.parametrize(("name", "file"), FILES.items())
-def test_every_example_has_a_test_file_of_its_own(name, file):
+def test_every_example_has_its_own_test_file(name, file):
     test = Path(__file__).parent / f"test_example_{name}.py"
     assert f'"{module_name(file)}"' in test.read_text()
 

@@ -37,7 +37,7 @@ def test_a_spread_is_the_median_and_the_range():
     assert series("own", 3, 1, 10).spread == Spread(3, 1, 10)
 
 
-def test_a_ratio_is_that_of_the_medians_with_the_range_of_the_rounds():
+def test_a_ratio_is_of_the_medians_with_the_range_of_the_rounds():
     measured = table()
     assert measured.series[1].ratio(measured.baseline, SPEED) == Spread(0.9, 0.65, 0.9)
 
@@ -47,11 +47,11 @@ def test_a_ratio_of_costs_compares_speeds():
     assert measured.series[1].ratio(measured.baseline, COST).median == 0.5
 
 
-def test_a_ratio_to_nothing_is_no_number():
+def test_a_ratio_to_0_is_nan():
     assert str(series("own", 1).ratio(series("bare", 0), SPEED).median) == "nan"
 
 
-def test_a_round_whose_baseline_is_nothing_has_no_ratio():
+def test_a_round_whose_baseline_is_0_has_no_ratio():
     ratio = series("own", 1, 2, 3).ratio(series("bare", 0, 1, 2), SPEED)
     assert ratio == Spread(2.0, 1.5, 2.0)
 
@@ -86,7 +86,7 @@ def test_the_text_has_median_range_ratio_and_verdict():
     assert lines[4] == "  goal: own: >= 0.85 of bare: reached (0.9)"
 
 
-def test_the_text_has_no_ratio_to_nothing():
+def test_the_text_has_no_ratio_to_0():
     contestants = [series("bare", 0, 0), series("own", 1, 2)]
     line = as_text(Table("row", "what it is", SPEED, contestants, ())).splitlines()[3]
     assert line.split() == ["own", "2", "1", "…", "2", "-"]
@@ -110,7 +110,7 @@ def test_the_json_has_all_values():
     assert row["goals"] == [{"goal": "own: >= 0.95 of bare", "figure": 0.9, "reached": False}]
 
 
-def test_a_ratio_to_nothing_is_null_in_json():
+def test_a_ratio_to_0_is_null_in_json():
     contestants = [series("bare", 0, 0), series("own", 1, 1)]
     (row,) = as_json([Table("row", "what it is", SPEED, contestants)], {})["rows"]
     assert row["contestants"][1]["ratio"] == {"median": None, "low": None, "high": None}
@@ -127,7 +127,7 @@ def test_a_row_is_measured_once_for_each_round():
     assert [[s.value for s in one.samples] for one in found.series] == [[1, 1, 1], [0, 1, 2]]
 
 
-def test_a_row_that_can_t_be_measured_says_why():
+def test_a_row_that_can_t_be_measured_has_a_reason():
     row = attrs.evolve(ROWS["echo-async"], missing=lambda: "there is no moon")
     found = measure_row(row, Options(hubs.bundled_hub()))
     assert as_text(found).endswith("not measured: there is no moon")
@@ -152,7 +152,7 @@ def test_the_page_names_every_row():
     assert [name for name in ROWS if f"`{name}`" not in page] == []
 
 
-def test_core_rows_can_t_import_what_is_not_core(tmp_path, monkeypatch):
+def test_core_rows_can_t_import_an_extra(tmp_path, monkeypatch):
     (tmp_path / "orjson.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -169,12 +169,12 @@ def test_a_contestant_gets_no_settings_from_outside(monkeypatch):
     assert "ARBPROV_SPOOL" not in contestants.environ()
 
 
-def test_a_contestant_keeps_what_it_has_compiled(monkeypatch):
+def test_a_contestant_keeps_its_bytecode(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     assert "PYTHONDONTWRITEBYTECODE" not in contestants.environ()
 
 
-def test_the_end_of_a_contestant_is_told_with_its_last_words(tmp_path):
+def test_the_error_of_an_ended_contestant_has_the_end_of_its_log(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit('the moon is gone')"]
     with (
         run_process(command, {}, tmp_path / "log") as child,
@@ -183,7 +183,7 @@ def test_the_end_of_a_contestant_is_told_with_its_last_words(tmp_path):
         child.hear(60)
 
 
-def test_the_hub_tells_what_is_wrong_with_results(tmp_path):
+def test_the_hub_reports_wrong_results(tmp_path):
     (tmp_path / "odd.py").write_text(
         "from arbprov import ProviderApp, ProviderResponse\n"
         "app = ProviderApp('odd')\n"

@@ -192,7 +192,7 @@ assert not loaded, loaded
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
-def test_nothing_that_only_running_or_a_first_action_or_limit_needs_is_loaded_before():
+def test_modules_for_running_actions_and_limits_are_loaded_on_demand():
     code = """
 import sys
 before = set(sys.modules)

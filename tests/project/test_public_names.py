@@ -17,7 +17,7 @@ def test_the_public_names_are_sorted():
     assert arbprov.__all__ == sorted(arbprov.__all__)
 
 
-def test_the_public_names_are_all_that_is_shown():
+def test_dir_shows_the_public_names_only():
     public = {
         name
         for name in dir(arbprov)
@@ -26,13 +26,13 @@ def test_the_public_names_are_all_that_is_shown():
     assert public == set(arbprov.__all__)
 
 
-def test_a_star_brings_all_public_names():
+def test_a_star_import_has_all_public_names():
     namespace = {}
     exec("from arbprov import *", namespace)
     assert namespace.keys() - {"__builtins__"} == set(arbprov.__all__)
 
 
-def test_a_name_that_is_not_there_is_told_as_by_any_module():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'arbprov' has no attribute 'Limits'"):
         arbprov.Limits  # noqa: B018
 
@@ -77,7 +77,7 @@ def test_the_errors_are_a_tree():
     assert {child: child.__bases__[0] for child in tree} == tree
 
 
-def test_a_hub_that_is_away_is_a_builtin_connection_error_too():
+def test_a_hub_connection_error_is_a_builtin_connection_error_too():
     assert issubclass(arbprov.HubConnectionError, ConnectionError)
 
 
@@ -91,7 +91,7 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("name", arbprov.__all__)
-def test_help_tells_of_a_public_name(name):
+def test_help_lists_a_public_name(name):
     assert inspect.getdoc(getattr(arbprov, name)).splitlines()[0] in pydoc.render_doc(
         f"arbprov.{name}", renderer=pydoc.plaintext
     )
@@ -112,13 +112,13 @@ def own(module):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_a_module_defines_for_others_is_documented(name):
+def test_a_public_object_of_a_module_is_documented(name):
     module = importlib.import_module(name)
     assert [public for public, value in own(module) if not value.__doc__] == []
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_a_module_s_classes_offer_is_documented(name):
+def test_a_public_member_of_a_class_is_documented(name):
     bare = [
         f"{public}.{method}"
         for public, value in own(importlib.import_module(name))
@@ -130,13 +130,13 @@ def test_what_a_module_s_classes_offer_is_documented(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_a_module_lists_is_there(name):
+def test_a_name_in_all_exists(name):
     module = importlib.import_module(name)
     missing = [one for one in getattr(module, "__all__", ()) if not hasattr(module, one)]
     assert missing == []
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_lists_a_name_once(name):
+def test_all_has_a_name_once(name):
     listed = getattr(importlib.import_module(name), "__all__", [])
     assert sorted(listed) == sorted(set(listed))

@@ -1,4 +1,4 @@
-"""Fuzzes the ways of a task as tests/system/test_fuzz.py does, guided by the code that is reached.
+"""Fuzzes tasks and handlers as tests/system/test_fuzz.py does, guided by code coverage.
 
 It needs `pip install atheris`, takes what to fuzz and then libFuzzer's options, and ends at the
 first thing that is wrong:

@@ -22,7 +22,7 @@ from arbprov.outbox.sqlite import read_spool
 CONCURRENCY = 8
 SETTINGS = {
     "ARBPROV_CONCURRENCY": str(CONCURRENCY),
-    # Polls end of themselves, so that a half-open connection is noticed soon.
+    # Short polls, so that a half-open connection is noticed soon.
     "ARBPROV_POLL_TIMEOUT": "3",
     "ARBPROV_SUBMIT_TIMEOUT": "2",
 }
@@ -30,7 +30,7 @@ SETTINGS = {
 
 @attrs.define
 class Scene:
-    """A hub behind a gateway, and what can befall the two of them."""
+    """A hub behind a gateway, and the disasters that they can have."""
 
     hub: HubProcess
     proxy: Gateway
@@ -44,7 +44,7 @@ class Scene:
         self.proxy.target = self.hub.address
 
     def freeze(self) -> None:
-        """The hub stands still for a while, then goes on as if nothing had been."""
+        """The hub freezes for a while, then goes on."""
         self.hub.freeze()
         self.pause(2.0)
         self.hub.thaw()
@@ -55,13 +55,13 @@ class Scene:
         self.kill()
 
     def stall(self) -> None:
-        """The network holds everything back for a while."""
+        """The network holds all bytes back for a while."""
         self.proxy.stall()
         self.pause(2.0)
         self.proxy.let_pass()
 
     def half_open(self) -> None:
-        """The connections that are there are dead, and nobody is told."""
+        """The open connections die without a reset."""
         self.proxy.half_open()
 
     def cut(self) -> None:
@@ -75,7 +75,7 @@ class Scene:
         self.proxy.let_pass()
 
     def forbid(self) -> None:
-        """The gateway says 403 to everything for a while."""
+        """The gateway answers 403 to every request for a while."""
         self.answer(403)
 
     def bad_gateway(self) -> None:
@@ -88,7 +88,7 @@ class Scene:
         self.proxy.let_pass()
 
     def pause(self, most: float) -> None:
-        # A disaster takes the time that it takes, and no event ends it.
+        # No event ends a disaster.
         threading.Event().wait(self.random.random() * most)
 
 
@@ -107,14 +107,14 @@ GATEWAY_DISASTERS = (Scene.forbid, Scene.bad_gateway)
 
 
 def disasters(chance, times, kinds):
-    """Return every kind of disaster, so many times each, in a random order."""
+    """Return each kind of disaster a number of times, in a random order."""
     planned = [*kinds] * times
     chance.shuffle(planned)
     return planned
 
 
 def live_through(scene, planned, count):
-    """Have each disaster come when some more results are there; return when all is handed out."""
+    """Have each disaster after some more results; return when all tasks are handed out."""
     share = count // (len(planned) + 1)
     for number, disaster in enumerate(planned, 1):
         enough = scene.hub.results + scene.random.randint(share // 2, share * 3 // 2)
@@ -160,7 +160,7 @@ def test_each_received_task_has_its_one_result_whatever_befalls_the_hub(tmp_path
 @pytest.mark.long
 @pytest.mark.chaos
 @pytest.mark.parametrize("age", [0, 1500])
-def test_of_twenty_thousand_tasks_each_has_its_one_result(tmp_path, age):
+def test_each_of_twenty_thousand_tasks_has_its_one_result(tmp_path, age):
     storm(tmp_path, seed=random.randrange(10**6), count=20_000, times=8, age=age)
 
 
@@ -191,7 +191,7 @@ def test_of_five_thousand_tasks_each_has_its_own_result_whatever_is_logged(tmp_p
 
 
 def kill_at_random(folder, hub, chance, kills, count):
-    """Kill a provider with a spool so often; return what was in that, and the last process."""
+    """Kill a provider several times; return the ids in its spool, and the last process."""
     noted = set()
     for kill in range(kills):
         provider = start_provider(folder, f"unix:{folder}/hub", **SETTINGS, ARBPROV_SPOOL="spool")

@@ -1,4 +1,4 @@
-"""Whatever a hub sends and whatever a handler does: no crash, and one result for each task."""
+"""Random tasks and handlers: no crash, and one result for each task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTENER = Listener()
 
 @pytest.fixture(scope="module", autouse=True)
 def _log():
-    """Have the whole log read, and keep it from whoever would store all of it."""
+    """Check the whole log, and keep it from pytest, which would store it."""
     logger = logging.getLogger("arbprov")
     logger.addHandler(LISTENER)
     logger.setLevel(logging.INFO)
@@ -79,7 +79,7 @@ def test_whatever_a_handler_does_its_task_has_one_result(acts):
 @pytest.mark.fuzz
 @MANY
 @given(ANSWER_LISTS)
-def test_fifty_thousand_answers_of_a_hub(answers):
+def test_each_of_fifty_thousand_random_answers_has_one_result(answers):
     take(answers)
 
 
@@ -87,5 +87,5 @@ def test_fifty_thousand_answers_of_a_hub(answers):
 @pytest.mark.fuzz
 @MANY
 @given(ACT_LISTS)
-def test_fifty_thousand_ends_of_handlers_of_each_kind(acts):
+def test_each_of_fifty_thousand_random_handlers_has_one_result(acts):
     act(acts)

@@ -1,4 +1,4 @@
-"""What a provider's process holds: of a task that is too large, and after very many small ones."""
+"""The memory of a provider's process: for a task that is too large, and after many small ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ app.run()
 
 @pytest.fixture
 def start(tmp_path):
-    """Return what starts the provider in a process of its own."""
+    """Return a function that starts the provider in its own process."""
     started = []
 
     def start(hub, **environ):
@@ -46,12 +46,12 @@ def start(tmp_path):
 
 
 LARGE = 100 * 1000 * 1000
-# Older ones look at the size of a message when all of it has come: grpc/grpc, issue 43012.
+# Older versions check the size of a message after receiving all of it: grpc/grpc, issue 43012.
 GRPC_LOOKS_FIRST = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84)
 
 
 @pytest.mark.slow
-def test_a_task_of_100_mb_is_refused_without_being_held_or_by_an_older_grpc_held_once(start):
+def test_a_task_of_100_mb_is_refused_and_held_at_most_once(start):
     with LocalHub(hold=0.05) as hub:
         provider = start(hub)
         pid = provider.popen.pid
@@ -70,7 +70,7 @@ def test_a_task_of_100_mb_is_refused_without_being_held_or_by_an_older_grpc_held
 
 
 def soak(hub, first, last):
-    """Have the tasks done from one number to another."""
+    """Have the tasks of a range of numbers done."""
     tickets = []
     for number in range(first, last):
         tickets.append(hub.put(("plain", "asynchronous")[number % 2], {"number": number}))

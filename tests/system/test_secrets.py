@@ -1,4 +1,4 @@
-"""No token and no value of an account in anything that can be seen: logs, reprs, results."""
+"""No log, repr or result shows the token or a value of an account."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from arbprov.worker.worker import Worker, WorkerSettings
 
 TOKEN = "token-0f-the-hub"
 SECRET = "Hunter22xyz"
-# The parts of it that no text may hold, whatever is around or between them.
+# Parts of both that no text may contain.
 TRACES = ("unter22", "0f-the-hub")
 
 
@@ -65,7 +65,7 @@ def leaves(data):
     return [leaf for item in items if not isinstance(item, bool) for leaf in leaves(item)]
 
 
-# An app whose handlers and hooks do everything wrong.
+# An app whose handlers and hooks put secrets into everything.
 
 
 class Notes(Exception):
@@ -76,27 +76,27 @@ class Notes(Exception):
         self.__notes__ = [text]
 
 
-def chained(text):
+def raise_chained(text):
     try:
         raise KeyError(text)
     except KeyError as error:
         raise ValueError("because") from error
 
 
-def in_context(text):
+def raise_in_context(text):
     try:
         raise KeyError(text)
     finally:
         raise ValueError(text)
 
 
-def grouped(text):
+def raise_group(text):
     if sys.version_info < (3, 11):
         raise ValueError(text)
     raise ExceptionGroup(text, [ValueError(text), KeyError(text)])  # noqa: F821
 
 
-def named(text):
+def raise_named(text):
     raise type(text, (Exception,), {})(text)
 
 
@@ -111,10 +111,10 @@ WAYS = {
     "value": raising(ValueError),
     "key": raising(KeyError),
     "note": raising(Notes),
-    "chained": chained,
-    "context": in_context,
-    "group": grouped,
-    "name": named,
+    "chained": raise_chained,
+    "context": raise_in_context,
+    "group": raise_group,
+    "name": raise_named,
     "exit": raising(SystemExit),
     "payload": raising(InvalidPayloadError),
     "provider": raising(ProviderError),
@@ -221,7 +221,7 @@ def tasks_of(account):
 
 
 def work(app, tasks):
-    """Have a worker do all tasks, and return the results that it has sent."""
+    """Have a worker do all tasks, and return the results that it sent."""
     loop = JumpingLoop()
     hub = ScriptedHub(polls=tasks)
 
@@ -240,25 +240,25 @@ def work(app, tasks):
 
 
 @pytest.fixture
-def logged(caplog):
-    """Return all that was logged, as handlers may see it."""
+def log_texts(caplog):
+    """Return a function that yields every text of the log that a log handler could see."""
     caplog.set_level(logging.DEBUG)
 
-    def logged():
+    def log_texts():
         for record in caplog.records:
             yield from (record.getMessage(), repr(record.args), repr(record.__dict__))
         yield caplog.text
 
-    return logged
+    return log_texts
 
 
 @pytest.mark.parametrize("make", [make_app, with_bad_hooks])
 @pytest.mark.parametrize("account", ACCOUNTS.values(), ids=ACCOUNTS)
-def test_nothing_of_an_account_or_token_can_be_seen(account, make, logged):
+def test_no_log_result_or_repr_shows_an_account_or_the_token(account, make, log_texts):
     app = make()
     results = work(app, tasks_of(account))
     assert len(results) == len(TASKS)
-    assert_clean(*logged(), *app.seen, *map(repr, results), *(result.body for result in results))
+    assert_clean(*log_texts(), *app.seen, *map(repr, results), *(result.body for result in results))
 
 
 letters = st.characters(exclude_categories=["Cs"])
@@ -280,19 +280,19 @@ accounts = st.dictionaries(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(accounts, st.booleans())
-def test_nothing_of_any_account_can_be_seen(logged, caplog, account, ascii_only):
+def test_no_log_or_result_shows_any_account(log_texts, caplog, account, ascii_only):
     caplog.clear()
     app = with_bad_hooks()
     results = work(app, tasks_of(json.dumps(account, ensure_ascii=ascii_only).encode()))
-    assert_clean(*logged(), *app.seen, *(result.body for result in results))
+    assert_clean(*log_texts(), *app.seen, *(result.body for result in results))
 
 
-def test_a_secret_of_backslashes_is_looked_for_in_no_time():
+def test_searching_for_a_secret_of_backslashes_is_fast():
     text = "x" + "\\" * 20_000 + "y"
     assert redact(text, ["\\" * 50 + "x", '\\"' * 50]) == text
 
 
-# What typing makes of a secret.
+# Converted secrets.
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_secret_of_backslashes_is_looked_for_in_no_time():
         (int, 12345678, "12345678"),
     ],
 )
-def test_a_value_is_a_secret_after_its_typing_too(kind, given, trace):
+def test_a_converted_value_of_an_account_is_a_secret_too(kind, given, trace):
     app = ProviderApp("secretive")
 
     @app.action
@@ -318,7 +318,7 @@ def test_a_value_is_a_secret_after_its_typing_too(kind, given, trace):
     assert trace not in app.test_client().call("fail", account={"key": given}).body
 
 
-def test_an_error_that_a_hook_makes_holds_no_secret():
+def test_an_error_result_of_a_hook_shows_no_secret():
     app = make_app()
 
     @app.after_task
@@ -328,7 +328,7 @@ def test_an_error_that_a_hook_makes_holds_no_secret():
     assert_clean(app.test_client().call("strict", account={"other": 5, "key": SECRET}).body)
 
 
-def test_a_success_is_the_handler_s_own():
+def test_a_success_is_not_redacted():
     app = ProviderApp("open")
 
     @app.action
@@ -342,7 +342,7 @@ def test_a_success_is_the_handler_s_own():
 
 
 class Echo(grpc.GenericRpcHandler):
-    """A hub that refuses everything, and quotes what it was sent."""
+    """A hub that refuses each request, and quotes it."""
 
     def __init__(self, code):
         self._code = code
@@ -401,7 +401,7 @@ def test_a_hub_that_quotes_a_secret_is_not_quoted(code, method, arguments):
     assert str(caught.value).isprintable()
 
 
-def test_a_provider_tells_no_secret_on_stderr(tmp_path):
+def test_a_provider_writes_no_secret_to_stderr(tmp_path):
     with echo(grpc.StatusCode.UNAUTHENTICATED) as url:
         (tmp_path / "token").write_text(TOKEN)
         token = ["--auth-token-file", "token"]
@@ -417,7 +417,7 @@ def test_a_provider_tells_no_secret_on_stderr(tmp_path):
     assert_clean(ended.stdout, ended.stderr)
 
 
-def test_a_handler_s_process_tells_no_secret(tmp_path):
+def test_a_handler_s_process_shows_no_secret(tmp_path):
     (tmp_path / "it.py").write_text(
         "import os\n"
         "from arbprov import ProviderApp\n"
@@ -477,14 +477,14 @@ def test_no_repr_holds_a_secret():
 NASTY = "t\n2026-01-01 ERROR root: forged\x1b[31m\u2028\u202e" + "x" * 100_000
 
 
-def test_what_comes_from_outside_takes_one_line_of_the_log(logged, caplog):
+def test_text_from_a_task_stays_on_one_line_of_the_log(log_texts, caplog):
     work(make_app(), [Task(NASTY, NASTY), Task(NASTY + "2", "fail", b'{"way": "slow"}')])
     messages = [record.getMessage() for record in caplog.records if record.name == "arbprov"]
     assert len(messages) >= 3
     assert all(message.isprintable() and len(message) < 1_000 for message in messages)
 
 
-def test_what_a_handler_raises_looks_like_no_line_of_the_log(caplog):
+def test_an_exception_s_text_can_not_forge_a_line_of_the_log(caplog):
     app = make_app()
 
     @app.action

@@ -1,4 +1,4 @@
-"""Real processes that are told to stop, whatever they are about; each says how long it took."""
+"""Stops of real processes in each state; each test prints how long its stop took."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ try:
 except ProviderError as error:
     sys.exit(str(error))
 """
-# For the interpreter to end.
+# Seconds for the interpreter to end.
 SLACK = 1.0
-# What a provider may take that has nothing to wait for.
+# Seconds for a stop that waits for nothing.
 AT_ONCE = 0.5 + SLACK
 DRAIN = 3.0
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Return what starts the provider in a process of its own."""
+    """Return a function that starts the provider in its own process."""
     started = []
 
     def start(url, **environ):
@@ -90,13 +90,13 @@ def start(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path):
-    """Return what waits until a handler has begun."""
+    """Return a function that waits until a handler has begun."""
     path = tmp_path / "begun"
     return lambda name: wait_until(lambda: path.exists() and name in path.read_text())
 
 
 def stop(provider, within, code=0):
-    """Have a provider stop, check how it ends, and say how long that took."""
+    """Stop a provider, check its exit code and its time, and print both."""
     took = provider.stop()
     print(f"exit {provider.popen.returncode} after {took:.2f} s; the test allows {within:g} s")
     assert provider.popen.returncode == code, provider.log
@@ -112,7 +112,7 @@ def test_a_stop_gives_up_a_poll_that_the_hub_holds(start):
     with hub_of(hold=60.0) as hub:
         provider = start(hub.url)
         hub.wait_until(lambda hub: hub.polls)
-        # Half of the time is for a task that it may bring yet.
+        # Half of the time is kept for a task that the poll may still bring.
         stop(provider, within=DRAIN / 2 + SLACK)
 
 
@@ -127,17 +127,17 @@ def test_a_task_that_a_held_poll_brings_during_the_stop_is_done(start):
         assert ticket.result(0).data == {"done": True}
 
 
-def test_a_signal_that_another_thread_gets_wakes_a_provider_that_waits(start):
-    """As one does that comes when the event loop is about to wait, but does not yet."""
+def test_a_signal_to_another_thread_wakes_a_waiting_provider(start):
+    """Such a signal interrupts no wait, like one that comes just before the event loop waits."""
     with hub_of(hold=60.0) as hub:
-        # uvloop wakes by itself.
+        # Not uvloop, which always wakes for a signal.
         provider = start(hub.url, ASYNCIO_LOOP="yes")
         hub.put("stop_soon")
         wait_until(lambda: provider.has_logged("draining"), timeout=20)
         assert provider.wait() == 0
 
 
-def test_a_stop_waits_for_no_backoff(start):
+def test_a_stop_does_not_wait_for_a_backoff(start):
     with hub_of() as hub:
         provider = start(hub.url)
         hub.wait_until(lambda hub: hub.polls)
@@ -145,7 +145,7 @@ def test_a_stop_waits_for_no_backoff(start):
     stop(provider, within=AT_ONCE)
 
 
-def test_a_task_that_waits_for_a_limit_is_refused_by_it_at_a_stop(start):
+def test_a_task_that_waits_for_a_limit_is_refused_at_a_stop(start):
     with hub_of() as hub:
         provider = start(hub.url)
         first, second = hub.put("scarce"), hub.put("scarce")
@@ -165,7 +165,7 @@ def test_a_hung_handler_is_given_up_and_the_hub_is_told(start, begun):
         assert hung.result(0).message == "interrupted, outcome unknown"
 
 
-def test_a_handler_that_hangs_beyond_its_deadline_costs_a_stop_nothing(start):
+def test_a_stop_does_not_wait_for_a_handler_beyond_its_deadline(start):
     with hub_of() as hub:
         provider = start(hub.url)
         assert "timeout" in hub.call("hang_too_long").data
@@ -184,7 +184,7 @@ def test_a_stop_waits_for_a_handler_that_is_at_work(start, begun, tmp_path):
         assert ticket.result(0).data == {"done": True}
 
 
-def test_a_stop_in_the_midst_of_many_tasks_loses_none(start):
+def test_a_stop_among_many_tasks_loses_none(start):
     with hub_of() as hub:
         provider = start(hub.url)
         for _ in range(2000):
@@ -199,15 +199,15 @@ def address_of(listening):
     return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_a_stop_waits_for_no_hub_that_was_never_there(start):
+def test_a_stop_does_not_wait_for_a_hub_that_was_never_there(start):
     with refusing_address() as address:
         provider = start(address)
         wait_until(lambda: provider.has_logged("works for the hub"))
         stop(provider, within=AT_ONCE)
 
 
-def test_a_stop_waits_for_no_hub_that_never_answers(start):
-    # Who connects to it is let in, and never hears a word.
+def test_a_stop_does_not_wait_for_a_hub_that_never_answers(start):
+    # It accepts connections, and never sends a byte.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         provider = start(address_of(silent))
         with silent.accept()[0] as connection:
@@ -226,13 +226,13 @@ def left_without_a_hub(start, begun, tmp_path, **environ):
     return provider
 
 
-def test_a_stop_with_results_for_a_hub_that_is_gone_names_what_is_lost(start, begun, tmp_path):
+def test_a_stop_without_its_hub_names_the_lost_results(start, begun, tmp_path):
     provider = left_without_a_hub(start, begun, tmp_path)
     stop(provider, within=DRAIN + SLACK, code=1)
     assert provider.has_logged("results that the hub never took: ['the-task']")
 
 
-def test_a_stop_with_results_in_the_spool_loses_none(start, begun, tmp_path):
+def test_a_stop_without_its_hub_keeps_the_results_in_the_spool(start, begun, tmp_path):
     provider = left_without_a_hub(start, begun, tmp_path, ARBPROV_SPOOL="spool")
     stop(provider, within=SLACK)
     assert [(one.id, one.state) for one in read_spool(tmp_path / "spool")] == [
