@@ -231,7 +231,7 @@ class RecordState:
         """
         message = _exact(text)
         attributes: dict[str, Any] = {
-            "name": _exact(record.name),
+            "name": _text_of(record.name),
             "levelno": int(operator.index(record.levelno)),
             "msg": message,
             "message": message,

@@ -130,6 +130,14 @@ class HandlerProcess:
         self.is_killed = True
         self._kill()
 
+    def kill_group(self) -> None:
+        """Kill the process and its group, but no processes in other sessions."""
+        assert self._process.pid, "killpg(0) would kill the provider"
+        # No other process gets the group's number as long as the group has members.
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+
     def request_exit(self) -> None:
         """Close the connection, so that an idle process exits by itself."""
         self._connection.close()
@@ -148,11 +156,7 @@ class HandlerProcess:
             return
         if self._process.exitcode is None:
             kill_tree(self._process.pid)
-            self._process.kill()
-        else:
-            # No other process gets its number as long as its group has members.
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill_group()
         # Looks at all processes of the machine, so not in the event loop's thread.
         self._sweep = threading.Thread(target=kill_marked, args=(self._mark,), daemon=True)
         self._sweep.start()
@@ -301,7 +305,7 @@ class ProcessPool:
         for process in self._idle:
             process.wait(_EXIT_GRACE)
             if process.is_alive:
-                process.kill()
+                process.kill_group()
         gives_up_at = time.monotonic() + _EXIT_GRACE
         for process in (*self._busy, *self._idle):
             process.wait(max(0.0, gives_up_at - time.monotonic()))

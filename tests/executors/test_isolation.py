@@ -767,6 +767,26 @@ def test_a_record_crosses_with_plain_names_and_its_own_level():
     assert vars(restored)["5"] == "five"
 
 
+def test_an_attribute_of_a_record_that_can_not_be_pickled_is_sent_as_text():
+    odd = {"odd": lambda: 0, "error": ValueError("v")}
+    record = logging.makeLogRecord({"name": "a", "levelno": 30, "msg": "m", **odd})
+    restored = pickle.loads(pickle.dumps(RecordState.of(record, "m"))).restore()
+    assert restored.odd.startswith("<function")
+    assert type(restored.error) is ValueError
+
+
+def test_an_idle_process_that_does_not_exit_is_killed_with_its_group_only(monkeypatch):
+    pool = processes.ProcessPool({})
+    process = pool.acquire()
+    process.start()
+    pool.release(process)
+    monkeypatch.setattr(processes.HandlerProcess, "request_exit", lambda self: None)
+    monkeypatch.setattr(processes, "kill_tree", pytest.fail)
+    pool.close()
+    process.wait(TIMEOUT)
+    assert not process.is_alive
+
+
 def test_an_errorhandler_gets_a_handler_s_exception(call):
     assert call("fail", {"how": "odd"}).message == "handled 5"
 
