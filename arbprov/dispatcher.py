@@ -267,7 +267,7 @@ class Dispatcher:
             decision = await admitter.wait(call, first)
         self.limiter.note(decision, None if decision is first else first)
         if not decision.allowed:
-            raise decision.refusal()
+            raise decision.refusal(self.clock.now())
 
     def decide(self, call: Call) -> Decision:
         """Charge a prepared call to its limits; its timeout starts now.
@@ -377,7 +377,9 @@ class Dispatcher:
         throttled, call.throttled = call.throttled, None
         if throttled is not None:
             probe_timeout = call.route.timeout + HOOKS_GRACE
-            call.decision.start_cooldown(throttled.retry_after, throttled.limit, probe_timeout)
+            call.decision.start_cooldown(
+                throttled.retry_after, throttled.limit, probe_timeout, call.task.action
+            )
         call.decision.end_cooldown()
 
     def finish(self, call: Call, outcome: Outcome) -> TaskResult:

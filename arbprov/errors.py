@@ -168,6 +168,8 @@ class RateLimited(TaskError):
         super().__init__(f"Rate limit exceeded, retry after {seconds:g} s")
         self.retry_after = seconds
         self.limit = limit
+        # The result's message, if it says more than that a limit is exceeded.
+        self.reason = ""
         # Further data of the result, such as the headroom of each limit.
         self.details: dict[str, Any] = {}
 

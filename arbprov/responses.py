@@ -43,7 +43,9 @@ MAX_RESULT_SIZE = 256 * MEBIBYTE
 # Every key that arbprov itself writes into `data`, also for the headroom of limits.
 ARBPROV_KEYS = frozenset(
     [
+        "action",
         "available_actions",
+        "cooldown",
         "error",
         "limit",
         "limits",
@@ -53,6 +55,7 @@ ARBPROV_KEYS = frozenset(
         "remaining",
         "timeout",
         "type",
+        "until",
         "wait_time",
     ]
 )
@@ -101,7 +104,7 @@ def _(error: TaskTimeoutError) -> ProviderResponse:
 @error_response.register
 def _(error: RateLimited) -> ProviderResponse:
     data = {"wait_time": error.retry_after, "limit": error.limit, **error.details}
-    return ProviderResponse(Status.LIMIT, data=data)
+    return ProviderResponse(Status.LIMIT, error.reason, data)
 
 
 def _error(message: str, **details: Any) -> ProviderResponse:

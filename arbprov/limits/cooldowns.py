@@ -24,6 +24,8 @@ class _Cooldown:
     ends_at: float
     probe_timeout: float
     probe_ends_at: float = -math.inf
+    # The action whose call the API has throttled.
+    action: str = ""
 
     @property
     def forgotten_at(self) -> float:
@@ -45,7 +47,18 @@ class Cooldowns:
         ends_at = max(cooldown.ends_at, cooldown.probe_ends_at)
         return seconds_until(now, ends_at) if ends_at > now else 0.0
 
-    def start(self, bucket: BucketKey, now: float, seconds: float, probe_timeout: float) -> None:
+    def action(self, bucket: BucketKey) -> str:
+        """Return the action whose call the API has throttled; empty if it is unknown."""
+        return self.by_bucket[bucket].action
+
+    def start(
+        self,
+        bucket: BucketKey,
+        now: float,
+        seconds: float,
+        probe_timeout: float,
+        action: str = "",
+    ) -> None:
         """Refuse all calls until ``now + seconds``, or longer if a longer cooldown runs.
 
         A probe that still runs is not waited for any more: the next call probes again.
@@ -56,11 +69,12 @@ class Cooldowns:
         cooldown.ends_at = max(cooldown.ends_at, now + seconds)
         cooldown.probe_timeout = probe_timeout
         cooldown.probe_ends_at = -math.inf
+        cooldown.action = action
 
-    def running(self, now: float) -> list[tuple[BucketKey, float, float]]:
-        """Return the cooldowns that refuse calls: bucket, seconds left, and probe timeout."""
+    def running(self, now: float) -> list[tuple[BucketKey, float, float, str]]:
+        """Return the cooldowns that refuse calls: bucket, seconds left, probe timeout, action."""
         return [
-            (bucket, cooldown.ends_at - now, cooldown.probe_timeout)
+            (bucket, cooldown.ends_at - now, cooldown.probe_timeout, cooldown.action)
             for bucket, cooldown in self.by_bucket.items()
             if cooldown.ends_at > now
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -174,13 +175,26 @@ class Decision:
                 units = _units(used, charge.algorithm.capacity)
                 charge.limit.store.report(charge, units, reset_in)
 
-    def refusal(self) -> RateLimited:
-        """Return the error of a call that was refused."""
+    def refusal(self, now: dt.datetime) -> RateLimited:
+        """Return the error of a call that was refused.
+
+        Args:
+            now: The wall clock's time, to say when a cooldown ends.
+        """
         refused = [charge for charge in self.charges if charge.refused]
         longest = max(refused, key=lambda charge: charge.wait_time)
         error = RateLimited(longest.wait_time, longest.limit.text)
+        for charge in refused:
+            if charge.in_cooldown:
+                charge.remaining = 0  # the API admits nothing, whatever was counted
         limits = headroom_of(charge for charge in self.charges if not charge.shadow)
         error.details = {"limits": [attrs.asdict(headroom) for headroom in limits]}
+        if longest.in_cooldown:
+            until = (now + dt.timedelta(seconds=longest.wait_time)).isoformat(timespec="seconds")
+            action = longest.cooldown_action
+            error.details["cooldown"] = {"action": action or None, "until": until}
+            throttled = f"throttled the action {action!r}" if action else "throttled a call"
+            error.reason = f"The API has {throttled}: no calls of this limit until {until}"
         return error
 
     def may_wait(self, waited: float) -> bool:
@@ -195,7 +209,9 @@ class Decision:
             if charge.refused
         )
 
-    def start_cooldown(self, retry_after: float, name: str | None, probe_timeout: float) -> None:
+    def start_cooldown(
+        self, retry_after: float, name: str | None, probe_timeout: float, action: str = ""
+    ) -> None:
         """Refuse all calls of this call's key for `retry_after` seconds, as the API asked.
 
         Args:
@@ -203,6 +219,7 @@ class Decision:
             name: The limit that the API meant. If it is None, or not a limit of the call: all
                 limits with a key; if there are none, the limits that only this action has.
             probe_timeout: The most seconds that other calls then wait for the probe.
+            action: The action of the call, for the refusals.
         """
         self._has_settled = True
         counted = [charge for charge in self.charges if charge.group]
@@ -210,6 +227,7 @@ class Decision:
         keyed = [charge for charge in counted if charge.key]
         own = [charge for charge in counted if charge.limit.is_own]
         for charge in named or keyed or own or counted:
+            charge.cooldown_action = action
             charge.limit.store.start_cooldown([charge], retry_after, probe_timeout)
 
     def end_cooldown(self) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from datetime import datetime, timezone
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
+from attrs import evolve
 from support.waiting import wait_until
 from support.workers import task, work_off
 
@@ -21,6 +24,7 @@ from arbprov import (
     TokenBucket,
 )
 from arbprov.limits import Charge, Limiter, MemoryStore, declare, parse_limits
+from arbprov.limits.decision import Decision
 from arbprov.testing import VirtualClock
 
 
@@ -203,6 +207,42 @@ def test_an_api_that_asks_for_no_time_starts_a_short_cooldown(asked):
 )
 def test_a_retry_may_be_the_text_of_a_header(asked, seconds):
     assert RateLimited(asked).retry_after == seconds
+
+
+def test_a_refusal_in_a_cooldown_says_which_action_the_api_throttled_and_until_when():
+    client = throttled(BY_KEY).test_client()
+    client.call("work", {"throttled": 30})
+    result = client.call("work")
+    until = "2026-01-01T00:00:30+00:00"
+    assert result.message == (
+        f"The API has throttled the action 'work': no calls of this limit until {until}"
+    )
+    assert result.data["cooldown"] == {"action": "work", "until": until}
+    assert [limit["remaining"] for limit in result.data["limits"]] == [0]
+
+
+def test_a_cooldown_of_unknown_origin_names_no_action():
+    decision = Decision(
+        [
+            evolve(
+                charge(),
+                wait_time=5.0,
+                in_cooldown=True,
+                limit=SimpleNamespace(text="5/hour", monitor=None),
+            )
+        ]
+    )
+    error = decision.refusal(datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert error.reason.startswith("The API has throttled a call: no calls of this limit until")
+    assert error.details["cooldown"]["action"] is None
+
+
+def test_a_refusal_by_usage_says_nothing_of_a_cooldown():
+    app = ProviderApp(rate_limit="1/hour")
+    app.action("work")(lambda: None)
+    client = app.test_client()
+    result = [client.call("work") for _ in range(2)][1]
+    assert (result.message, "cooldown" in result.data) == ("Rate limit exceeded", False)
 
 
 # In the store.

@@ -211,6 +211,18 @@ def test_a_cooldown_that_one_process_starts_is_for_all_processes(client):
     assert (done, in_cooldown, wait) == (False, True, pytest.approx(30, abs=1))
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_cooldown_is_known_by_its_action_in_each_process(client, cut):
+    first, second = Peer(client), Peer(client)
+    (one,) = charge(TEN)
+    one.cooldown_action = "søk"
+    first.store.start_cooldown([one], 30.0, 1.0)
+    asking, asked = (first, charge(TEN)) if cut else (second, charge(TEN))
+    asking.cable.cut = cut
+    assert asking.store.acquire(asked) is None
+    assert (asked[0].in_cooldown, asked[0].cooldown_action) == (True, "søk")
+
+
 def test_processes_of_another_name_share_nothing(client):
     for name in ("one", "another"):
         assert acquire(RedisStore(client, name), *charge(Limit(1, 60)))[0]

@@ -59,6 +59,7 @@ class Charge:
         remaining: The answer: units left, after the charge if it was made.
         wait_time: The answer: seconds until the charge fits, 0 if it does now.
         in_cooldown: The answer: whether a cooldown refuses the call, and not its usage.
+        cooldown_action: The answer: the action whose call started that cooldown, if it is known.
         fallback: The answer: whether it comes from a stand-in, because the store is away.
     """
 
@@ -71,6 +72,7 @@ class Charge:
     remaining: int = 0
     wait_time: float = 0.0
     in_cooldown: bool = False
+    cooldown_action: str = ""
     fallback: bool = False
 
     @property
@@ -123,7 +125,7 @@ class Store(Protocol):
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Make all of `charges` in one step, or none if a limit refuses any of them.
 
-        Sets `remaining`, `wait_time` and `in_cooldown` of each charge.
+        Sets `remaining`, `wait_time`, `in_cooldown` and `cooldown_action` of each charge.
 
         Returns:
             The receipt; None if the call was refused.
@@ -157,7 +159,7 @@ class Store(Protocol):
         After it, a single call goes first as a probe; other calls wait until it has ended.
 
         Args:
-            charges: Charges of the buckets.
+            charges: Charges of the buckets, with the `cooldown_action`.
             seconds: From now.
             probe_timeout: The most seconds to wait for the probe.
         """

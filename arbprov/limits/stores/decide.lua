@@ -4,7 +4,7 @@
 -- KEYS: the generation of the data, the processes, and for each charge its state and its cooldown.
 -- ARGV: the operation, the generation that the caller knows, the caller's name, and two numbers for
 --       the operation; then for each charge its kind, three parameters, its cost, and "1" for a
---       shadow limit; then the usage to merge.
+--       shadow limit; then the usage to merge, or the actions of cooldowns.
 -- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
 -- caller knows; or "renew" if a quota has ended, so that the caller computes its next end.
 --
@@ -278,7 +278,10 @@ local function save(charge, state, now)
   end
 end
 
--- A cooldown is its end, the timeout of its probe, and the time until which a probe is waited for.
+-- A cooldown is its end, the timeout of its probe, and the time until which a probe is waited for;
+-- after these doubles follows the name of the action that started it, if that is known.
+local COOLDOWN_SIZE = 24
+
 local function cooldown_wait(cooldown, now)
   if not cooldown then
     return 0
@@ -303,10 +306,12 @@ end
 local function peek(charges, now)
   local refused = false
   for _, charge in ipairs(charges) do
-    local cooldown = cooldown_wait(load_cooldown(charge, now), now)
+    local started = load_cooldown(charge, now)
+    local cooldown = cooldown_wait(started, now)
     charge.wait, charge.left, charge.state =
       charge.algorithm.peek(charge, load(charge), now, charge.cost)
     charge.in_cooldown = cooldown > charge.wait
+    charge.cooldown_action = started and started:sub(COOLDOWN_SIZE + 1) or ''
     charge.wait = math.max(cooldown, charge.wait)
     refused = refused or (charge.wait > 0 and not charge.shadow)
   end
@@ -319,6 +324,7 @@ local function answers(now, charged, probing, charges)
     reply[#reply + 1] = text(charge.wait)
     reply[#reply + 1] = text(charge.left)
     reply[#reply + 1] = charge.in_cooldown and 1 or 0
+    reply[#reply + 1] = charge.cooldown_action
   end
   return reply
 end
@@ -379,9 +385,11 @@ function operations.merge(charges, now)
 end
 
 function operations.close_gate(charges, now)
-  for _, charge in ipairs(charges) do
+  for number, charge in ipairs(charges) do
     local cooldown = load_cooldown(charge, now) or pack(-INFINITY, SECOND, -INFINITY)
-    save_cooldown(charge, pack(math.max(get(cooldown, 0), now + FIRST), SECOND, -INFINITY), now)
+    local action = ARGV[HEAD + PER_CHARGE * #charges + number]
+    cooldown = pack(math.max(get(cooldown, 0), now + FIRST), SECOND, -INFINITY) .. action
+    save_cooldown(charge, cooldown, now)
   end
   return { 'ok', text(now) }
 end

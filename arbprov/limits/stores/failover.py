@@ -338,6 +338,7 @@ def _copy_answers(
     """Set the answers of the charges from the answers for all processes."""
     for answered, charge in zip(charges_of_all, charges, strict=True):
         charge.wait_time, charge.in_cooldown = answered.wait_time, answered.in_cooldown
+        charge.cooldown_action = answered.cooldown_action
         charge.remaining = answered.remaining // outage.peers
 
 

@@ -136,7 +136,8 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             for charge in charges:
-                self._cooldowns.start(charge.bucket, now, seconds, probe_timeout)
+                action = charge.cooldown_action
+                self._cooldowns.start(charge.bucket, now, seconds, probe_timeout, action)
 
     def pass_probe(self, charges: Sequence[Charge]) -> None:
         """Make the next call the probe; see `Store.pass_probe`."""
@@ -201,8 +202,12 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             return [
-                (Charge(group, key, _UNUSED, 0), seconds, probe_timeout)
-                for (group, key), seconds, probe_timeout in self._cooldowns.running(now)
+                (
+                    Charge(group, key, _UNUSED, 0, cooldown_action=action),
+                    seconds,
+                    probe_timeout,
+                )
+                for (group, key), seconds, probe_timeout, action in self._cooldowns.running(now)
             ]
 
     # Under the lock.
@@ -232,6 +237,8 @@ class MemoryStore:
         if self._cooldowns.by_bucket:
             cooldown = self._cooldowns.wait_time(charge.bucket, now)
             charge.in_cooldown = cooldown > wait
+            if charge.in_cooldown:
+                charge.cooldown_action = self._cooldowns.action(charge.bucket)
             wait = max(cooldown, wait)
         charge.wait_time = wait
         return state

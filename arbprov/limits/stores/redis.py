@@ -27,8 +27,8 @@ _TIMEOUT = 0.25
 # Each process gives a heartbeat; without one for the lifetime, it counts as gone. In seconds.
 _HEARTBEAT_INTERVAL = 10.0
 _PEER_LIFETIME = 30.0
-# The reply has the wait, the units left and the cooldown of each charge.
-_NUMBERS_PER_CHARGE = 3
+# The reply has the wait, the units left, the cooldown and its action of each charge.
+_ANSWERS_PER_CHARGE = 4
 # The server tells the time in seconds of the epoch; algorithms other than quotas need none.
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)
 # Functions of the call can return any number of calendar quotas.
@@ -126,7 +126,8 @@ class RedisStore:
         self, charges: Sequence[Charge], seconds: float, probe_timeout: float
     ) -> None:
         """Start cooldowns; see `Store.start_cooldown`."""
-        self._run("close_gate", charges, seconds, probe_timeout)
+        actions = [charge.cooldown_action for charge in charges]
+        self._run("close_gate", charges, seconds, probe_timeout, rest=actions)
 
     def pass_probe(self, charges: Sequence[Charge]) -> None:
         """Make the next call the probe; see `Store.pass_probe`."""
@@ -212,10 +213,11 @@ class RedisStore:
 
 def _set_answers(charges: Sequence[Charge], answers: Sequence[Any]) -> None:
     for number, charge in enumerate(charges):
-        start = number * _NUMBERS_PER_CHARGE
-        wait, left, in_cooldown = answers[start : start + _NUMBERS_PER_CHARGE]
+        start = number * _ANSWERS_PER_CHARGE
+        wait, left, in_cooldown, action = answers[start : start + _ANSWERS_PER_CHARGE]
         charge.wait_time, charge.remaining = float(wait), int(float(left))
         charge.in_cooldown, charge.fallback = bool(int(in_cooldown)), False
+        charge.cooldown_action = _decode(action)
 
 
 def _format(number: float) -> str:
