@@ -7,15 +7,19 @@ locks.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import struct
+import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from arbprov.errors import ConfigurationError
 
-__all__ = ["APPLICATION", "SpoolLock", "claim"]
+__all__ = ["APPLICATION", "SpoolLock", "claim", "count_lost_commits"]
 
 # "arbp": tells a spool from another program's database.
 APPLICATION = 0x61726270
@@ -25,7 +29,9 @@ _SUFFIXES = ("", "-owner", "-wal", "-shm", "-journal")
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_AT = slice(68, 72)
 _LOG_HEADER = struct.Struct(">8xI4x8s8x")
-_LOG_FRAME = struct.Struct(">I4x8s8x")
+_LOG_FRAME = struct.Struct(">II8s8x")
+# Where the index of the log has the number of its last valid page, in the machine's byte order.
+_LAST_FRAME_AT = slice(16, 20)
 
 
 class SpoolLock:
@@ -197,16 +203,48 @@ def _is_spool(application: bytes) -> bool:
 def _application_in_log(log: Path) -> bytes:
     """Return the application id of the newest first page in SQLite's log; it may be only there."""
     application = b""
+    for frame in _read_log(log):
+        application = frame.application or application
+    return application
+
+
+def count_lost_commits(path: Path) -> int:
+    """Return how many transactions in SQLite's log cannot be read, because one of them is damaged.
+
+    SQLite ends its log at the first damaged page without a word. One transaction may be there that
+    a crash has cut off while it was written; any more had been written for good.
+
+    Args:
+        path: Path of the spool, which this process has opened and read.
+    """
+    log, index = _sibling(path, "-wal"), _sibling(path, "-shm")
+    if not (log.exists() and index.exists()):
+        return 0
+    last = int.from_bytes(_read_start(index, 20)[_LAST_FRAME_AT], sys.byteorder)
+    return sum(frame.is_commit for frame in _read_log(log) if frame.number > last)
+
+
+class _Frame(NamedTuple):
+    """A page in SQLite's log: its place, and the application id if it is the first page."""
+
+    number: int
+    is_commit: bool
+    application: bytes
+
+
+def _read_log(log: Path) -> Iterator[_Frame]:
+    """Yield the pages in SQLite's log, but not those that an older log has left behind."""
     with log.open("rb") as file:
         header = file.read(_LOG_HEADER.size)
         if len(header) < _LOG_HEADER.size:
-            return application
+            return
         page_size, salt = _LOG_HEADER.unpack(header)
-        while len(frame := file.read(_LOG_FRAME.size)) == _LOG_FRAME.size:
-            number, frame_salt = _LOG_FRAME.unpack(frame)
-            page = file.read(page_size) if number == 1 else b""
-            if frame_salt != salt:
-                break
-            application = page[_APPLICATION_AT] or application
+        for number in itertools.count(1):
+            frame = file.read(_LOG_FRAME.size)
+            if len(frame) < _LOG_FRAME.size:
+                return
+            page_number, commit_size, frame_salt = _LOG_FRAME.unpack(frame)
+            page = file.read(page_size) if page_number == 1 else b""
             file.seek(page_size - len(page), os.SEEK_CUR)
-    return application
+            if frame_salt == salt:
+                yield _Frame(number, commit_size > 0, page[_APPLICATION_AT])

@@ -23,7 +23,7 @@ import attrs
 
 from arbprov._utils import MEBIBYTE
 from arbprov.errors import ConfigurationError
-from arbprov.outbox.files import APPLICATION, claim
+from arbprov.outbox.files import APPLICATION, claim, count_lost_commits
 from arbprov.outbox.journal import DAMAGED, StoredResult
 from arbprov.task import Task
 
@@ -475,6 +475,11 @@ def _explain_errors(path: Path) -> Iterator[None]:
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
+    # A connection that may write would remove a damaged log when it closes.
+    with contextlib.closing(_connect(f"{path.as_uri()}?mode=ro")) as reader:
+        reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (lost := count_lost_commits(path)) > 1:
+            raise _damaged(path, f"{lost} transactions in its -wal file cannot be read")
     database = _connect(path.as_uri())
     try:
         # Before the log: the file itself says from then on that it is a spool.

@@ -403,6 +403,35 @@ def test_a_spool_whose_pages_are_damaged_is_refused(path):
     assert "is damaged (" in refusal(path)
 
 
+def test_a_spool_with_a_damaged_log_is_refused_and_left_as_it_is(path, tmp_path):
+    async def main(spool):
+        for name in "tuv":
+            await finished(spool, name)
+        return crash_image(path, tmp_path / "crashed")
+
+    crashed = using(path, main)
+    log = Path(f"{crashed}-wal")
+    content = bytearray(log.read_bytes())
+    content[32 + 24 + 100] ^= 1
+    log.write_bytes(content)
+    assert "transactions in its -wal file cannot be read" in refusal(crashed)
+    assert log.read_bytes() == content
+
+
+def test_a_transaction_that_a_crash_has_cut_off_is_no_damage(path, tmp_path):
+    async def main(spool):
+        await finished(spool, "t")
+        await spool.begin(Task("u", "work"))
+        return crash_image(path, tmp_path / "crashed")
+
+    crashed = using(path, main)
+    log = Path(f"{crashed}-wal")
+    content = bytearray(log.read_bytes())
+    content[-1] ^= 1
+    log.write_bytes(content)
+    assert using(crashed, stored) == [("t", b"result")]
+
+
 def test_a_spool_whose_schema_is_damaged_is_refused(path):
     using(path, lambda spool: finished(spool, "t"))
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE task", b"CREATE TABLE t\xffsk"))
