@@ -90,7 +90,7 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _close_in_fork() -> None:
+def _close_in_fork() -> None:  # pragma: no cover - in a process that is not measured
     for lock in list(_locks):
         lock.close()
 
@@ -239,7 +239,7 @@ def _read_log(log: Path) -> Iterator[_Frame]:
         if len(header) < _LOG_HEADER.size:
             return
         page_size, salt = _LOG_HEADER.unpack(header)
-        for number in itertools.count(1):
+        for number in itertools.count(1):  # pragma: no branch - the end of the file ends it
             frame = file.read(_LOG_FRAME.size)
             if len(frame) < _LOG_FRAME.size:
                 return

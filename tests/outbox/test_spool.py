@@ -376,6 +376,14 @@ def test_a_spool_whose_first_page_is_only_in_the_log_is_a_spool(path):
         using(crash_image(path, path.with_name("crashed")), stored)
 
 
+def test_the_database_of_another_program_is_not_read_as_a_spool(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE task (id)")
+    for use in (read_spool, lambda path: drop_dead_letters(path, ["t"])):
+        with pytest.raises(ConfigurationError, match="another program's database"):
+            use(path)
+
+
 def test_a_log_without_its_spool_is_not_thrown_away(path):
     Path(f"{path}-wal").write_bytes(b"x" * 100)
     assert "is missing or empty, but" in refusal(path)
