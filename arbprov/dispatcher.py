@@ -17,12 +17,12 @@ from typing import Any, Protocol
 import attrs
 
 from arbprov._types import Clock, Handler, Hook
+from arbprov._utils import MEBIBYTE
 from arbprov.actions import Action
 from arbprov.context import TaskContext
 from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
-    Problem,
     RateLimited,
     TaskTimeoutError,
 )
@@ -31,8 +31,8 @@ from arbprov.limits import ActionLimits, Decision, LimitedCall, Limiter, LimitSt
 from arbprov.payload.bound import BoundCall
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
-from arbprov.payload.validation import ValidationFailure
-from arbprov.redaction import find_secrets, find_secrets_in_json, redact
+from arbprov.payload.validation import Problems, ValidationFailure
+from arbprov.redaction import Redactor, find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
     ResultTooLargeError,
     error_result,
@@ -56,6 +56,9 @@ __all__ = [
 
 # Seconds that the hooks have after a timeout, before its result is sent without them.
 HOOKS_GRACE = 1.0
+
+# Characters of a line that are searched for secrets.
+_MAX_REDACTED_LINE = 64 * 1024
 
 # Blocks until an awaitable has its result, and returns that.
 Wait = Callable[[Awaitable[Any]], Any]
@@ -117,6 +120,7 @@ class Call:
         ended: A future that is done when it has really ended, maybe after its deadline.
         process_handler: Replaces the handler of an action that runs in another process.
         throttled: The handler's `RateLimited` error, which the limits have to know.
+        redactor: Removes its secrets from texts; made when a text first needs it.
     """
 
     task: Task
@@ -132,6 +136,7 @@ class Call:
     ended: Any = attrs.field(default=None, repr=False)
     process_handler: Any = attrs.field(default=None, repr=False)
     throttled: RateLimited | None = None
+    redactor: Redactor | None = attrs.field(default=None, repr=False)
 
     @property
     def unsettled(self) -> bool:
@@ -212,14 +217,14 @@ class Dispatcher:
         """
         call = self._open(task)
         action, ctx = call.route.action, call.ctx
-        problems: list[Problem] = []
+        problems = Problems()
         try:
             if action is None:
                 raise ActionNotFoundError(task.action, sorted(self.routes))
             ctx.payload = _load(task.payload, "payload", problems)
             ctx.account = _load(task.account, "account", problems)
-            if problems:
-                raise InvalidPayloadError(problems)
+            if problems.count:
+                raise InvalidPayloadError(problems.listed)
             call.args, call.kwargs = action.binding.bind(ctx)
             if call.route.binds_limits:
                 arguments = call.args, call.kwargs
@@ -388,7 +393,7 @@ class Dispatcher:
             result = self._fail_call(call, outcome)
         elif outcome.status is Status.ERROR:
             # The author's text may quote an API's answer, and the API's answer the account.
-            result = redact_result(outcome, self.secrets_of(call))
+            result = redact_result(outcome, self._redactor_of(call))
         else:
             result = outcome
         names = self._name_fields.get(result.action) or name_fields(self.provider, result.action)
@@ -410,7 +415,11 @@ class Dispatcher:
         return LimitStats(limits, self.limiter.counts)
 
     def redact(self, text: str, *calls: Call) -> str:
-        """Return a text without the app's secrets and those of some calls."""
+        """Return a text for the log without the app's secrets and those of some calls."""
+        if len(text) > MEBIBYTE:  # a line of the log is far shorter than this in any case
+            text = "\n".join(line[:_MAX_REDACTED_LINE] for line in text.split("\n"))
+        if len(calls) == 1:
+            return self._redactor_of(calls[0]).redact(text)
         return redact(text, [secret for call in calls for secret in self.secrets_of(call)])
 
     def secrets_of(self, call: Call) -> list[str]:
@@ -421,6 +430,12 @@ class Dispatcher:
             *(find_secrets(account) if account else find_secrets_in_json(call.task.account)),
             *self.secrets,
         ]
+
+    def _redactor_of(self, call: Call) -> Redactor:
+        """Return what removes a call's secrets; it is made once, when a text is redacted."""
+        if call.redactor is None:
+            call.redactor = Redactor(self.secrets_of(call))
+        return call.redactor
 
     def _open(self, task: Task) -> Call:
         route = self.routes.get(task.action, self.unknown)
@@ -439,7 +454,7 @@ class Dispatcher:
         """Set a call's error, and return its result."""
         call.error = error
         try:
-            return error_result(call.task, error, self.secrets_of(call))
+            return error_result(call.task, error, self._redactor_of(call))
         except ValidationFailure as failure:  # JSON can't carry the details of the author's error
             return self._fail_call(call, failure)
 
@@ -492,9 +507,9 @@ def _unwrap_stop_iteration(error: BaseException) -> BaseException:
     return error.__cause__ or error if wraps else error
 
 
-def _load(raw: bytes, name: str, problems: list[Problem]) -> dict[str, Any]:
+def _load(raw: bytes, name: str, problems: Problems) -> dict[str, Any]:
     try:
         return parse_object(raw)
     except ValidationFailure as failure:
-        problems += failure.prefixed(name)
+        problems.add(failure, name)
         return {}

@@ -127,11 +127,17 @@ class InvalidPayloadError(TaskError):
     Args:
         problems: A text about the whole payload, or a list of texts and `Problem` objects.
         message: The result's message; the problems joined by default.
+        count: How many problems there are, if more than are listed.
     """
 
-    def __init__(self, problems: str | Sequence[Problem | str], message: str = "") -> None:
+    def __init__(
+        self, problems: str | Sequence[Problem | str], message: str = "", count: int = 0
+    ) -> None:
         listed = [problems] if isinstance(problems, str) else problems
         self.problems = [p if isinstance(p, Problem) else Problem("", str(p)) for p in listed]
+        self.count = max(count, len(self.problems))
+        # Empty if the problems speak for themselves.
+        self.message = message
         super().__init__(message or "; ".join(map(str, self.problems)))
 
 

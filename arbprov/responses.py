@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -20,8 +20,13 @@ from arbprov.errors import (
 )
 from arbprov.payload.json import dumps
 from arbprov.payload.serialize import to_builtins
-from arbprov.payload.validation import ValidationFailure
-from arbprov.redaction import redact
+from arbprov.payload.validation import (
+    MAX_COUNTED,
+    MAX_PROBLEMS,
+    OwnWords,
+    ValidationFailure,
+)
+from arbprov.redaction import Redactor
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
@@ -40,6 +45,15 @@ __all__ = [
 # and SQLite stores at most 1,000,000,000 bytes, the task's payload and account included.
 MAX_RESULT_SIZE = 256 * MEBIBYTE
 
+# Bytes of JSON: with these, the result of an error stays below 64 KiB.
+MAX_TEXT_BYTES = 8 * 1024
+_MAX_PROBLEM_BYTES = 1024
+_MAX_PROBLEMS_BYTES = 32 * 1024
+# What the keys of a problem add.
+_PROBLEM_OVERHEAD = 24
+# Characters of a text that are searched for secrets; the rest is cut off anyway.
+_MAX_REDACTED = 64 * 1024
+
 # Every key that arbprov itself writes into `data`, also for the headroom of limits.
 ARBPROV_KEYS = frozenset(
     [
@@ -51,6 +65,7 @@ ARBPROV_KEYS = frozenset(
         "limits",
         "message",
         "path",
+        "problem_count",
         "problems",
         "remaining",
         "timeout",
@@ -86,14 +101,13 @@ def _(error: ActionNotFoundError) -> ProviderResponse:
 
 @error_response.register
 def _(error: InvalidPayloadError) -> ProviderResponse:
-    return _error(str(error), error=str(error), problems=_problem_dicts(error.problems))
+    return _problem_response(error.message, error.problems, error.count)
 
 
 @error_response.register
 def _(error: ValidationFailure) -> ProviderResponse:
-    text = "The action returned what JSON can't carry: "
-    text += "; ".join(str(problem) for problem in error.problems)
-    return _error(text, error=text, problems=_problem_dicts(error.problems))
+    start = "The action returned what JSON can't carry: "
+    return _problem_response("", error.problems, error.count, start)
 
 
 @error_response.register
@@ -111,8 +125,53 @@ def _error(message: str, **details: Any) -> ProviderResponse:
     return ProviderResponse(Status.ERROR, message, details)
 
 
-def _problem_dicts(problems: list[Problem]) -> list[dict[str, str]]:
-    return [attrs.asdict(problem) for problem in problems]
+def _problem_response(
+    message: str, problems: Sequence[Problem], count: int, start: str = ""
+) -> ProviderResponse:
+    """Return the response with the first problems, and with how many there are if that is more.
+
+    Args:
+        message: The text of the error; by default, the problems after `start`.
+        problems: The problems.
+        count: How many there are; they may not all be listed.
+        start: The beginning of the text.
+    """
+    listed: list[dict[str, str]] = []
+    size = 0
+    for problem in problems[:MAX_PROBLEMS]:
+        entry = {
+            "path": _shorten(problem.path, _MAX_PROBLEM_BYTES),
+            "message": _shorten(problem.message, _MAX_PROBLEM_BYTES),
+        }
+        size += sum(len(_encoded(text)) for text in entry.values()) + _PROBLEM_OVERHEAD
+        if listed and size > _MAX_PROBLEMS_BYTES:
+            break
+        listed.append(entry)
+    text = message or start + "; ".join(str(Problem(**entry)) for entry in listed)
+    text = _shorten(text, MAX_TEXT_BYTES)
+    details: dict[str, Any] = {}
+    if more := count - len(listed):
+        details = {"problem_count": count}
+        at_least = "more than " if count >= MAX_COUNTED else ""
+        if not message:
+            text += f"; and {at_least}{more:,} more problem{'s' if more > 1 else ''}"
+    return _error(text, error=text, problems=listed, **details)
+
+
+def _shorten(text: str, max_bytes: int) -> str:
+    """Return the beginning of a text whose JSON is longer than `max_bytes`, with its length."""
+    # JSON has at most six bytes for a character.
+    if len(text) * 6 <= max_bytes:
+        return text
+    start = text[:max_bytes]
+    while len(_encoded(start)) > max_bytes:
+        start = start[: len(start) * 3 // 4]
+    return text if len(start) == len(text) else f"{start}... ({len(text):,} characters)"
+
+
+def _encoded(text: str) -> bytes:
+    # A lone surrogate has no bytes.
+    return dumps(text.encode(errors="replace").decode()).encode()
 
 
 def success_result(task: Task, value: Any) -> TaskResult:
@@ -127,34 +186,107 @@ def success_result(task: Task, value: Any) -> TaskResult:
     return TaskResult(task, Status.SUCCESS, Status.SUCCESS.default_message, data)
 
 
-def error_result(task: Task, error: BaseException, secrets: Sequence[str]) -> TaskResult:
+def error_result(task: Task, error: BaseException, redactor: Redactor) -> TaskResult:
     """Return the redacted result of a task that ends with an error.
+
+    What arbprov itself has written is not redacted: it holds no value of an account, and an account
+    that has a word of it would only garble it.
 
     Raises:
         ValidationFailure: A part of the error's details has no JSON form.
     """
+    if isinstance(error, (InvalidPayloadError, ValidationFailure)):
+        error = _redact_problems(error, redactor)
     response = error_response(error)
-    data = to_builtins(_redact_data(response.data, secrets))
-    return TaskResult(task, response.status, redact(response.message, secrets), data)
+    message, data = response.message, response.data
+    if not isinstance(error, (InvalidPayloadError, ValidationFailure, *_OWN_ERRORS)):
+        message = _redact_text(message, redactor)
+        data = {
+            key: _redact_text(item, redactor)
+            if isinstance(item, str)
+            else _redact_data(item, redactor)
+            for key, item in data.items()
+        }
+    return TaskResult(task, response.status, message, to_builtins(data))
 
 
-def redact_result(result: TaskResult, secrets: Sequence[str]) -> TaskResult:
+# Errors whose texts arbprov writes, and that hold only names from the author's code.
+_OWN_ERRORS = (ActionNotFoundError, TaskTimeoutError)
+
+
+def _redact_problems(
+    error: InvalidPayloadError | ValidationFailure, redactor: Redactor
+) -> InvalidPayloadError | ValidationFailure:
+    """Return an error with its problems redacted, except for what arbprov itself has written."""
+    problems = error.problems[:MAX_PROBLEMS]
+    texts = [text for problem in problems for text in (problem.path, problem.message)]
+    narrowed = redactor.narrowed(text[:_MAX_REDACTED] for text in texts)
+    redacted = [
+        Problem(
+            _redact_path(problem.path, narrowed),
+            problem.message
+            if isinstance(problem.message, OwnWords)
+            else _redact_text(problem.message, narrowed),
+        )
+        for problem in problems
+    ]
+    if isinstance(error, ValidationFailure):
+        return ValidationFailure(redacted, error.count)
+    return InvalidPayloadError(redacted, _redact_text(error.message, redactor), error.count)
+
+
+def _redact_path(path: str, redactor: Redactor) -> str:
+    """Return a path with its names redacted, except for the argument, which arbprov names."""
+    argument, dot, rest = path.partition(".")
+    if argument in ("account", "payload"):
+        return argument + dot + _redact_text(rest, redactor)
+    return _redact_text(path, redactor)
+
+
+def _redact_text(text: str, redactor: Redactor) -> str:
+    """Return a text redacted, and shortened if it is long."""
+    if len(text) <= _MAX_REDACTED:
+        return _shorten(redactor.redact(text), MAX_TEXT_BYTES)
+    start = redactor.redact(text[:_MAX_REDACTED])
+    if len(start) <= MAX_TEXT_BYTES:  # a secret may have been cut at the end
+        start = start[: start.rfind("[redacted]")]
+    while len(_encoded(start)) > MAX_TEXT_BYTES:
+        start = start[: min(MAX_TEXT_BYTES, len(start) * 3 // 4)]
+    return f"{start}... ({len(text):,} characters)"
+
+
+def redact_result(result: TaskResult, redactor: Redactor) -> TaskResult:
     """Return a result with its message and its data redacted."""
-    data = _redact_data(result.data, secrets)
-    return attrs.evolve(result, message=redact(result.message, secrets), data=data)
+    is_default = result.message == result.status.default_message
+    message = result.message if is_default else redactor.redact(result.message)
+    data = _redact_data(result.data, redactor.narrowed(_texts(result.data)))
+    return attrs.evolve(result, message=message, data=data)
 
 
-def _redact_data(data: Any, secrets: Sequence[str]) -> Any:
+def _texts(data: Any) -> Iterator[str]:
+    """Yield the texts in JSON data, keys included."""
     if isinstance(data, str):
-        return redact(data, secrets)
+        yield data
+    elif isinstance(data, dict):
+        for key, item in data.items():
+            yield key
+            yield from _texts(item)
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item)
+
+
+def _redact_data(data: Any, redactor: Redactor) -> Any:
+    if isinstance(data, str):
+        return redactor.redact(data)
     if isinstance(data, dict):
         # A key that arbprov writes is not a secret, and readers of the result rely on it.
         return {
-            key if key in ARBPROV_KEYS else redact(key, secrets): _redact_data(item, secrets)
+            key if key in ARBPROV_KEYS else redactor.redact(key): _redact_data(item, redactor)
             for key, item in data.items()
         }
     if isinstance(data, list):
-        return [_redact_data(item, secrets) for item in data]
+        return [_redact_data(item, redactor) for item in data]
     return data
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
+import unicodedata
+import urllib.parse
 from typing import Annotated
 from urllib.parse import quote, quote_plus
 
@@ -258,7 +262,7 @@ def test_the_token_of_the_environment_is_a_secret_too(monkeypatch):
         ({"key": "abcd"}, ["abcd"]),
         ({"key": "abc"}, []),
         ({"pin": 1234, "cvc": 123}, ["1234"]),
-        ({"share": 12.5}, ["12.5"]),
+        ({"share": 12.5, "limit": 1000, "year": "2026"}, []),
         ({"a": {"b": [{"c": "deep"}, "list"]}}, ["deep", "list"]),
         ({"long_name_of_a_field": None, "yes": True, "no": False}, []),
         ({"not an identifier": 1}, ["not an identifier"]),
@@ -276,3 +280,144 @@ def test_every_occurrence_of_a_secret_is_redacted():
 
 def test_a_text_without_secrets_stays_as_it_is():
     assert redact("nothing to see", [KEY]) == "nothing to see"
+
+
+# The forms of a secret.
+
+SECRET = "Sk-ünïq 77&<x>+y"
+FORMS = {
+    "as it is": lambda s: s,
+    "upper case": str.upper,
+    "lower case": str.lower,
+    "title case": str.title,
+    "base64": lambda s: base64.b64encode(s.encode()).decode(),
+    "base64 after a name": lambda s: base64.b64encode(("user:" + s).encode()).decode(),
+    "base64 between others": lambda s: base64.b64encode(f"ab{s}yz".encode()).decode(),
+    "base64 of URLs": lambda s: base64.urlsafe_b64encode(s.encode()).decode().rstrip("="),
+    "hex": lambda s: s.encode().hex(),
+    "upper hex": lambda s: s.encode().hex().upper(),
+    "HTML": html.escape,
+    "HTML by numbers": lambda s: "".join(c if c.isalnum() else f"&#{ord(c)};" for c in s),
+    "URL": urllib.parse.quote,
+    "form": urllib.parse.quote_plus,
+    "all percent": lambda s: "".join(f"%{byte:02x}" for byte in s.encode()),
+    "JSON": json.dumps,
+    "JSON twice": lambda s: json.dumps(json.dumps(s)),
+    "all escapes": lambda s: "".join(f"\\u{ord(c):04x}" for c in s),
+    "NFD": lambda s: unicodedata.normalize("NFD", s),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("secret", [SECRET, "AlphaSecret99Zz", "Tok3n-Äbc/def+ghi=="])
+def test_a_secret_is_found_in_common_encodings(secret, form):
+    text = redact(f"got {form(secret)} !", [secret])
+    assert "[redacted]" in text
+    assert text.strip('"\\') in {
+        "got [redacted] !",
+        'got "[redacted]" !',
+        r'got "\"[redacted]\"" !',
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["8675309123", "8,675,309,123", "8_675_309_123", "8675309123.0", "8.675309e+09", "0x205178f83"],
+)
+def test_a_long_number_is_found_as_people_write_it(text):
+    text = text.replace("0x205178f83", hex(8675309123))
+    assert "675" not in redact(f"got {text}", list(find_secrets({"n": 8675309123})))
+    assert "[redacted]" in redact(f"got {text}", list(find_secrets({"n": 8675309123})))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (4111111111111111.0, "4111111111111111.00"),
+        (4111111111111111.0, "4111111111111111"),
+        (1.2345678e17, "123456780000000000"),
+        (1.2345678e17, "1.2345678e+17"),
+        (1.2345678e-17, "1.2345678e-17"),
+        (1234567.25, "1,234,567.25"),
+        ("4111111111111111", "4111 1111 1111 1111"),
+    ],
+)
+def test_a_fraction_and_a_number_as_text_are_found_too(value, text):
+    assert "[redacted]" in redact(f"got {text}", list(find_secrets({"n": value})))
+
+
+@pytest.mark.parametrize(
+    ("account", "secrets"),
+    [
+        ({"limit": 1000, "year": "2026", "rate": 99.25}, []),
+        ({"card": 1234567}, ["1234567"]),
+        ({"userPin": 1234, "pin_code": "4711", "pins": [1111]}, ["1234", "4711"]),
+        ({"password": 1234, "tokens": [1111, 2222]}, ["1234", "1111", "2222"]),
+        ({"shipping": 1000, "opinion": 1000}, []),
+    ],
+    ids=str,
+)
+def test_a_short_number_is_a_secret_only_if_its_name_says_so(account, secrets):
+    assert list(find_secrets(account)) == secrets
+
+
+def test_two_secrets_that_overlap_or_touch_leave_nothing():
+    assert redact("abcdefgh", ["abcdef", "cdefgh"]) == "[redacted]"
+    assert redact("abcdefgh", ["abcd", "efgh"]) == "[redacted][redacted]"
+
+
+def test_a_short_secret_is_found_in_base64_too():
+    assert redact("Basic " + base64.b64encode(b"abcd").decode(), ["abcd"]) == "Basic [redacted]"
+
+
+# Words of arbprov.
+
+
+@pytest.mark.parametrize(
+    "word", ["missing", "required", "expected", "string", "account", "payload", "field", "unknown"]
+)
+def test_words_of_arbprov_are_never_redacted(word):
+    app = ProviderApp("words")
+
+    @app.action(account_schema={"number": int}, forbid_extra=True)
+    def it(n: int, account: dict): ...
+
+    client = app.test_client()
+    result = client.call("it", {"x": 1}, account={"number": "a", "note": word})
+    assert [(p["path"], p["message"]) for p in result.problems] == [
+        ("account.note", "unknown field"),
+        ("account.number", "expected an integer, got a string"),
+        ("n", "required field is missing"),
+        ("x", "unknown field"),
+    ]
+    assert "[redacted]" not in result.body
+
+
+def test_an_unknown_action_and_a_timeout_are_words_of_arbprov():
+    app = ProviderApp("words", execution_timeout=1)
+    app.action("slow")(lambda: client.clock.advance(2))
+    account = {"a": "Action", "b": "found", "c": "timeout", "d": "longer", "e": "slow"}
+    client = app.test_client()
+    assert client.call("none", account=account).data == {
+        "error": "Action not found",
+        "available_actions": ["slow"],
+    }
+    assert "longer than its timeout" in client.call("slow", account=account).message
+
+
+def test_words_of_an_author_are_redacted_in_problems():
+    app = ProviderApp("words")
+
+    @app.action
+    def it(account: dict):
+        raise InvalidPayloadError([Problem("number", f"not {account['s']}")], "of " + account["s"])
+
+    result = app.test_client().call("it", account={"s": "missing"})
+    assert result.problems == [{"path": "number", "message": "not [redacted]"}]
+    assert result.message == "of [redacted]"
+
+
+def test_a_key_of_a_result_is_the_author_s_word():
+    app = ProviderApp("words")
+    app.action("it")(lambda account: {(account["s"],): 1})
+    assert "AlphaSecret" not in app.test_client().call("it", account={"s": "AlphaSecret"}).body

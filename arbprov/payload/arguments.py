@@ -30,13 +30,19 @@ from arbprov.payload.converter import make_converter
 from arbprov.payload.models import keeps_extra
 from arbprov.payload.schema import compile_schema, is_schema
 from arbprov.payload.structuring import StructureHook, find_hook
-from arbprov.payload.validation import MISSING, ValidationFailure, field_path, unknown_fields
+from arbprov.payload.validation import (
+    MISSING,
+    Problems,
+    ValidationFailure,
+    add_unknown_fields,
+    field_path,
+)
 
 __all__ = ["Arguments", "Binding", "compile_binding"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
 # Adds the values of some parameters, by name, and the problems that it finds.
-Source = Callable[[TaskContext, dict[str, Any], list[Problem]], None]
+Source = Callable[[TaskContext, dict[str, Any], Problems], None]
 
 # Structures the whole payload or account of a task.
 Structure = Callable[[TaskContext], Any]
@@ -78,11 +84,13 @@ class Binding:
             InvalidPayloadError: The payload or the account does not fit; it has every problem.
         """
         values: dict[str, Any] = {}
-        problems: list[Problem] = []
+        problems = Problems()
         for source in self._sources:
             source(ctx, values, problems)
-        if problems:
-            raise InvalidPayloadError(list(dict.fromkeys(problems)))
+        if problems.count:
+            listed = list(dict.fromkeys(problems.listed))
+            count = problems.count - len(problems.listed) + len(listed)
+            raise InvalidPayloadError(listed, count=count)
         return [values.pop(name) for name in self._positional], values
 
     def bound_payload(self, ctx: TaskContext, arguments: Arguments) -> dict[str, Any]:
@@ -258,20 +266,20 @@ class _Compiler:
         forbids_extra = self._converter.forbid_extra_keys and not takes_all
         known = self._fields
 
-        def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
+        def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
             payload = ctx.payload
             for name, hook, target, default in fields:
                 if name in payload:
                     try:
                         values[name] = hook(payload[name], target)
                     except Exception as error:
-                        problems += ValidationFailure.from_error(error).prefixed(field_path(name))
+                        problems.add(error, field_path(name))
                 elif default is _EMPTY:
                     problems.append(Problem(field_path(name), MISSING))
                 else:
                     values[name] = default
             if forbids_extra:
-                problems += unknown_fields(payload, known)
+                add_unknown_fields(problems, payload, known)
 
         return source
 
@@ -314,7 +322,7 @@ class _Compiler:
 
 
 def _context_source(name: str) -> Source:
-    def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
+    def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
         values[name] = ctx
 
     return source
@@ -323,11 +331,11 @@ def _context_source(name: str) -> Source:
 def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str = "") -> Source:
     """Return a source of the values that `fill` returns; its failure is reported under `path`."""
 
-    def source(ctx: TaskContext, values: dict[str, Any], problems: list[Problem]) -> None:
+    def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
         try:
             values.update(fill(ctx))
         except Exception as error:
-            problems += ValidationFailure.from_error(error).prefixed(path)
+            problems.add(error, path)
 
     return source
 

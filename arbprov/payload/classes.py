@@ -36,6 +36,7 @@ from arbprov.payload.schema import is_schema
 from arbprov.payload.structuring import StructureHook, find_hook, is_union, origin_class
 from arbprov.payload.validation import (
     MISSING,
+    Problems,
     ValidationFailure,
     expect_object,
     field_path,
@@ -229,44 +230,60 @@ def _make_hook(
         try:
             return build(fields, target)
         except ClassValidationError as error:
-            raise ValidationFailure(_find_problems(error, fields, target, converter)) from None
+            problems = _find_problems(error, fields, target, converter)
+        raise ValidationFailure(problems.listed, problems.count)
 
     return structure
 
 
 def _find_problems(
     error: ClassValidationError, fields: Fields, target: Any, converter: Converter
-) -> list[Problem]:
+) -> Problems:
     field_errors, class_errors = error.group_exceptions()
-    invalid = _run_validators(target, fields, converter) if attrs.has(target) else []
-    problems = [*invalid]
+    # A field that does not fit is not structured again: nested objects would double the time.
+    fitting = fields.keys() - {note.name for _, note in field_errors}
+    invalid = (
+        _run_validators(target, {name: fields[name] for name in fitting}, fields, converter)
+        if attrs.has(target)
+        else []
+    )
+    problems = Problems()
+    for problem in invalid:
+        problems.append(problem)
     for cause, note in field_errors:
         if isinstance(cause, KeyError) and note.name not in fields:
             problems.append(Problem(field_path(note.name), MISSING))
         else:
-            problems += ValidationFailure.from_error(cause).prefixed(field_path(note.name))
+            problems.add(cause, field_path(note.name))
     for cause in class_errors:
         if isinstance(cause, ForbiddenExtraKeysError):
-            problems += map(unknown_field, sorted(cause.extra_fields))
+            for name in sorted(cause.extra_fields):
+                problems.append(unknown_field(name))
         elif not invalid:
-            problems += ValidationFailure.from_error(cause).problems
+            problems.add(cause)
     return problems
 
 
 # Validators of attrs classes.
 
 
-def _run_validators(target: Any, fields: Fields, converter: Converter) -> list[Problem]:
+def _run_validators(
+    target: Any, fitting: Fields, fields: Fields, converter: Converter
+) -> list[Problem]:
     """Return the problems that validators find in the fields that fit their types.
 
     attrs itself stops at the first validator that raises.
     """
+    attributes = attrs.fields(origin_class(target))
+    if not any(attribute.validator for attribute in attributes):
+        return []
     # Not made by __init__, which validates; a validator may read the other fields.
     instance = object.__new__(origin_class(target))
-    attributes = attrs.fields(type(instance))
     for attribute in attributes:
+        if attribute.name in fields and attribute.name not in fitting:
+            continue
         with contextlib.suppress(Exception):
-            value = _attribute_value(attribute, instance, fields, converter)
+            value = _attribute_value(attribute, instance, fitting, converter)
             object.__setattr__(instance, attribute.name, value)
     valid = [attribute for attribute in attributes if hasattr(instance, attribute.name)]
     problems: list[Problem] = []

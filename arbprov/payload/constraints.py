@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
+from arbprov.errors import Problem
 from arbprov.payload.structuring import UnsupportedTypeError
 from arbprov.payload.validation import ValidationFailure, type_name
 
@@ -286,6 +287,6 @@ def _pydantic_check(target: Any, inner: Any, item: Any) -> Check:
             return adapter.validate_python(value, strict=True)
         except pydantic.ValidationError as error:
             messages = [detail["msg"] for detail in error.errors(include_url=False)]
-            raise ValidationFailure("; ".join(messages)) from None
+            raise ValidationFailure([Problem("", "; ".join(messages))]) from None
 
     return check

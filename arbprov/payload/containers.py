@@ -15,7 +15,6 @@ from typing import Any
 
 from cattrs import Converter
 
-from arbprov.errors import Problem
 from arbprov.payload.scalars import IDENTITY_TYPES, is_enum, is_literal, literal_choices
 from arbprov.payload.structuring import (
     HookFactory,
@@ -26,7 +25,13 @@ from arbprov.payload.structuring import (
     origin_class,
     strip_annotation,
 )
-from arbprov.payload.validation import ValidationFailure, expect_object, field_path, json_kind
+from arbprov.payload.validation import (
+    Problems,
+    ValidationFailure,
+    expect_object,
+    field_path,
+    json_kind,
+)
 
 __all__ = ["is_array", "is_mapping", "make_array_hook", "make_mapping_hook"]
 
@@ -95,14 +100,15 @@ def _expect_array(value: Any) -> list[Any]:
 
 def _structure_items(items: Iterable[Any], hook: StructureHook, item_type: Any) -> list[Any]:
     structured: list[Any] = []
-    problems: list[Problem] = []
+    problems = Problems()
     for index, item in enumerate(items):
         try:
             structured.append(hook(item, item_type))
         except Exception as error:
-            problems += ValidationFailure.from_error(error).prefixed(f"[{index}]")
-    if problems:
-        raise ValidationFailure(problems)
+            problems.add(error, f"[{index}]")
+            if problems.is_full:
+                break
+    problems.check()
     return structured
 
 
@@ -160,14 +166,15 @@ def make_mapping_hook(target: Any, converter: Converter) -> StructureHook:
     item_hook = find_hook(item_type, converter)
 
     def structure(value: Any, _: Any) -> Any:
-        structured, problems = {}, []
+        structured, problems = {}, Problems()
         for key, item in expect_object(value).items():
             try:
                 structured[key_hook(key, key_type)] = item_hook(item, item_type)
             except Exception as error:
-                problems += ValidationFailure.from_error(error).prefixed(field_path(key))
-        if problems:
-            raise ValidationFailure(problems)
+                problems.add(error, field_path(key))
+                if problems.is_full:
+                    break
+        problems.check()
         return build(structured)
 
     return structure

@@ -15,7 +15,15 @@ from cattrs import Converter
 
 from arbprov.errors import Problem
 from arbprov.payload.structuring import StructureHook
-from arbprov.payload.validation import MISSING, ValidationFailure, field_path, join_paths
+from arbprov.payload.validation import (
+    MAX_PROBLEMS,
+    MISSING,
+    OwnWords,
+    Problems,
+    ValidationFailure,
+    field_path,
+    join_paths,
+)
 
 __all__ = [
     "encode_model",
@@ -89,12 +97,12 @@ def make_pydantic_hook(model: Any, _: Converter) -> StructureHook:
             return model.__pydantic_validator__.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = []
+        problems = Problems()
         for detail in errors:
             steps = [f"[{s}]" if isinstance(s, int) else field_path(s) for s in detail["loc"]]
             message = MISSING if detail["type"] == "missing" else detail["msg"]
             problems.append(Problem(functools.reduce(join_paths, steps, ""), message))
-        raise ValidationFailure(problems)
+        raise ValidationFailure(problems.listed, problems.count)
 
     return structure
 
@@ -111,7 +119,7 @@ def make_msgspec_hook(struct: Any, _: Converter) -> StructureHook:
             text = str(error)
         match = _MSGSPEC_ERROR.fullmatch(text)
         if match is None:
-            raise ValidationFailure(text)
+            raise ValidationFailure([Problem("", text)])
         message = match["message"] + (" as a key" if match["key"] else "")
         raise ValidationFailure([Problem(match["path"], message)])
 
@@ -134,15 +142,16 @@ def encode_model(value: Any) -> Any:
 
             problems, data = [], msgspec.to_builtins(value, str_keys=True)
     except Exception as error:
-        raise ValidationFailure(f"{type(value).__name__} can't be written: {error}") from None
+        text = f"{type(value).__name__} can't be written: {error}"
+        raise ValidationFailure([Problem("", text)]) from None
     if problems:
-        raise ValidationFailure(problems)
+        raise ValidationFailure(problems[:MAX_PROBLEMS], len(problems))
     return data
 
 
 def _find_non_finite(data: Any, path: str) -> Iterator[Problem]:
     if isinstance(data, float) and not math.isfinite(data):
-        yield Problem(path, f"{data} is not a JSON number")
+        yield Problem(path, OwnWords(f"{data} is not a JSON number"))
     elif isinstance(data, dict):
         for name, item in data.items():
             yield from _find_non_finite(item, join_paths(path, field_path(str(name))))

@@ -17,11 +17,11 @@ from arbprov.errors import ConfigurationError, Problem
 from arbprov.payload.structuring import StructureHook
 from arbprov.payload.validation import (
     MISSING,
-    ValidationFailure,
+    Problems,
+    add_unknown_fields,
     expect_object,
     field_path,
     join_paths,
-    unknown_fields,
 )
 
 __all__ = ["Schema", "compile_schema", "is_schema", "make_schema_hook"]
@@ -108,7 +108,9 @@ def make_schema_hook(target: type[Schema], converter: Converter) -> StructureHoo
 
     def structure(value: Any, _: Any) -> dict[str, Any]:
         structured = dict(expect_object(value))
-        problems = unknown_fields(value, list(hooks)) if forbid_extra else []
+        problems = Problems()
+        if forbid_extra:
+            add_unknown_fields(problems, value, list(hooks))
         for name, (hook, field_type) in hooks.items():
             if name not in value and name not in optional:
                 problems.append(Problem(field_path(name), MISSING))
@@ -116,9 +118,8 @@ def make_schema_hook(target: type[Schema], converter: Converter) -> StructureHoo
             try:
                 structured[name] = hook(value.get(name), field_type)
             except Exception as error:
-                problems += ValidationFailure.from_error(error).prefixed(field_path(name))
-        if problems:
-            raise ValidationFailure(problems)
+                problems.add(error, field_path(name))
+        problems.check()
         return structured
 
     return structure

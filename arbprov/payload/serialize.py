@@ -25,7 +25,14 @@ from arbprov._utils import MEBIBYTE
 from arbprov.errors import Problem
 from arbprov.payload.json import MAX_DEPTH, dumps, too_deep
 from arbprov.payload.models import encode_model, is_foreign_model
-from arbprov.payload.validation import ValidationFailure, field_path, join_paths, type_name
+from arbprov.payload.validation import (
+    OwnWords,
+    Problems,
+    ValidationFailure,
+    field_path,
+    join_paths,
+    type_name,
+)
 
 __all__ = ["TaskData", "encode_object", "encode_task_data", "to_builtins"]
 
@@ -65,7 +72,11 @@ def to_builtins(value: Any) -> Any:
         path = _find_cycle(value, "", (), {})
     except RecursionError:  # far deeper than any cycle in practice
         path = None
-    raise too_deep() if path is None else ValidationFailure([Problem(path, "contains itself")])
+    raise (
+        too_deep()
+        if path is None
+        else ValidationFailure([Problem(path, OwnWords("contains itself"))])
+    )
 
 
 # Characters of one text: orjson ends the process with a text of 2 GiB.
@@ -124,7 +135,7 @@ def _convert_float(value: float, _: int) -> float:
 def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
     if levels == 0:
         raise RecursionError
-    data, problems = {}, []
+    data, problems = {}, Problems()
     for key, item in value.items():
         try:
             kind = type(item)
@@ -135,9 +146,10 @@ def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
             is_plain = type(key) is str and key.isascii() and len(key) <= _MAX_TEXT
             data[key if is_plain else _convert_key(key)] = converted
         except ValidationFailure as failure:
-            problems += failure.prefixed(field_path(_describe_key(key)))
-    if problems:
-        raise ValidationFailure(problems)
+            problems.add(failure, field_path(_describe_key(key)))
+            if problems.is_full:
+                break
+    problems.check()
     if len(data) < len(value):
         raise ValidationFailure("two of its keys are the same text")
     return data
@@ -147,7 +159,7 @@ def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
 def _convert_list(value: Any, levels: int) -> list[Any]:
     if levels == 0:
         raise RecursionError
-    data, problems = [], []
+    data, problems = [], Problems()
     for index, item in enumerate(value):
         try:
             kind = type(item)
@@ -156,9 +168,10 @@ def _convert_list(value: Any, levels: int) -> list[Any]:
             else:
                 data.append(_CONVERSIONS.get(kind, _convert_object)(item, levels - 1))
         except ValidationFailure as failure:
-            problems += failure.prefixed(f"[{index}]")
-    if problems:
-        raise ValidationFailure(problems)
+            problems.add(failure, f"[{index}]")
+            if problems.is_full:
+                break
+    problems.check()
     return data
 
 
@@ -177,7 +190,8 @@ def _convert_key(key: Any) -> str:
     if isinstance(key, _KEY_TYPES):
         key = encode_object(key)
     if not isinstance(key, str):
-        raise ValidationFailure(f"the key {_describe_key(key)} is not a string")
+        text = f"the key {_describe_key(key)} is not a string"
+        raise ValidationFailure([Problem("", text)])
     return _convert_text(str(key))
 
 
@@ -258,7 +272,7 @@ def _fields_encoder(names: list[str]) -> Callable[[Any], Any]:
         except AttributeError:
             unset = [name for name in names if not hasattr(value, name)]
             raise ValidationFailure(
-                [Problem(field_path(name), "has no value") for name in unset]
+                [Problem(field_path(name), OwnWords("has no value")) for name in unset]
             ) from None
 
     return encode

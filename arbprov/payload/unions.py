@@ -16,6 +16,7 @@ from arbprov.payload.scalars import is_literal, literal_choices
 from arbprov.payload.structuring import StructureHook, find_hook, strip_annotation
 from arbprov.payload.validation import (
     MISSING,
+    OwnWords,
     ValidationFailure,
     field_path,
     json_kind,
@@ -118,7 +119,7 @@ def _tagged_failure(
     for name in next(filter(None, tags), ()):
         if name in value:
             choices = dict.fromkeys(repr(choice) for m in tags for choice in m.get(name, ()))
-            message = f"expected one of {', '.join(choices)}"
+            message = OwnWords(f"expected one of {', '.join(choices)}")
             return ValidationFailure([Problem(field_path(name), message)])
     return None
 

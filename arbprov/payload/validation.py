@@ -9,18 +9,34 @@ from typing import Any
 from arbprov.errors import Problem
 
 __all__ = [
+    "MAX_COUNTED",
+    "MAX_PROBLEMS",
     "MISSING",
+    "OwnWords",
+    "Problems",
     "ValidationFailure",
+    "add_unknown_fields",
     "expect_object",
     "field_path",
     "join_paths",
     "json_kind",
     "type_name",
     "unknown_field",
-    "unknown_fields",
 ]
 
-MISSING = "required field is missing"
+# Problems of a value that are listed; the rest is only counted.
+MAX_PROBLEMS = 100
+# Problems after which no more are looked for, so that a wrong payload can't take seconds.
+MAX_COUNTED = 10_000
+
+
+class OwnWords(str):
+    """A message that arbprov itself has written, and that holds no value of a task."""
+
+    __slots__ = ()
+
+
+MISSING = OwnWords("required field is missing")
 _JSON_KINDS = {
     dict: "an object",
     list: "an array",
@@ -36,25 +52,69 @@ class ValidationFailure(Exception):
     """A value does not fit.
 
     Args:
-        problems: One message for the whole value, or the problems inside it.
+        problems: One message of arbprov for the whole value, or the problems inside it.
+        count: How many problems there are, if more than are listed.
     """
 
-    def __init__(self, problems: str | Sequence[Problem]) -> None:
+    def __init__(self, problems: str | Sequence[Problem], count: int = 0) -> None:
         super().__init__(problems)
         self.problems: list[Problem] = (
-            [Problem("", problems)] if isinstance(problems, str) else list(problems)
+            [Problem("", OwnWords(problems))] if isinstance(problems, str) else list(problems)
         )
+        self.count = max(count, len(self.problems))
 
     @classmethod
     def from_error(cls, error: Exception) -> ValidationFailure:
         """Return `error` as a failure; the message is the error's first argument or its name."""
         if isinstance(error, cls):
             return error
-        return cls(str(error.args[0]) if error.args else type(error).__name__)
+        text = str(error.args[0]) if error.args else type(error).__name__
+        return cls([Problem("", text)])
 
     def prefixed(self, step: str) -> list[Problem]:
         """Return the problems with `step` in front of their paths."""
         return [Problem(join_paths(step, p.path), p.message) for p in self.problems]
+
+
+class Problems:
+    """Collects the problems of a value: the first are listed, and the rest is counted.
+
+    >>> problems = Problems()
+    >>> for index in range(250):
+    ...     problems.add(ValueError("is odd"), f"[{index}]")
+    >>> len(problems.listed), problems.count
+    (100, 250)
+    """
+
+    __slots__ = ("count", "listed")
+
+    def __init__(self) -> None:
+        self.listed: list[Problem] = []
+        self.count = 0
+
+    def add(self, error: Exception, step: str = "") -> None:
+        """Add the problems of an error, with `step` in front of their paths."""
+        failure = ValidationFailure.from_error(error)
+        self.count += failure.count
+        free = MAX_PROBLEMS - len(self.listed)
+        if free > 0:
+            self.listed += failure.prefixed(step)[:free]
+
+    def append(self, problem: Problem) -> None:
+        """Add a problem."""
+        self.count += 1
+        if len(self.listed) < MAX_PROBLEMS:
+            self.listed.append(problem)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many problems that no more should be looked for."""
+        return self.count >= MAX_COUNTED
+
+    def check(self) -> None:
+        """Raise a ValidationFailure if there are problems."""
+        if self.count:
+            raise ValidationFailure(self.listed, self.count)
 
 
 def field_path(name: str) -> str:
@@ -96,11 +156,12 @@ def expect_object(value: Any) -> dict[str, Any]:
     return value
 
 
-def unknown_fields(value: Mapping[str, Any], known: Sequence[str]) -> list[Problem]:
-    """Return a problem for each field of `value` that is not `known`, by name."""
-    return [unknown_field(name) for name in sorted(set(value) - set(known))]
+def add_unknown_fields(problems: Problems, value: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Add a problem for each field of `value` that is not `known`, by name."""
+    for name in sorted(set(value) - set(known)):
+        problems.append(unknown_field(name))
 
 
 def unknown_field(name: str) -> Problem:
     """Return the problem of a field that the type does not have."""
-    return Problem(field_path(name), "unknown field")
+    return Problem(field_path(name), OwnWords("unknown field"))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
 from arbprov._utils import quote
-from arbprov.dispatcher import Dispatcher
+from arbprov.dispatcher import Call, Dispatcher
 from arbprov.errors import HubError
 from arbprov.executors.executor import Executor
 from arbprov.logs import TaskLog, log_failure
@@ -21,12 +26,42 @@ from arbprov.worker.connection import HubConnection
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.stuck import StuckHandlers
 
-__all__ = ["Slots"]
+__all__ = ["Slots", "run_on_thread"]
 
 logger = logging.getLogger("arbprov")
 
 # The longest pause that a hub can ask for, in seconds.
 _MAX_PAUSE = 3600.0
+
+
+# Bytes of a payload and an account; larger ones are validated on a thread, since other tasks and a
+# stop would wait for it.
+_MAX_ON_LOOP = 64 * 1024
+
+
+async def run_on_thread(function: Callable[[], Call]) -> Call:
+    """Call a function on a thread of its own, for which the end of the process does not wait."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Call] = loop.create_future()
+
+    def finish(end: Callable[[Any], None], outcome: Any) -> None:
+        if not done.cancelled():
+            end(outcome)
+
+    def run() -> None:
+        end: Callable[[Any], None]
+        outcome: Any
+        try:
+            end, outcome = done.set_result, function()
+        except BaseException as error:
+            end, outcome = done.set_exception, error
+        # The loop is closed if the worker has given up the task.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(finish, end, outcome)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=[run], name="arbprov-payload", daemon=True).start()
+    return await done
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -144,7 +179,10 @@ class Slots:
 
     async def _run(self, task: Task) -> None:
         """Run a task, and give its result to the outbox."""
-        call = self._dispatcher.prepare(task)
+        if len(task.payload) + len(task.account) <= _MAX_ON_LOOP:
+            call = self._dispatcher.prepare(task)
+        else:
+            call = await run_on_thread(lambda: self._dispatcher.prepare(task))
         result = await self._dispatcher.run(call, self._admission, self._executor)
         if call.error is not None and not call.ctx.cancelled:
             log_failure(self._dispatcher, call)
