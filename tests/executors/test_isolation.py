@@ -262,7 +262,8 @@ def test_what_a_handler_started_ends_with_a_provider_that_was_killed(hub, start,
         wait_until(lambda pid=pid: not is_alive(int(pid)))
 
 
-def test_what_an_idle_process_started_outlives_a_stop(hub, serve, tmp_path):
+def test_what_an_idle_process_started_outlives_a_stop(hub, serve, monkeypatch):
+    monkeypatch.setattr(processes, "_EXIT_GRACE", TIMEOUT)
     app = app_with(isolated.start_daemon)
     running = serve(app)
     pid = hub.call("start_daemon", timeout=TIMEOUT).data

@@ -708,13 +708,17 @@ def test_a_letter_dropped_after_a_backup_of_the_files_does_not_lose_later_result
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 def test_a_forked_child_does_not_keep_the_spool_locked(path):
     reader, writer = os.pipe()
+    started, has_started = os.pipe()
 
     async def main(spool):
         child = os.fork()
         if not child:
+            os.write(has_started, b"1")
             os.close(writer)
             os.read(reader, 1)
             os._exit(0)
+        # The child gives the lock back as soon as it runs.
+        os.read(started, 1)
         return child
 
     child = using(path, main)
@@ -723,7 +727,8 @@ def test_a_forked_child_does_not_keep_the_spool_locked(path):
     finally:
         os.close(writer)
         os.waitpid(child, 0)
-        os.close(reader)
+        for end in (reader, started, has_started):
+            os.close(end)
 
 
 def test_a_spool_is_free_when_its_owner_is_killed(path):

@@ -304,7 +304,7 @@ def test_a_connection_that_may_not_grow_old_costs_nothing(start, app, caplog):
 
 
 def test_an_idle_poll_that_a_connection_s_age_ends_does_not_count_as_a_lost_hub(start, app, caplog):
-    ages = {"grpc.max_connection_age_ms": 300, "grpc.max_connection_age_grace_ms": 0}
+    ages = {"grpc.max_connection_age_ms": 1000, "grpc.max_connection_age_grace_ms": 0}
     hub = start(hold=0.1, options=ages)
     with serving(app, hub):
         hub.wait_until(lambda hub: len(hub.polls) > 25)
