@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,6 +14,7 @@ import attrs
 from arbprov._utils import quote
 from arbprov.dispatcher import Call, Dispatcher, run_hooks
 from arbprov.errors import TaskError, TaskTimeoutError
+from arbprov.executors.contexts import SharedContext
 from arbprov.hooks import Hooks
 from arbprov.limits import Decision
 from arbprov.logs import log_failure
@@ -22,7 +24,7 @@ from arbprov.task import Task, TaskResult
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["InlineRunner", "as_coroutine", "drive", "make_task"]
+__all__ = ["InlineRunner", "drive", "make_task"]
 
 logger = logging.getLogger("arbprov")
 
@@ -88,7 +90,9 @@ class InlineRunner:
         loop = self._shared_loop or _LazyLoop(self._new_loop)
         steps = _BlockingSteps(self._dispatcher, self._sleep, self._worked, loop)
         try:
-            return drive(self._run(task, steps, raise_errors))
+            # A copy of the context for each task, as the worker has it.
+            context = contextvars.copy_context()
+            return context.run(drive, self._run(task, steps, raise_errors))
         finally:
             if loop is not self._shared_loop:
                 loop.close()
@@ -175,7 +179,7 @@ class _LazyLoop:
         Raises:
             RuntimeError: An event loop runs in this thread.
         """
-        result: T = self.get(awaitable).run_until_complete(as_coroutine(awaitable))
+        result: T = SharedContext(awaitable).wait(self.get(awaitable).run_until_complete)
         return result
 
     def get(self, awaitable: Awaitable[Any] | None = None) -> asyncio.AbstractEventLoop:
@@ -272,7 +276,9 @@ class _BlockingSteps(_Steps):
 
             def wait(awaitable: Awaitable[Any], /) -> Any:
                 loop = self._loop.get(awaitable)
-                return _run_until_deadline(loop, call, as_coroutine(awaitable), call.ctx.remaining)
+                return SharedContext(awaitable).wait(
+                    lambda work: _run_until_deadline(loop, call, work, call.ctx.remaining)
+                )
 
             result = await self._dispatcher.perform(call, wait, overran)
         else:
@@ -375,11 +381,6 @@ def make_task(id: str, action: str, payload: TaskData, account: TaskData) -> Tas
     """Return a task; `payload` and `account` are mappings, to be encoded as JSON, or bytes."""
     account_json = b"" if account is None else encode_task_data(account)
     return Task(id, action, encode_task_data(payload), account_json)
-
-
-async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    """Await any awaitable, for asyncio functions that take only coroutines."""
-    return await awaitable
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 
 import pytest
 
@@ -76,6 +77,43 @@ def test_each_task_for_a_hub_begins_with_the_context_of_the_app(who):
             assert [hub.call("who").data for _ in range(2)] == ["import"] * 2
     finally:
         user.reset(token)
+
+
+@pytest.mark.parametrize("hook", [log_in, log_in_async], ids=["plain hook", "async hook"])
+def test_a_handler_in_the_test_client_sees_what_a_hook_has_set(who, hook):
+    app = ProviderApp("test")
+    app.before_task(hook)
+    app.action("who")(who)
+    client = app.test_client()
+    assert client.call("who").data == asyncio.run(client.acall("who")).data == "ada"
+
+
+def test_a_task_in_the_test_client_leaves_nothing_to_the_next_task_and_the_test(who):
+    app = ProviderApp("test")
+    app.action("who")(who)
+    client = app.test_client()
+    assert [client.call("who").data for _ in range(2)] == ["nobody"] * 2
+    assert user.get() == "nobody"
+
+
+@pytest.mark.parametrize("hook", [log_in, log_in_async], ids=["plain hook", "async hook"])
+def test_an_invoked_handler_sees_what_a_hook_has_set(who, hook):
+    app = ProviderApp("test")
+    app.before_task(hook)
+    app.action("who")(who)
+    assert [app.invoke("who").data for _ in range(2)] == ["ada"] * 2
+
+
+def test_a_task_in_the_test_client_sees_what_a_startup_hook_has_set(who):
+    app = ProviderApp("test")
+    app.on_startup(functools.partial(log_in_async, None))
+    app.action("who")(who)
+
+    def main():
+        with app.test_client() as client:
+            return client.call("who").data
+
+    assert contextvars.copy_context().run(main) == "ada"
 
 
 def test_what_an_awaitable_has_set_before_it_fails_is_kept():
