@@ -1,4 +1,8 @@
-"""Where calls run, and how long: on the event loop, on threads, or in processes."""
+"""BEGIN HERE: what runs a handler: the event loop, a thread, or a process of its own.
+
+A call is a task on its way to its handler. `Dispatcher.perform` calls the handler and its hooks;
+the `Executor` chooses where that happens, and ends the call at its deadline.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class Executor:
     - ``def``: on a daemon thread. If it returns an awaitable, the loop awaits that.
     - ``isolation="process"``: in another process, killed at the call's deadline; the hooks run on a
       thread that waits for the process.
-    - A call without a handler to run, e.g. after a timeout, runs its hooks like that handler.
+    - The hooks that see a timeout or a refused task: where the action's handler would run.
 
     It belongs to the event loop that is running when it is made.
 

@@ -1,4 +1,12 @@
-"""The decision over all limits of a call: all are charged, or none is."""
+"""BEGIN HERE: where a task's rate limits are checked.
+
+1. `declaration.declare` checks the arguments of ``@app.rate_limit``; `policies` reads "5/second".
+2. `Limiter.compile`, at start, makes the `ActionLimits` of each action, with `algorithms` and keys.
+3. `Limiter.acquire` checks a task, after its payload is validated and before its handler runs: it
+   charges the task to all limits, or to none. A refused task ends with status ``limit``.
+4. `stores` keep what was used. A task that may wait for its turn waits in a `queue`.
+5. After a 429 of the API, a cooldown (`cooldowns`) refuses all tasks of that key for a while.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +34,7 @@ logger = logging.getLogger("arbprov")
 
 
 class Limiter:
-    """Decides over the limits of calls.
+    """Checks the rate limits of calls, all limits of a call at once.
 
     Args:
         clock: Tells the time.
@@ -39,7 +47,7 @@ class Limiter:
     >>> limiter = Limiter(VirtualClock())
     >>> limits = limiter.compile([declare("1/hour", key="account.id")], action="forecast")
     >>> call = types.SimpleNamespace(action="forecast", payload={}, account={"id": 42})
-    >>> [limiter.acquire(limits, call).wait_time for _ in range(2)]
+    >>> [limiter.acquire(limits, call).wait_time for _ in range(2)]  # admitted, then refused
     [0.0, 3600.0]
     """
 

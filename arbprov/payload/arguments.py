@@ -1,9 +1,10 @@
 """BEGIN HERE: how the JSON of a task becomes a handler's arguments.
 
 1. `json.parse_object` reads the payload and the account: bytes to dicts.
-2. `compile_binding`, at registration, reads the handler's signature, or `schema` its
-   ``payload_schema=``, and asks `converter` for the structure hook of each type.
-3. `Binding.bind`, for each task, calls the hooks and collects every problem, each with its path.
+2. `compile_binding`, at registration, reads the types from the handler's signature or from its
+   ``payload_schema=`` (`schema`). `converter` makes a structure hook for each type: a function that
+   checks a JSON value and returns it as that type.
+3. `Binding.bind`, for each task, calls these hooks and collects every problem, with its path.
 4. The hooks come from `scalars`, `containers`, `unions`, `classes` and `models`.
 5. On the way back, `serialize.to_builtins` and `json.dumps` make the handler's result JSON.
 """
