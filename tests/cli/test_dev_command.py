@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -14,7 +15,7 @@ import pytest
 from support.commands import PROVIDER
 from support.waiting import TIMEOUT, wait_for_line
 
-from arbprov.cli.dev import _Provider
+from arbprov.cli.dev import _Provider, _stderr_descriptor
 from arbprov.outbox.sqlite import read_spool
 
 
@@ -316,3 +317,15 @@ def test_a_pipe_has_colors_only_if_they_are_forced(start, weather, folder, envir
     process = start("dev", "weather.py", "--tasks", "tasks.jsonl", **environ)
     output, errors = process.communicate(timeout=TIMEOUT)
     assert ("\033[31merror\033[0m" in output, "\033[" in errors) == (is_colored, is_colored)
+
+
+def test_a_closed_stderr_is_not_given_to_the_provider(monkeypatch):
+    assert _stderr_descriptor() == 2
+
+    def fstat(descriptor):
+        raise OSError(9, "Bad file descriptor")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fstat)
+        descriptor = _stderr_descriptor()
+    assert descriptor is None

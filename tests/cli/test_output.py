@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arbprov.cli.output import summarize
+from arbprov.cli.output import find_problems, summarize
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,10 @@ from arbprov.cli.output import summarize
 )
 def test_a_result_is_summarized_in_one_line(status, message, data, line):
     assert summarize(status, message, data) == line
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"problems": 1}, {"problems": [1]}, {"problems": [{}]}]
+)
+def test_an_author_s_own_data_has_no_problems(data):
+    assert find_problems(data) == []

@@ -8,6 +8,7 @@ import enum
 import json
 import typing
 import uuid
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -115,7 +116,18 @@ def test_a_payload_that_no_guess_fits_has_no_sample():
     assert sample_of(work) is None
 
 
-def test_a_key_that_the_payload_s_type_has_no_place_for_has_no_sample():
+@pytest.mark.parametrize("key", ["payload.city.name", "payload.city.name.first"])
+def test_a_key_for_which_the_payload_has_no_place_is_left_out(key):
     def work(city: str) -> None: ...
 
-    assert sample_of(work, ["payload.city.name"]) == ({"city": "city"}, {})
+    assert sample_of(work, [key, "payload.city"])[0]["city"] in {"city", "sample-city"}
+    assert sample_of(work, ["payload.city", key])[0]["city"] in {"city", "sample-city"}
+
+
+def test_an_action_whose_validation_fails_has_no_sample():
+    class Dispatcher:
+        def prepare(self, task):
+            return SimpleNamespace(error=RecursionError())
+
+    route = SimpleNamespace(action=SimpleNamespace(name="work"))
+    assert find_sample(Dispatcher(), route, []) is None
