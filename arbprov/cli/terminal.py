@@ -69,13 +69,7 @@ class Terminal:
         if _text_width(text) <= width:
             return text
         end = "…" if self._encodable("…") == "…" else "..."
-        kept, left = "", width - len(end)
-        for character in text:
-            left -= _text_width(character)
-            if left < 0:
-                break
-            kept += character
-        return kept + end
+        return _prefix(text, width - len(end)) + end
 
     def fold(self, text: str, indent: int = 0, max_lines: int = 0) -> list[str]:
         """Return a line of text as lines that fit, each indented; `max_lines` cuts the last one.
