@@ -24,6 +24,7 @@ __all__ = [
     "describe_handler",
     "escape_line",
     "find_timezone",
+    "format_count",
     "format_number",
     "format_user_stack",
     "format_user_traceback",
@@ -165,6 +166,15 @@ def read_seconds(value: Any) -> float | None:
     if seconds is None:
         return None
     return min(seconds, _MAX_SECONDS) if seconds > 0 else SOON
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun, which is in the plural unless the count is 1.
+
+    >>> format_count(1, "result"), format_count(2, "result")
+    ('1 result', '2 results')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def format_number(number: float) -> str:

@@ -84,14 +84,32 @@ class ResultTooLargeError(TaskError):
 def error_response(error: BaseException) -> ProviderResponse:
     """Return the response to an error, without a traceback.
 
+    An error's type goes before its text where that is not a sentence of the author's, but the
+    Python form of some value.
+
     >>> error_response(ValueError("sold out")).data
     {'error': 'sold out', 'type': 'ValueError'}
+    >>> error_response(KeyError("city")).data
+    {'error': "KeyError: 'city'", 'type': 'KeyError'}
     """
+    name = type(error).__name__
     try:
-        text = str(error) or type(error).__name__
+        text = str(error)
     except Exception:  # its own __str__ failed
-        text = type(error).__name__
-    return _error(text, error=text, type=type(error).__name__)
+        text = ""
+    if text and _is_repr(error):
+        text = f"{name}: {text}"
+    text = text or name
+    return _error(text, error=text, type=name)
+
+
+def _is_repr(error: BaseException) -> bool:
+    """Return whether an error's text is the Python form of its arguments."""
+    show = type(error).__str__
+    if show is KeyError.__str__:
+        return True
+    is_message = len(error.args) == 1 and isinstance(error.args[0], str)
+    return show is BaseException.__str__ and not is_message
 
 
 @error_response.register

@@ -199,7 +199,7 @@ def test_a_missing_key_that_is_a_secret_is_redacted():
         return {}[account["key"]]
 
     result = app.test_client().call("fail", account={"key": KEY})
-    assert result.data == {"error": "'[redacted]'", "type": "KeyError"}
+    assert result.data == {"error": "KeyError: '[redacted]'", "type": "KeyError"}
 
 
 # Other places of an error that could hold a secret.

@@ -478,7 +478,11 @@ class Special(TaskError):
 
 RAISED = {
     "ValueError": (ValueError("Sold out"), "Sold out"),
-    "KeyError": (KeyError("city"), "'city'"),
+    "KeyError": (KeyError("city"), "KeyError: 'city'"),
+    "ValueError of a number": (ValueError(5), "ValueError: 5"),
+    "ValueError of several values": (ValueError("sold out", 5), "ValueError: ('sold out', 5)"),
+    "OSError": (FileNotFoundError(2, "No such file", "a"), "[Errno 2] No such file: 'a'"),
+    "KeyError without a key": (KeyError(), "KeyError"),
     "without text": (ValueError(), "ValueError"),
     "SystemExit": (SystemExit("bye"), "bye"),
     "SystemExit without text": (SystemExit(), "SystemExit"),
@@ -572,7 +576,7 @@ def test_a_chained_error_shows_only_its_own_text():
         except ValueError as error:
             raise KeyError("outer") from error
 
-    assert response_of(handler) == {"error": "'outer'", "type": "KeyError"}
+    assert response_of(handler) == {"error": "KeyError: 'outer'", "type": "KeyError"}
 
 
 @pytest.mark.parametrize("trace", ["Traceback", "line ", ".py"])

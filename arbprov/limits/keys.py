@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from arbprov._utils import format_count
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 
 __all__ = [
@@ -153,8 +154,8 @@ class CompiledKey:
         values = value if isinstance(value, tuple) else (value,)
         if len(self.key) != len(values):
             raise ValueError(
-                f"{self.limit} is counted by {describe_key(self.key)}: {len(self.key)} values, "
-                f"not {len(values)}"
+                f"{self.limit} is counted by {describe_key(self.key)}: "
+                f"{format_count(len(self.key), 'value')}, not {len(values)}"
             )
         pairs = zip(values, self.key, strict=True)
         return _hash([_check_value(each, path, self.limit) for each, path in pairs])

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from arbprov._utils import format_count
 from arbprov.outbox.journal import Journal
 
 __all__ = ["Capacity"]
@@ -56,8 +57,8 @@ class Capacity:
         full = self._results >= self._max_results or self._bytes >= self._max_bytes
         if full and not self._reported_full:
             logger.warning(
-                "%d results of %d bytes wait for the hub; polling stops until it accepts some",
-                self._results,
+                "polling stops until the hub accepts results: %s wait, of %d bytes in all",
+                format_count(self._results, "result"),
                 self._bytes,
             )
         # Once per outage, not after each result that makes space for the next.

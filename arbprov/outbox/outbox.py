@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from arbprov._utils import MEBIBYTE, quote
+from arbprov._utils import MEBIBYTE, format_count, quote
 from arbprov.backoff import Backoff
 from arbprov.errors import HubError, TaskError
 from arbprov.outbox.capacity import Capacity
@@ -268,8 +268,8 @@ class Outbox:
         await asyncio.gather(*(self.put(self._fail(task, _INTERRUPTED)) for task in tasks))
         if tasks:
             logger.warning(
-                "an earlier run left %d tasks unfinished; the hub gets an error for each",
-                len(tasks),
+                "an earlier run left %s unfinished; the hub gets an error for each",
+                format_count(len(tasks), "task"),
             )
         self._recovery = self._events.spawn(self._send_stored())
 

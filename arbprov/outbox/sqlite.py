@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from arbprov._utils import MEBIBYTE
+from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
 from arbprov.outbox.files import APPLICATION, claim, count_lost_commits
 from arbprov.outbox.journal import DAMAGED, StoredResult
@@ -237,15 +237,16 @@ class SpoolFile:
         undelivered = self._database.execute(_UNDELIVERED).fetchone()[0]
         if found is None and undelivered:
             logger.warning(
-                "the spool at %s does not say whose it is; its %d undelivered tasks are taken for "
-                "tasks of %s",
+                "the spool at %s does not say whose it is; its tasks (%d undelivered) are "
+                "taken for tasks of %s",
                 path,
                 undelivered,
                 origin,
             )
         elif found is not None and undelivered:
+            tasks = format_count(undelivered, "undelivered task")
             raise ConfigurationError(
-                f"the spool at {path} has {undelivered} undelivered tasks of {found}, and this is "
+                f"the spool at {path} has {tasks} of {found}, and this is "
                 f"{origin}: give it another spool, or start {found} once more to deliver them; if "
                 f"the tasks do belong to the new one, run `arbprov outbox {path} --move-to "
                 f"{origin.provider} {origin.url}`"

@@ -15,6 +15,7 @@ from typing import Any
 
 from cattrs import Converter
 
+from arbprov._utils import format_count
 from arbprov.payload.scalars import IDENTITY_TYPES, is_enum, is_literal, literal_choices
 from arbprov.payload.structuring import (
     HookFactory,
@@ -85,7 +86,8 @@ def _tuple_factory(target: Any, converter: Converter) -> StructureHook:
 
     def structure(value: Any, _: Any) -> Any:
         if len(_expect_array(value)) != len(hooks):
-            raise ValidationFailure(f"expected an array of {len(hooks)} items, got {len(value)}")
+            expected = format_count(len(hooks), "item")
+            raise ValidationFailure(f"expected an array of {expected}, got {len(value)}")
         items = zip(value, hooks, item_types, strict=True)
         return tuple(_structure_items(items, structure_item, None))
 

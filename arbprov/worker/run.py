@@ -104,7 +104,7 @@ async def _work(
         max_task_timeout=max(timeouts, default=config.execution_timeout),
     )
     worker = Worker(dispatcher, hub, hooks, settings, journal)
-    logger.info("provider %r works for the hub at %s", config.name, config.hub_url)
+    logger.info("provider %r starts for the hub at %s", config.name, config.hub_url)
     wake = lambda: loop.call_soon_threadsafe(worker.stop)  # noqa: E731
     with stop.listen(wake), _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE):
         await worker.run()

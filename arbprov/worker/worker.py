@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from arbprov._types import Hook
-from arbprov._utils import escape_line
+from arbprov._utils import escape_line, format_count
 from arbprov.backoff import Backoff
 from arbprov.dispatcher import Dispatcher, run_hooks
 from arbprov.errors import HubError, ProviderError
@@ -207,13 +207,15 @@ class Worker:
         await self._background.wait(flush_ends_at - self._loop.time())
         lost = self._outbox.lost
         if kept := len(self._outbox.undelivered) - len(lost):
-            logger.warning("%d results wait in the spool; the next start sends them", kept)
+            logger.warning(
+                "the spool keeps %s for the next start to send", format_count(kept, "result")
+            )
         if lost or unfinished:
             self._fail(
                 ProviderError(
-                    f"stopped after {self._settings.drain_timeout:g} s with {unfinished} "
-                    f"tasks unfinished; results that the hub never took: "
-                    f"{[*map(escape_line, lost)]}"
+                    f"stopped after {self._settings.drain_timeout:g} s with "
+                    f"{format_count(unfinished, 'task')} unfinished; results that the hub "
+                    f"never took: {[*map(escape_line, lost)]}"
                 )
             )
 

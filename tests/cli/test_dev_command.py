@@ -181,7 +181,7 @@ def test_a_second_signal_ends_the_provider_too(start, folder):
     address = None
     while address is None:
         line = process.stderr.readline()
-        address = line.rpartition(" ")[2].strip() if "works for the hub" in line else None
+        address = line.rpartition(" ")[2].strip() if "starts for the hub" in line else None
     caller = start("call", "ask", "--hub-url", address, "--timeout", "20")
     wait_for_line(process, "asking")
     process.terminate()

@@ -88,7 +88,7 @@ def test_a_stop_that_takes_too_long_exits_with_1(start, hub, token_file):
     hub.put("ask")
     wait_for_line(process, "asking")
     process.terminate()
-    wait_for_line(process, "Error: stopped after 1 s with 1 tasks unfinished")
+    wait_for_line(process, "Error: stopped after 1 s with 1 task unfinished")
     assert process.wait(TIMEOUT) == 1
 
 

@@ -192,7 +192,7 @@ def test_each_worker_sends_the_results_in_its_spool_and_orphans_are_logged(start
     provider = start(ARBPROV_SPOOL="tasks.db")
     hub.wait_until(lambda hub: len(hub.submissions) == 2)
     assert {result.id for result in hub.submissions} == {"left-1", "left-2"}
-    assert provider.log.count(" has 1 tasks of an earlier start, and no worker") == 1
+    assert provider.log.count(" has 1 task of an earlier start, and no worker") == 1
     assert [one.id for one in read_spool(folder / "tasks.db.3")] == ["left-3"]
 
 
@@ -311,8 +311,8 @@ def test_a_spool_that_no_worker_uses_is_logged(tmp_path, caplog, count, left, lo
         leave(tmp_path / name, "left")
     warn_of_orphans(str(tmp_path / "tasks"), count)
     assert caplog.messages == [
-        f"the spool at {tmp_path / name} has 1 tasks of an earlier start, and no worker of this "
-        f"start sends their results; run once with --workers {workers}"
+        f"the spool at {tmp_path / name} has 1 task of an earlier start, and no worker of this "
+        f"start sends the results; run once with --workers {workers}"
         for name, workers in logged
     ]
 

@@ -695,7 +695,7 @@ def test_a_record_that_can_not_be_formatted_is_not_sent(capsys):
 @pytest.mark.parametrize(
     ("how", "data"),
     [
-        ("key", {"error": "'nothing'", "type": "KeyError"}),
+        ("key", {"error": "KeyError: 'nothing'", "type": "KeyError"}),
         ("local", {"error": "defined in a function", "type": "LocalError"}),
         ("exit", {"error": "3", "type": "SystemExit"}),
         ("unspeakable", {"error": "UnspeakableError", "type": "UnspeakableError"}),
@@ -923,7 +923,7 @@ def test_a_stop_whose_time_is_up_kills_busy_processes(hub, tmp_path, monkeypatch
         hub.put("wait_for", {"path": str(path)})
         pid = int(wait_until(lambda: path.exists() and path.read_text()))
         app.stop()
-        with pytest.raises(Exception, match="1 tasks unfinished"):
+        with pytest.raises(Exception, match="1 task unfinished"):
             running.result(TIMEOUT)
     wait_until(lambda: not is_alive(pid))
     assert requests == []

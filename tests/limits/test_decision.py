@@ -582,7 +582,7 @@ def test_a_function_that_returns_no_key_is_an_error(key):
 
 def test_what_a_function_raises_is_the_result():
     result = keyed(lambda call: call.account["id"]).call("work")
-    assert result.data == {"error": "'id'", "type": "KeyError"}
+    assert result.data == {"error": "KeyError: 'id'", "type": "KeyError"}
 
 
 def test_no_refusal_shows_the_key():

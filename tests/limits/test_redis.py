@@ -962,7 +962,7 @@ def test_a_url_that_redis_does_not_understand_is_refused():
 
 
 def test_what_is_no_client_is_refused():
-    assert opening(5) == "store: a int is not a Redis client or its URL"
+    assert opening(5) == "store: int is not a Redis client or its URL"
 
 
 def test_a_client_that_would_wait_for_ever_is_refused():

@@ -156,7 +156,7 @@ def test_a_stop_with_results_in_the_spool_is_a_clean_one(cut_off, start, tmp_pat
     process = cut_off(ARBPROV_DRAIN_TIMEOUT="2")
     process.terminate()
     assert process.wait(TIMEOUT) == 0
-    assert "5 results wait in the spool; the next start sends them" in process.log.result(TIMEOUT)
+    assert "the spool keeps 5 results for the next start to send" in process.log.result(TIMEOUT)
     assert len(sent_after(start, tmp_path)) == 5
 
 

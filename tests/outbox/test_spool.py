@@ -507,7 +507,7 @@ def test_a_spool_of_version_1_can_be_read(old):
 
 def test_a_spool_that_does_not_say_whose_it_is_is_taken_with_a_warning(old, caplog):
     assert using(old, stored, origin=STAGING) == [("pending", b"\x02")]
-    assert "its 2 undelivered tasks are taken for tasks of provider 'weather'" in caplog.text
+    assert "its tasks (2 undelivered) are taken for tasks of provider 'weather'" in caplog.text
     assert read_origin(old) == STAGING
 
 
@@ -522,7 +522,7 @@ def test_a_spool_of_another_hub_is_refused_while_it_has_results(path):
     with pytest.raises(ConfigurationError) as caught:
         Spool(path, origin=PRODUCTION)
     assert str(caught.value) == (
-        f"the spool at {path} has 1 undelivered tasks of provider 'weather' at the hub "
+        f"the spool at {path} has 1 undelivered task of provider 'weather' at the hub "
         f"'staging:50051', and this is provider 'weather' at the hub 'production:50051': give it "
         f"another spool, or start provider 'weather' at the hub 'staging:50051' once more to "
         f"deliver them; if the tasks do belong to the new one, run `arbprov outbox {path} "
@@ -533,7 +533,7 @@ def test_a_spool_of_another_hub_is_refused_while_it_has_results(path):
 
 def test_a_spool_of_another_provider_is_refused_while_a_task_has_no_result(path):
     using(path, lambda spool: spool.begin(TASK), origin=STAGING)
-    with pytest.raises(ConfigurationError, match="has 1 undelivered tasks of provider 'weather'"):
+    with pytest.raises(ConfigurationError, match="has 1 undelivered task of provider 'weather'"):
         Spool(path, origin=SpoolOrigin("shop", STAGING.url))
 
 

@@ -91,7 +91,7 @@ INVALID_ARRAYS = {
     "list with a bad item": (list[int], [1, "2"], "value[1]", NOT_AN_INTEGER),
     "list in a list": (list[list[int]], [[], ["2"]], "value[1][0]", NOT_AN_INTEGER),
     "a tuple too short": (tuple[int, str], [1], "value", "expected an array of 2 items, got 1"),
-    "a tuple too long": (tuple[int], [1, 2], "value", "expected an array of 1 items, got 2"),
+    "a tuple too long": (tuple[int], [1, 2], "value", "expected an array of 1 item, got 2"),
     "a tuple with a bad item": (tuple[int, int], [1, "2"], "value[1]", NOT_AN_INTEGER),
     "a variadic tuple": (tuple[int, ...], ["1"], "value[0]", NOT_AN_INTEGER),
     "an empty tuple": (tuple[()], [1], "value", "expected an array of 0 items, got 1"),

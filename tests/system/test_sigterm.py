@@ -202,7 +202,7 @@ def address_of(listening):
 def test_a_stop_does_not_wait_for_a_hub_that_was_never_there(start):
     with refusing_address() as address:
         provider = start(address)
-        wait_until(lambda: provider.has_logged("works for the hub"))
+        wait_until(lambda: provider.has_logged("starts for the hub"))
         stop(provider, within=AT_ONCE)
 
 

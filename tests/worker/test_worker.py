@@ -426,7 +426,7 @@ def test_a_handler_that_a_stop_interrupts_may_clean_up():
             cleaned_at.append(asyncio.get_running_loop().time() - BEGIN)
 
     running = Running(app, polls=tasks(1, "careful"))
-    with pytest.raises(ProviderError, match="stopped after 5 s with 1 tasks unfinished"):
+    with pytest.raises(ProviderError, match="stopped after 5 s with 1 task unfinished"):
         running.until(1, drain_timeout=5.0)
     assert cleaned_at == [5.75]
 

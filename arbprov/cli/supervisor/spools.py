@@ -6,6 +6,7 @@ import glob
 import logging
 from pathlib import Path
 
+from arbprov._utils import format_count
 from arbprov.errors import ConfigurationError
 
 __all__ = ["find_spools", "warn_of_orphans", "worker_spool"]
@@ -56,9 +57,9 @@ def warn_of_orphans(spool: str, count: int) -> None:
             continue
         if tasks:
             logger.warning(
-                "the spool at %s has %d tasks of an earlier start, and no worker of this start "
-                "sends their results; run once with --workers %s",
+                "the spool at %s has %s of an earlier start, and no worker of this start "
+                "sends the results; run once with --workers %s",
                 orphan,
-                tasks,
+                format_count(tasks, "task"),
                 orphan.name.removeprefix(path.name).lstrip(".") or "1",
             )

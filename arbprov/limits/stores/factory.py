@@ -126,7 +126,7 @@ def _check_client(client: Any, argument: str) -> None:
     """Refuse an object that is not a Redis client, an asyncio client, and one without a timeout."""
     if not callable(getattr(client, "evalsha", None)):
         raise ConfigurationError(
-            f"{argument}: a {type(client).__qualname__} is not a Redis client or its URL"
+            f"{argument}: {type(client).__qualname__} is not a Redis client or its URL"
         )
     if inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
         kind = type(client)
