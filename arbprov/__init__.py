@@ -28,6 +28,7 @@ if typing.TYPE_CHECKING:
         RateLimitMonitor,
         TimeBasedRateLimitMonitor,
     )
+    from arbprov.payload.serialize import dumps, to_builtins
 else:
     # Hidden from type checkers, which would accept any name because of it.
     def __getattr__(name: str) -> object:
@@ -64,6 +65,8 @@ __all__ = [
     "TaskTimeoutError",
     "TimeBasedRateLimitMonitor",
     "TokenBucket",
+    "dumps",
+    "to_builtins",
 ]
 
 # Imported on first use, since most limits are written as texts, and many actions have no limit.
@@ -75,6 +78,8 @@ _ON_DEMAND = {
     "RateLimitMonitor": "arbprov.limits.monitors",
     "TimeBasedRateLimitMonitor": "arbprov.limits.monitors",
     "TokenBucket": "arbprov.limits",
+    "dumps": "arbprov.payload.serialize",
+    "to_builtins": "arbprov.payload.serialize",
 }
 
 

@@ -153,6 +153,8 @@ class _Compiler:
     def __init__(self, handler: Handler, converter: Converter) -> None:
         self._handler = handler
         self._converter = converter
+        # What functools.partial has bound is not for a payload to replace.
+        self._bound = _bound_names(handler)
         self._parameters = {parameter.name: parameter for parameter in self._read_signature()}
         self._types = {name: self._resolve(p) for name, p in self._parameters.items()}
         self._contexts = [
@@ -201,6 +203,8 @@ class _Compiler:
             parameters = list(inspect.signature(self._handler).parameters.values())
         except (TypeError, ValueError) as error:
             raise self._error(f"it has no signature to read: {error}") from None
+        self._check_kind(parameters)
+        parameters = [p for p in parameters if p.name not in self._bound]
         for parameter in parameters:
             if parameter.kind is _VAR_POSITIONAL:
                 raise self._error(
@@ -208,6 +212,21 @@ class _Compiler:
                     f"have names; take them by name, or the unknown ones as **extra"
                 )
         return parameters
+
+    def _check_kind(self, parameters: list[inspect.Parameter]) -> None:
+        function = unwrap_function(self._handler)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise self._error(
+                "it is a generator, and a task has one result; return a list instead of yielding"
+            )
+        owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+        in_class = owner and not owner.endswith("<locals>")
+        if in_class and parameters and parameters[0].name in ("self", "cls"):
+            raise self._error(
+                f"its first parameter is {parameters[0].name!r}, which no payload could fill; "
+                f"register the method of an object, as in app.action(service.method), or make it "
+                f"a function"
+            )
 
     def _resolve(self, parameter: inspect.Parameter) -> Any:
         """Return the type of a parameter, whose annotation may be a string."""
@@ -250,7 +269,7 @@ class _Compiler:
         if self._fields or not takes_payload:
             sources.append(self._fields_source(takes_all=takes_payload or self._rest is not None))
         if self._rest is not None:
-            names = set(self._parameters)
+            names = {*self._parameters, *self._bound}
             rest_type = types.GenericAlias(dict, (str, self._types[self._rest]))
             rest_hook = self._find_hook(self._rest, rest_type)
             sources.append(
@@ -301,7 +320,7 @@ class _Compiler:
                 f"add it there, or give the parameter a default"
             )
         takes_payload, takes_rest = self._takes("payload"), self._rest is not None
-        parameters = set(self._parameters)
+        parameters = {*self._parameters, *self._bound}
 
         # A dict schema sets an optional field that is missing to None; a parameter's default says
         # more than that.
@@ -320,6 +339,16 @@ class _Compiler:
             return {**values, **_without(fields, parameters)} if takes_rest else values
 
         return _reporting_source(fill)
+
+
+def _bound_names(handler: Handler) -> set[str]:
+    """Return the names of the keyword arguments that `functools.partial` has bound."""
+    names: set[str] = set()
+    part: Any = handler
+    while isinstance(part, functools.partial):
+        names |= part.keywords.keys()
+        part = part.func
+    return names
 
 
 def _context_source(name: str) -> Source:

@@ -23,7 +23,8 @@ import attrs
 
 from arbprov._utils import MEBIBYTE
 from arbprov.errors import Problem
-from arbprov.payload.json import MAX_DEPTH, dumps, too_deep
+from arbprov.payload import json
+from arbprov.payload.json import MAX_DEPTH, too_deep
 from arbprov.payload.models import encode_model, is_foreign_model
 from arbprov.payload.validation import (
     OwnWords,
@@ -34,7 +35,7 @@ from arbprov.payload.validation import (
     type_name,
 )
 
-__all__ = ["TaskData", "encode_object", "encode_task_data", "to_builtins"]
+__all__ = ["TaskData", "dumps", "encode_object", "encode_task_data", "to_builtins"]
 
 # A payload or an account as it is passed in Python.
 TaskData = Mapping[str, Any] | bytes | None
@@ -51,7 +52,7 @@ def encode_task_data(data: TaskData) -> bytes:
     """
     if isinstance(data, bytes):
         return data
-    return dumps(to_builtins({} if data is None else data)).encode()
+    return dumps({} if data is None else data).encode()
 
 
 def to_builtins(value: Any) -> Any:
@@ -81,6 +82,20 @@ def to_builtins(value: Any) -> Any:
 
 # Characters of one text: orjson ends the process with a text of 2 GiB.
 _MAX_TEXT = 256 * MEBIBYTE
+
+
+def dumps(value: Any) -> str:
+    """Return a value as compact JSON text, as a handler's result is written.
+
+    Raises:
+        ValidationFailure: A part of it has no JSON form; every such part is a problem.
+
+    >>> from datetime import date
+    >>> dumps({"when": date(2026, 3, 20)})
+    '{"when":"2026-03-20"}'
+    """
+    return json.dumps(to_builtins(value))
+
 
 # Builtins.
 
