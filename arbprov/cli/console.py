@@ -195,7 +195,9 @@ class _ConsoleDispatcher(Dispatcher):
         else:
             lines = [summarize(result.status.value, result.message, result.data)]
             kind = result.data.get("type") if isinstance(result.data, dict) else None
-            if isinstance(kind, str) and call.error is not None and kind != result.message:
+            # Some messages begin with the error's type already, such as that of a KeyError.
+            is_named = isinstance(kind, str) and result.message.startswith(kind)
+            if isinstance(kind, str) and call.error is not None and not is_named:
                 lines[0] = f"{kind}: {lines[0]}"
             if isinstance(call.error, ActionNotFoundError):
                 lines[0] += _suggest(call.error)

@@ -201,11 +201,12 @@ def test_a_handler_without_code_is_named(app, run):
 
 
 def test_an_error_s_own_name_is_not_repeated(app, run):
-    def price():
-        raise KeyError
+    def price(key: str = ""):
+        raise KeyError(*filter(None, [key]))
 
     app.action(price)
     assert run("price")[1] == "          KeyError"
+    assert run("price", {"key": "k"})[1] == "          KeyError: 'k'"
 
 
 def test_one_problem_is_the_reason(app, run):

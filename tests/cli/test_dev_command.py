@@ -279,7 +279,7 @@ def test_a_traceback_can_be_shown(start, weather, folder):
     (folder / "tasks.jsonl").write_text('{"action": "broken"}')
     process = start("dev", "weather.py", "--tasks", "tasks.jsonl", "--traceback")
     output, errors = process.communicate(timeout=TIMEOUT)
-    assert output.split()[1:] == ["broken", "error", "'k'"]
+    assert output.split()[1:] == ["broken", "error", "KeyError:", "'k'"]
     assert "of action broken failed at weather.py:17\n  Traceback (most recent" in errors
     assert '      raise KeyError("k")\n  KeyError: ' in errors
 
