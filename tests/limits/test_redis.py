@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import struct
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -35,6 +37,7 @@ from arbprov.limits.stores.redis import RedisStore, connect
 from arbprov.testing import VirtualClock
 
 TEN = Limit(10, 60)
+EVENING = VirtualClock(datetime.datetime(2026, 3, 25, 22, tzinfo=datetime.timezone.utc))
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +375,121 @@ def test_an_error_of_the_server_is_one_of_the_store(client, store):
             store.acquire(charge(Limit(5, 60)))
     finally:
         client.config_set("maxmemory", "0")
+
+
+@pytest.fixture
+def log(caplog):
+    caplog.set_level("WARNING", "arbprov")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("policy", "maxmemory", "is_named"),
+    [
+        ("allkeys-lru", 10**9, True),
+        ("volatile-ttl", 10**9, True),
+        ("noeviction", 10**9, False),
+        ("allkeys-lru", 0, False),
+    ],
+)
+def test_an_eviction_policy_that_can_drop_counts_is_named_at_start(
+    client, log, policy, maxmemory, is_named
+):
+    client.config_set("maxmemory", maxmemory)
+    client.config_set("maxmemory-policy", policy)
+    try:
+        store = FailoverStore(RedisStore(client, "tests"), SystemClock(), "local", "the store")
+        store.upkeep()
+        store.upkeep()
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 0)
+    assert [f"(maxmemory-policy {policy})" in line for line in log()] == [True] * is_named
+
+
+def test_a_server_that_forbids_to_ask_for_its_policy_is_taken_as_it_is(client, log):
+    client.info = lambda section: client.execute_command("NO SUCH COMMAND")
+    store = FailoverStore(RedisStore(client, "tests"), SystemClock(), "local", "the store")
+    store.upkeep()
+    assert log() == []
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/week")],
+    ids=str,
+)
+def test_counts_that_were_evicted_are_noticed_and_restored(client, log, policy):
+    first, second = Peer(client), Peer(client)
+    admitted = first.admitted(4, policy, clock=EVENING) + second.admitted(6, policy, clock=EVENING)
+    client.delete(*client.keys("*used*"))
+    again = second.admitted(5, policy, clock=EVENING) + first.admitted(5, policy, clock=EVENING)
+    assert (admitted, again) == (10, 0)
+    assert ["has dropped counts that still hold" in line for line in log()] == [True]
+
+
+def test_calls_of_several_threads_at_once_are_not_taken_for_evicted(client, log):
+    peer = Peer(client)
+    with ThreadPoolExecutor(8) as pool:
+        for key in "abcdefgh":
+            admitted = list(pool.map(lambda _, key=key: peer.admitted(1, key=key), range(12)))
+            assert sum(admitted) == 10
+    assert log() == []
+
+
+def test_a_call_that_another_thread_has_noted_first_is_not_taken_for_evicted(client, log):
+    peer = Peer(client)
+    acquire = peer.store._store.acquire
+
+    def acquire_late(charges):
+        peer.store._store.acquire = acquire
+        receipt = acquire(charges)
+        peer.admitted(1)
+        return receipt
+
+    peer.store._store.acquire = acquire_late
+    assert (peer.admitted(12), peer.remaining(), log()) == (9, 0, [])
+
+
+def test_calls_that_ask_at_once_after_an_eviction_all_notice_it(client, log):
+    peer = Peer(client)
+    peer.admitted(10)
+    client.delete(*client.keys("*used*"))
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: peer.admitted(1), range(16))) == 0
+    assert "has dropped counts" in log()[0]
+
+
+def test_a_call_of_which_the_store_has_forgotten_an_earlier_one_just_now_is_asked_again(client):
+    peer = Peer(client)
+    peer.admitted(2)
+    client.delete(*client.keys("*used*"))
+    peer.clock.advance(59.5)  # in the store, calls leave the window a little earlier
+    assert (peer.admitted(1), peer.remaining()) == (1, 9)
+
+
+def test_a_server_that_drops_each_count_at_once_is_one_that_is_away(client, log):
+    peer = Peer(client)
+    peer.admitted(4)
+    peer.cable.before = lambda: client.delete(*client.keys("*used*"), "none")
+    assert peer.admitted(10) == 6
+    assert "it drops counts as soon as they are written" in log()[-1]
+
+
+def test_lost_counts_are_warned_of_once_a_minute(client, log):
+    peer = Peer(client)
+    for _ in range(3):
+        peer.admitted(3)
+        client.delete(*client.keys("*used*"))
+    assert (peer.admitted(9), len(log())) == (1, 1)
+
+
+def test_a_key_that_has_ended_is_not_evicted(client, log):
+    peer = Peer(client)
+    peer.admitted(3)
+    client.delete(*client.keys("*used*"))
+    peer.clock.advance(59.5)
+    assert (peer.admitted(10), log()) == (10, [])
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from arbprov._types import Clock
-from arbprov.limits.algorithms import Usage
+from arbprov.limits.algorithms import Gcra, Usage
 from arbprov.limits.declaration import OnStoreError
 from arbprov.limits.stores.base import BucketKey, Charge, DataLostError, Receipt, StoreError
 from arbprov.limits.stores.memory import MemoryStore
@@ -33,6 +33,12 @@ _SETTLING_TIME = 3 * _RETRY_INTERVAL
 _MIN_SIZE_TO_SWEEP = 1024
 # Seconds of wait in a refusal while the store is away: how long that takes is unknown.
 _CLOSED_WAIT = 1.0
+# Seconds by which this process notes a call later than the store: an answer takes a while.
+_DELAY_TOLERANCE = 1.0
+# Seconds by which the store's wall clock may differ from this machine's.
+_CLOCK_TOLERANCE = 60.0
+# Seconds between two warnings of dropped counts.
+_WARN_INTERVAL = 60.0
 _MEANWHILE = {
     "local": "each process keeps to its share of the limits, one of {peers}",
     "closed": "every call is refused",
@@ -99,6 +105,8 @@ class FailoverStore:
         self._outage: _Outage | None = None
         self._retry_at = 0.0
         self._next_beat_at = -math.inf
+        self._has_asked_policy = False
+        self._warns_at = -math.inf
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Make all charges or none; see `Store.acquire`."""
@@ -174,7 +182,16 @@ class FailoverStore:
     # While the store is there.
 
     def _acquire(self, charges: Sequence[Charge]) -> Receipt | None:
+        noted = [self._own.used(charge) for charge in charges]
         receipt = self._store.acquire(charges)
+        if receipt is not None and (suspects := _undercounted(charges, noted)):
+            receipt.refund()
+            self._restore_evicted([charge for charge in suspects if self._is_evicted(charge)])
+            receipt = self._store.acquire(charges)
+            suspects = _undercounted(charges, noted)
+            if receipt is not None and any(map(self._is_evicted, suspects)):
+                receipt.refund()
+                raise StoreError("it drops counts as soon as they are written")
         now = self._clock.monotonic()
         for charge in charges:
             self._last_seen.update(charge, charge.algorithm.capacity - charge.remaining, now)
@@ -182,8 +199,49 @@ class FailoverStore:
             return None
         return attrs.evolve(receipt, store=self, copies=[self._own.record(receipt.charges)])
 
+    def _is_evicted(self, charge: Charge) -> bool:
+        """Tell whether the store counts less than the calls that it has surely admitted here."""
+        # First the notes: the call of another thread may be in the store and not yet noted.
+        noted, asked = self._noted_units(charge), attrs.evolve(charge)
+        self._store.peek([asked])
+        return charge.algorithm.capacity - asked.remaining < noted
+
+    def _noted_units(self, charge: Charge) -> int:
+        """Return the units of this process's calls that surely still count."""
+        algorithm = charge.algorithm
+        tolerance = _CLOCK_TOLERANCE if algorithm.kind == "quota" else _DELAY_TOLERANCE
+        noted = [(s - tolerance, u) for s, u in self._own.outstanding_of(charge) if s > tolerance]
+        if isinstance(algorithm, Gcra):
+            return sum(int(seconds / algorithm.interval) for seconds, _ in noted)
+        return sum(units for _, units in noted)
+
+    def _restore_evicted(self, charges: Sequence[Charge]) -> None:
+        for charge in charges:
+            for seconds, used in self._known_usage(charge):
+                self._store.report(charge, used, seconds)
+        if not charges:
+            return
+        now = self._clock.monotonic()
+        if now >= self._warns_at:
+            self._warns_at = now + _WARN_INTERVAL
+            logger.warning(
+                "%s has dropped counts that still hold, and they are restored from this process; "
+                "give it more memory, and the maxmemory-policy noeviction",
+                self._name,
+            )
+
     def _beat(self) -> float:
         pause = self._store.upkeep()
+        if not self._has_asked_policy:
+            self._has_asked_policy = True
+            if policy := self._store.eviction_policy():
+                logger.warning(
+                    "%s drops keys when its memory is full (maxmemory-policy %s), and limits whose "
+                    "counts are dropped admit too many calls; set the policy noeviction, or use a "
+                    "server of its own",
+                    self._name,
+                    policy,
+                )
         self._next_beat_at = self._clock.monotonic() + pause
         return pause
 
@@ -259,6 +317,7 @@ class FailoverStore:
         if now < outage.settled_at:
             return False
         self._outage = None
+        self._has_asked_policy = False  # it may be another server by now
         logger.warning("%s decides again, after %.1f s", self._name, now - outage.started_at)
         return True
 
@@ -330,6 +389,15 @@ class FailoverStore:
         levels = itertools.accumulate(cost for _, cost in own)
         usage = [(seconds, level) for (seconds, _), level in zip(own, levels, strict=True)]
         return usage + self._last_seen.usage(charge, self._clock.monotonic())
+
+
+def _undercounted(charges: Sequence[Charge], noted: Sequence[int]) -> list[Charge]:
+    """Return the charges after which the store counts no more than was noted before them."""
+    return [
+        charge
+        for charge, units in zip(charges, noted, strict=True)
+        if units and not charge.wait_time and charge.algorithm.capacity - charge.remaining <= units
+    ]
 
 
 def _copy_answers(

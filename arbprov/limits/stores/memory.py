@@ -192,6 +192,15 @@ class MemoryStore:
         with self._lock:
             return charge.algorithm.outstanding(self._state(charge), self._now())
 
+    def used(self, charge: Charge) -> int:
+        """Return the units of a bucket that still count; cheap, unlike `outstanding_of`."""
+        with self._lock:
+            state = self._find(charge)
+            if state is None:
+                return 0
+            _, remaining = charge.algorithm.peek(state, self._now(), 0)
+            return charge.algorithm.capacity - remaining
+
     def has_state(self, charge: Charge) -> bool:
         """Tell whether a bucket has a state, so that it was charged and is not idle."""
         with self._lock:

@@ -148,6 +148,22 @@ class RedisStore:
         self._run("beat", (), _PEER_LIFETIME)
         return _HEARTBEAT_INTERVAL
 
+    def eviction_policy(self) -> str:
+        """Return the name of the policy by which a full server drops keys; empty if it drops none.
+
+        A server that forbids to ask is taken for one that drops none.
+        """
+        from redis import RedisError
+
+        try:
+            # CONFIG is often forbidden.
+            memory: Any = self._client.info("memory")
+        except (RedisError, OSError, AttributeError):  # an author's client may not have it
+            return ""
+        policy = str(memory.get("maxmemory_policy", ""))
+        may_evict = memory.get("maxmemory") and policy not in ("", "noeviction")
+        return policy if may_evict else ""
+
     def _run(
         self,
         operation: str,
