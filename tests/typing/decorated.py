@@ -70,4 +70,4 @@ def limits_of_a_call(ctx: TaskContext) -> None:
     # A misspelt name, a misspelt argument, and a value of the wrong type.
     ctx.limits.refnud()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     ctx.limits.report("vendor", share=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    ctx.limits.report("vendor", used="", reset_in=9)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ctx.limits.report("vendor", used=None, reset_in=9)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
