@@ -328,7 +328,7 @@ def test_an_after_hook_sees_an_error_result(app, call, seen):
         return result
 
     call("fail")
-    assert seen == [("error", {"error": "'gone'", "type": "KeyError"})]
+    assert seen == [("error", {"error": "KeyError: 'gone'", "type": "KeyError"})]
 
 
 @pytest.mark.parametrize("returned", [None, {}, "text", ProviderResponse("success")], ids=repr)
@@ -607,7 +607,7 @@ def test_an_errorhandler_s_data_must_be_json(app, call):
 
 def test_an_errorhandler_may_raise_the_error_again(app, call):
     app.errorhandler(KeyError)(raising(KeyError("gone")))
-    assert call("fail").data == {"error": "'gone'", "type": "KeyError"}
+    assert call("fail").data == {"error": "KeyError: 'gone'", "type": "KeyError"}
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])

@@ -547,7 +547,7 @@ def test_a_handler_s_error_is_logged_although_the_override_returns_no_response(h
 
 def test_what_is_left_to_the_base_is_an_error_as_if_nothing_were_overridden(handled):
     result, _ = handled("key")
-    assert result.data == {"error": "'on purpose'", "type": "KeyError"}
+    assert result.data == {"error": "KeyError: 'on purpose'", "type": "KeyError"}
 
 
 def test_what_is_left_to_the_base_is_logged_with_its_traceback(handled, caplog):

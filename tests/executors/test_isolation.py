@@ -697,7 +697,7 @@ def test_a_record_that_can_not_be_formatted_is_not_sent(capsys):
     [
         ("key", {"error": "KeyError: 'nothing'", "type": "KeyError"}),
         ("local", {"error": "defined in a function", "type": "LocalError"}),
-        ("exit", {"error": "3", "type": "SystemExit"}),
+        ("exit", {"error": "SystemExit: 3", "type": "SystemExit"}),
         ("unspeakable", {"error": "UnspeakableError", "type": "UnspeakableError"}),
         ("stop", {"error": "no more", "type": "StopIteration"}),
         (

@@ -74,7 +74,7 @@ def test_a_signal_reaches_the_provider_once(start_as_pid_1):
         "signals = []\n"
         "def receive(number, frame):\n"
         "    signals.append(number)\n"
-        "    print('SIGTERM', flush=True)\n"
+        "    os.write(1, b'SIGTERM\\n')\n"
         "signal.signal(signal.SIGTERM, receive)\n"
         "print('ready', flush=True)\n"
         "while len(signals) < 2: time.sleep(0.01)\n"
