@@ -420,7 +420,8 @@ class Dispatcher:
             text = "\n".join(line[:_MAX_REDACTED_LINE] for line in text.split("\n"))
         if len(calls) == 1:
             return self._redactor_of(calls[0]).redact(text)
-        return redact(text, [secret for call in calls for secret in self.secrets_of(call)])
+        secrets = [secret for call in calls for secret in self.secrets_of(call)]
+        return redact(text, [*self.secrets, *secrets])
 
     def secrets_of(self, call: Call) -> list[str]:
         """Return the app's secrets and those of a call's account."""

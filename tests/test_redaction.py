@@ -21,11 +21,13 @@ from arbprov import (
     RateLimited,
     TaskTimeoutError,
 )
+from arbprov.clock import SystemClock
 from arbprov.errors import Problem
 from arbprov.limits.decision import Headroom
 from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import find_secrets, redact
 from arbprov.responses import ARBPROV_KEYS, error_response
+from arbprov.task import Task
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -421,3 +423,25 @@ def test_a_key_of_a_result_is_the_author_s_word():
     app = ProviderApp("words")
     app.action("it")(lambda account: {(account["s"],): 1})
     assert "AlphaSecret" not in app.test_client().call("it", account={"s": "AlphaSecret"}).body
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_text_of_no_call_or_of_several_is_redacted(count):
+    app = ProviderApp("test", auth_token="token-of-the-hub")
+    app.action("echo")(lambda: None)
+    dispatcher = app._dispatcher(SystemClock())
+    accounts = [b'{"key": "hunter22"}', b'{"key": "swordfish"}'][:count]
+    calls = [dispatcher.prepare(Task("t", "echo", b"{}", account)) for account in accounts]
+    text = dispatcher.redact("token-of-the-hub, hunter22, swordfish", *calls)
+    assert text == ", ".join(["[redacted]"] * (1 + count) + ["hunter22", "swordfish"][count:])
+
+
+def test_a_long_text_ends_before_a_secret_that_may_be_cut():
+    app = ProviderApp("test")
+
+    @app.action
+    def fail(account: dict):
+        raise ValueError("short " + account["key"] * 2)
+
+    error = app.test_client().call("fail", account={"key": "hunter22" * 7500}).data["error"]
+    assert error == "short ... (120,006 characters)"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import types
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbprov._utils import escape_line, indent_lines, quote
+from arbprov import _utils
+from arbprov._utils import escape_line, indent_lines, open_standard_streams, quote
 
 
 @pytest.mark.parametrize(
@@ -43,3 +48,24 @@ def test_a_text_is_quoted_as_python_does():
 
 def test_lines_are_indented():
     assert indent_lines("Traceback\n  File\n\n\tat\x1b") == "  Traceback\n    File\n\n      at\\x1b"
+
+
+def test_a_standard_stream_that_is_closed_is_opened_on_the_null_device(monkeypatch):
+    opened = []
+
+    def fstat(descriptor):
+        if descriptor == 1:
+            raise OSError("closed")
+
+    system = types.SimpleNamespace(
+        fstat=fstat,
+        open=lambda path, flags: opened.append((path, flags)),
+        devnull=os.devnull,
+        O_RDWR=os.O_RDWR,
+    )
+    monkeypatch.setattr(_utils, "os", system)
+    monkeypatch.setattr(sys, "stdin", None)
+    open_standard_streams()
+    with sys.stdin:
+        assert sys.stdin.read() == ""
+    assert opened == [(os.devnull, os.O_RDWR)]

@@ -152,10 +152,9 @@ class Executor:
         """Start the process of an isolated handler's call, and then the call's time.
 
         If the process does not start, `call.error` says why. A call that has its process already
-        or needs none is left unchanged.
+        is left unchanged.
         """
-        if self._processes is None or call.route.pickled is None:
-            return
+        assert self._processes is not None  # there are isolated handlers
         if call.error is not None or call.process_handler is not None:
             return
         process = self._processes.acquire()

@@ -243,10 +243,8 @@ def _annotated_types(target: Any, item: Any) -> Iterator[Check]:
 
     name = type(item).__name__
     if isinstance(item, annotated_types.GroupedMetadata):
-        for part in item:
-            check = _compile_item(target, Any, part)
-            if check is not None:
-                yield check
+        checks = (_compile_item(target, Any, part) for part in item)
+        yield from (check for check in checks if check is not None)
     elif type(item).__module__ == annotated_types.__name__ and name in _ANNOTATED_TYPES:
         attribute = _ANNOTATED_TYPES[name]
         yield _MAKERS[attribute](getattr(item, attribute))

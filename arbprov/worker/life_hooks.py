@@ -60,12 +60,13 @@ class LifeHooks:
         await self._run("on_shutdown", hooks)
 
     def _start_timer(self, stopping: asyncio.Future[None]) -> None:
-        self._timer = self._loop.call_later(self._timeout, self._cancel)
+        if self._task is not None:  # the hooks have not ended since the stop
+            self._timer = self._loop.call_later(self._timeout, self._cancel)
 
     def _cancel(self) -> None:
-        if self._task is not None:
-            self._is_overdue = True
-            self._task.cancel()
+        assert self._task is not None  # with it, the timer is cancelled
+        self._is_overdue = True
+        self._task.cancel()
 
     async def _run(self, kind: str, hooks: Sequence[Hook]) -> None:
         # In this task, not in a new one: the slots see the context variables that hooks set.

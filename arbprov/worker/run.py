@@ -140,14 +140,14 @@ def _signals(
         name = signal.Signals(number).name
         stop()
         logger.info("%s: draining; send the signal again to exit now", name)
-        if not ended.wait(timeout):
+        if not ended.wait(timeout):  # pragma: no cover - this ends the process, and its coverage
             frame = sys._current_frames().get(main_thread)
             blocking = indent_lines(format_user_stack(frame)) if frame else ""
             logger.critical(
                 "the event loop is blocked, so the stop can't end; exiting\n%s", blocking
             )
             flush_log()
-            os._exit(1)  # pragma: no cover - nothing of this process is measured after it
+            os._exit(1)
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,7 +16,9 @@ import pytest
 from support.commands import PROVIDER
 from support.waiting import TIMEOUT, wait_for_line
 
-from arbprov.cli.dev import _Provider, _stderr_descriptor
+from arbprov.cli import main
+from arbprov.cli.dev import _call_options, _Provider, _stderr_descriptor
+from arbprov.localhub import LocalHub
 from arbprov.outbox.sqlite import read_spool
 
 
@@ -329,3 +332,14 @@ def test_a_closed_stderr_is_not_given_to_the_provider(monkeypatch):
         patch.setattr(os, "fstat", fstat)
         descriptor = _stderr_descriptor()
     assert descriptor is None
+
+
+def test_the_call_to_copy_names_a_token_and_never_shows_it():
+    hub = LocalHub("127.0.0.1:50099", token="token-of-mine")
+    options = _call_options(hub)
+    assert options == '--hub-url grpc://127.0.0.1:50099 --token "$PROVIDER_AUTH_TOKEN"'
+
+
+def test_a_stream_that_is_not_a_file_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    main.callback()

@@ -25,6 +25,8 @@ import pytest
 from typing_extensions import TypedDict
 
 from arbprov import ConfigurationError, ProviderApp, TaskContext
+from arbprov.payload.classes import json_fields
+from arbprov.payload.schema import compile_schema
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -457,3 +459,10 @@ def test_a_missing_field_of_any_object_is_a_problem():
     assert call(dict[str, str], {"city": "Paris"}, handler).data == "Paris"
     found = call(dict[str, str], {"town": "Paris"}, handler).problems
     assert found == [{"path": "city", "message": "required field is missing"}]
+
+
+def test_the_fields_of_a_schema_are_known_by_their_names_in_json():
+    assert json_fields(compile_schema({"name": str, "age": int}, "payload")) == {
+        "name": str,
+        "age": int,
+    }

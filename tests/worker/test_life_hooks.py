@@ -12,6 +12,7 @@ from support.waiting import wait_until
 
 from arbprov import ProviderApp, ProviderError
 from arbprov.localhub import LocalHub
+from arbprov.worker.life_hooks import LifeHooks
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -96,6 +97,17 @@ def test_a_hook_that_raises_its_own_cancellation_is_not_called_late(app):
 
     with pytest.raises(asyncio.CancelledError):
         Running(app).until(10)
+
+
+def test_a_stop_in_the_last_startup_hook_leaves_no_timer_for_the_shutdown_hooks():
+    async def main():
+        stopping = asyncio.get_running_loop().create_future()
+        hooks = LifeHooks(stopping, 1.0)
+        await hooks.run_startup([lambda: stopping.set_result(None)])
+        await asyncio.sleep(0)
+        return hooks._timer
+
+    assert asyncio.run(main()) is None
 
 
 @pytest.mark.slow

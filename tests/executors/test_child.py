@@ -1,0 +1,45 @@
+"""A handler's process from inside: what its limits send to the provider."""
+
+from __future__ import annotations
+
+import multiprocessing
+import types
+
+import pytest
+
+from arbprov.executors import child
+from arbprov.executors.messages import Kind, Message
+
+
+@pytest.fixture
+def server():
+    """The serving part of a handler's process, and the provider's end of its pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        yield child._Server(theirs, {}), ours
+
+
+def limits_of(server, request):
+    state = types.SimpleNamespace(headroom=(), limit_names=["vendor"])
+    return child._Limits(state, lambda kind, value: server.send_for(request, kind, value))
+
+
+def test_a_refund_is_sent_to_the_provider(server):
+    server, pipe = server
+    server._current = request = object()
+    limits_of(server, request).refund()
+    assert Message.decode(pipe.recv_bytes()).kind is Kind.REFUND
+
+
+def test_a_report_is_sent_in_numbers(server):
+    server, pipe = server
+    server._current = request = object()
+    limits_of(server, request).report("vendor", used="0.5", reset_in="9")
+    message = Message.decode(pipe.recv_bytes())
+    assert (message.kind, message.load()) == (Kind.REPORT, ("vendor", 0.5, 9.0))
+
+
+def test_a_refund_of_a_call_that_has_ended_is_an_error(server):
+    server, _ = server
+    with pytest.raises(RuntimeError, match="the task has ended"):
+        limits_of(server, object()).refund()
