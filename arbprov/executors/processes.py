@@ -158,8 +158,10 @@ class HandlerProcess:
             kill_tree(self._process.pid)
         self.kill_group()
         # Looks at all processes of the machine, so not in the event loop's thread.
-        self._sweep = threading.Thread(target=kill_marked, args=(self._mark,), daemon=True)
-        self._sweep.start()
+        sweep = threading.Thread(target=kill_marked, args=(self._mark,), daemon=True)
+        sweep.start()
+        # Only now: the thread that waits for the process may join it at once.
+        self._sweep = sweep
 
     def _exchange(self, call: Call, request: bytes) -> Message:
         """Send a call to the process, and return its answer; nothing else ends the call."""
