@@ -64,7 +64,9 @@ def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
     'first\\nsecond'
     """
     shown = _truncate(text, max_length)
-    return shown if shown.isprintable() else "".join(map(_escape_character, shown))
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 def quote(text: str) -> str:
@@ -92,12 +94,6 @@ def _truncate(text: str, max_length: int) -> str:
     if len(text) <= max_length:
         return text
     return f"{text[:max_length]}... ({len(text):,} characters)"
-
-
-def _escape_character(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode()
 
 
 def format_user_traceback(error: BaseException) -> str:

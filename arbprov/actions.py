@@ -135,9 +135,8 @@ class DeclaredLimit:
 
     def limits(self, handler: Handler) -> bool:
         """Tell whether it limits a handler: the function itself, or a wrapper around it."""
-        return any(_is_same(function, self.function) for function in unwrap_steps(handler))
-
-
-def _is_same(one: Handler, other: Handler) -> bool:
-    # Each access to a method makes a new object.
-    return one is other or (inspect.ismethod(one) and one == other)
+        # Each access to a method makes a new object, which equals the others.
+        return any(
+            step is self.function or (inspect.ismethod(step) and step == self.function)
+            for step in unwrap_steps(handler)
+        )

@@ -20,6 +20,7 @@ be plain or ``async``. An error that a hook around a task raises becomes the tas
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Iterable, Sequence
@@ -131,9 +132,12 @@ def _fit_arguments(kind: str, hook: Hook) -> Hook:
         ConfigurationError: The hook can't be called with them.
     """
     arguments = _ARGUMENTS.get(kind, ())
-    counts = range(len(arguments), -1, -1)
-    count = next((count for count in counts if _accepts(hook, count)), None)
-    if count is None:
+    for count in range(len(arguments), -1, -1):
+        # The hook needs other arguments, or has no known signature.
+        with contextlib.suppress(TypeError, ValueError):
+            inspect.signature(hook).bind(*range(count))
+            break
+    else:
         raise ConfigurationError(
             f"{describe_handler(hook)}: {kind} hooks are called with ({', '.join(arguments)}); "
             f"declare these parameters, or fewer from the left, and no others without a default"
@@ -141,11 +145,3 @@ def _fit_arguments(kind: str, hook: Hook) -> Hook:
     if count == len(arguments):
         return hook
     return functools.wraps(hook)(lambda *given: hook(*given[:count]))
-
-
-def _accepts(hook: Hook, count: int) -> bool:
-    try:
-        inspect.signature(hook).bind(*range(count))
-    except (TypeError, ValueError):  # it needs other arguments, or has no known signature
-        return False
-    return True

@@ -157,7 +157,10 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
             except (OSError, ValueError):
                 self._pending = b""
             if len(self._pending) > _MAX_PENDING:
-                self._drop_lines()
+                # The oldest lines stay; the first of them may be written in part already.
+                kept = self._pending.rfind(b"\n", 0, _MAX_PENDING) + 1
+                self._dropped += self._pending.count(b"\n", kept)
+                self._pending = self._pending[:kept]
             if self._pending:
                 self._schedule_flush()
         finally:
@@ -184,12 +187,6 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
                     f"... {self._dropped} lines of the log were dropped: stderr was not read\n"
                 ).encode()
                 self._dropped = 0
-
-    def _drop_lines(self) -> None:
-        """Keep the oldest lines that fit; the first of them may be written in part already."""
-        kept = self._pending.rfind(b"\n", 0, _MAX_PENDING) + 1
-        self._dropped += self._pending.count(b"\n", kept)
-        self._pending = self._pending[:kept]
 
     def _schedule_flush(self) -> bool:
         """Have the running event loop write the batch soon; return False if no loop runs."""
@@ -245,10 +242,7 @@ class TaskLog:
         arguments = (quote(result.id), quote(result.action), result.status.value)
         if self._makes_records or logging.getLogRecordFactory() is not logging.LogRecord:
             self._logger.info(_TASK_MESSAGE, *arguments)
-        else:
-            self._logger.handle(self._record(arguments))
-
-    def _record(self, arguments: tuple[str, ...]) -> logging.LogRecord:
+            return
         now = time.time()
         record = logging.LogRecord.__new__(logging.LogRecord)
         vars(record).update(self._template)
@@ -258,7 +252,7 @@ class TaskLog:
         record.relativeCreated = (now - self._started_at) * 1000
         if "taskName" in self._template:  # pragma: no cover - from Python 3.12 on
             vars(record)["taskName"] = _task_name()
-        return record
+        self._logger.handle(record)
 
 
 def _task_name() -> str | None:  # pragma: no cover - from Python 3.12 on

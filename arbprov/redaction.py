@@ -115,7 +115,10 @@ class _Form:
         """Return the pattern that finds the form."""
         if self.is_base64:
             return re.compile(re.escape(self.text))
-        text = _escaped(self.text) if self.is_escapable else self.text
+        text = self.text
+        if self.is_escapable and not (text.isascii() and text.isalnum()):
+            # Backslashes in a row would make the pattern ambiguous, and a failing search endless.
+            text = "".join(map(_character_pattern, re.sub(r"\\+", r"\\", text)))
         return re.compile(text, re.IGNORECASE)
 
 
@@ -135,7 +138,7 @@ class Redactor:
         secrets = dict.fromkeys(s for s in self._secrets if len(s) >= _MIN_LENGTH)
         return list(dict.fromkeys(form for secret in secrets for form in _forms(secret)))
 
-    def narrowed(self, texts: Iterable[str]) -> Redactor:
+    def narrow(self, texts: Iterable[str]) -> Redactor:
         """Return a redactor of the secrets that may occur in some of `texts`."""
         narrowed = Redactor(())
         narrowed._forms = self._forms_in("\0".join(texts).lower())
@@ -185,9 +188,10 @@ def _forms(secret: str) -> Iterator[_Form]:
     if number := _NUMBER.fullmatch(secret):
         yield from _number_forms(secret, number)
     else:
-        for text in _decoded(secret):
+        for text in _decode(secret):
             for form in {unicodedata.normalize(name, text) for name in ("NFC", "NFD")} | {text}:
-                yield _Form(form, _longest_literal(form), is_escapable=True)
+                literal = max(_ALPHANUMERIC.findall(form), key=len, default="").lower()
+                yield _Form(form, literal, is_escapable=True)
     raw = secret.encode(errors="replace")
     for escape in (raw.hex(), "".join(f"%{byte:02x}" for byte in raw)):
         yield _Form(re.escape(escape), escape)
@@ -219,7 +223,7 @@ def _number_forms(secret: str, number: re.Match[str]) -> Iterator[_Form]:
         yield _Form(hex(int(digits)), hex(int(digits)))
 
 
-def _decoded(secret: str) -> Iterator[str]:
+def _decode(secret: str) -> Iterator[str]:
     """Yield a secret, and the text of it as a handler that types it as bytes or a UUID has it."""
     yield secret.strip() or secret
     with contextlib.suppress(binascii.Error, ValueError):
@@ -229,21 +233,9 @@ def _decoded(secret: str) -> Iterator[str]:
         yield str(uuid.UUID(secret))
 
 
-def _longest_literal(secret: str) -> str:
-    """Return the longest part of a secret that no escaping changes, in lower case."""
-    return max(_ALPHANUMERIC.findall(secret), key=len, default="").lower()
-
-
-def _escaped(secret: str) -> str:
-    """Return a pattern that matches a secret as it is, escaped, or escaped several times."""
-    if secret.isascii() and secret.isalnum():
-        return secret
-    # Consecutive backslashes would make the pattern ambiguous, and a failing search endless.
-    return "".join(map(_character_pattern, re.sub(r"\\+", r"\\", secret)))
-
-
 @functools.lru_cache(maxsize=1_000)
 def _character_pattern(character: str) -> str:
+    """Return a pattern that matches a character as it is, escaped, or escaped several times."""
     if character == "\\":
         return r"(?:\\{1,99}|(?:%5[Cc]){1,99})"
     if character.isascii() and character.isalnum():

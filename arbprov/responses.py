@@ -161,7 +161,7 @@ def _problem_response(
             "path": _shorten(problem.path, _MAX_PROBLEM_BYTES),
             "message": _shorten(problem.message, _MAX_PROBLEM_BYTES),
         }
-        size += sum(len(_encoded(text)) for text in entry.values()) + _PROBLEM_OVERHEAD
+        size += sum(len(_encode(text)) for text in entry.values()) + _PROBLEM_OVERHEAD
         if listed and size > _MAX_PROBLEMS_BYTES:
             break
         listed.append(entry)
@@ -182,12 +182,12 @@ def _shorten(text: str, max_bytes: int) -> str:
     if len(text) * 6 <= max_bytes:
         return text
     start = text[:max_bytes]
-    while len(_encoded(start)) > max_bytes:
+    while len(_encode(start)) > max_bytes:
         start = start[: len(start) * 3 // 4]
     return text if len(start) == len(text) else f"{start}... ({len(text):,} characters)"
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     # A lone surrogate has no bytes.
     return dumps(text.encode(errors="replace").decode()).encode()
 
@@ -238,7 +238,7 @@ def _redact_problems(
     """Return an error with its problems redacted, except for what arbprov itself has written."""
     problems = error.problems[:MAX_PROBLEMS]
     texts = [text for problem in problems for text in (problem.path, problem.message)]
-    narrowed = redactor.narrowed(text[:_MAX_REDACTED] for text in texts)
+    narrowed = redactor.narrow(text[:_MAX_REDACTED] for text in texts)
     redacted = [
         Problem(
             _redact_path(problem.path, narrowed),
@@ -268,7 +268,7 @@ def _redact_text(text: str, redactor: Redactor) -> str:
     start = redactor.redact(text[:_MAX_REDACTED])
     if len(start) <= MAX_TEXT_BYTES:  # a secret may have been cut at the end
         start = start[: start.rfind("[redacted]")]
-    while len(_encoded(start)) > MAX_TEXT_BYTES:
+    while len(_encode(start)) > MAX_TEXT_BYTES:
         start = start[: min(MAX_TEXT_BYTES, len(start) * 3 // 4)]
     return f"{start}... ({len(text):,} characters)"
 
@@ -277,7 +277,7 @@ def redact_result(result: TaskResult, redactor: Redactor) -> TaskResult:
     """Return a result with its message and its data redacted."""
     is_default = result.message == result.status.default_message
     message = result.message if is_default else redactor.redact(result.message)
-    data = _redact_data(result.data, redactor.narrowed(_texts(result.data)))
+    data = _redact_data(result.data, redactor.narrow(_texts(result.data)))
     return attrs.evolve(result, message=message, data=data)
 
 

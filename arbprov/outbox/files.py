@@ -23,6 +23,7 @@ __all__ = ["APPLICATION", "SpoolLock", "claim", "count_lost_commits"]
 
 # "arbp": tells a spool from another program's database.
 APPLICATION = 0x61726270
+_APPLICATION_BYTES = APPLICATION.to_bytes(4, "big")
 
 _SUFFIXES = ("", "-owner", "-wal", "-shm", "-journal")
 # SQLite's file formats: where a database has its application id, and how a log has its pages.
@@ -128,7 +129,8 @@ def claim(path: Path) -> SpoolLock:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         for suffix in _SUFFIXES:
             with contextlib.suppress(FileNotFoundError):
-                _make_private(_sibling(path, suffix))
+                if _sibling(path, suffix).lstat().st_mode & 0o077:
+                    _sibling(path, suffix).chmod(0o600)
     except BaseException:
         if lock is not None:
             lock.close()
@@ -167,11 +169,6 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _make_private(path: Path) -> None:
-    if path.lstat().st_mode & 0o077:
-        path.chmod(0o600)
-
-
 def _check_is_spool(path: Path) -> None:
     """Raise an error unless `path` is a spool, an empty file, or missing; change nothing."""
     log = _sibling(path, "-wal")
@@ -186,26 +183,19 @@ def _check_is_spool(path: Path) -> None:
     if not header.startswith(_MAGIC):
         raise ConfigurationError(f"{path} is not a spool: file is not a database; use another path")
     application = header[_APPLICATION_AT]
-    if _is_spool(application) or (log.exists() and _is_spool(_application_in_log(log))):
-        return
-    raise ConfigurationError(f"{path} is another program's database, not a spool; use another path")
+    if application != _APPLICATION_BYTES and log.exists():
+        # The newest first page may be only in SQLite's log.
+        for frame in _read_log(log):
+            application = frame.application or application
+    if application != _APPLICATION_BYTES:
+        raise ConfigurationError(
+            f"{path} is another program's database, not a spool; use another path"
+        )
 
 
 def _read_start(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         return file.read(size)
-
-
-def _is_spool(application: bytes) -> bool:
-    return int.from_bytes(application, "big") == APPLICATION
-
-
-def _application_in_log(log: Path) -> bytes:
-    """Return the application id of the newest first page in SQLite's log; it may be only there."""
-    application = b""
-    for frame in _read_log(log):
-        application = frame.application or application
-    return application
 
 
 def count_lost_commits(path: Path) -> int:

@@ -184,18 +184,15 @@ class Outbox:
 
     async def put(self, result: TaskResult) -> None:
         """Store a task's result and start its delivery."""
-        message = self._encode(result)
-        entry = self._entries[result.id]
-        entry.task = None
-        await self._journal.finish(result.id, message)
-        self._start_delivery(result.id, entry, message)
-
-    def _encode(self, result: TaskResult) -> bytes:
         task = result.task
         if len(task.payload) + len(task.account) > _MAX_ECHO:
             # The bytes that are not UTF-8 need three times as many.
             result = self._fail(_without_large_parts(task), _TASK_TOO_LARGE)
-        return encode_result(result, self._provider)
+        message = encode_result(result, self._provider)
+        entry = self._entries[result.id]
+        entry.task = None
+        await self._journal.finish(result.id, message)
+        self._start_delivery(result.id, entry, message)
 
     def _start_delivery(self, id: str, entry: _Entry, message: bytes) -> None:
         self._set_message(entry, message)
@@ -209,24 +206,18 @@ class Outbox:
             # If the hub redelivers the task during this attempt, another attempt follows: the hub
             # may already have given up on this attempt.
             entry.resend = False
-            if not await self._submit(id, entry):
+            try:
+                await self._hub.submit(entry.message)
+            except ResultRefused as error:
+                await self._on_refused(id, entry, error)
+            except HubError as error:
+                self._events.on_error(error)
                 entry.resend = True
                 await self._wait_before_retry(backoff)
+            else:
+                self._journal.mark_delivered(id, entry.message)
         del self._entries[id]
         self._set_message(entry, b"")
-
-    async def _submit(self, id: str, entry: _Entry) -> bool:
-        """Try once; return True when no further attempt is needed."""
-        try:
-            await self._hub.submit(entry.message)
-        except ResultRefused as error:
-            await self._on_refused(id, entry, error)
-        except HubError as error:
-            self._events.on_error(error)
-            return False
-        else:
-            self._journal.mark_delivered(id, entry.message)
-        return True
 
     async def _wait_before_retry(self, backoff: Backoff) -> None:
         if self._draining.done():

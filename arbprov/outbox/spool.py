@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 # Seconds between attempts to write to a full disk: a backoff's first ceiling, and its cap.
 _PAUSES = (2.0, 10.0)
-
-
 # SQLite refuses a value, and will refuse it again: it is too large, or cannot be stored at all.
 _NEVER_WORKS = (sqlite3.DataError, OverflowError, UnicodeEncodeError)
 
@@ -168,16 +166,13 @@ class Spool:
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
     async def _write_all(self) -> None:
-        while self._pending and (await self._write_batch() or await self._pause()):
-            pass
-
-    async def _pause(self) -> bool:
-        """Wait before a retry; return False if there is none because the spool is closing."""
-        if self._closing.is_set():
-            return False
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._backoff.next())
-        return True
+        while self._pending:
+            if await self._write_batch():
+                continue
+            if self._closing.is_set():  # that was the last attempt
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._backoff.next())
 
     async def _write_batch(self) -> bool:
         """Write all pending changes in one transaction; return whether that worked."""
@@ -185,7 +180,9 @@ class Spool:
         batch = list(self._pending)
         try:
             try:
-                values = await self._run(lambda: self._file.commit([one.apply for one in batch]))
+                values = await self._run(
+                    lambda: self._file.commit([change.apply for change in batch])
+                )
             except _NEVER_WORKS:
                 await self._drop_impossible(batch)
                 return True

@@ -468,7 +468,7 @@ def _explain_errors(path: Path) -> Iterator[None]:
     except (OSError, sqlite3.Error) as error:
         # SQLite's subclasses are for trouble around the file, such as a full disk.
         if type(error) is sqlite3.DatabaseError:
-            raise _damaged(path, str(error)) from None
+            raise _damage_error(path, str(error)) from None
         raise ConfigurationError(
             f"the spool at {path} can't be used: {error}; it must be a file of its own, in an "
             f"existing folder that this user may write to"
@@ -480,20 +480,25 @@ def _open_database(path: Path) -> sqlite3.Connection:
     with contextlib.closing(_connect(f"{path.as_uri()}?mode=ro")) as reader:
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (lost := count_lost_commits(path)) > 1:
-            raise _damaged(path, f"{lost} transactions in its -wal file cannot be read")
+            raise _damage_error(path, f"{lost} transactions in its -wal file cannot be read")
     database = _connect(path.as_uri())
     try:
         # Before the log: the file itself says from then on that it is a spool.
         if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             database.executescript(_SCHEMA)
         _check_version(database, path, {1, _VERSION})
-        _check_pages(database, path)
+        verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise _damage_error(path, verdict)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA journal_size_limit = {16 * MEBIBYTE}")
         if database.execute("PRAGMA user_version").fetchone()[0] == 1:
             database.executescript(_MIGRATION)
-        _check_columns(database, path)
+        for table, columns in _COLUMNS.items():
+            found = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+            if missing := set(columns.split()) - found:
+                raise _damage_error(path, f"table {table} lacks {', '.join(sorted(missing))}")
     except BaseException:
         database.close()
         raise
@@ -529,21 +534,7 @@ def _check_version(database: sqlite3.Connection, path: Path, known: set[int]) ->
         )
 
 
-def _check_pages(database: sqlite3.Connection, path: Path) -> None:
-    """Raise an error if the disk has damaged the spool's structure."""
-    found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise _damaged(path, found)
-
-
-def _check_columns(database: sqlite3.Connection, path: Path) -> None:
-    for table, columns in _COLUMNS.items():
-        found = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-        if missing := set(columns.split()) - found:
-            raise _damaged(path, f"table {table} lacks {', '.join(sorted(missing))}")
-
-
-def _damaged(path: Path, found: str) -> ConfigurationError:
+def _damage_error(path: Path, found: str) -> ConfigurationError:
     return ConfigurationError(
         f"the spool at {path} is damaged ({found.strip()}), so its results can't be sent; move "
         f"its files away, and start with a new spool"

@@ -151,12 +151,7 @@ class GrpcHub:
                 self._poll_timeout,
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                self._on_poll_timeout(channel, self._loop.time() - started_at)
-                return None
-            if _code(error) in _NO_TASK:
-                return self._pause_after(error)
-            raise await self._hub_error(error) from None
+            return await self._after_failed_poll(error, channel, self._loop.time() - started_at)
         self._overload_backoff = None
         try:
             return decode_answer(answer)
@@ -243,15 +238,6 @@ class GrpcHub:
             keepalive=self._keepalive,
         )
 
-    def _on_poll_timeout(self, channel: HubChannel, waited: float) -> None:
-        if waited < self._poll_timeout * _FULL_POLL:
-            return
-        is_connected = channel.is_connected
-        # The hub has sent nothing on this connection, so it may not allow more pings on it.
-        self._replace_channel(channel)
-        if not is_connected:
-            raise HubConnectionError(f"{self._name} did not answer within {waited:.3g} s")
-
     def _replace_channel(self, channel: HubChannel) -> None:
         """Use a new channel from now on, unless `channel` has been replaced already."""
         if channel is self._channel:
@@ -262,8 +248,22 @@ class GrpcHub:
 
     # Answers without a task.
 
-    def _pause_after(self, error: grpc.aio.AioRpcError) -> Pause | None:
-        if error.code() is grpc.StatusCode.NOT_FOUND:
+    async def _after_failed_poll(
+        self, error: grpc.aio.AioRpcError, channel: HubChannel, waited: float
+    ) -> Pause | None:
+        """Return the pause before the next poll; raise an error if the hub cannot answer now."""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if waited >= self._poll_timeout * _FULL_POLL:
+                is_connected = channel.is_connected
+                # The hub has sent nothing on this connection, so it may not allow more pings on it.
+                self._replace_channel(channel)
+                if not is_connected:
+                    raise HubConnectionError(f"{self._name} did not answer within {waited:.3g} s")
+            return None
+        code = _code(error)
+        if code not in _NO_TASK:
+            raise await self._hub_error(error) from None
+        if code is grpc.StatusCode.NOT_FOUND:
             self._overload_backoff = None
             return None
         if "larger than max" in (error.details() or ""):

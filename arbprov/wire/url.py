@@ -50,11 +50,6 @@ def parse_hub_url(url: str) -> Endpoint:
     if separator and scheme not in _USES_TLS:
         raise ValueError(f"has the unknown scheme {scheme}://; {_FORMS}")
     target = rest.removesuffix("/") if separator else text
-    _check_host_and_port(target)
-    return Endpoint(target, _USES_TLS.get(scheme))
-
-
-def _check_host_and_port(target: str) -> None:
     match = re.fullmatch(rf"({_HOST})(:(?P<port>[0-9]+))?", target)
     if match is None:
         raise ValueError(f"is not the address of a hub; {_FORMS}")
@@ -62,3 +57,4 @@ def _check_host_and_port(target: str) -> None:
         raise ValueError(f"has no port, as in {target}:50051")
     if not 0 < int(match["port"]) < 2**16:
         raise ValueError("has a port that is not from 1 to 65535")
+    return Endpoint(target, _USES_TLS.get(scheme))

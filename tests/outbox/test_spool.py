@@ -268,7 +268,7 @@ def test_only_its_user_may_read_it(path, open_umask):
 
 
 def test_its_files_were_never_readable_for_other_users(path, open_umask, monkeypatch):
-    monkeypatch.setattr("arbprov.outbox.files._make_private", lambda path: None)
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
 
     async def main(spool):
         return modes(path)
