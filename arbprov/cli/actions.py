@@ -8,13 +8,11 @@ from typing import Any
 import click
 
 from arbprov._types import Handler
-from arbprov.actions import Action
 from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import json_option
 from arbprov.cli.output import echo, print_json
 from arbprov.context import TaskContext
-from arbprov.limits import RateLimit
 
 __all__ = ["actions", "task_signature"]
 
@@ -25,7 +23,16 @@ __all__ = ["actions", "task_signature"]
 def actions(app: ProviderApp, as_json: bool) -> None:
     """List a provider's actions, their parameters and limits."""
     limits = app.limits_by_action()
-    found = [_describe(app, action, limits[action.name]) for action in app.actions()]
+    found: list[dict[str, Any]] = [
+        {
+            "name": action.name,
+            "parameters": str(task_signature(action.handler)),
+            "description": action.description,
+            "timeout": action.timeout or app.config.execution_timeout,
+            "limits": [str(limit) for limit in limits[action.name]],
+        }
+        for action in app.actions()
+    ]
     if as_json:
         print_json(found)
         return
@@ -34,16 +41,6 @@ def actions(app: ProviderApp, as_json: bool) -> None:
         for line in (action["description"], *(f"at most {text}" for text in action["limits"])):
             if line:
                 echo(f"    {line}")
-
-
-def _describe(app: ProviderApp, action: Action, limits: list[RateLimit]) -> dict[str, Any]:
-    return {
-        "name": action.name,
-        "parameters": str(task_signature(action.handler)),
-        "description": action.description,
-        "timeout": action.timeout or app.config.execution_timeout,
-        "limits": [str(limit) for limit in limits],
-    }
 
 
 def task_signature(handler: Handler) -> inspect.Signature:

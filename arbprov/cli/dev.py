@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import subprocess
 import sys
@@ -30,6 +29,8 @@ __all__ = ["dev"]
 _HOLD = 0.5
 _CHECK_INTERVAL = 0.3
 _STOP_TIMEOUT = 30.0
+# A file descriptor.
+_STDERR = 2
 
 
 @click.command()
@@ -77,18 +78,18 @@ def dev(
         summary = Summary(len(tasks))
         stack.callback(summary.show)
         command += ["--dev-mode", "tasks"]
-        provider = stack.enter_context(_Provider(command, stdout=_stderr_descriptor()))
+        # What handlers print goes to stderr: on stdout are only results.
+        provider = stack.enter_context(_Provider(command, stdout=_STDERR))
 
-        def end_reason() -> str:
+        def check_end() -> str:
             if interruption.is_set():
                 provider.stop()
             if not provider.has_ended:
                 return ""
-            if provider.had_wrong_usage:
-                raise SystemExit(click.UsageError.exit_code)  # the provider has said why
+            provider.check_usage()
             return "interrupted" if interruption.is_set() else "the provider has ended"
 
-        run_tasks(hub, tasks, summary=summary, as_json=as_json, end_reason=end_reason)
+        run_tasks(hub, tasks, summary=summary, as_json=as_json, check_end=check_end)
 
 
 @contextlib.contextmanager
@@ -101,15 +102,6 @@ def _run_command(target: str, hub: LocalHub) -> Iterator[list[str]]:
         command = [sys.executable, "-m", "arbprov", "run", target, "--workers", "1", "--no-spool"]
         command += ["--hub-url", hub.url]
         yield [*command, "--auth-token-file", token.name]
-
-
-def _stderr_descriptor() -> int | None:
-    """Return the descriptor of stderr: results are on stdout, and what handlers print is not."""
-    try:
-        os.fstat(2)
-    except OSError:  # stderr is closed
-        return None
-    return 2
 
 
 def _call_options(hub: LocalHub) -> str:
@@ -132,9 +124,8 @@ def _run_and_reload(
             while not interruption.wait(_CHECK_INTERVAL):
                 # Before the first change, the command's arguments are wrong. After a change, the
                 # file is wrong, and the next change may fix it.
-                is_wrong = provider.had_wrong_usage and not has_changed
-                if is_wrong:
-                    raise SystemExit(click.UsageError.exit_code)  # the provider has said why
+                if not has_changed:
+                    provider.check_usage()
                 if provider.has_ended and watch is None:
                     raise ProviderError("the provider has ended")
                 if watch and (path := watch.find_change()):
@@ -162,10 +153,10 @@ class _Provider:
         """Whether the process has ended."""
         return self._process.poll() is not None
 
-    @property
-    def had_wrong_usage(self) -> bool:
-        """Whether the process has ended because the module or its app does not exist."""
-        return self._process.poll() == click.UsageError.exit_code
+    def check_usage(self) -> None:
+        """Raise `SystemExit` if the process has ended since there is no such module or app."""
+        if self._process.poll() == click.UsageError.exit_code:
+            raise SystemExit(click.UsageError.exit_code)  # the provider has said why
 
     def stop(self) -> None:
         """Let the provider finish its running tasks and end; a second call changes nothing."""

@@ -37,7 +37,9 @@ class ExitCodeGroup(click.Group):
         """Find the command that `args` name, and refuse arguments that are not text."""
         name, command, rest = super().resolve_command(ctx, args)
         for argument in rest:
-            if not _is_text(argument) and not os.path.exists(argument.removeprefix("@")):
+            # Python keeps the bytes that it can't decode as lone surrogates.
+            is_text = not any("\ud800" <= character <= "\udfff" for character in argument)
+            if not is_text and not os.path.exists(argument.removeprefix("@")):
                 assert command is not None
                 raise click.UsageError(
                     f"the argument {argument!a} is not text in this system's encoding, "
@@ -57,12 +59,3 @@ class ExitCodeGroup(click.Group):
             # The reader has closed the pipe; flushing at exit must not fail once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(1)
-
-
-def _is_text(argument: str) -> bool:
-    """Tell whether Python could decode an argument: it keeps other bytes as lone surrogates."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -76,7 +76,15 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
         if path not in known_keys:
             there = join_names(sorted(known_keys)) if known_keys else "none"
             raise click.BadParameter(f"no limit has the key {path!r}; the limits have {there}")
-    rows = [_describe(name, state) for name, state in found]
+    rows = [
+        {
+            "action": name,
+            **attrs.asdict(state, filter=attrs.filters.exclude("headroom")),
+            "remaining": state.headroom and state.headroom.remaining,
+            "wait_time": state.headroom and state.headroom.wait_time,
+        }
+        for name, state in found
+    ]
     if as_json:
         print_json(rows)
         return
@@ -93,16 +101,6 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
 
 def _key_paths(state: LimitState) -> set[str]:
     return set(state.key.split(" and ")) if state.key else set()
-
-
-def _describe(action: str, state: LimitState) -> dict[str, Any]:
-    headroom = state.headroom
-    return {
-        "action": action,
-        **attrs.asdict(state, filter=attrs.filters.exclude("headroom")),
-        "remaining": None if headroom is None else headroom.remaining,
-        "wait_time": None if headroom is None else headroom.wait_time,
-    }
 
 
 def _format_row(row: dict[str, Any]) -> tuple[str, ...]:

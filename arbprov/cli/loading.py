@@ -95,20 +95,16 @@ def _import(name: str) -> ModuleType:
             f"{path} can't be imported, since a module's name has no dots; "
             f"rename the file, as in {path.stem.replace('.', '_')}.py"
         )
-    return _import_file(path)
-
-
-def _import_file(path: Path) -> ModuleType:
-    root, name = _locate(path)
+    root, module_name = _locate(path)
     sys.path.insert(0, str(root))
-    if "." in name:
+    if "." in module_name:
         # Last, so that a module of the package can't replace a module of Python.
         sys.path.append(str(path.parent.resolve()))
-    module = _import_module(name)
+    module = _import_module(module_name)
     file = getattr(module, "__file__", None)
     if file is None or not path.samefile(file):
         raise TargetError(
-            f"{path} can't be imported, since another module has the name {name!r}: "
+            f"{path} can't be imported, since another module has the name {module_name!r}: "
             f"{file or 'a module of Python itself'}; rename the file"
         )
     return module
@@ -120,23 +116,20 @@ def _locate(path: Path) -> tuple[Path, str]:
     The name begins with the packages around the file: the folders with an __init__.py, and any that
     the file's relative imports need.
     """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # importing it will say so
+        tree = ast.Module([], [])
+    levels = [node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    # How many folders up the relative imports reach.
+    needed = max(levels, default=0)
     folder, names = path.resolve().parent, [path.stem]
-    needed = _relative_levels(path)
     while folder.name.isidentifier() and ((folder / "__init__.py").exists() or needed > 0):
         names.insert(0, folder.name)
         folder, needed = folder.parent, needed - 1
     if names[1:] and names[-1] == "__init__":
         del names[-1]
     return folder, ".".join(names)
-
-
-def _relative_levels(path: Path) -> int:
-    """Return how many folders up a file's relative imports reach."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):  # importing it will say so
-        return 0
-    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
 
 
 def _import_module(name: str) -> ModuleType:

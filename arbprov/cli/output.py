@@ -82,21 +82,17 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
     elif status == "success":
         print_json(data)
     else:
-        # Each text once: the message and the problems have lines of their own.
-        details = _details(message, data)
+        if isinstance(data, dict) and data.get("error") == message:
+            # Each text once: the message and the problems have lines of their own.
+            details = {k: v for k, v in data.items() if k not in ("error", "problems")}
+        else:
+            details = data
         if details or status != "error":
             print_json(details)
         for line in describe_failure(status, message, data):
             echo(line, err=True)
     if status in ("error", "limit"):
         click.get_current_context().exit(1)
-
-
-def _details(message: str, data: Any) -> Any:
-    """Return the data of an error without the parts that its message says already."""
-    if not isinstance(data, dict) or data.get("error") != message:
-        return data
-    return {key: value for key, value in data.items() if key not in ("error", "problems")}
 
 
 def describe_failure(status: str, message: str, data: Any) -> list[str]:

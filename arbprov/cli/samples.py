@@ -6,7 +6,10 @@ import ast
 import copy
 import json
 import re
+import shlex
 from typing import Any
+
+import attrs
 
 from arbprov.dispatcher import Dispatcher, Route
 from arbprov.errors import InvalidPayloadError, Problem
@@ -14,9 +17,6 @@ from arbprov.limits import RateLimit
 from arbprov.task import Task
 
 __all__ = ["Sample", "find_sample"]
-
-# A payload and an account.
-Sample = tuple[dict[str, Any], dict[str, Any]]
 
 _MAX_ROUNDS = 40
 _STEP = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]]+)')
@@ -38,6 +38,40 @@ _VALUES: dict[str, Any] = {
 }
 # For a problem whose message names no type, such as the message of an author's own validator.
 _GUESSES = [1, 10, 100, "a", "sample-text-of-some-length", "a@example.com", "https://example.com"]
+
+
+@attrs.frozen
+class Sample:
+    """A payload and an account that an action accepts."""
+
+    payload: dict[str, Any]
+    account: dict[str, Any]
+
+    def format_call(self, action: str, options: str, width: int) -> list[str]:
+        r"""Return a shell command that calls an action with this sample, as lines.
+
+        Args:
+            action: Name of the action.
+            options: More options of `arbprov call`, quoted for a shell; may be empty.
+            width: Columns of a line; a longer field makes a longer line.
+
+        >>> Sample({"city": "Paris"}, {}).format_call("forecast", "", 80)
+        ['  arbprov call forecast \'{"city": "Paris"}\'']
+        """
+        for indent in (None, 2):
+            payload, account = (
+                shlex.quote(json.dumps(part, ensure_ascii=False, indent=indent)) if part else ""
+                for part in (self.payload, self.account)
+            )
+            parts = [f"arbprov call {shlex.quote(action)}", payload]
+            parts += [f"--account {account}" if account else "", options]
+            line = "  " + " ".join(filter(None, parts))
+            if len(line) <= width:
+                return [line]
+            lines = ("  " + " \\\n    ".join(filter(None, parts))).split("\n")
+            if max(map(len, lines)) <= width:
+                return lines
+        return lines
 
 
 def find_sample(dispatcher: Dispatcher, route: Route, limits: list[RateLimit]) -> Sample | None:
@@ -64,7 +98,7 @@ def find_sample(dispatcher: Dispatcher, route: Route, limits: list[RateLimit]) -
         task = Task("sample", route.action.name, json.dumps(payload).encode(), account)
         error = dispatcher.prepare(task).error
         if error is None:
-            return payload, roots["account"]
+            return Sample(payload, roots["account"])
         if not isinstance(error, InvalidPayloadError):
             return None
         for problem in error.problems:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from arbprov._utils import escape_line
+from arbprov._utils import escape_line, format_count
 from arbprov.cli.options import parse_sendable_object
 from arbprov.cli.output import echo, echo_json, find_problems, format_seconds, summarize
 from arbprov.cli.terminal import Terminal
@@ -45,24 +45,24 @@ def _read_tasks(
         return None
     tasks = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
         try:
-            if line.strip():
-                tasks.append(_parse_task(line))
+            task = parse_sendable_object(line)
+            if not isinstance(task.get("action"), str):
+                raise ValidationFailure(
+                    'a task needs its action, as in {"action": "greet", "payload": {}}'
+                )
+            if unknown := sorted(set(task) - _FIELDS):
+                raise ValidationFailure(
+                    f"a task has no field {unknown[0]!r}; "
+                    f"its fields are {', '.join(sorted(_FIELDS))}"
+                )
         except ValidationFailure as failure:
             message = f"{path}, line {number}: {failure.problems[0]}"
             raise click.BadParameter(message, ctx, param) from None
+        tasks.append(task)
     return tasks
-
-
-def _parse_task(line: bytes) -> Arguments:
-    task = parse_sendable_object(line)
-    if not isinstance(task.get("action"), str):
-        raise ValidationFailure('a task needs its action, as in {"action": "greet", "payload": {}}')
-    if unknown := sorted(set(task) - _FIELDS):
-        raise ValidationFailure(
-            f"a task has no field {unknown[0]!r}; its fields are {', '.join(sorted(_FIELDS))}"
-        )
-    return task
 
 
 tasks_option = click.option(
@@ -92,12 +92,11 @@ class Summary:
             return
         terminal = Terminal(sys.stderr)
         statuses = sorted(self.counts, key=_STATUSES.index)
-        parts = [f"{self.counts[one]} {terminal.style_status(one)}" for one in statuses]
+        parts = [f"{self.counts[name]} {terminal.style_status(name)}" for name in statuses]
         if left := self.tasks - sum(self.counts.values()):
             parts.append(f"{left} without a result")
-        count = f"{self.tasks} task{'' if self.tasks == 1 else 's'}"
         seconds = format_seconds(time.monotonic() - self._started_at)
-        echo(f"{count} in {seconds}: {', '.join(parts)}", err=True)
+        echo(f"{format_count(self.tasks, 'task')} in {seconds}: {', '.join(parts)}", err=True)
 
 
 def run_tasks(
@@ -106,7 +105,7 @@ def run_tasks(
     *,
     summary: Summary,
     as_json: bool,
-    end_reason: Callable[[], str],
+    check_end: Callable[[], str],
 ) -> None:
     """Put tasks into a hub and print each result when it arrives.
 
@@ -115,7 +114,7 @@ def run_tasks(
         tasks: The tasks.
         summary: Counts the results.
         as_json: Whether to print envelopes, not a summary of each.
-        end_reason: Returns why the provider has ended, or an empty string while it runs.
+        check_end: Called between results; returns why the provider has ended, or an empty string.
 
     Raises:
         ProviderError: The provider has ended before all results arrived.
@@ -123,7 +122,7 @@ def run_tasks(
     pending = {hub.put(**task).future for task in tasks}
     while pending:
         # First: the last results arrive just before the provider ends.
-        reason = end_reason()
+        reason = check_end()
         done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
         for result in [future.result() for future in done]:
             summary.counts[result.status] += 1
@@ -132,8 +131,10 @@ def run_tasks(
             else:
                 _print_result(result)
         if pending and not done and reason:
-            left = "1 task has" if len(pending) == 1 else f"{len(pending)} tasks have"
-            raise ProviderError(f"{reason}, and {left} no result")
+            verb = "has" if len(pending) == 1 else "have"
+            raise ProviderError(
+                f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
+            )
 
 
 def _print_result(result: Submission) -> None:

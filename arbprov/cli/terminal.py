@@ -119,13 +119,10 @@ def use_color(stream: Any) -> bool:
 
 
 def _text_width(text: str) -> int:
-    return len(text) if text.isascii() else sum(map(_character_width, text))
-
-
-def _character_width(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+    if text.isascii():
+        return len(text)
+    visible = [c for c in text if unicodedata.category(c) not in {"Mn", "Me", "Cf"}]
+    return len(visible) + sum(unicodedata.east_asian_width(c) in {"W", "F"} for c in visible)
 
 
 def _prefix(text: str, width: int) -> str:

@@ -172,9 +172,10 @@ class Backlog:
         deadline = time.monotonic() + timeout
         with self._changed:
             while wanted() and not self._closed:
-                if ticket := self._next(provider):
-                    self._waiting.remove(ticket)
-                    return ticket
+                for ticket in self._waiting:
+                    if ticket.provider in ("", provider):
+                        self._waiting.remove(ticket)
+                        return ticket
                 if not self._changed.wait(deadline - time.monotonic()):
                     break
             return None
@@ -206,6 +207,3 @@ class Backlog:
                 ticket.future.set_exception(HubStopped("the hub has stopped"))
             self._open.clear()
             self._changed.notify_all()
-
-    def _next(self, provider: str) -> Ticket | None:
-        return next((t for t in self._waiting if t.provider in ("", provider)), None)

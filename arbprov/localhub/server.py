@@ -83,8 +83,9 @@ class LocalHub:
                 f"the bundled hub can't listen on {address!r}: it is for this machine only; "
                 f"use an address such as 127.0.0.1:50051 or unix:/tmp/hub.sock"
             )
-        if not _has_port(address):
-            # gRPC would use the lowest 16 bits of a larger number.
+        port = address.rpartition(":")[2]
+        # gRPC would use the lowest 16 bits of a larger number.
+        if not address.startswith("unix:") and not (port.isdecimal() and int(port) < 2**16):
             raise ConfigurationError(
                 f"the bundled hub can't listen on {address!r}: a port is from 1 to 65535, "
                 f"or 0 for any free port"
@@ -231,7 +232,11 @@ class LocalHub:
         self._authenticate(request.auth_token, context)
         ticket = self._take(request.provider, context)
         if ticket is None:
-            return self._no_task()
+            pause = self._pause_left()
+            if not pause:
+                return hub_pb2.Task()
+            hint = json.dumps({"wait_time": pause})
+            return hub_pb2.Task(action="rate_limited", payload=hint.encode())
         if not context.is_active():
             # The provider has given up this poll.
             self._backlog.put_back(ticket)
@@ -250,12 +255,6 @@ class LocalHub:
         finally:
             if held:
                 self._poll_slots.release()
-
-    def _no_task(self) -> hub_pb2.Task:
-        if pause := self._pause_left():
-            hint = json.dumps({"wait_time": pause})
-            return hub_pb2.Task(action="rate_limited", payload=hint.encode())
-        return hub_pb2.Task()
 
     def _pause_left(self) -> float:
         return max(0.0, self._paused_until - time.monotonic())
@@ -298,11 +297,6 @@ class LocalHub:
     def _authenticate(self, token: str, context: grpc.ServicerContext) -> None:
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
-
-
-def _has_port(address: str) -> bool:
-    port = address.rpartition(":")[2]
-    return address.startswith("unix:") or (port.isdecimal() and int(port) < 2**16)
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shlex
 import signal
@@ -17,7 +16,7 @@ from support.commands import PROVIDER
 from support.waiting import TIMEOUT, wait_for_line
 
 from arbprov.cli import main
-from arbprov.cli.dev import _call_options, _Provider, _stderr_descriptor
+from arbprov.cli.dev import _call_options, _Provider
 from arbprov.localhub import LocalHub
 from arbprov.outbox.sqlite import read_spool
 
@@ -322,16 +321,11 @@ def test_a_pipe_has_colors_only_if_they_are_forced(start, weather, folder, envir
     assert ("\033[31merror\033[0m" in output, "\033[" in errors) == (is_colored, is_colored)
 
 
-def test_a_closed_stderr_is_not_given_to_the_provider(monkeypatch):
-    assert _stderr_descriptor() == 2
-
-    def fstat(descriptor):
-        raise OSError(9, "Bad file descriptor")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fstat", fstat)
-        descriptor = _stderr_descriptor()
-    assert descriptor is None
+def test_tasks_are_run_with_a_closed_stderr(folder):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    command = f"{sys.executable} -m arbprov dev typed --tasks tasks.jsonl --json 2>&-"
+    output = subprocess.check_output(command, shell=True, timeout=TIMEOUT)
+    assert json.loads(output)["message"] == "Only half of it"
 
 
 def test_the_call_to_copy_names_a_token_and_never_shows_it():

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from arbprov import ProviderApp, Task
-from arbprov.cli.samples import find_sample
+from arbprov.cli.samples import Sample, find_sample
 
 
 class Color(enum.Enum):
@@ -38,7 +38,9 @@ def sample_of(handler, limits=(), **options):
     declared = app.limits_by_action()["work"]
     sample = find_sample(dispatcher, dispatcher.routes["work"], declared)
     if sample is not None:
-        payload, account = (json.dumps(part).encode() for part in sample)
+        payload, account = (
+            json.dumps(part).encode() for part in attrs.astuple(sample, recurse=False)
+        )
         assert dispatcher.prepare(Task("1", "work", payload, account)).error is None
     return sample
 
@@ -75,19 +77,19 @@ def test_a_sample_fits_its_type(kind, value):
     def work(x) -> None: ...
 
     work.__annotations__["x"] = kind
-    assert sample_of(work) == ({"x": value}, {})
+    assert sample_of(work) == Sample({"x": value}, {})
 
 
 def test_only_required_fields_are_filled():
     def work(city: str, days: int = 3, **more: typing.Any) -> None: ...
 
-    assert sample_of(work) == ({"city": "city"}, {})
+    assert sample_of(work) == Sample({"city": "city"}, {})
 
 
 def test_accounts_and_the_keys_of_limits_are_filled():
     def work(account: Line, region: str = "") -> None: ...
 
-    assert sample_of(work, ["account.user.id", ("payload.region", "account.zone"), len]) == (
+    assert sample_of(work, ["account.user.id", ("payload.region", "account.zone"), len]) == Sample(
         {"region": "sample-region"},
         {
             "user": {"id": "sample-id"},
@@ -100,7 +102,7 @@ def test_accounts_and_the_keys_of_limits_are_filled():
 
 def test_a_payload_s_schema_is_filled():
     schema = {"user": {"name": str, "e mails": [str]}, "tags": [{"a": int}]}
-    assert sample_of(lambda payload: None, payload_schema=schema) == (
+    assert sample_of(lambda payload: None, payload_schema=schema) == Sample(
         {"user": {"name": "name", "e mails": ["mails"]}, "tags": [{"a": 1}]},
         {},
     )
@@ -120,8 +122,8 @@ def test_a_payload_that_no_guess_fits_has_no_sample():
 def test_a_key_for_which_the_payload_has_no_place_is_left_out(key):
     def work(city: str) -> None: ...
 
-    assert sample_of(work, [key, "payload.city"])[0]["city"] in {"city", "sample-city"}
-    assert sample_of(work, ["payload.city", key])[0]["city"] in {"city", "sample-city"}
+    assert sample_of(work, [key, "payload.city"]).payload["city"] in {"city", "sample-city"}
+    assert sample_of(work, ["payload.city", key]).payload["city"] in {"city", "sample-city"}
 
 
 def test_an_action_whose_validation_fails_has_no_sample():
