@@ -286,6 +286,7 @@ class ProviderApp(Scaffold):
             ConfigurationError: The app's configuration does not allow it to start.
             ProviderError: The app runs in the process that this one was forked from.
             RuntimeError: An event loop runs in this thread, and the handler needs one.
+            ValueError: JSON has no form for the payload or the account.
 
         >>> app = ProviderApp("weather")
         >>> @app.action

@@ -189,7 +189,13 @@ def _make_init_var_hook(
     make_type: Any = TypedDict
     arguments = make_type(cls.__name__, types)
     hook = make_typeddict_hook(arguments, converter)
-    return lambda value, _: cls(**hook(value, arguments))
+
+    def structure(value: Any, _: Any) -> Any:
+        # A TypedDict keeps the unknown fields, which the constructor does not take.
+        structured = hook(value, arguments)
+        return cls(**{name: structured[name] for name in types.keys() & structured.keys()})
+
+    return structure
 
 
 def make_typeddict_hook(target: Any, converter: Converter) -> StructureHook:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
@@ -78,7 +79,8 @@ def _compile_item(target: Any, inner: Any, item: Any) -> Check | None:
         return _all_of(_annotated_types(target, item))
     # A match of a pattern returns None if there is none, as a validator does if all is well.
     is_match = isinstance(getattr(item, "__self__", None), re.Pattern)
-    if callable(item) and not isinstance(item, type) and not is_match:
+    is_type = isinstance(item, type) or typing.get_origin(item) is not None
+    if callable(item) and not is_type and not is_match:
         return _validator_check(item)
     raise _refusal(target, item)
 
@@ -263,6 +265,8 @@ def _pydantic_check(target: Any, inner: Any, item: Any) -> Check:
     import pydantic
     from pydantic_core import PydanticUndefined
 
+    if type(item).__name__ in ("BeforeValidator", "PlainValidator", "WrapValidator"):
+        raise _refusal(target, item, "it runs before the type is checked, and is not a constraint")
     unset = {"validation_alias": None, "default_factory": None, "default": PydanticUndefined}
     for name, nothing in unset.items():
         if type(item).__name__ == "FieldInfo" and getattr(item, name) is not nothing:

@@ -106,6 +106,8 @@ class StandardBackend:
                 end = -1
             # decode() is slower, accepts blanks around the document, and explains errors.
             return data if end == len(text) else _DECODER.decode(text)
+        except ValidationFailure:  # of the decoder's own functions; it is a ValueError too
+            raise
         except UnicodeDecodeError as error:
             raise ValidationFailure(f"not UTF-8: byte {error.start} can't be decoded") from None
         except json.JSONDecodeError as error:

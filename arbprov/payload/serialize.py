@@ -59,7 +59,7 @@ def to_builtins(value: Any) -> Any:
     """Return a value as dicts with string keys, lists and JSON scalars, all of them copies.
 
     Raises:
-        ValidationFailure: A part of it has no JSON form; every such part is a problem.
+        ValueError: A part of it has no JSON form; every such part is a problem.
 
     >>> from datetime import date
     >>> to_builtins({"when": date(2026, 3, 20), "tags": ("a", b"bytes")})
@@ -88,7 +88,7 @@ def dumps(value: Any) -> str:
     """Return a value as compact JSON text, as a handler's result is written.
 
     Raises:
-        ValidationFailure: A part of it has no JSON form; every such part is a problem.
+        ValueError: A part of it has no JSON form; every such part is a problem.
 
     >>> from datetime import date
     >>> dumps({"when": date(2026, 3, 20)})

@@ -106,12 +106,17 @@ def _required_tag(members: tuple[Any, ...], tags: Tags) -> str | None:
 def _tagged_failure(
     value: Any, failures: list[ValidationFailure], tags: Tags
 ) -> ValidationFailure | None:
-    """Return the failure of the member that an object's tag names, if it has one."""
+    """Return the failure of the member that an object's tag names, or that the tag is missing."""
     if not isinstance(value, dict):
         return None
+    tagged = [(f, member) for f, member in zip(failures, tags, strict=True) if member]
+    for name in dict.fromkeys(name for member in tags for name in member):
+        missing = Problem(field_path(name), MISSING)
+        if all(missing in failure.problems for failure, _ in tagged):
+            return ValidationFailure([missing])
     named = [
         failure
-        for failure, member in zip(failures, tags, strict=True)
+        for failure, member in tagged
         if any(_is_choice(value.get(name), choices) for name, choices in member.items())
     ]
     if named:

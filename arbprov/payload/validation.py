@@ -48,7 +48,7 @@ _JSON_KINDS = {
 }
 
 
-class ValidationFailure(Exception):
+class ValidationFailure(ValueError):
     """A value does not fit.
 
     Args:
@@ -62,6 +62,9 @@ class ValidationFailure(Exception):
             [Problem("", OwnWords(problems))] if isinstance(problems, str) else list(problems)
         )
         self.count = max(count, len(self.problems))
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.problems))
 
     @classmethod
     def from_error(cls, error: Exception) -> ValidationFailure:

@@ -156,6 +156,7 @@ class TestClient:
 
         Raises:
             RuntimeError: An event loop runs in this thread, and the handler needs one; use `acall`.
+            ValueError: JSON has no form for the payload or the account; the message has the paths.
             Exception: The handler's exception, with `raise_errors`.
 
         >>> from arbprov import ProviderApp

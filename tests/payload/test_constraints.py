@@ -161,6 +161,10 @@ class OddGroup(annotated_types.GroupedMetadata):
         Field(default=3),
         Field(default_factory=int),
         pydantic.UrlConstraints(max_length=3),
+        pydantic.BeforeValidator(int),
+        pydantic.PlainValidator(int),
+        pydantic.WrapValidator(lambda value, handler: handler(value)),
+        annotated_types.LowerCase,
     ],
 )
 def test_metadata_that_would_be_ignored_is_refused_at_registration_by_name(item):

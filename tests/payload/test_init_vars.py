@@ -54,6 +54,10 @@ def test_the_field_may_have_a_default():
     assert made(Defaults, {"x": 1}).x == 2
 
 
+def test_unknown_fields_are_ignored():
+    assert made(Needs, {"x": 2, "factor": 3, "total": 4, "other": 5}).total == 0
+
+
 def test_its_problems_have_its_path():
     assert refusal(Needs, {"x": 1}) == [("value.factor", "required field is missing")]
     assert refusal(Needs, {"x": 1, "factor": "a"}) == [

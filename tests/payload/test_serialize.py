@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import arbprov
 from arbprov import ProviderApp, ProviderResponse
 from arbprov.payload.json import MAX_DEPTH, dumps, parse_object
 from arbprov.payload.serialize import encode_task_data, to_builtins
@@ -32,6 +33,11 @@ def refusal(value) -> list[tuple[str, str]]:
     with pytest.raises(ValidationFailure) as caught:
         to_builtins(value)
     return [(problem.path, problem.message) for problem in caught.value.problems]
+
+
+def test_the_error_says_each_problem_at_its_path():
+    with pytest.raises(ValueError, match=r"^\[0\]: inf is not .* number; \[1\]\.a: .* for object$"):
+        arbprov.dumps([float("inf"), {"a": object()}])
 
 
 # Builtins.

@@ -133,6 +133,7 @@ def test_an_unknown_tag_is_the_problem_with_all_choices():
 
 def test_a_missing_tag_is_a_missing_field():
     assert refusal(Cat | Dog, {"name": "Rex"}) == [("value.kind", "required field is missing")]
+    assert refusal(Cat | Dog, {}) == [("value.kind", "required field is missing")]
     # As in msgspec: a struct has its tag in none of its fields, but its JSON has it in a union.
     assert refusal(StructCat | StructDog, {"n": 1}) == [("value.type", "required field is missing")]
     assert made(StructCat, {"n": 1}) == StructCat(1)
