@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import attrs
 
+from arbprov._utils import format_count
 from arbprov.errors import HubError
 from arbprov.task import Task
 
@@ -149,7 +150,8 @@ class Backlog:
         with self._changed:
             if len(self._open) >= self._capacity:
                 raise BacklogFull(
-                    f"{self._capacity} tasks are without a result already; wait for some results"
+                    f"the hub has {format_count(self._capacity, 'task')} without a result, "
+                    f"and keeps no more; wait for some results"
                 )
             if ticket.id in self._open:
                 raise ValueError(

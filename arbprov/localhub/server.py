@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent import futures
-from types import TracebackType
 from typing import Any
 
 import attrs
@@ -199,12 +198,7 @@ class LocalHub:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # The gRPC methods.
@@ -250,8 +244,11 @@ class LocalHub:
         held = self._poll_slots.acquire(blocking=False)
         try:
             context.add_callback(self._backlog.wake)
-            wanted = lambda: context.is_active() and not self._pause_left()  # noqa: E731
-            return self._backlog.take(provider, self._hold if held else 0.0, wanted)
+            return self._backlog.take(
+                provider,
+                self._hold if held else 0.0,
+                wanted=lambda: context.is_active() and not self._pause_left(),
+            )
         finally:
             if held:
                 self._poll_slots.release()

@@ -222,7 +222,9 @@ def test_a_worker_that_can_not_be_started_is_an_os_error(tmp_path):
 
 def test_a_worker_is_killed_while_it_starts_and_again_when_it_is_gone():
     async def story():
-        worker = await WorkerProcess.start([sys.executable, "-c", "input()"], print)
+        # Not `input`: without a terminal, it ends before the signal if this process is slow.
+        code = "import signal; signal.pause()"
+        worker = await WorkerProcess.start([sys.executable, "-c", code], print)
         worker.stop()
         code = await worker.wait()
         worker.stop()

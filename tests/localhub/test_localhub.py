@@ -43,7 +43,7 @@ def poll(hub, channel):
 
     def poll(provider="weather", token=None, **options):
         request = hub_pb2.ProviderRequest(provider=provider, auth_token=token or hub.token)
-        return method(request, timeout=20, **options)
+        return method(request, timeout=TIMEOUT, **options)
 
     poll.future = lambda: method.future(
         hub_pb2.ProviderRequest(provider="weather", auth_token=hub.token)
@@ -62,7 +62,7 @@ def submit(hub, channel):
 
     def submit(id, result='{"message": "fine", "data": {"response": 1}}', token=None):
         sent = hub_pb2.TaskResult(id=id, auth_token=token or hub.token, result=result)
-        return method(sent, timeout=20)
+        return method(sent, timeout=TIMEOUT)
 
     return submit
 
@@ -99,87 +99,97 @@ def test_a_task_for_a_named_provider_is_not_handed_to_another(hub, poll):
     assert [poll("shop").id, poll("weather").id] == ["", "7"]
 
 
-def test_a_poll_is_held_until_a_task_comes(hub, poll):
-    hub._hold = 20
+@pytest.fixture
+def held(hub, monkeypatch):
+    """Let the hub hold polls; return a semaphore that each poll releases when it is held."""
+    hub._hold = TIMEOUT
+    held, wait = threading.Semaphore(0), hub._backlog._changed.wait
+
+    def wait_for_change(timeout):
+        held.release()
+        return wait(timeout)
+
+    monkeypatch.setattr(hub._backlog._changed, "wait", wait_for_change)
+    return held
+
+
+def test_a_poll_is_held_until_a_task_comes(hub, poll, held):
     waiting = poll.future()
+    assert held.acquire(timeout=TIMEOUT)
     hub.put("forecast", id="7")
-    assert waiting.result(20).id == "7"
+    assert waiting.result(TIMEOUT).id == "7"
 
 
 def test_a_poll_that_is_held_in_vain_is_answered_with_nothing(poll):
     assert poll() == hub_pb2.Task()
 
 
-def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll, monkeypatch):
-    hub._hold = 20
-    there, gone, take = threading.Event(), threading.Event(), hub._backlog.take
+def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll, held, monkeypatch):
+    over, take = threading.Event(), hub._backlog.take
 
-    def noted(*arguments):
-        there.set()
+    def take_and_report(*arguments, **options):
         try:
-            return take(*arguments)
+            return take(*arguments, **options)
         finally:
-            gone.set()
+            over.set()
 
-    monkeypatch.setattr(hub._backlog, "take", noted)
+    monkeypatch.setattr(hub._backlog, "take", take_and_report)
     waiting = poll.future()
-    assert there.wait(20)
+    assert held.acquire(timeout=TIMEOUT)
     waiting.cancel()
-    assert gone.wait(20)
+    assert over.wait(TIMEOUT)
     hub.put("forecast", id="7")
     assert poll().id == "7"
 
 
-def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, monkeypatch):
-    hub._hold = 20
-    there, take = threading.Semaphore(0), hub._backlog.take
-
-    def noted(*arguments):
-        there.release()
-        return take(*arguments)
-
-    monkeypatch.setattr(hub._backlog, "take", noted)
-    waiting = [poll.future() for _ in range(3)]
-    assert all(there.acquire(timeout=20) for _ in waiting)
+def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, held):
+    polls = [poll.future() for _ in range(3)]
+    assert all(held.acquire(timeout=TIMEOUT) for _ in polls)
     hub.stop()
-    assert [one.result(20) for one in waiting] == [hub_pb2.Task()] * 3
+    assert [waiting.result(TIMEOUT) for waiting in polls] == [hub_pb2.Task()] * 3
 
 
 def test_more_polls_than_the_hub_can_hold_are_answered_at_once(hub, poll):
-    hub._hold = 20
+    hub._hold = 10 * TIMEOUT
     answered = threading.Event()
-    waiting = [poll.future() for _ in range(60)]
-    for one in waiting:
-        one.add_done_callback(lambda _: answered.set())
-    assert answered.wait(10)
+    polls = [poll.future() for _ in range(60)]
+    for waiting in polls:
+        waiting.add_done_callback(lambda _: answered.set())
+    assert answered.wait(TIMEOUT)
     hub.stop()
 
 
-def test_a_wrong_token_is_refused(poll, submit):
-    for call in (lambda: poll(token="wrong"), lambda: submit("7", token="wrong")):
-        with pytest.raises(grpc.RpcError) as caught:
-            call()
-        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+def assert_refused(call):
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_poll_with_a_wrong_token_is_refused(poll):
+    assert_refused(lambda: poll(token="wrong"))
+
+
+def test_a_result_with_a_wrong_token_is_refused(submit):
+    assert_refused(lambda: submit("7", token="wrong"))
 
 
 def test_a_token_can_be_rotated(hub, poll):
     old, hub.token = hub.token, "new"
-    with pytest.raises(grpc.RpcError):
-        poll(token=old)
+    assert_refused(lambda: poll(token=old))
 
 
 def test_a_poll_gets_the_hub_s_pause(hub, poll):
-    hub.rate_limit(20)
+    hub.rate_limit(1000)
     answer = poll()
     assert answer.action == "rate_limited"
-    assert b"wait_time" in answer.payload
+    assert 0 < json.loads(answer.payload)["wait_time"] <= 1000
 
 
-def test_a_held_poll_gets_the_hub_s_pause(hub, poll):
-    hub._hold = 20
+def test_a_held_poll_gets_the_hub_s_pause(hub, poll, held):
     waiting = poll.future()
-    hub.rate_limit(20)
-    assert waiting.result(20).action == "rate_limited"
+    assert held.acquire(timeout=TIMEOUT)
+    hub.rate_limit(1000)
+    assert waiting.result(TIMEOUT).action == "rate_limited"
 
 
 def test_a_result_comes_to_its_ticket(hub, poll, submit):
@@ -199,7 +209,7 @@ def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
 def test_repeated_and_unknown_results_are_kept_too(hub, submit):
     for task_id in ("a", "a", "b"):
         submit(task_id)
-    assert [one.id for one in hub.submissions] == ["a", "a", "b"]
+    assert [submission.id for submission in hub.submissions] == ["a", "a", "b"]
 
 
 def test_a_result_that_does_not_come_is_a_timeout_that_helps(hub):
@@ -211,7 +221,7 @@ def test_only_so_many_tasks_may_be_without_a_result():
     hub = LocalHub(capacity=2)
     hub.put("forecast")
     hub.put("forecast")
-    with pytest.raises(BacklogFull, match="2 tasks are without a result already"):
+    with pytest.raises(BacklogFull, match="has 2 tasks without a result"):
         hub.put("forecast")
 
 
@@ -254,23 +264,37 @@ def client(hub):
     return LocalHubClient(hub.address, hub.token)
 
 
-def test_the_client_runs_an_action(hub, client, poll, submit):
-    waiting = threading.Thread(target=lambda: submit(poll().id))
-    hub._hold = 20
-    waiting.start()
-    assert client.call("forecast", {"city": "Paris"}, account={"key": "k"}).data == 1
-    waiting.join(20)
+@pytest.fixture
+def answer(hub, poll, submit):
+    """Return a function that answers the next task in a thread; it returns the task as a future."""
+    hub._hold = TIMEOUT
+
+    def run(*result):
+        task = poll()
+        submit(task.id, *result)
+        return task
+
+    with futures.ThreadPoolExecutor(1) as threads:
+        yield lambda *result: threads.submit(run, *result)
 
 
-def test_a_call_may_have_a_large_payload_and_a_large_result(hub, client, poll, submit):
+def test_a_call_returns_the_result_of_the_action(client, answer):
+    answer()
+    assert client.call("forecast", {"city": "Paris"}, timeout=TIMEOUT).data == 1
+
+
+def test_a_call_sends_the_payload_and_the_account(client, answer):
+    task = answer()
+    client.call("forecast", {"city": "Paris"}, account={"key": "k"}, timeout=TIMEOUT)
+    sent = task.result(TIMEOUT)
+    assert (sent.payload, sent.account) == (b'{"city":"Paris"}', b'{"key":"k"}')
+
+
+def test_a_call_may_have_a_large_payload_and_a_large_result(client, answer):
     # More than gRPC accepts by default.
     large = "x" * 5_000_000
-    result = json.dumps({"message": "fine", "data": {"response": large}})
-    waiting = threading.Thread(target=lambda: submit(poll().id, result))
-    hub._hold = 20
-    waiting.start()
-    assert client.call("forecast", {"text": large}).data == large
-    waiting.join(20)
+    answer(json.dumps({"message": "fine", "data": {"response": large}}))
+    assert client.call("forecast", {"text": large}, timeout=TIMEOUT).data == large
 
 
 def test_a_call_with_what_json_can_not_carry_is_an_error(client):
@@ -295,13 +319,10 @@ def test_a_call_without_a_hub_is_a_connection_error():
 
 
 @pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
-def test_a_call_to_this_machine_needs_no_proxy(hub, client, poll, submit, monkeypatch, variable):
+def test_a_call_to_this_machine_needs_no_proxy(client, answer, monkeypatch, variable):
     monkeypatch.setenv(variable, "http://127.0.0.1:1")
-    with futures.ThreadPoolExecutor(1) as threads:
-        call = threads.submit(client.call, "work")
-        task = poll()
-        submit(task.id)
-        assert call.result(20).id == task.id
+    answer()
+    assert client.call("work", timeout=TIMEOUT).data == 1
 
 
 def test_a_proxy_is_named_in_the_error_of_a_call(monkeypatch):
@@ -322,7 +343,7 @@ def test_a_proxy_that_answers_a_call_in_place_of_the_hub_is_not_the_hub():
 def test_a_call_to_a_full_hub_is_an_error():
     with LocalHub(capacity=1) as hub:
         hub.put("forecast")
-        with pytest.raises(HubError, match="1 tasks are without a result already"):
+        with pytest.raises(HubError, match="has 1 task without a result"):
             LocalHubClient(hub.address, hub.token).call("forecast")
 
 

@@ -124,7 +124,7 @@ def test_a_row_is_measured_once_for_each_round():
     take = lambda options, number: {"bare": Sample(1), "own": Sample(number)}
     row = Row("row", "what it is", lambda hub: SPEED, ("bare", "own"), take)
     found = measure_row(row, Options(hubs.bundled_hub(), rounds=3))
-    assert [[s.value for s in one.samples] for one in found.series] == [[1, 1, 1], [0, 1, 2]]
+    assert [[sample.value for sample in s.samples] for s in found.series] == [[1, 1, 1], [0, 1, 2]]
 
 
 def test_a_row_that_can_t_be_measured_has_a_reason():
@@ -207,8 +207,9 @@ def test_a_tiny_row_runs_from_end_to_end(tmp_path):
     assert result.exit_code == 0
     assert row["unit"] == "µs of CPU per task"
     assert row["problems"] == []
-    assert [one["contestant"] for one in row["contestants"]] == ["bare loop", "arbprov"]
-    assert all(one["extras"]["tasks/s"] > 0 for one in row["contestants"])
+    contestants = row["contestants"]
+    assert [contestant["contestant"] for contestant in contestants] == ["bare loop", "arbprov"]
+    assert all(contestant["extras"]["tasks/s"] > 0 for contestant in contestants)
     assert "goal: arbprov: >= 0.85 of bare loop" in result.stdout
 
 
@@ -219,7 +220,7 @@ def test_a_tiny_row_of_pick_ups_runs_from_end_to_end(tmp_path):
     CliRunner().invoke(main, ["pickup-long-poll", *options], catch_exceptions=False)
     (row,) = json.loads(file.read_text())["rows"]
     assert row["problems"] == []
-    assert all(one["median"] >= 0 for one in row["contestants"])
+    assert all(contestant["median"] >= 0 for contestant in row["contestants"])
 
 
 def test_the_list_has_every_row():

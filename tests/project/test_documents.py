@@ -1,4 +1,4 @@
-"""What the documents promise beyond their snippets, which run by themselves."""
+"""The documents: commands, tables, links, and the names of tests. Their snippets run as tests."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def test_the_table_of_hooks_is_complete():
 def test_the_table_of_errors_is_complete():
     page = (REFERENCE / "errors.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    found = filter(inspect.isclass, (getattr(arbprov, name) for name in arbprov.__all__))
-    errors = {one.__name__ for one in found if issubclass(one, arbprov.ProviderError)}
+    classes = filter(inspect.isclass, (getattr(arbprov, name) for name in arbprov.__all__))
+    errors = {cls.__name__ for cls in classes if issubclass(cls, arbprov.ProviderError)}
     assert listed == errors - {"ProviderError"}
 
 
@@ -171,7 +171,7 @@ def is_there(page, link):
 
 
 def anchors(text):
-    """Return what links call the titles of a page."""
+    """Return the names of a page's titles in links."""
     titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
@@ -184,7 +184,7 @@ def test_the_index_lists_every_page():
 # The page about the class-based framework.
 
 
-def names_of_the_class_based_face():
+def class_based_names():
     yield from compat.__all__
     for owner in (compat.Provider, compat.Actions):
         for name, value in vars(owner).items():
@@ -192,14 +192,14 @@ def names_of_the_class_based_face():
                 yield from {name, *inspect.signature(value).parameters} - {"self", "__init__"}
 
 
-@pytest.mark.parametrize("name", sorted(set(names_of_the_class_based_face())))
-def test_a_name_of_the_class_based_face_is_in_the_table_of_the_migration_page(name):
+@pytest.mark.parametrize("name", sorted(set(class_based_names())))
+def test_a_class_based_name_is_in_the_table_of_the_migration_page(name):
     table = chapter("Every name, and where it lives now")
     assert name in re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", table)))
 
 
 def chapter(title):
-    """Return what the migration page has under a title."""
+    """Return the text of the migration page under a title."""
     level, rest = re.search(rf"^(#+) {title}\n(.*)", MIGRATION, re.MULTILINE | re.DOTALL).groups()
     return re.split(rf"^#{{2,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
@@ -215,7 +215,7 @@ def test_a_module_of_the_guide_is_in_the_table_of_the_migration_page(module):
     assert row.endswith(" | `arbprov.compat` | `arbprov` |")
 
 
-def test_the_migration_page_lists_what_handle_task_exception_is_not_asked_for():
+def test_the_migration_page_lists_the_errors_that_handle_task_exception_does_not_get():
     rows = chapter("What is different").splitlines()
     (row,) = [row for row in rows if row.startswith("| `handle_task_exception` |")]
     errors = [getattr(arbprov, name) for name in arbprov.__all__ if name.endswith("Error")]
@@ -235,7 +235,7 @@ def test_commands_find_the_actions_of_a_class_and_of_functions(tmp_path, monkeyp
 
 @pytest.fixture
 def both(tmp_path):
-    """Return what starts the page's two class-based providers in one process."""
+    """Return a function that starts the page's two class-based providers in one process."""
     limit_and_classes, together, _ = snippets("One limit for two providers")
     source = "import time\nfrom arbprov.compat import *\nfrom typing import *\n"
     source += limit_and_classes + together
@@ -268,55 +268,67 @@ def test_a_class_based_provider_that_fails_ends_the_other_one_of_its_process(bot
         assert both(hub, **{refused: "wrong"}).wait() == 1
 
 
-def test_an_optional_field_may_be_missing_where_the_migration_page_says():
+def by_default(a: str | None = None):
+    return {"a": a}
+
+
+@pytest.mark.parametrize(
+    ("handler", "options"),
+    [(lambda a: {"a": a}, {"payload_schema": {"a": str | None}}), (by_default, {})],
+)
+def test_an_optional_field_of_a_schema_or_with_a_default_may_be_missing(handler, options):
     app = ProviderApp("sample")
-    app.action("by_schema", payload_schema={"a": str | None})(lambda a: {"a": a})
+    app.action("read", **options)(handler)
+    assert app.test_client().call("read").data == {"a": None}
+
+
+def test_an_annotation_alone_makes_no_field_optional_as_the_migration_page_says():
+    app = ProviderApp("sample")
 
     @app.action
-    def by_default(a: str | None = None):
+    def read(a: str | None):
         return {"a": a}
 
-    @app.action
-    def by_annotation(a: str | None):
-        return {"a": a}
-
-    client = app.test_client()
-    assert client.call("by_schema").data == client.call("by_default").data == {"a": None}
-    assert "required field is missing" in str(client.call("by_annotation").problems)
-    assert "*required field is missing*; write `= None`" in chapter("What is different")
+    (problem,) = app.test_client().call("read").problems
+    assert f"*{problem['message']}*; write `= None`" in chapter("What is different")
 
 
 @pytest.mark.parametrize(
     "monitor",
     [compat.TimeBasedRateLimitMonitor(1.0), compat.AdvancedRateLimitMonitor(1, 1)],
 )
-def test_arbprov_s_monitors_tell_their_limit_as_a_text(monitor):
+def test_arbprov_s_monitors_report_their_limit_as_a_text(monitor):
     monitor.make_safe_request(lambda: None)
-    told = monitor.check_rate_limits()
-    assert (type(told["limit"]), "current_count" in told) == (str, False)
+    report = monitor.check_rate_limits()
+    assert (type(report["limit"]), "current_count" in report) == (str, False)
     assert "give a text as `limit`" in MIGRATION
 
 
-def test_each_promise_names_tests_that_exist():
-    lines = (ROOT / "docs/promises.md").read_text().splitlines()
-    promises = [line for line in lines if line.startswith("| ") and "held by" not in line]
-    assert len(promises) > 30
-    for promise in promises:
-        held_by = re.findall(r"\(\.\./(tests/[\w/]+\.py)\)`::(\w+)`", promise)
-        assert held_by, promise
-        for file, name in held_by:
-            assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{name} is not in {file}"
+PROMISES = [
+    line
+    for line in (ROOT / "docs/promises.md").read_text().splitlines()
+    if line.startswith("| ") and "held by" not in line
+]
 
 
-def test_the_layers_of_the_contributors_page_are_those_of_the_tests():
-    from test_layers import LAYERS
+def cited_tests(promise):
+    """Return the label, the file and the name of each test that holds a promise."""
+    return re.findall(r"\[(\w+)\]\(\.\./(tests/[\w/]+\.py)\)`::(\w+)`", promise)
 
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    listed: dict[int, set[str]] = {}
-    for layer, names in re.findall(r"^\| (\d) \| (.*?) \| .* \|$", page, re.MULTILINE):
-        listed.setdefault(int(layer), set()).update(re.findall(r"`(\w+)`", names))
-    known = {layer: set(names.split()) for layer, names in LAYERS.items()}
-    assert {layer: names - {"_version"} for layer, names in known.items()} == listed
+
+def test_each_promise_is_held_by_a_test():
+    assert [promise for promise in PROMISES if not cited_tests(promise)] == []
+
+
+def test_the_tests_of_the_promises_exist():
+    named = {(file, name) for promise in PROMISES for _, file, name in cited_tests(promise)}
+    missing = {n for f, n in named if f"\ndef {n}(" not in (ROOT / f).read_text()}
+    assert (missing, len(named) > 30) == (set(), True)
+
+
+def test_the_links_of_the_promises_are_labelled_with_the_files_of_their_tests():
+    named = {(label, file) for promise in PROMISES for label, file, _ in cited_tests(promise)}
+    assert {label for label, file in named if Path(file).stem != label} == set()
 
 
 def test_the_files_to_begin_with_are_there():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ LAYERS = {
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 SANS_IO = 3
-# What waits, runs side by side, reads a clock, or talks to the world.
+# Modules that wait, run code in parallel, read a clock, or use files and the network.
 IO = {
     *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
     *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request"),
@@ -32,7 +33,7 @@ LOCKS = {f"limits.{name}": {"threading"} for name in ("stores.failover", "stores
 MONITORS = "limits.monitors"
 ALLOWED_IO = LOCKS | {MONITORS: {"threading", "time"}, "_utils": {"signal"}}
 ALLOWED_IMPORTS = {MONITORS: {"clock"}}
-CLOCK_READERS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
+CLOCK_METHODS = {"now", "today", "utcnow", "sleep", "monotonic", "perf_counter"}
 
 
 def module_name(path: Path) -> str:
@@ -47,7 +48,7 @@ def sources() -> dict[str, str]:
 
 
 def imports(source: str) -> Iterator[str]:
-    """Yield every module that a source imports when it runs, wherever in it that is written."""
+    """Yield each module that a source imports at run time, in its functions too."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -73,56 +74,67 @@ def own_imports(source: str) -> set[str]:
     return {name for name in names if name in SOURCES}
 
 
-def climbing(module: str, source: str) -> set[str]:
+def find_higher_imports(module: str, source: str) -> set[str]:
+    """Return the modules of higher layers that a module may not import, and imports."""
     higher = {name for name in own_imports(source) if layer(name) > layer(module)}
     return higher - ALLOWED_IMPORTS.get(module, set())
 
 
-def doing_io(module: str, source: str) -> set[str]:
+def find_io_imports(module: str, source: str) -> set[str]:
+    """Return the modules for IO that a module may not import, and imports."""
     used = {part for name in imports(source) for part in (name, name.split(".")[0]) if part in IO}
     return used - ALLOWED_IO.get(module, set())
 
 
-def reading_clocks(source: str) -> set[str]:
-    """Return the calls that sleep or ask the machine for the time."""
+def find_clock_calls(source: str) -> set[str]:
+    """Return the calls that sleep by the machine's clock or read it."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-    attributes = [call.func for call in calls if isinstance(call.func, ast.Attribute)]
+    methods = [call.func for call in calls if isinstance(call.func, ast.Attribute)]
     return {
-        ast.unparse(one)
-        for one in attributes
-        if one.attr in CLOCK_READERS and "clock" not in ast.unparse(one.value)
+        ast.unparse(method)
+        for method in methods
+        if method.attr in CLOCK_METHODS and "clock" not in ast.unparse(method.value)
     }
 
 
 SOURCES = sources()
-GROUND = {name: text for name, text in SOURCES.items() if layer(name) <= SANS_IO}
+LOWER = {name: text for name, text in SOURCES.items() if layer(name) <= SANS_IO}
 
 
 def test_every_module_has_a_layer():
     assert {name.split(".")[0] for name in SOURCES} == set(LAYER)
 
 
+def test_the_layers_are_in_the_table_of_the_contributors_page():
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    listed: dict[int, set[str]] = {}
+    for number, names in re.findall(r"^\| (\d) \| (.*?) \| .* \|$", page, re.MULTILINE):
+        listed.setdefault(int(number), set()).update(re.findall(r"`(\w+)`", names))
+    known = {number: set(names.split()) for number, names in LAYERS.items()}
+    assert {number: names - {"_version"} for number, names in known.items()} == listed
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_a_module_imports_no_higher_layer(module):
-    assert climbing(module, SOURCES[module]) == set()
+    assert find_higher_imports(module, SOURCES[module]) == set()
 
 
-@pytest.mark.parametrize("module", GROUND)
+@pytest.mark.parametrize("module", LOWER)
 def test_a_module_of_the_lower_layers_imports_nothing_that_does_io(module):
-    assert doing_io(module, SOURCES[module]) == set()
+    assert find_io_imports(module, SOURCES[module]) == set()
 
 
-@pytest.mark.parametrize("module", [name for name in GROUND if name != MONITORS])
+@pytest.mark.parametrize("module", [name for name in LOWER if name != MONITORS])
 def test_a_module_of_the_lower_layers_reads_no_clock(module):
-    assert reading_clocks(SOURCES[module]) == set()
+    assert find_clock_calls(SOURCES[module]) == set()
 
 
-def circles(graph: dict[str, set[str]]) -> set[str]:
-    """Return the modules that import themselves, by whatever way."""
+def find_circles(graph: dict[str, set[str]]) -> set[str]:
+    """Return the modules that import themselves, directly or through other modules."""
     reached = {name: set(targets) for name, targets in graph.items()}
     for _ in graph:
         for targets in reached.values():
-            targets |= {far for near in set(targets) for far in reached.get(near, ())}
+            targets |= {next_target for t in set(targets) for next_target in reached.get(t, ())}
     return {name for name, targets in reached.items() if name in targets}
 
 
@@ -130,9 +142,11 @@ def test_no_module_is_in_a_circle():
     graph = {}
     for name, source in SOURCES.items():
         targets = own_imports(source) - {name}
-        # `from arbprov.limits.policies import Limit` is no import of what the package re-exports.
-        graph[name] = {t for t in targets if not any(o.startswith(f"{t}.") for o in targets)}
-    assert circles(graph) == set()
+        # `from arbprov.limits.policies import Limit` needs nothing else of arbprov.limits.
+        graph[name] = {
+            t for t in targets if not any(other.startswith(f"{t}.") for other in targets)
+        }
+    assert find_circles(graph) == set()
 
 
 def test_no_folder_is_in_a_circle():
@@ -141,7 +155,7 @@ def test_no_folder_is_in_a_circle():
         folder = name.split(".")[0]
         targets = {target.split(".")[0] for target in own_imports(source)}
         graph.setdefault(folder, set()).update(targets - {folder})
-    assert circles(graph) == set()
+    assert find_circles(graph) == set()
 
 
 @pytest.mark.parametrize(
@@ -218,46 +232,46 @@ assert not loaded, loaded
 
 def test_a_lazy_import_of_a_higher_layer_is_found():
     source = "def late():\n    from arbprov.worker.worker import Worker\n"
-    assert climbing("payload", source) == {"worker.worker"}
+    assert find_higher_imports("payload", source) == {"worker.worker"}
 
 
 def test_an_import_of_the_package_itself_is_found():
-    assert climbing("payload", "from arbprov.cli import main") == {"cli"}
+    assert find_higher_imports("payload", "from arbprov.cli import main") == {"cli"}
 
 
-def test_an_import_for_types_only_is_none():
+def test_an_import_for_types_only_is_not_counted():
     source = "if TYPE_CHECKING:\n    from arbprov.worker.worker import Worker\n"
-    assert climbing("payload", source) == set()
+    assert find_higher_imports("payload", source) == set()
 
 
 @pytest.mark.parametrize(
     "source", ["import grpc.aio", "from time import sleep", "import threading"]
 )
 def test_io_is_found(source):
-    assert doing_io("payload", source) != set()
+    assert find_io_imports("payload", source) != set()
 
 
 @pytest.mark.parametrize(
     "source", ["time.sleep(1)", "x.sleep(1)", "datetime.now()", "dt.date.today()"]
 )
 def test_reading_a_clock_is_found(source):
-    assert reading_clocks(source) != set()
+    assert find_clock_calls(source) != set()
 
 
-def test_asking_the_clock_that_was_passed_in_is_fine():
-    assert reading_clocks("self.clock.monotonic(); self._clock.now()") == set()
+def test_reading_the_clock_that_was_passed_in_is_allowed():
+    assert find_clock_calls("self.clock.monotonic(); self._clock.now()") == set()
 
 
 def test_a_circle_is_found():
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+    assert find_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
 
 
-# What hides from the checks above.
+# Imports that the checks above can't see.
 
 
-def by_the_front_door(source: str) -> set[str]:
-    """Return what a source takes from the package's own face, which is the highest layer."""
-    tops = {name.split(".", maxsplit=1)[0] for name in SOURCES}
+def find_public_imports(source: str) -> set[str]:
+    """Return the imports of public names from ``arbprov`` itself, which is in the highest layer."""
+    top_level = {name.split(".", maxsplit=1)[0] for name in SOURCES}
     plain = {
         alias.name
         for node in ast.walk(ast.parse(source))
@@ -266,24 +280,24 @@ def by_the_front_door(source: str) -> set[str]:
         if alias.name == "arbprov"
     }
     names = [name for name in imports(source) if name.startswith("arbprov.")]
-    return plain | {n for n in names if n.count(".") == 1 and n.split(".")[1] not in tops}
+    return plain | {n for n in names if n.count(".") == 1 and n.split(".")[1] not in top_level}
 
 
-def by_name(source: str) -> set[str]:
-    """Return the calls that import a module by a text, which no check can follow."""
+def find_dynamic_imports(source: str) -> set[str]:
+    """Return the calls that import a module by a text, which the other checks do not find."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     names = {ast.unparse(call.func) for call in calls}
     return {name for name in names if name.split(".")[-1] in {"__import__", "import_module"}}
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if layer(name) < 6])
-def test_a_module_takes_nothing_from_the_package_s_face(module):
-    assert by_the_front_door(SOURCES[module]) == set()
+def test_a_module_of_a_lower_layer_imports_no_public_name(module):
+    assert find_public_imports(SOURCES[module]) == set()
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if layer(name) < 6])
-def test_a_module_imports_none_by_a_text(module):
-    assert by_name(SOURCES[module]) == set()
+def test_a_module_of_a_lower_layer_imports_no_module_by_a_text(module):
+    assert find_dynamic_imports(SOURCES[module]) == set()
 
 
 @pytest.mark.parametrize(
@@ -296,13 +310,13 @@ def test_a_module_imports_none_by_a_text(module):
         ("from arbprov.task import Task", set()),
     ],
 )
-def test_what_is_taken_from_the_face_is_found(source, found):
-    assert by_the_front_door(source) == found
+def test_an_import_of_a_public_name_is_found(source, found):
+    assert find_public_imports(source) == found
 
 
 @pytest.mark.parametrize("source", ["__import__('grpc')", "importlib.import_module('grpc')"])
 def test_an_import_by_a_text_is_found(source):
-    assert by_name(source) != set()
+    assert find_dynamic_imports(source) != set()
 
 
 def test_a_relative_import_is_found():
@@ -311,11 +325,11 @@ def test_a_relative_import_is_found():
 
 
 def test_a_lazy_import_that_does_io_is_found():
-    assert doing_io("payload", "def late():\n    import grpc.aio") != set()
+    assert find_io_imports("payload", "def late():\n    import grpc.aio") != set()
 
 
-def test_the_lock_is_no_leave_for_anything_else():
-    assert doing_io("limits.stores.memory", "import threading, queue") == {"queue"}
+def test_a_module_that_may_lock_may_do_no_other_io():
+    assert find_io_imports("limits.stores.memory", "import threading, queue") == {"queue"}
 
 
 def test_a_module_without_a_layer_is_found():

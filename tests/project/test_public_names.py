@@ -1,4 +1,4 @@
-"""What `import arbprov` offers."""
+"""The public names: sorted, importable, documented."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_unknown_name_is_an_attribute_error():
         arbprov.Limits  # noqa: B018
 
 
-def test_a_name_is_imported_on_demand_but_once():
+def test_a_name_is_imported_on_demand_and_only_once():
     del vars(arbprov)["Calendar"]
     assert arbprov.Calendar is vars(arbprov)["Calendar"] is Calendar
 
@@ -81,7 +81,7 @@ def test_a_hub_connection_error_is_a_builtin_connection_error_too():
     assert issubclass(arbprov.HubConnectionError, ConnectionError)
 
 
-# The modules, too.
+# The names of the modules.
 
 MODULES = sorted(
     info.name
@@ -102,37 +102,37 @@ def test_a_module_is_documented(name):
     assert importlib.import_module(name).__doc__
 
 
-def own(module):
-    """Yield what a module defines for others: what it lists, or else what has a public name."""
+def public_objects(module):
+    """Yield the public functions and classes that a module defines, with their names."""
     for name in getattr(module, "__all__", vars(module)):
         value = getattr(module, name)
-        here = getattr(value, "__module__", None) == module.__name__
-        if here and getattr(value, "__qualname__", "") == name and not name.startswith("_"):
+        is_own = getattr(value, "__module__", None) == module.__name__
+        if is_own and getattr(value, "__qualname__", "") == name and not name.startswith("_"):
             yield name, value
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_public_object_of_a_module_is_documented(name):
     module = importlib.import_module(name)
-    assert [public for public, value in own(module) if not value.__doc__] == []
+    assert [public for public, value in public_objects(module) if not value.__doc__] == []
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_public_member_of_a_class_is_documented(name):
-    bare = [
+    undocumented = [
         f"{public}.{method}"
-        for public, value in own(importlib.import_module(name))
+        for public, value in public_objects(importlib.import_module(name))
         if inspect.isclass(value)
         for method, function in vars(value).items()
         if inspect.isfunction(function) and not method.startswith("_") and not function.__doc__
     ]
-    assert bare == []
+    assert undocumented == []
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_name_in_all_exists(name):
     module = importlib.import_module(name)
-    missing = [one for one in getattr(module, "__all__", ()) if not hasattr(module, one)]
+    missing = [listed for listed in getattr(module, "__all__", ()) if not hasattr(module, listed)]
     assert missing == []
 
 

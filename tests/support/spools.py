@@ -38,5 +38,5 @@ def fill(spool: Spool) -> None:
 
 
 def relieve(spool: Spool) -> None:
-    """Let there be room again."""
+    """Let the disk have space again."""
     spool._file._database.execute("PRAGMA max_page_count = 1000000")
