@@ -8,7 +8,8 @@ import math
 import struct
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Barrier, get_ident
 
 import pytest
 import redis
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from support.hammering import hammering, most_for_certain, most_in_any
 from support.redis_servers import RedisServer
 from support.stores import Call, ClockedRedisStore, RedisBench
+from support.waiting import TIMEOUT
 
 from arbprov import (
     Calendar,
@@ -31,7 +33,7 @@ from arbprov import (
 )
 from arbprov.clock import SystemClock
 from arbprov.limits import Charge, Limiter, MemoryStore, StoreFactory, declare
-from arbprov.limits.stores.base import DataLostError, StoreError
+from arbprov.limits.stores.base import CountsDroppedError, DataLostError, StoreError
 from arbprov.limits.stores.failover import FailoverStore
 from arbprov.limits.stores.redis import RedisStore, connect
 from arbprov.testing import VirtualClock
@@ -59,6 +61,15 @@ def client(server):
 @pytest.fixture
 def store(client):
     return RedisStore(client, "tests")
+
+
+@pytest.fixture
+def impatient():
+    """Have threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def charge(policy, key="key", cost=1, shadow=False, clock=None):
@@ -441,9 +452,9 @@ def test_a_call_that_another_thread_has_noted_first_is_not_taken_for_evicted(cli
     peer = Peer(client)
     acquire = peer.store._store.acquire
 
-    def acquire_late(charges):
+    def acquire_late(charges, known):
         peer.store._store.acquire = acquire
-        receipt = acquire(charges)
+        receipt = acquire(charges, known)
         peer.admitted(1)
         return receipt
 
@@ -458,6 +469,57 @@ def test_calls_that_ask_at_once_after_an_eviction_all_notice_it(client, log):
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda _: peer.admitted(1), range(16))) == 0
     assert "has dropped counts" in log()[0]
+
+
+def test_threads_that_notice_an_eviction_in_the_same_moment_admit_nothing(client, impatient):
+    peer = Peer(client)
+    acquire, together, waited = peer.store._store.acquire, Barrier(8, timeout=TIMEOUT), set()
+
+    def acquire_together(charges, *known):
+        try:
+            return acquire(charges, *known)
+        finally:
+            if get_ident() not in waited:
+                waited.add(get_ident())
+                together.wait()
+
+    keys = [str(number) for number in range(20)]
+    assert [peer.admitted(10, key=key) for key in keys] == [10] * 20
+    client.delete(*client.keys("*used*"))
+    peer.store._store.acquire = acquire_together
+    with ThreadPoolExecutor(8) as pool:
+        for key in keys:
+            waited.clear()
+            assert sum(pool.map(lambda _, key=key: peer.admitted(1, key=key), range(8))) == 0
+
+
+def test_a_bucket_that_counts_less_than_is_known_is_not_charged(store):
+    store.acquire(charge(TEN))
+    charges = [*charge(TEN, key="whole"), *charge(TEN)]
+    with pytest.raises(CountsDroppedError):
+        store.acquire(charges, [0, 2])
+    store.peek(charges)
+    assert [one.remaining for one in charges] == [10, 9]
+
+
+def test_a_refund_is_not_taken_off_a_count_that_is_being_restored_without_it(client):
+    peer = Peer(client)
+    receipts = [peer.store.acquire(charge(TEN)) for _ in range(10)]
+    client.delete(*client.keys("*used*"))
+    with ThreadPoolExecutor(1) as pool:
+        refunds = []
+
+        def refund_first(charge, used, reset_in):
+            peer.store._store.report = report
+            refunds.append(pool.submit(receipts[0].refund))
+            assert not wait(refunds, 0.1).done
+            report(charge, used, reset_in)
+
+        report, peer.store._store.report = peer.store._store.report, refund_first
+        assert peer.admitted(1) == 0
+        refunds[0].result(TIMEOUT)
+    # 1 is left, unless the restored call has another end than the call that is refunded.
+    assert peer.admitted(5) <= 1
 
 
 def test_a_call_of_which_the_store_has_forgotten_an_earlier_one_just_now_is_asked_again(client):

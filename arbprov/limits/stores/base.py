@@ -23,7 +23,15 @@ import attrs
 
 from arbprov.limits.algorithms import Algorithm
 
-__all__ = ["BucketKey", "Charge", "DataLostError", "Receipt", "Store", "StoreError"]
+__all__ = [
+    "BucketKey",
+    "Charge",
+    "CountsDroppedError",
+    "DataLostError",
+    "Receipt",
+    "Store",
+    "StoreError",
+]
 
 # A bucket: the group of a limit's algorithm, and the hash of a key.
 BucketKey = tuple[str, bytes]
@@ -43,6 +51,10 @@ class DataLostError(Exception):
     def __init__(self, generation: str) -> None:
         super().__init__("its data are lost")
         self.generation = generation
+
+
+class CountsDroppedError(Exception):
+    """A shared store counts fewer units of a bucket than the caller knows of: it was evicted."""
 
 
 @attrs.define(eq=False)
@@ -106,9 +118,7 @@ class Receipt:
 
     def refund(self) -> None:
         """Take back the charges."""
-        for receipt in self.copies:
-            receipt.refund()
-        self.store.refund(self.charges, self.charged_at)
+        self.store.refund(self)
         if self.probing:
             # The API was not called, so whether it accepts calls again is still unknown.
             self.store.pass_probe(self.charges)
@@ -143,8 +153,8 @@ class Store(Protocol):
         """
         ...
 
-    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
-        """Undo charges that `acquire` made at `charged_at`."""
+    def refund(self, receipt: Receipt) -> None:
+        """Undo the charges of a receipt."""
         ...
 
     def report(self, charge: Charge, used: int, reset_in: float) -> None:

@@ -3,17 +3,19 @@
 --
 -- KEYS: the generation of the data, the processes, and for each charge its state and its cooldown.
 -- ARGV: the operation, the generation that the caller knows, the caller's name, and two numbers for
---       the operation; then for each charge its kind, three parameters, its cost, and "1" for a
---       shadow limit; then the usage to merge, or the actions of cooldowns.
+--       the operation; then for each charge its kind, three parameters, its cost, "1" for a shadow
+--       limit, and the units that must be counted already; then the usage to merge, or the actions
+--       of cooldowns.
 -- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
--- caller knows; or "renew" if a quota has ended, so that the caller computes its next end.
+-- caller knows; "dropped" if fewer units are counted than the caller knows; or "renew" if a quota
+-- has ended, so that the caller computes its next end.
 --
 -- Processes with other versions of arbprov use the same data: keys and states never change. A
 -- cooldown is called a gate in keys and operations, and an algorithm has its own name in `kind`.
 
 local OPERATION, KNOWN, CALLER = ARGV[1], ARGV[2], ARGV[3]
 local FIRST, SECOND = tonumber(ARGV[4]), tonumber(ARGV[5])
-local HEAD, PER_CHARGE = 5, 6
+local HEAD, PER_CHARGE = 5, 7
 local STEPS, ROUNDING = 1000, 1e-6
 -- Seconds after which a cooldown is forgotten that no call has probed.
 local FORGOTTEN_AFTER = 3600
@@ -329,6 +331,15 @@ local function answers(now, charged, probing, charges)
   return reply
 end
 
+local function counts_less_than_known(charges)
+  for _, charge in ipairs(charges) do
+    if charge.wait == 0 and charge.first - charge.left < charge.known then
+      return true
+    end
+  end
+  return false
+end
+
 local operations = {}
 
 function operations.peek(charges, now)
@@ -339,6 +350,9 @@ end
 function operations.acquire(charges, now)
   if peek(charges, now) then
     return answers(now, false, false, charges)
+  end
+  if counts_less_than_known(charges) then
+    return { 'dropped', text(now) }
   end
   local probing = false
   for _, charge in ipairs(charges) do
@@ -435,6 +449,7 @@ local function charges_of(now)
       third = tonumber(ARGV[place + 4]),
       cost = tonumber(ARGV[place + 5]),
       shadow = ARGV[place + 6] == '1',
+      known = tonumber(ARGV[place + 7]),
     }
   end
   return charges

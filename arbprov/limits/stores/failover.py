@@ -14,7 +14,14 @@ import attrs
 from arbprov._types import Clock
 from arbprov.limits.algorithms import Gcra, Usage
 from arbprov.limits.declaration import OnStoreError
-from arbprov.limits.stores.base import BucketKey, Charge, DataLostError, Receipt, StoreError
+from arbprov.limits.stores.base import (
+    BucketKey,
+    Charge,
+    CountsDroppedError,
+    DataLostError,
+    Receipt,
+    StoreError,
+)
 from arbprov.limits.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -102,6 +109,7 @@ class FailoverStore:
         self._last_seen = _LastSeen()
         self._lock = threading.Lock()
         self._recovering = threading.Lock()
+        self._refunding_or_restoring = threading.Lock()
         self._outage: _Outage | None = None
         self._retry_at = 0.0
         self._next_beat_at = -math.inf
@@ -123,9 +131,13 @@ class FailoverStore:
             lambda outage: self._peek_away(outage, charges, demand_ahead),
         )
 
-    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
+    def refund(self, receipt: Receipt) -> None:
         """Undo charges; while the store is away that is impossible, and only delays calls."""
-        self._with_fallback(lambda: self._store.refund(charges, charged_at), lambda outage: None)
+        with self._refunding_or_restoring:
+            for copy in receipt.copies:
+                copy.refund()
+            if not any(charge.fallback for charge in receipt.charges):
+                self._with_fallback(lambda: self._store.refund(receipt), lambda outage: None)
 
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage; see `Store.report`."""
@@ -182,16 +194,12 @@ class FailoverStore:
     # While the store is there.
 
     def _acquire(self, charges: Sequence[Charge]) -> Receipt | None:
+        # Read first: another thread's call is counted by the store before it is noted here.
         noted = [self._own.used(charge) for charge in charges]
-        receipt = self._store.acquire(charges)
-        if receipt is not None and (suspects := _undercounted(charges, noted)):
-            receipt.refund()
-            self._restore_evicted([charge for charge in suspects if self._is_evicted(charge)])
-            receipt = self._store.acquire(charges)
-            suspects = _undercounted(charges, noted)
-            if receipt is not None and any(map(self._is_evicted, suspects)):
-                receipt.refund()
-                raise StoreError("it drops counts as soon as they are written")
+        try:
+            receipt = self._store.acquire(charges, noted)
+        except CountsDroppedError:
+            receipt = self._acquire_restored(charges)
         now = self._clock.monotonic()
         for charge in charges:
             self._last_seen.update(charge, charge.algorithm.capacity - charge.remaining, now)
@@ -199,12 +207,25 @@ class FailoverStore:
             return None
         return attrs.evolve(receipt, store=self, copies=[self._own.record(receipt.charges)])
 
-    def _is_evicted(self, charge: Charge) -> bool:
-        """Tell whether the store counts less than the calls that it has surely admitted here."""
-        # First the notes: the call of another thread may be in the store and not yet noted.
-        noted, asked = self._noted_units(charge), attrs.evolve(charge)
-        self._store.peek([asked])
-        return charge.algorithm.capacity - asked.remaining < noted
+    def _acquire_restored(self, charges: Sequence[Charge]) -> Receipt | None:
+        """Charge buckets of which the store counts too little: restore it first."""
+        # A refund on another thread would be taken off a count that does not have its call.
+        with self._refunding_or_restoring:
+            known = [self._noted_units(charge) for charge in charges]
+            try:
+                return self._store.acquire(charges, known)
+            except CountsDroppedError:
+                self._restore(
+                    [
+                        charge
+                        for charge, units in zip(charges, known, strict=True)
+                        if self._counted_units(charge) < units
+                    ]
+                )
+            try:
+                return self._store.acquire(charges, known)
+            except CountsDroppedError:
+                raise StoreError("it drops counts as soon as they are written") from None
 
     def _noted_units(self, charge: Charge) -> int:
         """Return the units of this process's calls that surely still count."""
@@ -215,12 +236,16 @@ class FailoverStore:
             return sum(int(seconds / algorithm.interval) for seconds, _ in noted)
         return sum(units for _, units in noted)
 
-    def _restore_evicted(self, charges: Sequence[Charge]) -> None:
+    def _counted_units(self, charge: Charge) -> int:
+        """Return the units that the store counts in a bucket."""
+        asked = attrs.evolve(charge)
+        self._store.peek([asked])
+        return charge.algorithm.capacity - asked.remaining
+
+    def _restore(self, charges: Sequence[Charge]) -> None:
         for charge in charges:
             for seconds, used in self._known_usage(charge):
                 self._store.report(charge, used, seconds)
-        if not charges:
-            return
         now = self._clock.monotonic()
         if now >= self._warns_at:
             self._warns_at = now + _WARN_INTERVAL
@@ -340,14 +365,14 @@ class FailoverStore:
         if receipt is None:
             return None
         admitted = [charge for charge in charges if not charge.wait_time]
-        copies = [self._own.record(admitted), outage.unreported.record(admitted)]
+        copies = [receipt, self._own.record(admitted), outage.unreported.record(admitted)]
         if outage.settled_at < math.inf:
             # The store is back, and waits for other processes: it can know of the call at once.
             try:
                 self._report_calls(outage)
             except (StoreError, DataLostError):
                 outage.settled_at = math.inf
-        return attrs.evolve(receipt, copies=copies)
+        return attrs.evolve(receipt, store=self, charges=admitted, copies=copies)
 
     def _decide_away(self, outage: _Outage, charges: Sequence[Charge]) -> Receipt | None:
         if self._mode == "closed":
@@ -389,15 +414,6 @@ class FailoverStore:
         levels = itertools.accumulate(cost for _, cost in own)
         usage = [(seconds, level) for (seconds, _), level in zip(own, levels, strict=True)]
         return usage + self._last_seen.usage(charge, self._clock.monotonic())
-
-
-def _undercounted(charges: Sequence[Charge], noted: Sequence[int]) -> list[Charge]:
-    """Return the charges after which the store counts no more than was noted before them."""
-    return [
-        charge
-        for charge, units in zip(charges, noted, strict=True)
-        if units and not charge.wait_time and charge.algorithm.capacity - charge.remaining <= units
-    ]
 
 
 def _copy_answers(

@@ -117,13 +117,13 @@ class MemoryStore:
             for charge in charges:
                 self._peek(charge, now, demand_ahead.get(charge.bucket, 0))
 
-    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
+    def refund(self, receipt: Receipt) -> None:
         """Undo charges; see `Store.refund`."""
         with self._lock:
-            for charge in charges:
+            for charge in receipt.charges:
                 # A state that was dropped was idle: its charge does not count any more.
                 if (state := self._find(charge)) is not None:
-                    charge.algorithm.refund(state, charged_at, charge.cost)
+                    charge.algorithm.refund(state, receipt.charged_at, charge.cost)
 
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage; see `Store.report`."""

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from arbprov.errors import ConfigurationError
 from arbprov.limits.algorithms import Algorithm, Usage
-from arbprov.limits.stores.base import BucketKey, Charge, DataLostError, Receipt, StoreError
+from arbprov.limits.stores.base import (
+    BucketKey,
+    Charge,
+    CountsDroppedError,
+    DataLostError,
+    Receipt,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -96,9 +103,17 @@ class RedisStore:
         # The server's name for the data that this process knows; empty before the first answer.
         self.generation = ""
 
-    def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
-        """Make all charges or none; see `Store.acquire`."""
-        now, charged, probing, *answers = self._run("acquire", charges)
+    def acquire(self, charges: Sequence[Charge], known: Sequence[int] = ()) -> Receipt | None:
+        """Make all charges or none; see `Store.acquire`.
+
+        Args:
+            charges: The charges.
+            known: The units that the server must count already, for each charge.
+
+        Raises:
+            CountsDroppedError: It would make a charge, and counts less; then it charges nothing.
+        """
+        now, charged, probing, *answers = self._run("acquire", charges, known=known)
         _set_answers(charges, answers)
         if not int(charged):
             return None
@@ -114,9 +129,9 @@ class RedisStore:
         _, _, _, *answers = self._run("peek", charges, costs=costs)
         _set_answers(charges, answers)
 
-    def refund(self, charges: Sequence[Charge], charged_at: float) -> None:
+    def refund(self, receipt: Receipt) -> None:
         """Undo charges; see `Store.refund`."""
-        self._run("refund", charges, charged_at)
+        self._run("refund", receipt.charges, receipt.charged_at)
 
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage; see `Store.report`."""
@@ -170,6 +185,7 @@ class RedisStore:
         charges: Sequence[Charge],
         *numbers: float,
         costs: Sequence[int] | None = None,
+        known: Sequence[int] = (),
         rest: Sequence[str] = (),
     ) -> list[Any]:
         """Run the script, again if a quota's end has passed, and return its reply."""
@@ -182,7 +198,7 @@ class RedisStore:
         padded = [_format(number) for number in (*numbers, 0, 0)[:2]]
         head = [operation, self.generation, self._caller, *padded]
         while True:
-            arguments = [*head, *self._arguments(charges, costs), *rest]
+            arguments = [*head, *self._arguments(charges, costs, known), *rest]
             try:
                 status, *reply, generation = self._evaluate(keys, arguments)
             except (RedisError, OSError) as error:  # a certificate's file that is missing
@@ -190,6 +206,8 @@ class RedisStore:
             if _decode(status) == "lost":
                 raise DataLostError(_decode(generation))
             self.generation = self.generation or _decode(generation)
+            if _decode(status) == "dropped":
+                raise CountsDroppedError
             if _decode(status) == "ok":
                 self.peers = int(reply.pop())
                 return reply
@@ -204,7 +222,9 @@ class RedisStore:
             reply = self._client.eval(self._script, len(keys), *keys, *arguments)
         return list(reply)
 
-    def _arguments(self, charges: Sequence[Charge], costs: Sequence[int] | None) -> Iterable[str]:
+    def _arguments(
+        self, charges: Sequence[Charge], costs: Sequence[int] | None, known: Sequence[int]
+    ) -> Iterable[str]:
         for number, charge in enumerate(charges):
             algorithm = charge.algorithm
             if algorithm.kind == "quota":
@@ -216,6 +236,7 @@ class RedisStore:
             yield from map(_format, parameters)
             yield str(charge.cost if costs is None else costs[number])
             yield "1" if charge.shadow else "0"
+            yield str(known[number]) if known else "0"
 
     def _renew_quotas(self, charges: Sequence[Charge], now: float) -> None:
         """Compute when quotas end, as of the server's time."""
