@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import logging
+import math
 import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -47,6 +48,7 @@ __all__ = [
     "HOOKS_GRACE",
     "Admitter",
     "Call",
+    "ChargeAgedError",
     "Dispatcher",
     "Route",
     "Runner",
@@ -60,9 +62,18 @@ HOOKS_GRACE = 1.0
 # Characters of a line that are searched for secrets.
 _MAX_REDACTED_LINE = 64 * 1024
 
+# Seconds that may pass between a charge and the start of its handler, which the limits are about.
+_MAX_CHARGE_AGE = 0.1
+# How often a charge that is older is made again; after that, its handler starts all the same.
+_MAX_READMISSIONS = 3
+
 # Blocks until an awaitable has its result, and returns that.
 Wait = Callable[[Awaitable[Any]], Any]
 Outcome = TaskResult | BaseException
+
+
+class ChargeAgedError(Exception):
+    """A handler's process has not begun the call, since its charge is too old; see `Call`."""
 
 
 @attrs.frozen
@@ -121,6 +132,12 @@ class Call:
         process_handler: Replaces the handler of an action that runs in another process.
         throttled: The handler's `RateLimited` error, which the limits have to know.
         redactor: Removes its secrets from texts; made when a text first needs it.
+        admitter: Decides again over the call if its charge has aged; None if it has no limits.
+        begin_before: The time until which its handler may begin by the charge that it has.
+        decided_at: The time of the first decision, from which `max_wait` counts; None if it has
+            not waited.
+        readmissions: How often its charge was made again.
+        extra_time: Seconds that were added to its timeout meanwhile; infinite while it waits again.
     """
 
     task: Task
@@ -137,6 +154,11 @@ class Call:
     process_handler: Any = attrs.field(default=None, repr=False)
     throttled: RateLimited | None = None
     redactor: Redactor | None = attrs.field(default=None, repr=False)
+    admitter: Admitter | None = attrs.field(default=None, repr=False)
+    begin_before: float = math.inf
+    decided_at: float | None = None
+    readmissions: int = 0
+    extra_time: float = 0.0
 
     @property
     def unsettled(self) -> bool:
@@ -151,11 +173,26 @@ class Admitter(Protocol):
         """Return the answer of `Dispatcher.decide`, or raise its error."""
         ...
 
-    async def wait(self, call: Call, refused: Decision) -> Decision:
+    async def wait(self, call: Call, refused: Decision, waited: float) -> Decision:
         """Wait until the limits admit a refused call, or until its `max_wait` is over.
+
+        Args:
+            call: The call.
+            refused: The decision that refused it.
+            waited: Seconds since the first decision over it.
 
         Returns:
             The last decision.
+        """
+        ...
+
+    def readmit(self, call: Call) -> Awaitable[None] | None:
+        """Do `Dispatcher.decide_again`, and `Dispatcher.await_turn` if that refuses the call.
+
+        It is called where the handler is about to begin: on its thread, or on the event loop.
+
+        Returns:
+            What has to be awaited first, if anything.
         """
         ...
 
@@ -240,6 +277,7 @@ class Dispatcher:
             The result with its envelope. Errors of the author's code are results too.
         """
         if call.error is None and call.route.has_limits:
+            call.admitter = admitter
             try:
                 await self.admit(call, admitter)
             except Exception as error:
@@ -267,10 +305,24 @@ class Dispatcher:
             RateLimited: A limit refuses it, at once or after it has waited.
             Exception: A limit could not be asked; see `decide`.
         """
-        first = decision = await admitter.decide(call)
-        if not first.allowed:
-            decision = await admitter.wait(call, first)
-        self.limiter.note(decision, None if decision is first else first)
+        decision = await admitter.decide(call)
+        if decision.allowed:
+            self.limiter.note(decision)
+        else:
+            await self.await_turn(call, admitter, decision)
+
+    async def await_turn(self, call: Call, admitter: Admitter, refused: Decision) -> None:
+        """Return once all limits of a call admit it that they have refused.
+
+        Raises:
+            RateLimited: Its `max_wait` does not suffice.
+            Exception: A limit could not be asked; see `decide`.
+        """
+        now = self.clock.monotonic()
+        if call.decided_at is None:
+            call.decided_at = now
+        decision = await admitter.wait(call, refused, now - call.decided_at)
+        self.limiter.note(decision, None if decision is refused else refused)
         if not decision.allowed:
             raise decision.refusal(self.clock.now())
 
@@ -281,10 +333,20 @@ class Dispatcher:
             InvalidPayloadError: The call has no value for a limit's key.
             ProviderError: A limit that is a function did not return a limit.
         """
+        asked_at = self.clock.monotonic()
         decision = self.limiter.acquire(call.route.limits, call.seen_by_limits)
         call.decision = call.ctx.limits = decision
+        call.begin_before = asked_at + _MAX_CHARGE_AGE
         call.ctx.deadline = self.clock.monotonic() + call.route.timeout
         return decision
+
+    def decide_again(self, call: Call) -> Decision:
+        """Give back a call's charge and make it again, as of now; its timeout starts again too."""
+        asked_at = self.clock.monotonic()
+        self.limiter.acquire_again(call.route.limits, call.decision)
+        call.begin_before = asked_at + _MAX_CHARGE_AGE
+        call.ctx.deadline = self.clock.monotonic() + call.route.timeout
+        return call.decision
 
     async def perform(
         self, call: Call, wait: Wait | None = None, overran: Callable[[], bool] | None = None
@@ -302,9 +364,10 @@ class Dispatcher:
         hooks, ctx = call.route.hooks, call.ctx
         if call.error is None:
             try:
-                result = success_result(call.task, await _call_handler(call, wait))
+                result = success_result(call.task, await self._call_handler(call, wait))
             except BaseException as error:
-                if isinstance(error, RateLimited):
+                # If the limits have decided again, and refused it, the error is theirs.
+                if isinstance(error, RateLimited) and call.decision.allowed:
                     call.throttled = error
                 result = await self._handle_error(call, _unwrap_stop_iteration(error), wait)
         else:
@@ -316,6 +379,49 @@ class Dispatcher:
         if hooks.teardown and call.run_teardown:
             result = await self._run_teardown(call, result, wait)
         return result
+
+    async def _call_handler(self, call: Call, wait: Wait | None) -> Any:
+        """Return the first answer of a before_task hook, or else the handler's."""
+        for hook in call.route.hooks.before:
+            answer = await _run(wait, hook, call.ctx)
+            if answer is not None:
+                return answer
+        assert call.route.action is not None  # `prepare` has found it
+        while True:
+            # The charge may have aged in a hook, in a queue, or while the process was stopped.
+            while call.admitter is not None and self.clock.monotonic() > call.begin_before:
+                await self._readmit(call, call.admitter, wait)
+            handler = call.process_handler or call.route.action.handler
+            try:
+                return await _run(wait, handler, *call.args, **call.kwargs)
+            except ChargeAgedError:
+                # By the system's clock, which the dispatcher's may not follow.
+                call.begin_before = min(call.begin_before, self.clock.monotonic() - 0.001)
+
+    async def _readmit(self, call: Call, admitter: Admitter, wait: Wait | None) -> None:
+        """Have the limits decide again over a call whose charge has aged.
+
+        Raises:
+            RateLimited: A limit refuses the call, at once or after it has waited.
+            TaskTimeoutError: Its time was up before.
+            Exception: A limit could not be asked; see `decide`.
+        """
+        # Nothing to give back if its hook has done that, or if only monitors count it.
+        if call.readmissions == _MAX_READMISSIONS or not call.decision.receipts:
+            call.begin_before = math.inf
+            return
+        call.readmissions += 1
+        if call.decided_at is None:
+            call.decided_at = call.begin_before - _MAX_CHARGE_AGE
+        latest = call.ctx.deadline - call.extra_time
+        call.extra_time = math.inf
+        try:
+            await _run(wait, admitter.readmit, call)
+        finally:
+            call.extra_time = call.ctx.deadline - latest
+        if call.ctx.cancelled:
+            call.decision.refund()
+            raise TaskTimeoutError(call.route.timeout)
 
     async def _handle_error(
         self, call: Call, error: BaseException, wait: Wait | None
@@ -368,6 +474,7 @@ class Dispatcher:
             run_teardown=False,
             pending=None,
             process_handler=None,
+            extra_time=0.0,
         )
         outcome: Outcome = error
         if _has_hooks_for(expired, error):
@@ -470,17 +577,6 @@ async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = 
     """
     for hook in hooks:
         await _run(wait, hook, *arguments)
-
-
-async def _call_handler(call: Call, wait: Wait | None) -> Any:
-    """Return the first answer of a before_task hook, or else the handler's."""
-    for hook in call.route.hooks.before:
-        answer = await _run(wait, hook, call.ctx)
-        if answer is not None:
-            return answer
-    assert call.route.action is not None  # `prepare` has found it
-    handler = call.process_handler or call.route.action.handler
-    return await _run(wait, handler, *call.args, **call.kwargs)
 
 
 # `inspect.isawaitable` takes as long as a hook, so common results are not checked by it.

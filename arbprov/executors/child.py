@@ -14,11 +14,13 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from arbprov.dispatcher import ChargeAgedError
 from arbprov.executors.descendants import MARKER, kill_marked, kill_tree, list_children
 from arbprov.executors.forking import ForkGuard, end_fork
 from arbprov.executors.messages import (
@@ -131,6 +133,8 @@ class _Server:
                 Kind.RESULT,
                 pickle.dumps(contextvars.copy_context().run(self._call, message)),
             )
+        except ChargeAgedError:
+            kind, body = Kind.CHARGE_AGED, b""
         except BaseException as error:
             kind, body = Kind.FAILURE, pickle.dumps(Failure.of(error))
         if not self._home.belongs_here:
@@ -155,6 +159,8 @@ class _Server:
             limits = _Limits(request.context, functools.partial(self.send_for, request))
             ctx = request.context.restore(request.action, limits)
             request.set_context(request.context_places, ctx)
+        if time.monotonic() > request.begin_before:
+            raise ChargeAgedError
         value = self._handlers[request.action](*request.args, **request.kwargs)
         if inspect.isawaitable(value):
             # Slow to import, and most plain handlers return data.

@@ -89,9 +89,22 @@ class Executor:
         finally:
             self._deadlines.stop(timeout, call)
 
-    def _on_timeout(self, call: Call, outcome: asyncio.Future[TaskResult]) -> None:
+    def _on_timeout(
+        self, call: Call, outcome: asyncio.Future[TaskResult], granted: float = 0.0
+    ) -> None:
+        """End a call's time, unless some was added.
+
+        Args:
+            call: The call.
+            outcome: Gets the error.
+            granted: The seconds of its `extra_time` that have passed.
+        """
         if outcome.done():
             return  # the call has ended in time, and `run` is about to go on
+        more = min(call.extra_time - granted, call.route.timeout)
+        if more > 0:
+            self._loop.call_later(more, self._on_timeout, call, outcome, granted + more)
+            return
         call.ctx.cancelled = True
         self._abandon(call)
         outcome.set_exception(TaskTimeoutError(call.route.timeout))

@@ -238,13 +238,18 @@ class _Steps:
     async def decide(self, call: Call) -> Decision:
         return self._dispatcher.decide(call)
 
-    async def wait(self, call: Call, refused: Decision) -> Decision:
+    async def wait(self, call: Call, refused: Decision, waited: float) -> Decision:
         clock, decision = self._dispatcher.clock, refused
-        started_at = clock.monotonic()
+        started_at = clock.monotonic() - waited
         while not decision.allowed and decision.may_wait(clock.monotonic() - started_at):
             self._sleep(decision.wait_time)
             decision = self._dispatcher.decide(call)
         return decision
+
+    def readmit(self, call: Call) -> None:
+        decision = self._dispatcher.decide_again(call)
+        if not decision.allowed:
+            drive(self._dispatcher.await_turn(call, self, decision))
 
     async def settle(self, call: Call) -> None:
         self._dispatcher.settle(call)
@@ -305,7 +310,11 @@ class _AwaitingSteps(_Steps):
         performing = self._dispatcher.perform(call, None, self._stopwatch(timeout))
         call.ended = task = asyncio.ensure_future(performing)
         try:
+            granted = 0.0
             await asyncio.wait([task], timeout=timeout)
+            while not task.done() and call.extra_time > granted:
+                more, granted = call.extra_time - granted, call.extra_time
+                await asyncio.wait([task], timeout=more)
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.wait([task])
@@ -340,26 +349,28 @@ def _run_until_deadline(
     Raises:
         TaskTimeoutError: The deadline has passed. The task is cancelled, but may still have to end.
     """
-    deadline = loop.time() + timeout
+    started_at = loop.time()
     timer: asyncio.TimerHandle | None = None
     call.ended = task = loop.create_task(work)
 
     def stop(_: object) -> None:
         loop.stop()
 
-    def set_timer() -> None:
+    def check_deadline() -> None:
         nonlocal timer
-        if not task.done() and not call.ctx.cancelled:
-            timer = loop.call_at(deadline, on_deadline)
-
-    def on_deadline() -> None:
+        deadline = started_at + timeout + call.extra_time
+        if task.done() or call.ctx.cancelled:
+            return
+        if loop.time() < deadline:
+            timer = loop.call_at(deadline, check_deadline)
+            return
         call.ctx.cancelled = True
         task.cancel()
         loop.stop()
 
     task.add_done_callback(stop)
     # After the task's first step, with which most tasks end: a timer would take longer.
-    loop.call_soon(set_timer)
+    loop.call_soon(check_deadline)
     try:
         loop.run_forever()
     except BaseException:

@@ -8,6 +8,7 @@ import logging
 import operator
 import pickle
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class Kind(enum.IntEnum):
     REFUND = 4
     REPORT = 5
     LOG = 6
+    CHARGE_AGED = 7
 
 
 @attrs.frozen
@@ -132,6 +134,7 @@ class CallRequest:
         args: The positional arguments; None in the place of the task's context.
         kwargs: The keyword arguments; None in the place of the task's context.
         levels: The levels of the provider's loggers by their names.
+        begin_before: The time of the system's monotonic clock until which the handler may begin.
         context_places: The indexes and names of the arguments that are the task's context.
         context: The task's context, if the handler takes it.
     """
@@ -140,6 +143,7 @@ class CallRequest:
     args: list[Any] = attrs.field(repr=False)
     kwargs: dict[str, Any] = attrs.field(repr=False)
     levels: Mapping[str, int]
+    begin_before: float
     context_places: Sequence[str | int] = ()
     context: ContextState | None = None
 
@@ -147,7 +151,10 @@ class CallRequest:
     def of(cls, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CallRequest:
         """Return the request for a call."""
         levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-        request = cls(call.task.action, list(args), dict(kwargs), levels)
+        # In this order: a stop of this process in between takes time from the handler's start.
+        now = time.monotonic()
+        begin_before = now + call.begin_before - call.ctx._clock.monotonic()
+        request = cls(call.task.action, list(args), dict(kwargs), levels, begin_before)
         arguments: list[tuple[str | int, Any]] = [*enumerate(args), *kwargs.items()]
         places = [place for place, value in arguments if value is call.ctx]
         if not places:

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from arbprov._utils import describe_exit, quote
-from arbprov.dispatcher import Call
+from arbprov.dispatcher import Call, ChargeAgedError
 from arbprov.errors import HandlerProcessError, TaskTimeoutError
 from arbprov.executors.child import serve
 from arbprov.executors.descendants import kill_marked, kill_tree
@@ -39,7 +39,7 @@ _EXIT_POLL_INTERVAL = 0.01
 # How long an idle process may take to exit by itself when the provider stops.
 _EXIT_GRACE = 0.3
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_ANSWERS = frozenset({Kind.RESULT, Kind.FAILURE})
+_ANSWERS = frozenset({Kind.RESULT, Kind.FAILURE, Kind.CHARGE_AGED})
 _OF_A_CALL = _ANSWERS | {Kind.REFUND, Kind.REPORT}
 
 
@@ -102,6 +102,7 @@ class HandlerProcess:
         Raises:
             HandlerProcessError: The process ended, or the arguments can't be sent to it.
             TaskTimeoutError: The process was killed.
+            ChargeAgedError: The charge was too old when the handler was about to begin.
             BaseException: The handler's own exception.
         """
         try:
@@ -113,6 +114,8 @@ class HandlerProcess:
                 task, action = quote(call.task.id), call.task.action
                 logger.error("task %s of action %r: %s", task, action, error)
             raise
+        if answer.kind is Kind.CHARGE_AGED:
+            raise ChargeAgedError
         try:
             value = answer.load()
         except BaseException as error:

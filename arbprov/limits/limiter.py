@@ -87,6 +87,19 @@ class Limiter:
                 deciding.enter_context(monitor.deciding)
             return _acquire_with_monitors(limits.stores, charges)
 
+    def acquire_again(self, limits: ActionLimits, decision: Decision) -> None:
+        """Give back the charges of a decision and make them again, all or none, as of now.
+
+        Monitors are not asked: they count for themselves, and take nothing back.
+
+        Args:
+            limits: The limits of the call's action.
+            decision: The decision that admitted the call; it has the answers afterwards.
+        """
+        decision.refund()
+        counted = [charge for charge in decision.charges if charge.group]
+        decision.receipts = _acquire_stores(limits.stores, counted)
+
     def peek(
         self,
         limits: ActionLimits,

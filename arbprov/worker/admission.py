@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from arbprov.dispatcher import Call, Dispatcher
@@ -70,29 +70,43 @@ class Admission:
                     return peeked
         return await self._charge(call)
 
-    async def wait(self, call: Call, refused: Decision) -> Decision:
+    async def wait(self, call: Call, refused: Decision, waited: float) -> Decision:
         """Queue a refused call if its limits allow that, and return the last decision over it."""
         decision = refused
         try:
             is_full = len(self._queue) >= self._max_waiting
-            if not is_full and not self._stopping.done() and refused.may_wait(0.0):
-                decision = await self._wait_in_queue(call, refused)
+            if not is_full and not self._stopping.done() and refused.may_wait(waited):
+                decision = await self._wait_in_queue(call, refused, waited)
         finally:
             if not decision.allowed:
                 self._executor.release(call)
         return decision
+
+    def readmit(self, call: Call) -> Awaitable[None] | None:
+        """Decide again over a call whose charge has aged; see `arbprov.dispatcher.Admitter`."""
+        if call.route.limits.blocks and not call.route.blocking:
+            return self._readmit_beside_loop(call)
+        # Not on the loop: the new charge would age on the way back to the handler's thread.
+        decision = self._dispatcher.decide_again(call)
+        return None if decision.allowed else self._dispatcher.await_turn(call, self, decision)
 
     async def settle(self, call: Call) -> None:
         """Tell the limits how a call has ended, if they have to know."""
         if call.unsettled:
             await self._ask(call, lambda: self._dispatcher.settle(call))
 
-    async def _wait_in_queue(self, call: Call, refused: Decision) -> Decision:
+    async def _readmit_beside_loop(self, call: Call) -> None:
+        again = lambda: self._dispatcher.decide_again(call)  # noqa: E731
+        decision = await self._ask(call, again, Decision.refund)
+        if not decision.allowed:
+            await self._dispatcher.await_turn(call, self, decision)
+
+    async def _wait_in_queue(self, call: Call, refused: Decision, waited: float) -> Decision:
         # Only the first in the queue asks the limits.
         is_first = asyncio.Event()
         waiter = Waiter(_waited_for(refused), is_first.set)
-        max_wait = min(limit.declaration.max_wait for limit in refused.refusing_limits)
-        decision, started_at = refused, self._loop.time()
+        max_wait = min(limit.declaration.max_wait for limit in refused.refusing_limits) - waited
+        decision, started_at = refused, self._loop.time() - waited
         self._queue.enqueue(waiter)
         try:
             if not self._queue.is_first(waiter):

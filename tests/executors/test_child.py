@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import types
 
 import pytest
 
 from arbprov.executors import child
-from arbprov.executors.messages import Kind, Message
+from arbprov.executors.messages import CallRequest, Kind, Message
 
 
 @pytest.fixture
@@ -43,3 +44,17 @@ def test_a_refund_of_a_call_that_has_ended_is_an_error(server):
     server, _ = server
     with pytest.raises(RuntimeError, match="the task has ended"):
         limits_of(server, object()).refund()
+
+
+@pytest.mark.parametrize(
+    ("begin_before", "kind"), [(math.inf, Kind.RESULT), (-math.inf, Kind.CHARGE_AGED)]
+)
+def test_a_handler_whose_charge_has_aged_does_not_begin(begin_before, kind):
+    ran = []
+    ours, theirs = multiprocessing.Pipe()
+    request = CallRequest("work", [], {}, {}, begin_before)
+    with ours, theirs:
+        server = child._Server(theirs, {"work": lambda: ran.append(True)})
+        server.handle(Message(Kind.CALL, 1, request.encode()).encode())
+        assert Message.decode(ours.recv_bytes()).kind is kind
+    assert bool(ran) is (kind is Kind.RESULT)

@@ -31,7 +31,7 @@ from arbprov import (
 from arbprov.config import Config
 from arbprov.executors import child, executor, messages, processes
 from arbprov.executors.messages import Failure, Kind, Message, RecordState
-from arbprov.limits import Decision
+from arbprov.limits import Decision, Limiter
 from arbprov.localhub import LocalHub
 
 SUPPORT = Path(__file__).parent.parent
@@ -434,6 +434,21 @@ def test_a_limit_is_charged_once_the_process_is_ready(hub, serve):
     gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
     # Less than the limit's delay: some time passes between a charge and its handler's start.
     assert min(gaps) > 0.75
+
+
+def test_a_charge_that_ages_on_the_way_to_the_process_is_made_again(hub, serve, monkeypatch):
+    made_again, acquire_again = [], Limiter.acquire_again
+
+    def spy(self, limits, decision):
+        made_again.append(decision)
+        acquire_again(self, limits, decision)
+
+    monkeypatch.setattr(Limiter, "acquire_again", spy)
+    # As if this process had been stopped just before it sent the call, each time.
+    monkeypatch.setattr(messages, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+    serve(app_with(isolated.pid, rate_limit="9/hour"))
+    assert hub.call("pid", timeout=TIMEOUT).status == "success"
+    assert len(made_again) == 3
 
 
 class Closed(RateLimitMonitor):

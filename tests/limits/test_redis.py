@@ -1168,6 +1168,28 @@ def test_a_test_client_needs_no_server(url_of_nobody, monkeypatch):
     assert [client.call("work").status.value for _ in range(2)] == ["success", "limit"]
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_charge_that_is_old_when_the_handler_begins_is_made_again(
+    server, client, monkeypatch, asynchronous
+):
+    made_again, acquire_again = [], Limiter.acquire_again
+
+    def spy(self, limits, decision):
+        acquire_again(self, limits, decision)
+        made_again.append(decision)
+
+    async def work():
+        return None
+
+    monkeypatch.setattr(Limiter, "acquire_again", spy)
+    app = ProviderApp("aged", rate_limit_store=server.url)
+    app.action("work")(app.rate_limit("5/hour")(work if asynchronous else lambda: None))
+    app.before_task(lambda: time.sleep(0.15))
+    assert app.invoke("work").status == "success"
+    assert made_again
+    assert app.limits.headroom("work")[0].remaining == 4
+
+
 @pytest.mark.parametrize("how", ["argument", "environment", "client", "limit"])
 def test_a_store_may_be_given_in_each_of_these_ways(server, client, monkeypatch, how):
     if how == "environment":
