@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from arbprov._types import Handler
@@ -35,6 +35,7 @@ __all__ = [
     "quote",
     "read_number",
     "read_seconds",
+    "suggest_name",
     "unwrap_function",
     "unwrap_steps",
 ]
@@ -48,6 +49,8 @@ _MAX_SECONDS = 366 * 86_400.0
 # Characters of a line: a task's id may have any length, and a long id helps no reader.
 _MAX_LINE = 200
 _MAX_BLOCK_LINE = 1_000
+# Characters of a name that is compared with others.
+_MAX_NAME = 100
 _PACKAGE = os.path.dirname(__file__) + os.sep
 # The module that calls the author's functions.
 _DISPATCHER = f"{_PACKAGE}dispatcher.py"
@@ -67,6 +70,22 @@ def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
     if shown.isprintable():
         return shown
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name; it is empty if no known name is near.
+
+    >>> suggest_name("prize", ["order", "price"])
+    "; did you mean 'price'?"
+    """
+    if len(name) > _MAX_NAME:
+        return ""
+    # Imported here, to keep `import arbprov` quick.
+    import difflib
+
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def quote(text: str) -> str:

@@ -30,6 +30,7 @@ class Action:
         timeout: Seconds that the handler may run; None stands for the app's `execution_timeout`.
         isolation: Where a plain function runs: on a ``"thread"`` or in a ``"process"``.
         limits: The limits given with the action itself.
+        forbid_extra: Whether unknown fields are errors; None stands for the app's setting.
     """
 
     name: str
@@ -39,6 +40,9 @@ class Action:
     timeout: float | None = attrs.field(default=None)
     isolation: str = attrs.field(default="thread")
     limits: tuple[RateLimit, ...] = ()
+    payload_schema: Any = attrs.field(default=None, repr=False)
+    account_schema: Any = attrs.field(default=None, repr=False)
+    forbid_extra: bool | None = None
 
     @timeout.validator
     def _check_timeout(self, attribute: object, timeout: float | None) -> None:
@@ -60,6 +64,23 @@ class Action:
                 f"{describe_handler(self.handler)}: an async def handler runs on the event loop; "
                 f'make it a plain def for isolation="process", or leave isolation out'
             )
+
+    def with_default(self, *, forbid_extra: bool) -> Action:
+        """Return the action as an app with this setting runs it.
+
+        An app's accounts carry fields for all its actions, so it forbids none in them.
+        """
+        if self.forbid_extra is not None or not forbid_extra:
+            return self
+        from arbprov.payload.arguments import compile_binding
+
+        binding = compile_binding(
+            self.handler,
+            payload_schema=self.payload_schema,
+            account_schema=self.account_schema,
+            forbid_extra=True,
+        )
+        return attrs.evolve(self, binding=binding)
 
     def pickle_handler(self) -> bytes:
         """Return the handler for another process, pickled by its name.

@@ -70,6 +70,8 @@ class ProviderApp(Scaffold):
             (``ARBPROV_SUBMIT_TIMEOUT``, 30).
         max_message_size: Bytes of the largest task to accept (``ARBPROV_MAX_MESSAGE_SIZE``,
             64 MiB).
+        forbid_extra: Whether an unknown field of a payload is an error (``ARBPROV_FORBID_EXTRA``);
+            an action's own `forbid_extra` overrides it.
         spool: File that keeps tasks and results over a restart (``ARBPROV_SPOOL``).
         rate_limit: Limit that all actions share.
         rate_limit_monitor: Limit that all actions share, written as code: an instance of a subclass
@@ -103,6 +105,7 @@ class ProviderApp(Scaffold):
         poll_timeout: float | None = None,
         submit_timeout: float | None = None,
         max_message_size: int | None = None,
+        forbid_extra: bool | None = None,
         spool: str | os.PathLike[str] | None = None,
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
@@ -129,6 +132,7 @@ class ProviderApp(Scaffold):
                 "poll_timeout": poll_timeout,
                 "submit_timeout": submit_timeout,
                 "max_message_size": max_message_size,
+                "forbid_extra": forbid_extra,
                 "spool": None if spool is None else os.fspath(spool),
                 "rate_limit_store": rate_limit_store if is_url else None,
                 "rate_limit_namespace": rate_limit_namespace,
@@ -433,6 +437,8 @@ class ProviderApp(Scaffold):
         from arbprov.dispatcher import Route
 
         name = action.name if action else ""
+        if action:
+            action = action.with_default(forbid_extra=self.config.forbid_extra)
         return Route(
             action=action,
             hooks=TaskHooks.compile(self._hooks, blueprint._hooks if blueprint else None),

@@ -111,6 +111,9 @@ class Config:
         "bytes of the largest task that is accepted",
         _at_most(_MAX_MESSAGE_SIZE),
     )
+    forbid_extra: bool = _setting(
+        "ARBPROV_FORBID_EXTRA", False, "whether an unknown field of a payload is an error"
+    )
     spool: str = _setting(
         "ARBPROV_SPOOL", "", "a file that keeps tasks and results across restarts"
     )

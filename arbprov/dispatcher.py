@@ -30,6 +30,7 @@ from arbprov.errors import (
 from arbprov.hooks import TaskHooks
 from arbprov.limits import ActionLimits, Decision, LimitedCall, Limiter, LimitStats
 from arbprov.payload.bound import BoundCall
+from arbprov.payload.ignored import IgnoredField
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import Problems, ValidationFailure
@@ -164,6 +165,11 @@ class Call:
     def unsettled(self) -> bool:
         """Whether the limits have to know that the call has ended, and how."""
         return self.throttled is not None or self.decision.is_probing
+
+    def ignored_fields(self) -> list[IgnoredField]:
+        """Return the fields of a prepared call's payload that nothing reads; see `Binding`."""
+        action = self.route.action
+        return [] if action is None else action.binding.ignored(self.ctx)
 
 
 class Admitter(Protocol):

@@ -58,7 +58,7 @@ class Scaffold:
         account_schema: Any = None,
         timeout: float | None = None,
         isolation: Isolation = "thread",
-        forbid_extra: bool = False,
+        forbid_extra: bool | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Callable[[HandlerT], HandlerT]: ...
 
@@ -71,7 +71,7 @@ class Scaffold:
         account_schema: Any = None,
         timeout: float | None = None,
         isolation: Isolation = "thread",
-        forbid_extra: bool = False,
+        forbid_extra: bool | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> Any:
         """Register a function as an action, with its signature as the payload's schema.
@@ -102,7 +102,9 @@ class Scaffold:
             timeout: Seconds that the handler may run; the app's `execution_timeout` by default.
             isolation: Where a plain function runs: on a ``"thread"``, or in a ``"process"`` that is
                 killed at the deadline and whose crash fails no other task.
-            forbid_extra: Whether a payload field without a parameter is an error.
+            forbid_extra: Whether an unknown field is an error, in the payload and in an account
+                that has a type or a schema; by default, the app's `forbid_extra` says it for the
+                payload.
             rate_limit_monitor: A limit as code, as with ``@app.rate_limit(monitor)``.
 
         Returns:
@@ -126,8 +128,12 @@ class Scaffold:
                     handler,
                     payload_schema=payload_schema,
                     account_schema=account_schema,
-                    forbid_extra=forbid_extra,
+                    forbid_extra=bool(forbid_extra),
+                    forbid_account_extra=bool(forbid_extra),
                 ),
+                payload_schema=payload_schema,
+                account_schema=account_schema,
+                forbid_extra=forbid_extra,
                 description=first_line(handler) if description is None else description,
                 timeout=timeout,
                 isolation=isolation,

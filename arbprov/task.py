@@ -134,6 +134,7 @@ class TaskResult:
     message: str = attrs.field(converter=_to_text)
     data: Any
     body: str = attrs.field(default="", repr=False)
+    _ignored: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     @property
     def id(self) -> str:
@@ -168,6 +169,20 @@ class TaskResult:
         [{'path': 'item', 'message': 'required field is missing'}]
         """
         return cast("list[dict[str, str]]", self._detail("problems") or [])
+
+    @property
+    def ignored(self) -> list[str]:
+        """The paths of the payload's fields that nothing has read, such as misspelt fields.
+
+        The test client and `app.invoke` find them. In a hook or a worker, the list is empty.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> _ = app.action("price")(lambda item, currency="EUR": {"item": item})
+        >>> app.test_client().call("price", {"item": "tea", "curency": "USD"}).ignored
+        ['curency']
+        """
+        return list(self._ignored)
 
     def _detail(self, name: str) -> Any:
         refused = self.status in (Status.ERROR, Status.LIMIT)

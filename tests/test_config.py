@@ -27,6 +27,7 @@ SETTINGS = {
     "poll_timeout": ("ARBPROV_POLL_TIMEOUT", "2.5", 2.5, 60.0),
     "submit_timeout": ("ARBPROV_SUBMIT_TIMEOUT", "2.5", 2.5, 30.0),
     "max_message_size": ("ARBPROV_MAX_MESSAGE_SIZE", "7", 7, 67108864),
+    "forbid_extra": ("ARBPROV_FORBID_EXTRA", "true", True, False),
     "spool": ("ARBPROV_SPOOL", "/var/spool.db", "/var/spool.db", ""),
     "rate_limit_store": ("ARBPROV_RATE_LIMIT_STORE", "redis://x", "redis://x", ""),
     "rate_limit_namespace": ("ARBPROV_RATE_LIMIT_NAMESPACE", "sample", "sample", ""),

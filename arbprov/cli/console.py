@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 import attrs
 
@@ -11,11 +12,12 @@ from arbprov._utils import escape_line, format_count, format_user_traceback, ind
 from arbprov.app import ProviderApp
 from arbprov.cli.actions import task_signature
 from arbprov.cli.console_log import INDENT, MAX_TEXT, clock_time, console, set_up_log
-from arbprov.cli.failures import describe_reason, find_place
+from arbprov.cli.failures import describe_ignored, describe_reason, find_place
 from arbprov.cli.output import format_seconds
 from arbprov.cli.samples import find_sample
 from arbprov.cli.terminal import Terminal
 from arbprov.dispatcher import Admitter, Call, Dispatcher, Runner
+from arbprov.payload.ignored import IgnoredField
 from arbprov.task import Status, TaskResult
 
 __all__ = ["DevOptions", "describe_start", "show_provider"]
@@ -100,9 +102,12 @@ class _ConsoleDispatcher(Dispatcher):
     options: DevOptions = attrs.field(kw_only=True)
 
     async def run(self, call: Call, admitter: Admitter, runner: Runner) -> TaskResult:
+        # Before the handler runs, which may change the payload.
+        ignored = call.ignored_fields()
         started_at = self.clock.monotonic()
         result = await super().run(call, admitter, runner)
         lines = self._describe(call, result, self.clock.monotonic() - started_at)
+        lines += self._describe_ignored(call, ignored)
         if lines:
             console.info("%s", "\n".join(lines))
         return result
@@ -128,6 +133,18 @@ class _ConsoleDispatcher(Dispatcher):
             for line in indent_lines(text).split("\n"):
                 lines += self.terminal.fold(line.strip(), len(line) - len(line.lstrip()))
         return lines
+
+    def _describe_ignored(self, call: Call, ignored: Sequence[IgnoredField]) -> list[str]:
+        start, indent = "", INDENT
+        if self.options.mode == "tasks":
+            start, indent = f"task {call.task.id} of action {call.task.action}: ", 0
+        return [
+            self.terminal.style(folded, fg="yellow")
+            for line in describe_ignored(ignored, lambda text: self.redact(text, call))
+            for folded in self.terminal.fold(
+                escape_line(start + line, MAX_TEXT), indent, _MAX_LINES
+            )
+        ]
 
     def _summarize(self, result: TaskResult, seconds: float, place: str) -> str:
         """Return a line with the time, the action, its status, its duration and its place."""

@@ -1,20 +1,27 @@
-"""Where a task failed, and why, for the author of its handler."""
+"""Why and where a task failed, and which fields of its payload nothing reads."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sysconfig
+from collections.abc import Callable, Sequence
 
 import arbprov
-from arbprov._utils import describe_handler, format_user_traceback, unwrap_function
+from arbprov._utils import (
+    describe_handler,
+    format_count,
+    format_user_traceback,
+    suggest_name,
+    unwrap_function,
+)
 from arbprov.cli.output import find_problems, summarize
 from arbprov.dispatcher import Call
 from arbprov.errors import ActionNotFoundError, InvalidPayloadError
+from arbprov.payload.ignored import IgnoredField
 from arbprov.task import TaskResult
 
-__all__ = ["describe_reason", "find_place"]
+__all__ = ["describe_ignored", "describe_reason", "find_place"]
 
 _MAX_PROBLEMS = 10
 _FRAME = re.compile(r'^[\s|]*File "([^"]+)", line (\d+)', re.MULTILINE)
@@ -59,11 +66,26 @@ def describe_reason(call: Call, result: TaskResult) -> list[str]:
     if error is not None and isinstance(kind, str) and not result.message.startswith(kind):
         reason = f"{kind}: {reason}"
     if isinstance(error, ActionNotFoundError):
-        if close := difflib.get_close_matches(error.action, error.available_actions, n=1):
-            reason += f"; did you mean {close[0]!r}?"
-        else:
-            reason += f"; there is {', '.join(map(repr, error.available_actions)) or 'none'}"
+        names = error.available_actions
+        reason += suggest_name(error.action, names) or (
+            f"; there is {', '.join(map(repr, names)) or 'none'}"
+        )
     return [reason]
+
+
+def describe_ignored(ignored: Sequence[IgnoredField], redact: Callable[[str], str]) -> list[str]:
+    """Return lines that name the first fields of a payload that nothing reads.
+
+    Args:
+        ignored: The fields.
+        redact: Removes the call's secrets from a text.
+    """
+    lines = [
+        f"ignored field {redact(field.path)}{field.suggestion}" for field in ignored[:_MAX_PROBLEMS]
+    ]
+    if len(ignored) > _MAX_PROBLEMS:
+        lines.append(f"and {format_count(len(ignored) - _MAX_PROBLEMS, 'more ignored field')}")
+    return lines
 
 
 def _shorten_path(path: str) -> str:

@@ -8,15 +8,19 @@ from typing import Any
 
 import click
 
+from arbprov._utils import escape_line
 from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import account_option, json_option, payload_argument
-from arbprov.cli.output import print_result
+from arbprov.cli.output import echo, print_result
 from arbprov.clock import SystemClock
 from arbprov.executors.inline import InlineRunner, make_task
 from arbprov.logs import ensure_handler
 
 __all__ = ["invoke"]
+
+# Characters of a line.
+_MAX_LINE = 1_000
 
 
 @click.command()
@@ -39,6 +43,9 @@ def invoke(
     """
     ensure_handler(logging.WARNING)
     task = make_task("invoked", action, payload, account)
-    with InlineRunner(app._dispatcher(SystemClock()), app._life_hooks(), time.sleep) as runner:
+    dispatcher = app._dispatcher(SystemClock())
+    for field in dispatcher.prepare(task).ignored_fields():
+        echo(f"ignored field {escape_line(str(field), _MAX_LINE)}", err=True)
+    with InlineRunner(dispatcher, app._life_hooks(), time.sleep) as runner:
         result = runner.run(task)
     print_result(result.envelope, as_json=as_json)

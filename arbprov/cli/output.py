@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from arbprov._utils import escape_line, read_number
+from arbprov._utils import escape_line, read_number, suggest_name
 from arbprov.cli.terminal import use_color
 from arbprov.errors import Problem
 
@@ -23,6 +23,7 @@ __all__ = [
     "print_json",
     "print_result",
     "print_table",
+    "suggest_action",
     "summarize",
 ]
 
@@ -77,6 +78,7 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
         as_json: Whether to print the whole envelope, not only the response in it.
     """
     status, message, data = envelope["status"], envelope["message"], envelope["data"]["response"]
+    suggestion = suggest_action(envelope["data"]["action"], data)
     if as_json:
         print_json(envelope)
     elif status == "success":
@@ -89,7 +91,7 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
             details = data
         if details or status != "error":
             print_json(details)
-        for line in describe_failure(status, message, data):
+        for line in describe_failure(status, message + suggestion, data):
             echo(line, err=True)
     if status in ("error", "limit"):
         click.get_current_context().exit(1)
@@ -107,6 +109,18 @@ def describe_failure(status: str, message: str, data: Any) -> list[str]:
         return [f"{status}: {escape_line(message, _MAX_LINE)}"]
     lines = (f"  {escape_line(problem, _MAX_LINE)}" for problem in problems)
     return [f"{status}: {len(problems)} problems", *lines]
+
+
+def suggest_action(action: str, data: Any) -> str:
+    """Return the end of the message of a task whose action does not exist, if a name is near.
+
+    >>> suggest_action("prize", {"error": "Action not found", "available_actions": ["price"]})
+    "; did you mean 'price'?"
+    """
+    names = data.get("available_actions") if isinstance(data, dict) else None
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        return ""
+    return suggest_name(action, names)
 
 
 def find_problems(data: Any) -> list[str]:

@@ -15,7 +15,14 @@ import click
 
 from arbprov._utils import escape_line, format_count
 from arbprov.cli.options import parse_sendable_object
-from arbprov.cli.output import echo, echo_json, find_problems, format_seconds, summarize
+from arbprov.cli.output import (
+    echo,
+    echo_json,
+    find_problems,
+    format_seconds,
+    suggest_action,
+    summarize,
+)
 from arbprov.cli.terminal import Terminal
 from arbprov.errors import ProviderError
 from arbprov.payload.validation import ValidationFailure
@@ -141,6 +148,7 @@ def _print_result(result: Submission) -> None:
     """Print a result as a line on stdout, and what does not fit into that on stderr."""
     terminal = Terminal(sys.stdout)
     text = summarize(result.status, result.message, result.data)
+    text += suggest_action(result.action, result.data)
     names = (f"{escape_line(result.id):10}", f"{escape_line(result.action):16}")
     line = "  ".join((*names, f"{result.status:8}", text))
     shown = terminal.cut(line)

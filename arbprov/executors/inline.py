@@ -130,6 +130,8 @@ class InlineRunner:
 
     async def _run(self, task: Task, steps: _Steps, raise_errors: bool) -> TaskResult:
         call = self._dispatcher.prepare(task)
+        # Before the handler runs, which may change the payload.
+        ignored = tuple(field.path for field in call.ignored_fields())
         result = await self._dispatcher.run(call, admitter=steps, runner=steps)
         if isinstance(call.error, _LoopRunsError):
             raise call.error
@@ -141,7 +143,7 @@ class InlineRunner:
             log_failure(self._dispatcher, call)
         # The data as the hub will read them.
         data = result.envelope["data"]["response"]
-        return TaskResult(result.task, result.status, result.message, data, result.body)
+        return TaskResult(result.task, result.status, result.message, data, result.body, ignored)
 
     async def _wait_for_end(self, call: Call, steps: _Steps) -> None:
         """Wait for the handler of a call that has been cancelled at its deadline."""

@@ -15,7 +15,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
@@ -25,18 +25,35 @@ from arbprov._types import Handler
 from arbprov._utils import describe_handler, unwrap_function
 from arbprov.context import TaskContext
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
-from arbprov.payload.classes import accepts_object, field_names, has_property, held_fields
+from arbprov.payload.classes import (
+    accepts_object,
+    field_names,
+    has_property,
+    held_fields,
+    is_typeddict,
+    json_fields,
+)
 from arbprov.payload.constraints import check_default
+from arbprov.payload.containers import is_mapping
 from arbprov.payload.converter import make_converter
+from arbprov.payload.ignored import (
+    Ignored,
+    IgnoredField,
+    Reader,
+    find_ignored,
+    ignored_by_all,
+    prefixed,
+)
 from arbprov.payload.models import keeps_extra
 from arbprov.payload.schema import compile_schema, is_schema
-from arbprov.payload.structuring import StructureHook, find_hook
+from arbprov.payload.structuring import StructureHook, find_hook, is_union, strip_annotation
 from arbprov.payload.validation import (
     MISSING,
     Problems,
     ValidationFailure,
     add_unknown_fields,
     field_path,
+    suggest_names,
 )
 
 __all__ = ["Arguments", "Binding", "compile_binding"]
@@ -67,6 +84,8 @@ class Binding:
     # Structures the whole payload or account, if a parameter or a schema asks for it.
     _payload_structure: Structure | None
     _account_structure: Structure | None
+    # Empty if unknown fields are problems.
+    _readers: list[Reader]
 
     @property
     def fields_of(self) -> set[str]:
@@ -91,8 +110,18 @@ class Binding:
         if problems.count:
             listed = list(dict.fromkeys(problems.listed))
             count = problems.count - len(problems.listed) + len(listed)
-            raise InvalidPayloadError(listed, count=count)
+            raise InvalidPayloadError(suggest_names(listed), count=count)
         return [values.pop(name) for name in self._positional], values
+
+    def ignored(self, ctx: TaskContext) -> list[IgnoredField]:
+        """Return the fields of the payload that nothing reads; none if they are problems.
+
+        It takes longer than `bind`, and is meant for tests and terminals.
+        """
+        if not self._readers:
+            return []
+        found = ignored_by_all([reader(ctx.payload) for reader in self._readers])
+        return [IgnoredField(steps, known) for steps, known in found.items()]
 
     def bound_payload(self, ctx: TaskContext, arguments: Arguments) -> dict[str, Any]:
         """Return the fields of the payload that `bind` has bound, with their defaults."""
@@ -123,6 +152,7 @@ def compile_binding(
     payload_schema: Any = None,
     account_schema: Any = None,
     forbid_extra: bool = False,
+    forbid_account_extra: bool = False,
 ) -> Binding:
     """Compile a handler's signature and schemas.
 
@@ -131,7 +161,8 @@ def compile_binding(
             `account` are the whole objects, and a parameter annotated with `TaskContext` gets it.
         payload_schema: A class, or a dict of types; it replaces the annotations.
         account_schema: The same for the account.
-        forbid_extra: Whether a field that no parameter takes is a problem.
+        forbid_extra: Whether a field of the payload that nothing takes is a problem.
+        forbid_account_extra: The same for an account that has a type or a schema.
 
     Raises:
         ConfigurationError: A parameter can't be filled from a payload, an annotation can't be
@@ -144,15 +175,24 @@ def compile_binding(
             compiled[path] = None if schema is None else compile_schema(schema, path)
         except ConfigurationError as error:
             raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
-    return _Compiler(handler, _converter(forbid_extra=forbid_extra)).compile(**compiled)
+    compiler = _Compiler(
+        handler,
+        _converter(forbid_extra=forbid_extra),
+        _converter(forbid_extra=forbid_account_extra),
+    )
+    return compiler.compile(**compiled)
 
 
 class _Compiler:
     """Compiles the source of each parameter's value: the context, the account or the payload."""
 
-    def __init__(self, handler: Handler, converter: Converter) -> None:
+    def __init__(
+        self, handler: Handler, converter: Converter, account_converter: Converter
+    ) -> None:
         self._handler = handler
         self._converter = converter
+        self._account_converter = account_converter
+        self._forbids_extra = converter.forbid_extra_keys
         # What functools.partial has bound is not for a payload to replace.
         self._bound = _bound_names(handler)
         self._parameters = {parameter.name: parameter for parameter in self._read_signature()}
@@ -167,6 +207,8 @@ class _Compiler:
         self._rest = next((name for name, kind in kinds.items() if kind is _VAR_KEYWORD), None)
         whole = ("payload", "account", self._rest, *self._contexts)
         self._fields = [name for name in self._parameters if name not in whole]
+        # **extra takes no field of these names.
+        self._reserved = {*self._parameters, *self._bound} - {*self._fields}
 
     def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
         sources = [_context_source(name) for name in self._contexts]
@@ -174,7 +216,7 @@ class _Compiler:
         account_structure: Structure | None = None
         if account_schema is not None or takes_account:
             account_type = self._types["account"] if account_schema is None else account_schema
-            account_hook = self._find_hook("account", account_type)
+            account_hook = self._find_hook("account", account_type, self._account_converter)
 
             def structure_account(ctx: TaskContext) -> Any:
                 return account_hook(ctx.account, account_type)
@@ -193,10 +235,16 @@ class _Compiler:
         payload_structure: Structure | None = None
         if payload_schema is not None or self._takes("payload"):
             payload_type = self._types["payload"] if payload_schema is None else payload_schema
-            payload_hook = self._find_hook("payload", payload_type)
+            payload_hook = self._payload_hook(payload_type, for_schema=payload_schema is not None)
             payload_structure = lambda ctx: payload_hook(ctx.payload, payload_type)  # noqa: E731
-        defaults = {name: self._parameters[name].default for name in self._fields}
-        return Binding(sources, self._positional, defaults, payload_structure, account_structure)
+        return Binding(
+            sources,
+            self._positional,
+            {name: self._parameters[name].default for name in self._fields},
+            payload_structure,
+            account_structure,
+            [] if self._forbids_extra else self._readers(payload_schema),
+        )
 
     def _read_signature(self) -> list[inspect.Parameter]:
         try:
@@ -246,11 +294,13 @@ class _Compiler:
     def _takes(self, name: str) -> bool:
         return name in self._parameters and name not in self._contexts
 
-    def _find_hook(self, name: str, target: Any) -> StructureHook:
+    def _find_hook(
+        self, name: str, target: Any, converter: Converter | None = None
+    ) -> StructureHook:
         try:
             if name in self._parameters:
                 check_default(self._parameters[name].default)
-            return find_hook(target, self._converter)
+            return find_hook(target, converter or self._converter)
         except Exception as error:
             raise self._error(
                 f"no payload could fill {name!r}: {error}; annotate it with a type that JSON has "
@@ -260,16 +310,92 @@ class _Compiler:
     def _error(self, message: str) -> ConfigurationError:
         return ConfigurationError(f"{describe_handler(self._handler)}: {message}")
 
+    def _payload_hook(self, target: Any, *, for_schema: bool) -> StructureHook:
+        """Return the structure hook of the whole payload.
+
+        Where unknown fields are forbidden, it does not see the fields that only others take: the
+        other parameters, beside a parameter `payload`, or ``**extra``, beside a schema whose dicts
+        keep unknown fields.
+        """
+        hook = self._find_hook("payload", target)
+        members = typing.get_args(target) if is_union(target) else [target]
+        names = {name for member in members for name in json_fields(strip_annotation(member))}
+        has_others = self._rest is not None or (self._fields and not for_schema)
+        if for_schema:
+            has_others = has_others and _keeps_unknown(target)
+        if not (self._forbids_extra and names and has_others):
+            return hook
+
+        def structure(value: dict[str, Any], _: Any) -> Any:
+            others = {
+                name: item
+                for name, item in value.items()
+                if name not in names and self._takes_field(name, for_schema=for_schema)
+            }
+            structured = hook(_without(value, others), target)
+            return {**structured, **others} if isinstance(structured, dict) else structured
+
+        return structure
+
+    def _takes_field(self, name: str, *, for_schema: bool = False) -> bool:
+        """Return whether a parameter takes a field, beside the whole payload or its schema."""
+        by_name = name in self._fields and not for_schema
+        return by_name or (self._rest is not None and name not in self._reserved)
+
+    def _readers(self, payload_schema: Any) -> list[Reader]:
+        """Return what tells for each reader of a payload which fields it ignores."""
+        converter = self._converter
+        if payload_schema is not None:
+            return [self._schema_reader(payload_schema)]
+        readers: list[Reader] = []
+        takes_payload = self._takes("payload")
+        if takes_payload:
+            target = self._types["payload"]
+            readers.append(lambda payload: find_ignored(payload, target, converter))
+        if self._fields or self._rest is not None or not takes_payload:
+            readers.append(self._ignored_by_parameters)
+        return readers
+
+    def _ignored_by_parameters(self, payload: Mapping[str, Any]) -> Ignored:
+        ignored: Ignored = {}
+        for name, value in payload.items():
+            if self._takes_field(name):
+                target = self._types[name if name in self._fields else self._rest or ""]
+                ignored |= prefixed(name, find_ignored(value, target, self._converter))
+            else:
+                ignored[name,] = self._fields
+        return ignored
+
+    def _schema_reader(self, schema: Any) -> Reader:
+        # A dict of any fields, of which the handler gets those that its parameters take.
+        takes_any = (is_mapping(schema) or schema in (Any, object)) and not self._takes("payload")
+        keeps_unknown = _keeps_unknown(schema)
+
+        def read(payload: Mapping[str, Any]) -> Ignored:
+            if takes_any:
+                return {(n,): self._fields for n in payload if not self._takes_field(n)}
+            return {
+                steps: known
+                for steps, known in find_ignored(payload, schema, self._converter).items()
+                if not (
+                    keeps_unknown
+                    and len(steps) == 1
+                    and self._takes_field(str(steps[0]), for_schema=True)
+                )
+            }
+
+        return read
+
     def _payload_sources(self) -> list[Source]:
         sources = []
         if takes_payload := self._takes("payload"):
             target = self._types["payload"]
-            hook = self._find_hook("payload", target)
+            hook = self._payload_hook(target, for_schema=False)
             sources.append(_reporting_source(lambda ctx: {"payload": hook(ctx.payload, target)}))
         if self._fields or not takes_payload:
-            sources.append(self._fields_source(takes_all=takes_payload or self._rest is not None))
+            sources.append(self._fields_source(takes_all=takes_payload))
         if self._rest is not None:
-            names = {*self._parameters, *self._bound}
+            names = {*self._fields, *self._reserved}
             rest_type = types.GenericAlias(dict, (str, self._types[self._rest]))
             rest_hook = self._find_hook(self._rest, rest_type)
             sources.append(
@@ -283,8 +409,9 @@ class _Compiler:
             for name, target in self._types.items()
             if name in self._fields
         ]
-        forbids_extra = self._converter.forbid_extra_keys and not takes_all
+        forbids_extra = self._forbids_extra and not takes_all
         known = self._fields
+        has_rest, reserved = self._rest is not None, self._reserved
 
         def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
             payload = ctx.payload
@@ -299,12 +426,13 @@ class _Compiler:
                 else:
                     values[name] = default
             if forbids_extra:
-                add_unknown_fields(problems, payload, known)
+                unknown = payload.keys() & reserved if has_rest else payload.keys() - known
+                add_unknown_fields(problems, unknown, known)
 
         return source
 
     def _schema_source(self, schema: Any) -> Source:
-        hook = self._find_hook("payload", schema)
+        hook = self._payload_hook(schema, for_schema=True)
         if not accepts_object(schema):
             raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)
@@ -320,7 +448,7 @@ class _Compiler:
                 f"add it there, or give the parameter a default"
             )
         takes_payload, takes_rest = self._takes("payload"), self._rest is not None
-        parameters = {*self._parameters, *self._bound}
+        parameters = {*self._fields, *self._reserved}
 
         # A dict schema sets an optional field that is missing to None; a parameter's default says
         # more than that.
@@ -370,5 +498,10 @@ def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str =
     return source
 
 
-def _without(fields: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+def _keeps_unknown(target: Any) -> bool:
+    """Return whether a schema's objects are dicts that keep the fields that it does not have."""
+    return is_schema(target) or is_typeddict(target)
+
+
+def _without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in names}

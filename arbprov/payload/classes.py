@@ -38,14 +38,15 @@ from arbprov.payload.validation import (
     MISSING,
     Problems,
     ValidationFailure,
+    add_unknown_fields,
     expect_object,
     field_path,
-    unknown_field,
 )
 
 __all__ = [
     "accepts_object",
     "field_names",
+    "has_fields",
     "has_property",
     "held_fields",
     "is_class",
@@ -83,12 +84,12 @@ def accepts_object(target: Any) -> bool:
     """Tell whether a JSON object could become `target`."""
     if is_union(target):
         return any(map(accepts_object, typing.get_args(target)))
-    return target in (Any, object) or is_mapping(target) or _has_fields(target)
+    return target in (Any, object) or is_mapping(target) or has_fields(target)
 
 
 def field_names(target: Any) -> list[str] | None:
     """Return the names of the fields of a type; None if it takes any, or is not an object."""
-    if not _has_fields(target):
+    if not has_fields(target):
         return None
     if is_schema(target):
         return list(target.fields)
@@ -97,15 +98,21 @@ def field_names(target: Any) -> list[str] | None:
     if is_pydantic_model(target):
         return list(target.__pydantic_fields__)
     if is_class(target):
-        cls = origin_class(target)
-        fields = attrs.fields(cls) if attrs.has(cls) else dataclasses.fields(cls)
-        return [field.name for field in fields]
+        return list(_class_fields(origin_class(target)))
     return list(typing_extensions.get_type_hints(origin_class(target)))
+
+
+def _class_fields(cls: Any) -> dict[str, Any]:
+    """Return the fields of an attrs class or a dataclass; other classes have none."""
+    if not is_class(cls):
+        return {}
+    fields = attrs.fields(cls) if attrs.has(cls) else dataclasses.fields(cls)
+    return {field.name: field for field in fields}
 
 
 def json_fields(target: Any) -> dict[str, Any]:
     """Return the types of the fields that a payload may have for a type, by their names in JSON."""
-    if not _has_fields(target):
+    if not has_fields(target):
         return {}
     if is_schema(target):
         return dict(target.fields)
@@ -113,8 +120,21 @@ def json_fields(target: Any) -> dict[str, Any]:
         return model_json_fields(target)
     cls = origin_class(target)
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
-    names = (field_names(target) or []) + list(_init_vars(cls))
-    return {name: hints.get(name, Any) for name in names}
+    names = [*(field_names(target) or ()), *_init_vars(cls)]
+    # Those that only the class itself sets.
+    computed = {name for name, field in _class_fields(cls).items() if not field.init}
+    arguments = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(target), strict=False))
+    return {
+        name: _substitute(hints.get(name, Any), arguments) for name in names if name not in computed
+    }
+
+
+def _substitute(hint: Any, arguments: Mapping[Any, Any]) -> Any:
+    """Return a type with type variables replaced."""
+    if hint in arguments:
+        return arguments[hint]
+    variables = getattr(hint, "__parameters__", ()) if typing.get_origin(hint) else ()
+    return hint[tuple(arguments.get(v, Any) for v in variables)] if variables else hint
 
 
 def _init_vars(cls: Any) -> dict[str, Any]:
@@ -146,7 +166,8 @@ def has_property(target: Any, name: str) -> bool:
     return isinstance(attribute, (property, functools.cached_property))
 
 
-def _has_fields(target: Any) -> bool:
+def has_fields(target: Any) -> bool:
+    """Tell whether `target` is a class of objects with fields."""
     return any(check(target) for check in _FIELD_CHECKS)
 
 
@@ -160,7 +181,7 @@ def make_class_hook(target: Any, converter: Converter) -> StructureHook:
     """Return the structure hook of an attrs class or a dataclass."""
     # cattrs resolves an annotation that is a string, but not a string inside an annotation.
     cls = origin_class(target)
-    for field in attrs.fields(cls) if attrs.has(cls) else dataclasses.fields(cls):
+    for field in _class_fields(cls).values():
         check_default(field.default)
     if attrs.has(cls):
         attrs.resolve_types(cls)
@@ -231,19 +252,21 @@ def _resolve_typeddict(target: Any) -> Any:
 def _make_hook(
     build: Callable[[Fields, Any], Any], target: Any, converter: Converter
 ) -> StructureHook:
+    known = list(json_fields(target)) if converter.forbid_extra_keys else []
+
     def structure(value: Any, _: Any) -> Any:
         fields = value if type(value) is dict else expect_object(value)
         try:
             return build(fields, target)
         except ClassValidationError as error:
-            problems = _find_problems(error, fields, target, converter)
+            problems = _find_problems(error, fields, target, known, converter)
         raise ValidationFailure(problems.listed, problems.count)
 
     return structure
 
 
 def _find_problems(
-    error: ClassValidationError, fields: Fields, target: Any, converter: Converter
+    error: ClassValidationError, fields: Fields, target: Any, known: list[str], converter: Converter
 ) -> Problems:
     field_errors, class_errors = error.group_exceptions()
     # A field that does not fit is not structured again: nested objects would double the time.
@@ -263,8 +286,7 @@ def _find_problems(
             problems.add(cause, field_path(note.name))
     for cause in class_errors:
         if isinstance(cause, ForbiddenExtraKeysError):
-            for name in sorted(cause.extra_fields):
-                problems.append(unknown_field(name))
+            add_unknown_fields(problems, cause.extra_fields, known)
         elif not invalid:
             problems.add(cause)
     return problems

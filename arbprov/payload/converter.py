@@ -7,13 +7,18 @@ from typing import Any
 
 from cattrs import Converter
 
-from arbprov.payload import classes, containers, models, scalars, schema, unions
+from arbprov.payload import classes, containers, ignored, models, scalars, schema, unions
 from arbprov.payload.structuring import HookFactory, StructureHook, UnsupportedTypeError, is_union
 
 __all__ = ["make_converter"]
 
+Factories = list[tuple[Callable[[Any], bool], HookFactory]]
+_MODEL_FACTORIES: Factories = [
+    (models.is_pydantic_model, models.make_pydantic_hook),
+    (models.is_msgspec_struct, models.make_msgspec_hook),
+]
 # cattrs asks the factory that was registered last first.
-_FACTORIES: list[tuple[Callable[[Any], bool], HookFactory]] = [
+_FACTORIES: Factories = [
     (classes.is_class, classes.make_class_hook),
     (classes.is_typeddict, classes.make_typeddict_hook),
     (classes.is_namedtuple, classes.make_namedtuple_hook),
@@ -24,8 +29,7 @@ _FACTORIES: list[tuple[Callable[[Any], bool], HookFactory]] = [
     (is_union, unions.make_union_hook),
     (unions.is_annotated, unions.make_annotated_hook),
     (schema.is_schema, schema.make_schema_hook),
-    (models.is_pydantic_model, models.make_pydantic_hook),
-    (models.is_msgspec_struct, models.make_msgspec_hook),
+    *_MODEL_FACTORIES,
 ]
 
 
@@ -48,4 +52,9 @@ def make_converter(*, forbid_extra: bool = False) -> Converter:
     converter.register_structure_hook_func(lambda t: t is None, null)
     for predicate, factory in _FACTORIES:
         converter.register_structure_hook_factory(predicate)(factory)
+    if forbid_extra:
+        lenient = make_converter()
+        for predicate, factory in _MODEL_FACTORIES:
+            forbidding = ignored.make_forbidding(factory, lenient)
+            converter.register_structure_hook_factory(predicate)(forbidding)
     return converter

@@ -34,6 +34,10 @@ __all__ = [
     "make_msgspec_hook",
     "make_pydantic_hook",
     "model_json_fields",
+    "reads_raw_fields",
+    "reshapes_value",
+    "root_type",
+    "unknown_fields_rule",
 ]
 
 _MSGSPEC_ERROR = re.compile(
@@ -64,25 +68,83 @@ def model_json_fields(target: Any) -> dict[str, Any]:
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(target)}
         config = target.__struct_config__
         return {**fields, config.tag_field: Literal[config.tag]} if config.tag_field else fields
-    return {
-        alias: field.annotation
-        for name, field in target.__pydantic_fields__.items()
-        for alias in _pydantic_aliases(name, field, getattr(target, "model_config", {}))
-    }
+    config = _pydantic_config(target)
+    types: dict[str, Any] = {}
+    for name, field in target.__pydantic_fields__.items():
+        if getattr(field, "init", None) is not False:
+            kind = Any if _is_reshaped(target, name, field) else field.annotation
+            for alias in _pydantic_aliases(name, field, config):
+                # An alias that is a path into the object reads a part of it.
+                types[alias if isinstance(alias, str) else alias.path[0]] = (
+                    kind if isinstance(alias, str) else Any
+                )
+    return types
 
 
-def _pydantic_aliases(name: str, field: Any, config: Any) -> list[str]:
-    """Return the names by which a payload may call a field of a pydantic model."""
+def _pydantic_config(target: Any) -> dict[str, Any]:
+    # A dataclass of pydantic has its configuration elsewhere.
+    config: dict[str, Any] = getattr(target, "model_config", None) or getattr(
+        target, "__pydantic_config__", {}
+    )
+    return config
+
+
+def _pydantic_aliases(name: str, field: Any, config: dict[str, Any]) -> list[Any]:
+    """Return the names, and paths, by which a payload may call a field of a pydantic model."""
     alias = field.validation_alias
-    aliases = [alias, *getattr(alias, "choices", ())]
     by_name = config.get("populate_by_name") or config.get("validate_by_name")
-    # A path into the object is not a name.
-    return [a for a in aliases if isinstance(a, str)] + [name] * bool(by_name or alias is None)
+    aliases = getattr(alias, "choices", [] if alias is None else [alias])
+    if not config.get("validate_by_alias", True):
+        aliases = []
+    return [*aliases, *[name] * bool(by_name or alias is None)]
+
+
+def unknown_fields_rule(target: Any) -> str | None:
+    """Return what a model says of unknown fields: ``"allow"``, ``"ignore"`` or ``"forbid"``."""
+    if is_msgspec_struct(target):
+        return "forbid" if target.__struct_config__.forbid_unknown_fields else None
+    return _pydantic_config(target).get("extra") if is_pydantic_model(target) else None
 
 
 def keeps_extra(target: Any) -> bool:
     """Tell whether `target` is a pydantic model that keeps the fields that it does not know."""
-    return is_pydantic_model(target) and getattr(target, "model_config", {}).get("extra") == "allow"
+    return unknown_fields_rule(target) == "allow"
+
+
+def root_type(target: Any) -> Any:
+    """Return the type inside a pydantic RootModel; None for other types."""
+    if not getattr(target, "__pydantic_root_model__", False):
+        return None
+    return Any if reads_raw_fields(target) else model_json_fields(target)["root"]
+
+
+_RESHAPING_MODES = ("before", "wrap", "plain")
+
+
+def reads_raw_fields(target: Any) -> bool:
+    """Tell whether the code of a pydantic model may read the object before its fields are read."""
+    if not is_pydantic_model(target):
+        return False
+    decorators = target.__pydantic_decorators__
+    validators = [*decorators.model_validators.values(), *decorators.root_validators.values()]
+    return getattr(target, "__pydantic_custom_init__", False) or any(
+        validator.info.mode in _RESHAPING_MODES for validator in validators
+    )
+
+
+def _is_reshaped(target: Any, name: str, field: Any) -> bool:
+    """Return whether code may read the value of a field before its type does."""
+    decorators = target.__pydantic_decorators__
+    return any(map(reshapes_value, field.metadata)) or any(
+        validator.info.mode in _RESHAPING_MODES and {name, "*"} & {*validator.info.fields}
+        for validator in decorators.field_validators.values()
+    )
+
+
+def reshapes_value(item: Any) -> bool:
+    """Tell whether an item of Annotated's metadata may read a value before its type does."""
+    names = ("BeforeValidator", "WrapValidator", "PlainValidator", "GetPydanticSchema")
+    return type(item).__name__ in names
 
 
 def make_pydantic_hook(model: Any, _: Converter) -> StructureHook:

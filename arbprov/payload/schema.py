@@ -110,7 +110,7 @@ def make_schema_hook(target: type[Schema], converter: Converter) -> StructureHoo
         structured = dict(expect_object(value))
         problems = Problems()
         if forbid_extra:
-            add_unknown_fields(problems, value, list(hooks))
+            add_unknown_fields(problems, value.keys() - hooks.keys(), hooks)
         for name, (hook, field_type) in hooks.items():
             if name not in value and name not in optional:
                 problems.append(Problem(field_path(name), MISSING))

@@ -17,6 +17,7 @@ from arbprov.payload.structuring import StructureHook, find_hook, strip_annotati
 from arbprov.payload.validation import (
     MISSING,
     OwnWords,
+    UnknownField,
     ValidationFailure,
     field_path,
     json_kind,
@@ -137,10 +138,19 @@ def _is_choice(value: Any, choices: list[Any]) -> bool:
 def _closest_failure(
     value: Any, failures: list[ValidationFailure], members: tuple[Any, ...]
 ) -> ValidationFailure:
-    """Return the failure with the fewest problems inside `value`, else a failure of all of it."""
+    """Return the failure with the fewest problems inside `value`, else a failure of all of it.
+
+    Of two with as many problems, one that has only unknown fields is closer.
+    """
     inside = [failure for failure in failures if any(p.path for p in failure.problems)]
     if inside:
-        return min(inside, key=lambda failure: len(failure.problems))
+        return min(
+            inside,
+            key=lambda failure: (
+                len(failure.problems),
+                not all(isinstance(p.message, UnknownField) for p in failure.problems),
+            ),
+        )
     names = ", ".join("null" if m is type(None) else type_name(m) for m in members)
     return ValidationFailure(f"expected one of {names}, got {json_kind(value)}")
 

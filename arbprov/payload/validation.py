@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from arbprov._utils import suggest_name
 from arbprov.errors import Problem
 
 __all__ = [
@@ -14,12 +15,14 @@ __all__ = [
     "MISSING",
     "OwnWords",
     "Problems",
+    "UnknownField",
     "ValidationFailure",
     "add_unknown_fields",
     "expect_object",
     "field_path",
     "join_paths",
     "json_kind",
+    "suggest_names",
     "type_name",
     "unknown_field",
 ]
@@ -28,12 +31,28 @@ __all__ = [
 MAX_PROBLEMS = 100
 # Problems after which no more are looked for, so that a wrong payload can't take seconds.
 MAX_COUNTED = 10_000
+# Unknown fields for which a near name is looked for, which takes longer than all else.
+_MAX_SUGGESTIONS = 10
 
 
 class OwnWords(str):
     """A message that arbprov itself has written, and that holds no value of a task."""
 
     __slots__ = ()
+
+
+class UnknownField(OwnWords):
+    """The message of an unknown field; it has what `suggest_names` needs."""
+
+    __slots__ = ("known", "name")
+    name: str
+    known: Collection[str]
+
+    def __new__(cls, name: str, known: Collection[str]) -> UnknownField:
+        """Return the message of the field `name` of an object whose fields are `known`."""
+        message = super().__new__(cls, "unknown field")
+        message.name, message.known = name, known
+        return message
 
 
 MISSING = OwnWords("required field is missing")
@@ -159,12 +178,43 @@ def expect_object(value: Any) -> dict[str, Any]:
     return value
 
 
-def add_unknown_fields(problems: Problems, value: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Add a problem for each field of `value` that is not `known`, by name."""
-    for name in sorted(set(value) - set(known)):
-        problems.append(unknown_field(name))
+def add_unknown_fields(problems: Problems, names: Iterable[str], known: Collection[str]) -> None:
+    """Add a problem for each unknown field, sorted by name.
+
+    Args:
+        problems: Gets the problems.
+        names: The names of the unknown fields.
+        known: The names of the fields that the object may have.
+    """
+    for name in sorted(names):
+        problems.append(unknown_field(name, known))
 
 
-def unknown_field(name: str) -> Problem:
-    """Return the problem of a field that the type does not have."""
-    return Problem(field_path(name), OwnWords("unknown field"))
+def unknown_field(name: str, known: Collection[str], path: str = "") -> Problem:
+    """Return the problem of a field that an object must not have.
+
+    Args:
+        name: The field's name.
+        known: The names of the fields that the object may have.
+        path: The field's path, if it is not just its name.
+    """
+    return Problem(path or field_path(name), UnknownField(name, known))
+
+
+def suggest_names(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems with the near name in the message of unknown fields, where there is one.
+
+    >>> suggest_names([unknown_field("ctiy", ["city"])])
+    [Problem(path='ctiy', message="unknown field; did you mean 'city'?")]
+    """
+    suggested = []
+    left = _MAX_SUGGESTIONS
+    for problem in problems:
+        message = problem.message
+        if isinstance(message, UnknownField) and left:
+            left -= 1
+            near = suggest_name(message.name, message.known)
+            suggested.append(Problem(problem.path, OwnWords(message + near)))
+        else:
+            suggested.append(problem)
+    return suggested

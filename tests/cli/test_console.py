@@ -268,6 +268,43 @@ def test_with_tasks_only_the_place_of_a_failure_is_shown(app, run):
     assert run("nope", options=options) == []
 
 
+def test_a_field_that_nothing_takes_is_named_below_the_task_s_line(app, run):
+    app.action("price")(lambda item, currency="EUR": None)
+    lines = run("price", {"item": "tea", "curency": "USD", "far": 1})
+    assert lines[1:] == [
+        "          ignored field curency; did you mean 'currency'?",
+        "          ignored field far",
+    ]
+
+
+def test_a_misspelt_required_field_is_named_below_its_problem(app, run):
+    app.action("price")(lambda item: None)
+    assert run("price", {"itme": "tea"})[1:] == [
+        "          item: required field is missing",
+        "          ignored field itme; did you mean 'item'?",
+    ]
+
+
+def test_many_ignored_fields_are_counted(app, run):
+    app.action("price")(lambda: None)
+    lines = run("price", {f"field_{number:02}": 1 for number in range(12)})
+    assert lines[1] == "          ignored field field_00"
+    assert lines[11:] == ["          and 2 more ignored fields"]
+
+
+def test_an_ignored_field_has_no_secret(app, run):
+    app.action("price")(lambda: None)
+    lines = run("price", {"sample-key-1": 1}, account={"api_key": "sample-key-1"})
+    assert lines[1:] == ['          ignored field ["[redacted]"]']
+
+
+def test_with_tasks_an_ignored_field_is_shown_with_its_task(app, run):
+    app.action("price")(lambda item="tea": None)
+    assert run("price", {"itme": "tea"}, options=DevOptions("tasks")) == [
+        "task t1 of action price: ignored field itme; did you mean 'item'?"
+    ]
+
+
 def test_a_traceback_has_no_secret(app, run):
     def price(account: dict):
         raise ValueError(f"the key is {account['api_key']}")

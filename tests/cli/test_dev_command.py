@@ -22,16 +22,17 @@ from arbprov.outbox.sqlite import read_spool
 
 
 def test_the_tasks_of_a_file_are_run(start, folder):
-    lines = [{"action": "so_so"}, {"action": "nope"}, {"action": "square", "payload": {"n": 1}}]
+    lines = [{"action": "so_so"}, {"action": "squere"}, {"action": "square", "payload": {"n": 1}}]
     (folder / "tasks.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert sorted(line[6:].split()[:3] for line in output.splitlines()) == [
         ["-1", "so_so", "warning"],
-        ["-2", "nope", "error"],
+        ["-2", "squere", "error"],
         ["-3", "square", "error"],
     ]
+    assert "Action not found; did you mean 'square'?" in output
 
 
 def test_there_is_one_worker_whatever_the_environment_says(start, folder):

@@ -16,6 +16,11 @@ def test_call_runs_an_action_through_the_hub(start, arbprov):
     start("run", "typed", **environ)
     result = arbprov("call", "square", '{"n": 3}', "--account", '{"id": "a"}', env=environ)
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"square": 9})
+    result = arbprov("call", "squere", env=environ)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: Action not found; did you mean 'square'?\n",
+    )
     hub.send_signal(signal.SIGINT)
     assert hub.wait(TIMEOUT) == 0
 

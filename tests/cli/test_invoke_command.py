@@ -118,6 +118,20 @@ def test_each_problem_is_printed_once(arbprov, folder):
     )
 
 
+def test_an_ignored_field_is_named(arbprov, folder):
+    (folder / "other.py").write_text(TWO_PROBLEMS)
+    result = arbprov("invoke", "other", "order", '{"article": "tea", "quantity": 1, "qantity": 2}')
+    assert json.loads(result.stdout) == {"article": "tea"}
+    assert result.stderr == "ignored field qantity; did you mean 'quantity'?\n"
+
+
+def test_an_action_that_does_not_exist_has_a_suggestion(arbprov, folder):
+    (folder / "other.py").write_text(TWO_PROBLEMS)
+    result = arbprov("invoke", "other", "odrer")
+    assert json.loads(result.stdout) == {"available_actions": ["order", "refuse"]}
+    assert result.stderr == "error: Action not found; did you mean 'order'?\n"
+
+
 def test_the_data_of_an_author_s_own_error_is_printed(arbprov, folder):
     (folder / "other.py").write_text(TWO_PROBLEMS)
     result = arbprov("invoke", "other", "refuse")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arbprov.cli.output import find_problems, summarize
+from arbprov.cli.output import find_problems, suggest_action, summarize
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_a_result_is_summarized_in_one_line(status, message, data, line):
 )
 def test_an_author_s_own_data_has_no_problems(data):
     assert find_problems(data) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, {}, {"available_actions": "price"}, {"available_actions": [1]}, ["price"]],
+)
+def test_an_author_s_own_data_suggests_no_action(data):
+    assert suggest_action("prize", data) == ""
