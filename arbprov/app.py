@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from arbprov._types import Clock
+from arbprov._utils import describe_handler
 from arbprov.actions import Action, ActionRegistry
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
@@ -414,6 +415,7 @@ class ProviderApp(Scaffold):
         self._check_limits_are_used(self.actions())
         for blueprint in self._blueprints.values():
             blueprint._check_limits_are_used(list(blueprint._actions))
+        self._check_limits_are_registered()
         for scaffold in (self, *self._blueprints.values()):
             scaffold._start()
         token = config.auth_token
@@ -485,6 +487,25 @@ class ProviderApp(Scaffold):
                 registry.add(action)
                 found.append((action, blueprint))
         return found
+
+    def _check_limits_are_registered(self) -> None:
+        """Refuse a limit on an own action that an unregistered blueprint has declared.
+
+        Raises:
+            ConfigurationError: There is such a limit.
+        """
+        for blueprint in set(Blueprint.created) - set(self._blueprints.values()):
+            for declared in blueprint._declared_limits:
+                for action in self.actions():
+                    # Another app may have registered the blueprint, with the function as an action.
+                    own = any(declared.limits(each.handler) for each in blueprint._actions)
+                    if declared.limits(action.handler) and not own:
+                        raise ConfigurationError(
+                            f"{describe_handler(declared.function)}: the rate limit "
+                            f"{declared.limit} does not limit the action {action.name!r}: "
+                            f"{blueprint!r} declares it and is not registered; declare it with "
+                            f"the app, or register the blueprint"
+                        )
 
     def _limits_of(self, action: Action, blueprint: Blueprint | None) -> list[RateLimit]:
         shared = blueprint._limits if blueprint else ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from arbprov._types import Handler
 from arbprov.errors import ConfigurationError
@@ -40,6 +41,9 @@ class Blueprint(Scaffold):
         ConfigurationError: The limit is not valid.
     """
 
+    # All blueprints, to find those that an app has not registered.
+    created: ClassVar[weakref.WeakSet[Blueprint]] = weakref.WeakSet()
+
     def __init__(
         self,
         name: str,
@@ -49,6 +53,7 @@ class Blueprint(Scaffold):
         rate_limit_monitor: RateLimitMonitor | None = None,
     ) -> None:
         super().__init__()
+        self.created.add(self)
         self.name = name
         self.prefix = prefix
         self._limits = shared_limits(

@@ -556,6 +556,23 @@ def test_a_limit_of_a_blueprint_on_an_action_of_the_app_is_refused_when_the_app_
     assert f"this is not an action of {blueprint!r}" in message_of(app.test_client)
 
 
+def test_a_limit_of_a_blueprint_that_is_not_registered_is_refused_when_the_app_starts(app):
+    blueprint = Blueprint("shop")
+    blueprint.rate_limit("1/second")(app.action("price")(lambda: None))
+    assert message_of(app.test_client).endswith(
+        "the rate limit 1/second does not limit the action 'price': <Blueprint 'shop'> declares it "
+        "and is not registered; declare it with the app, or register the blueprint"
+    )
+
+
+def test_a_function_may_be_an_action_of_a_blueprint_of_another_app(app):
+    blueprint = Blueprint("shop")
+    blueprint.action(blueprint.rate_limit("1/hour")(silent))
+    app.action(silent)
+    client = app.test_client()
+    assert [client.call("silent").status.value for _ in range(2)] == ["success", "success"]
+
+
 def test_a_limit_below_a_wrapper_limits_the_action(app):
     @app.rate_limit("1/hour")
     def price():
