@@ -38,6 +38,7 @@ from arbprov.redaction import Redactor, find_secrets, find_secrets_in_json, reda
 from arbprov.responses import (
     ResultTooLargeError,
     error_result,
+    group_members,
     name_fields,
     redact_result,
     success_result,
@@ -371,11 +372,12 @@ class Dispatcher:
         if call.error is None:
             try:
                 result = success_result(call.task, await self._call_handler(call, wait))
-            except BaseException as error:
+            except BaseException as raised:
+                error, throttled = _find_throttling(_unwrap_stop_iteration(raised))
                 # If the limits have decided again, and refused it, the error is theirs.
-                if isinstance(error, RateLimited) and call.decision.allowed:
-                    call.throttled = error
-                result = await self._handle_error(call, _unwrap_stop_iteration(error), wait)
+                if call.decision.allowed:
+                    call.throttled = throttled
+                result = await self._handle_error(call, error, wait)
         else:
             result = await self._handle_error(call, call.error, wait)
         if self.clock.monotonic() > ctx.deadline or (overran is not None and overran()):
@@ -602,6 +604,18 @@ def _has_hooks_for(call: Call, error: BaseException) -> bool:
     """Return whether there are hooks for a call that ends with `error`."""
     hooks = call.route.hooks
     return bool(hooks.after or hooks.errorhandler(error) or (hooks.teardown and call.run_teardown))
+
+
+def _find_throttling(error: BaseException) -> tuple[BaseException, RateLimited | None]:
+    """Return the error of a call, and the `RateLimited` that its limits have to know.
+
+    The tasks of an `asyncio.TaskGroup` raise theirs in a group. The longest wait counts, and is the
+    error too if the group has nothing else.
+    """
+    errors = group_members(error) or [error]
+    throttling = [each for each in errors if isinstance(each, RateLimited)]
+    longest = max(throttling, key=lambda each: each.retry_after, default=None)
+    return (longest if longest and len(throttling) == len(errors) else error), longest
 
 
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:

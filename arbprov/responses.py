@@ -35,6 +35,7 @@ __all__ = [
     "ResultTooLargeError",
     "error_response",
     "error_result",
+    "group_members",
     "name_fields",
     "redact_result",
     "success_result",
@@ -51,6 +52,8 @@ _MAX_PROBLEM_BYTES = 1024
 _MAX_PROBLEMS_BYTES = 32 * 1024
 # What the keys of a problem add.
 _PROBLEM_OVERHEAD = 24
+# Errors of an exception group that its text lists.
+_MAX_MEMBERS = 10
 # Characters of a text that are searched for secrets; the rest is cut off anyway.
 _MAX_REDACTED = 64 * 1024
 
@@ -100,7 +103,37 @@ def error_response(error: BaseException) -> ProviderResponse:
     if text and _is_repr(error):
         text = f"{name}: {text}"
     text = text or name
+    if members := group_members(error):
+        text += f": {'; '.join(map(_describe_member, members))}"
     return _error(text, error=text, type=name)
+
+
+def group_members(error: BaseException) -> list[BaseException]:
+    """Return the first errors in an exception group and the groups inside it, else nothing.
+
+    >>> group_members(ValueError("sold out"))
+    []
+    """
+    members: list[BaseException] = []
+    pending = _members(error)
+    while pending and len(members) < _MAX_MEMBERS:
+        member = pending.pop(0)
+        if inner := _members(member):
+            pending[:0] = inner
+        else:
+            members.append(member)
+    return members
+
+
+def _members(error: BaseException) -> list[BaseException]:
+    # By name: on Python 3.10, the class comes from a package.
+    is_group = any(cls.__name__ == "BaseExceptionGroup" for cls in type(error).__mro__)
+    return list(error.exceptions) if is_group else []  # type: ignore[attr-defined]
+
+
+def _describe_member(error: BaseException) -> str:
+    name, text = type(error).__name__, error_response(error).message
+    return text if text.startswith(name) else f"{name}: {text}"
 
 
 def _is_repr(error: BaseException) -> bool:

@@ -497,6 +497,16 @@ RAISED = {
     "__str__ returns a number": (StrIsNotText(), "StrIsNotText"),
     "several lines": (ValueError("one\ntwo"), "one\ntwo"),
 }
+if sys.version_info >= (3, 11):
+    INNER = ExceptionGroup("inner", [KeyError("city"), OSError()])  # noqa: F821
+    RAISED["ExceptionGroup"] = (
+        ExceptionGroup("Two tasks", [ValueError("Sold out"), INNER]),  # noqa: F821
+        "Two tasks (2 sub-exceptions): ValueError: Sold out; KeyError: 'city'; OSError",
+    )
+    RAISED["large ExceptionGroup"] = (
+        ExceptionGroup("Tasks", [ValueError(n) for n in range(99)]),  # noqa: F821
+        f"Tasks (99 sub-exceptions): {'; '.join(f'ValueError: {n}' for n in range(10))}",
+    )
 every_error = pytest.mark.parametrize(("error", "text"), RAISED.values(), ids=RAISED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -611,3 +612,35 @@ def test_a_call_without_limits_has_nothing_to_report():
         ctx.limits.report("vendor", used=0.5, reset_in=5)
 
     assert app.test_client().call("work").message == "this call has no limit 'vendor'; it has none"
+
+
+# An `asyncio.TaskGroup` raises the errors of its tasks in an exception group.
+needs_groups = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="Python 3.10 has no exception groups"
+)
+
+
+def results_of_a_group(*errors):
+    """Return the results of two calls of a handler that raises a group of errors."""
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("5/hour", name="vendor")
+    def fan_out():
+        raise ExceptionGroup("tasks", list(errors))  # noqa: F821
+
+    client = app.test_client()
+    return [client.call("fan_out") for _ in range(2)]
+
+
+@needs_groups
+def test_a_group_of_throttled_tasks_is_the_longest_wait():
+    first, second = results_of_a_group(RateLimited(30), RateLimited(90), RateLimited(60))
+    assert (first.status, first.wait_time, second.wait_time) == ("limit", 90, 90)
+
+
+@needs_groups
+def test_a_cooldown_starts_even_if_other_tasks_of_a_group_have_failed():
+    first, second = results_of_a_group(ValueError("sold out"), RateLimited(30, limit="vendor"))
+    assert (first.status, second.status, second.wait_time) == ("error", "limit", 30)
+    assert first.message.endswith("ValueError: sold out; RateLimited: Rate limit exceeded")
