@@ -49,6 +49,7 @@ __all__ = [
     "has_fields",
     "has_property",
     "held_fields",
+    "init_vars",
     "is_class",
     "is_namedtuple",
     "is_typeddict",
@@ -56,6 +57,7 @@ __all__ = [
     "make_class_hook",
     "make_namedtuple_hook",
     "make_typeddict_hook",
+    "typeddict_fields",
 ]
 
 # A JSON object.
@@ -120,7 +122,7 @@ def json_fields(target: Any) -> dict[str, Any]:
         return model_json_fields(target)
     cls = origin_class(target)
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
-    names = [*(field_names(target) or ()), *_init_vars(cls)]
+    names = [*(field_names(target) or ()), *init_vars(cls)]
     # Those that only the class itself sets.
     computed = {name for name, field in _class_fields(cls).items() if not field.init}
     arguments = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(target), strict=False))
@@ -137,7 +139,7 @@ def _substitute(hint: Any, arguments: Mapping[Any, Any]) -> Any:
     return hint[tuple(arguments.get(v, Any) for v in variables)] if variables else hint
 
 
-def _init_vars(cls: Any) -> dict[str, Any]:
+def init_vars(cls: Any) -> dict[str, Any]:
     """Return the InitVar fields of a dataclass, which only its constructor takes."""
     fields = getattr(cls, "__dataclass_fields__", {})
     kind = dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
@@ -187,22 +189,21 @@ def make_class_hook(target: Any, converter: Converter) -> StructureHook:
         attrs.resolve_types(cls)
     else:
         hints = typing_extensions.get_type_hints(cls, include_extras=True)
-        if init_vars := _init_vars(cls):
-            return _make_init_var_hook(cls, hints, init_vars, converter)
+        if init_vars(cls):
+            return _make_init_var_hook(cls, hints, converter)
         for field in dataclasses.fields(cls):
             field.type = hints[field.name]
     return _make_hook(make_dict_structure_fn(target, converter), target, converter)
 
 
-def _make_init_var_hook(
-    cls: Any, hints: Mapping[str, Any], init_vars: Mapping[str, Any], converter: Converter
-) -> StructureHook:
+def _make_init_var_hook(cls: Any, hints: Mapping[str, Any], converter: Converter) -> StructureHook:
     """Return the structure hook of a dataclass with InitVar fields, which cattrs leaves out."""
     fields = [field for field in dataclasses.fields(cls) if field.init]
+    only_init = init_vars(cls)
     types = {}
-    for field in (*fields, *init_vars.values()):
+    for field in (*fields, *only_init.values()):
         hint = hints[field.name]
-        if field.name in init_vars:
+        if field.name in only_init:
             hint = Any if hint is dataclasses.InitVar else hint.type
         default = (field.default, field.default_factory)
         required = default == (dataclasses.MISSING, dataclasses.MISSING)
@@ -239,14 +240,24 @@ def _resolve_typeddict(target: Any) -> Any:
     """
     if typing.get_origin(target):
         return target
+    fields = {
+        name: hint if required else NotRequired[hint]
+        for name, (hint, required) in typeddict_fields(target).items()
+    }
+    return TypedDict(target.__name__, fields)  # type: ignore[operator]
+
+
+def typeddict_fields(target: Any) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each field of a TypedDict, and whether it must be there."""
+    cls = origin_class(target)
     fields = {}
-    for name, annotation in typing_extensions.get_type_hints(target, include_extras=True).items():
-        required, hint = name in target.__required_keys__, annotation
+    for name, annotation in typing_extensions.get_type_hints(cls, include_extras=True).items():
+        required, hint = name in cls.__required_keys__, annotation
         while (qualifier := origin_class(hint)) in (Required, NotRequired, ReadOnly):
             required = {Required: True, NotRequired: False}.get(qualifier, required)
             hint = typing.get_args(hint)[0]
-        fields[name] = hint if required else NotRequired[hint]
-    return TypedDict(target.__name__, fields)  # type: ignore[operator]
+        fields[name] = (hint, required)
+    return fields
 
 
 def _make_hook(

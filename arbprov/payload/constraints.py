@@ -10,14 +10,14 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from arbprov.errors import Problem
 from arbprov.payload.structuring import UnsupportedTypeError
 from arbprov.payload.validation import ValidationFailure, type_name
 
-__all__ = ["Check", "check_default", "compile_metadata"]
+__all__ = ["Check", "check_default", "compile_metadata", "json_keywords"]
 
 # Returns the value, which it may replace; raises an error that says what is wrong with it.
 Check = Callable[[Any], Any]
@@ -292,3 +292,60 @@ def _pydantic_check(target: Any, inner: Any, item: Any) -> Check:
             raise ValidationFailure([Problem("", "; ".join(messages))]) from None
 
     return check
+
+
+# JSON Schema.
+
+_KEYWORDS = {
+    "gt": "exclusiveMinimum",
+    "ge": "minimum",
+    "lt": "exclusiveMaximum",
+    "le": "maximum",
+    "multiple_of": "multipleOf",
+    "pattern": "pattern",
+}
+# The keywords of a length, by the JSON type of the value.
+_LENGTHS = {
+    "string": {"min_length": "minLength", "max_length": "maxLength"},
+    "array": {"min_length": "minItems", "max_length": "maxItems"},
+    "object": {"min_length": "minProperties", "max_length": "maxProperties"},
+}
+
+
+def json_keywords(item: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema keywords for an item of the metadata of an Annotated type.
+
+    Functions and predicates have none.
+
+    Args:
+        item: The item.
+        schema: The schema of the type inside.
+    """
+    if isinstance(item, str):
+        return {"description": item}
+    keywords: dict[str, Any] = {}
+    for name in ("title", "description", "examples"):
+        if value := getattr(item, name, None):
+            keywords[name] = value
+    if documentation := getattr(item, "documentation", None):
+        keywords["description"] = documentation
+    kinds = [kind for kind in _LENGTHS if kind == schema.get("type")] or list(_LENGTHS)
+    for name, bound in _bounds(item):
+        if name in _KEYWORDS:
+            keywords[_KEYWORDS[name]] = bound
+        elif "contentEncoding" not in schema:  # a length is that of the bytes, not of the text
+            keywords |= {_LENGTHS[kind][name]: bound for kind in kinds}
+    return keywords
+
+
+def _bounds(item: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the bounds of a constraint, or of each constraint in a group, by their names."""
+    parts = getattr(item, "metadata", None) or (item if isinstance(item, Iterable) else ())
+    for part in parts:
+        yield from _bounds(part)
+    for name in (*_KEYWORDS, *_LENGTHS["array"]):
+        bound = getattr(item, name, None)
+        bound = getattr(bound, "pattern", bound)
+        is_number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
+        if isinstance(bound, str) if name == "pattern" else is_number:
+            yield name, bound

@@ -21,6 +21,7 @@ from arbprov.payload.validation import ValidationFailure, json_kind
 __all__ = [
     "IDENTITY_TYPES",
     "SCALARS",
+    "enum_choices",
     "is_enum",
     "is_literal",
     "literal_choices",
@@ -54,7 +55,7 @@ def is_literal(target: Any) -> bool:
 
 def make_enum_hook(target: Any, _: Converter) -> StructureHook:
     """Return the structure hook of an enum."""
-    choices = _enum_choices(target)
+    choices = enum_choices(target)
     return lambda value, _: _find_choice(value, choices)
 
 
@@ -70,7 +71,8 @@ def literal_choices(target: Any) -> Choices:
     return [(m.value if isinstance(m, enum.Enum) else m, m) for m in members]
 
 
-def _enum_choices(target: type[enum.Enum]) -> Choices:
+def enum_choices(target: type[enum.Enum]) -> Choices:
+    """Return each member of an enum, with its JSON value first."""
     return [(member.value, member) for member in target]
 
 
@@ -247,7 +249,7 @@ def make_scalar_hook(base: type | None, check: Check) -> StructureHook:
         if target is base:
             return value if type(value) is identity else check(value)
         if issubclass(target, enum.Enum):
-            return _find_choice(value, _enum_choices(target))
+            return _find_choice(value, enum_choices(target))
         return derive(target, check(value))
 
     return structure
