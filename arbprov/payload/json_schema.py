@@ -183,7 +183,8 @@ class _Builder:
 
     def array(self, target: Any) -> JsonSchema:
         arguments = typing.get_args(target)
-        if origin_class(target) is tuple and arguments[1:] != (Ellipsis,) and arguments:
+        # `tuple` may have any items, and `tuple[()]` none.
+        if typing.get_origin(target) is tuple and arguments[1:] != (Ellipsis,):
             items = [self.of(argument) for argument in arguments if argument != ()]
             size = {"minItems": len(items), "maxItems": len(items)}
             return {"type": "array", **({"prefixItems": items} if items else {}), **size}
@@ -246,7 +247,8 @@ class _Builder:
         return new
 
     def _new_name(self, name: str) -> str:
-        name = re.sub(r"\W+", "_", name).strip("_")
+        # `shop.Box[int]` is Box_int.
+        name = re.sub(r"\W+", "_", re.sub(r"\w+\.", "", name)).strip("_")
         numbered = (f"{name}_{number}" for number in itertools.count(2))
         return next(n for n in itertools.chain([name], numbered) if n not in self.definitions)
 
