@@ -325,9 +325,20 @@ PAIRS = st.sampled_from(LEAVES)
 TYPES = st.recursive(PAIRS, lambda inner: st.tuples(inner, inner).flatmap(compound), max_leaves=4)
 
 
-@given(TYPES.flatmap(lambda pair: st.tuples(st.just(pair[0]), pair[1] | JSON)))
-def test_a_validator_accepts_what_the_binder_accepts(case):
-    target, value = case
-    validator = jsonschema.Draft202012Validator(make_json_schema(target))
+def is_valid(target, value):
+    return jsonschema.Draft202012Validator(make_json_schema(target)).is_valid(value)
+
+
+@pytest.mark.parametrize(("target", "values"), LEAVES, ids=[str(target) for target, _ in LEAVES])
+@given(st.data())
+def test_a_validator_accepts_what_the_binder_accepts(target, values, data):
+    value = data.draw(values | JSON)
     received, result = structure(target, value)
-    assert validator.is_valid(value) == bool(received), result.message
+    assert is_valid(target, value) == bool(received), result.message
+
+
+@given(TYPES.flatmap(lambda pair: st.tuples(st.just(pair[0]), pair[1] | JSON)))
+def test_a_validator_accepts_what_the_binder_accepts_of_compound_types(case):
+    target, value = case
+    received, result = structure(target, value)
+    assert is_valid(target, value) == bool(received), result.message
