@@ -16,6 +16,7 @@ from arbprov.cli.exit_codes import ExitCodeGroup
 from arbprov.cli.hub import hub
 from arbprov.cli.invoke import invoke
 from arbprov.cli.limits import limits
+from arbprov.cli.new import new
 from arbprov.cli.outbox import outbox
 from arbprov.cli.run import run
 from arbprov.worker.reaping import fork_as_pid_1
@@ -43,5 +44,5 @@ def main() -> None:
     fork_as_pid_1()
 
 
-for command in (run, dev, hub, call, invoke, actions, limits, outbox):
+for command in (new, run, dev, hub, call, invoke, actions, limits, outbox):
     main.add_command(command)
