@@ -15,13 +15,13 @@ from decimal import Decimal
 from typing import Any
 
 import attrs
-import typing_extensions
 
 from arbprov.payload.classes import (
     init_vars,
     is_class,
     is_namedtuple,
     is_typeddict,
+    json_fields,
     typeddict_fields,
 )
 from arbprov.payload.constraints import json_keywords
@@ -286,22 +286,16 @@ def _with_references(schema: Any, names: Mapping[str, str]) -> Any:
 
 def _class_fields(target: Any) -> dict[str, Field]:
     cls = origin_class(target)
-    if is_typeddict(cls):
-        fields = {n: Field(hint, required) for n, (hint, required) in typeddict_fields(cls).items()}
-    else:
-        hints = typing_extensions.get_type_hints(cls, include_extras=True)
-        fields = {
-            name: Field(_init_type(hints.get(name, Any)), required, default)
-            for name, (required, default) in _defaults(cls).items()
-        }
-    arguments = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(target), strict=False))
     texts = read_descriptions(cls)
-    return {
-        name: attrs.evolve(
-            field, type=_substitute(field.type, arguments), description=texts.get(name, "")
-        )
-        for name, field in fields.items()
-    }
+    if is_typeddict(cls):
+        typed = {
+            name: (hint, required, UNKNOWN)
+            for name, (hint, required) in typeddict_fields(cls).items()
+        }
+    else:
+        hints, defaults = json_fields(target), _defaults(cls)
+        typed = {name: (_init_type(hint), *defaults[name]) for name, hint in hints.items()}
+    return {name: Field(*parts, texts.get(name, "")) for name, parts in typed.items()}
 
 
 # Factories whose values are the same each time.
@@ -340,11 +334,3 @@ def _init_type(hint: Any) -> Any:
     if hint is dataclasses.InitVar:
         return Any
     return hint.type if isinstance(hint, dataclasses.InitVar) else hint
-
-
-def _substitute(hint: Any, arguments: Mapping[Any, Any]) -> Any:
-    """Return a type with the arguments of a generic class in place of its type variables."""
-    if isinstance(hint, typing.TypeVar):
-        return arguments.get(hint, Any)
-    parameters = getattr(hint, "__parameters__", ())
-    return hint[tuple(arguments.get(p, Any) for p in parameters)] if parameters else hint
