@@ -6,23 +6,32 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime
+
+    from typing_extensions import Never
 
     from arbprov.context import TaskContext
     from arbprov.errors import HubError
     from arbprov.task import TaskResult
 
+    # Each kind of state is wider than Never, so a hook may declare any.
+    AnyContext: TypeAlias = TaskContext[Never]
+
     # A hook may leave out arguments from the right, so each kind is a union of callables.
     LifecycleHook: TypeAlias = Callable[[], Any]
+    LifespanFunction: TypeAlias = (
+        Callable[[], AbstractContextManager[Any]] | Callable[[], AbstractAsyncContextManager[Any]]
+    )
     DisconnectHook: TypeAlias = Callable[[HubError], Any] | Callable[[], Any]
-    BeforeTaskHook: TypeAlias = Callable[[TaskContext], Any] | Callable[[], Any]
+    BeforeTaskHook: TypeAlias = Callable[[AnyContext], Any] | Callable[[], Any]
     AfterTaskHook: TypeAlias = (
-        Callable[[TaskResult, TaskContext], TaskResult | Awaitable[TaskResult]]
+        Callable[[TaskResult, AnyContext], TaskResult | Awaitable[TaskResult]]
         | Callable[[TaskResult], TaskResult | Awaitable[TaskResult]]
         | Callable[[], TaskResult | Awaitable[TaskResult]]
     )
     TeardownTaskHook: TypeAlias = (
-        Callable[[BaseException | None, TaskContext], Any]
+        Callable[[BaseException | None, AnyContext], Any]
         | Callable[[BaseException | None], Any]
         | Callable[[], Any]
     )
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
     )
     # The first argument is of the class that @errorhandler names; no type can refer to that.
     ErrorHandler: TypeAlias = (
-        Callable[[Any, TaskContext], Any] | Callable[[Any], Any] | Callable[[], Any]
+        Callable[[Any, AnyContext], Any] | Callable[[Any], Any] | Callable[[], Any]
     )
 
 Handler: TypeAlias = Callable[..., Any]
@@ -41,6 +50,7 @@ HookT = TypeVar("HookT", bound=Hook)
 
 # A bound, unlike a plain type, lets a decorator return the exact type of its function.
 LifecycleHookT = TypeVar("LifecycleHookT", bound="LifecycleHook")
+LifespanT = TypeVar("LifespanT", bound="LifespanFunction")
 DisconnectHookT = TypeVar("DisconnectHookT", bound="DisconnectHook")
 BeforeTaskHookT = TypeVar("BeforeTaskHookT", bound="BeforeTaskHook")
 AfterTaskHookT = TypeVar("AfterTaskHookT", bound="AfterTaskHook")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from arbprov._types import Clock
+from arbprov._types import Clock, LifespanT
 from arbprov._utils import describe_handler
 from arbprov.actions import Action, ActionRegistry
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.config import Config, load_config
+from arbprov.context import NO_LIFESPAN, NOT_ENTERED
 from arbprov.errors import ConfigurationError
 from arbprov.executors.forking import ForkGuard, check_not_in_handler_process, importing_grpc
 from arbprov.hooks import Hooks, TaskHooks
@@ -182,6 +183,46 @@ class ProviderApp(Scaffold):
             raise ConfigurationError(
                 f"there is a blueprint {blueprint.name!r} already; give this one another name"
             )
+
+    def lifespan(self, function: LifespanT) -> LifespanT:
+        """Hold open what all tasks share: what a context manager yields is their `ctx.state`.
+
+        `run` enters it in each worker's process, on the event loop, before the startup hooks, and
+        leaves it after the shutdown hooks, also after a failed start. ``with app.test_client()``
+        does the same; `invoke` does not.
+
+        >>> import contextlib
+        >>> from arbprov import TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.lifespan
+        ... @contextlib.contextmanager
+        ... def load_prices():
+        ...     yield {"tea": 3.5}
+        ...     print("closed")
+        >>> @app.action
+        ... def price(ctx: TaskContext[dict[str, float]], item: str) -> float:
+        ...     return ctx.state[item]
+        >>> with app.test_client() as client:
+        ...     client.call("price", {"item": "tea"}).data
+        3.5
+        closed
+
+        Args:
+            function: A generator without required parameters that yields once, decorated with
+                `contextlib.contextmanager` or `contextlib.asynccontextmanager`. What follows the
+                ``yield`` runs at the end, in any case, and without the provider's error.
+
+        Returns:
+            The function as it is.
+
+        Raises:
+            ConfigurationError: The function is not such a context manager, there is a lifespan
+                already, or the app has started. At the start of the app: an action has
+                ``isolation="process"``, since another process can't have the state.
+        """
+        self._check_setup(function)
+        self._hooks.set_lifespan(function)
+        return function
 
     def actions(self) -> list[Action]:
         """Return all actions, the blueprints' included, sorted by name.
@@ -416,6 +457,7 @@ class ProviderApp(Scaffold):
         for blueprint in self._blueprints.values():
             blueprint._check_limits_are_used(list(blueprint._actions))
         self._check_limits_are_registered()
+        self._check_state()
         for scaffold in (self, *self._blueprints.values()):
             scaffold._start()
         token = config.auth_token
@@ -428,6 +470,7 @@ class ProviderApp(Scaffold):
             timezone=config.tzinfo,
             timezone_name=config.timezone,
             secrets=[token] if isinstance(token, str) and token else [],
+            state=NO_LIFESPAN if self._hooks.lifespan is None else NOT_ENTERED,
         )
 
     def _compile_route(
@@ -487,6 +530,29 @@ class ProviderApp(Scaffold):
                 registry.add(action)
                 found.append((action, blueprint))
         return found
+
+    def _check_state(self) -> None:
+        """Refuse handlers that could not have the lifespan's state.
+
+        Raises:
+            ConfigurationError: There is such a handler.
+        """
+        lifespan = self._hooks.lifespan
+        for action in self.actions():
+            where = f"{describe_handler(action.handler)}: the action {action.name!r}"
+            if lifespan is None and action.binding.takes_state:
+                raise ConfigurationError(
+                    f"{where} declares a TaskContext with a state, and the app has no lifespan to "
+                    f"yield it; decorate a context manager with @app.lifespan, or declare a bare "
+                    f"TaskContext"
+                )
+            if lifespan is not None and action.isolation == "process":
+                raise ConfigurationError(
+                    f'{where} has isolation="process", and another process can\'t have the state '
+                    f"of the app's lifespan {describe_handler(lifespan.function)}; leave out the "
+                    f"isolation, move the action to an app of its own, or open what tasks share in "
+                    f"an @app.on_startup hook"
+                )
 
     def _check_limits_are_registered(self) -> None:
         """Refuse a limit on an own action that an unregistered blueprint has declared.

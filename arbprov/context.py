@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import attrs
 
 from arbprov._types import Clock
+from arbprov.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import logging
     from datetime import datetime
 
+    from typing_extensions import TypeVar
+
     from arbprov.limits import CallLimits
 
-__all__ = ["TaskContext"]
+    StateT_co = TypeVar("StateT_co", covariant=True, default=object)
+else:
+    # The default is for type checkers, and typing_extensions takes long to import.
+    StateT_co = typing.TypeVar("StateT_co", covariant=True)
+
+__all__ = ["NOT_ENTERED", "NO_LIFESPAN", "NoState", "TaskContext", "declares_state", "is_context"]
+
+
+@attrs.frozen
+class NoState:
+    """Stands for the state of a context that has none.
+
+    Args:
+        reason: Why it has none, and how to change that.
+    """
+
+    reason: str
+
+
+NO_LIFESPAN = NoState(
+    "ctx.state: the app has no lifespan; decorate a context manager with @app.lifespan, and what "
+    "it yields is ctx.state"
+)
+NOT_ENTERED = NoState(
+    "ctx.state: the app's lifespan is not entered; app.run() and `with app.test_client() as "
+    "client:` enter it, while app.invoke() and a client without `with` do not"
+)
 
 
 @attrs.define(eq=False)
-class TaskContext:
+class TaskContext(Generic[StateT_co]):
     """The running task; a parameter annotated with this class takes it, in handlers and hooks.
 
     >>> from arbprov import ProviderApp
@@ -53,6 +83,22 @@ class TaskContext:
     limits: CallLimits = attrs.field(default=None, repr=False)
     cancelled: bool = False
     _clock: Clock = attrs.field(kw_only=True, repr=False)
+    _state: Any = attrs.field(default=NO_LIFESPAN, kw_only=True, repr=False)
+
+    @property
+    def state(self) -> StateT_co:
+        """What the app's lifespan has yielded, the very object; see `ProviderApp.lifespan`.
+
+        ``ctx: TaskContext[Shop]`` declares its type.
+
+        Raises:
+            ConfigurationError: The app has no lifespan, or nothing has entered it: `app.invoke` and
+                a test client without ``with`` do not.
+        """
+        if isinstance(self._state, NoState):
+            raise ConfigurationError(self._state.reason)
+        state: StateT_co = self._state
+        return state
 
     @property
     def remaining(self) -> float:
@@ -63,3 +109,28 @@ class TaskContext:
     def now(self) -> datetime:
         """The time of the app's clock, aware and in UTC; a test advances it."""
         return self._clock.now()
+
+
+def is_context(target: Any) -> bool:
+    """Tell whether an annotation is `TaskContext`, with a state's type or without it.
+
+    >>> is_context(TaskContext), is_context(TaskContext[int] | None), is_context(int)
+    (True, True, False)
+    """
+    return any(_origin(part) is TaskContext for part in (target, *typing.get_args(target)))
+
+
+def declares_state(target: Any) -> bool:
+    """Tell whether an annotation is a `TaskContext` with a state's type.
+
+    >>> declares_state(TaskContext), declares_state(TaskContext[int])
+    (False, True)
+    """
+    return any(
+        _origin(part) is TaskContext and part is not TaskContext
+        for part in (target, *typing.get_args(target))
+    )
+
+
+def _origin(target: Any) -> Any:
+    return typing.get_origin(target) or target

@@ -20,7 +20,7 @@ import attrs
 from arbprov._types import Clock, Handler, Hook
 from arbprov._utils import MEBIBYTE
 from arbprov.actions import Action
-from arbprov.context import TaskContext
+from arbprov.context import NO_LIFESPAN, TaskContext
 from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
@@ -55,6 +55,7 @@ __all__ = [
     "Route",
     "Runner",
     "Wait",
+    "call_and_wait",
     "run_hooks",
 ]
 
@@ -237,6 +238,7 @@ class Dispatcher:
         timezone: The time zone of the envelope's `now`.
         timezone_name: The envelope's `timezone`.
         secrets: Texts to remove from results and logs, beside the secrets of the task's account.
+        state: What the app's lifespan has yielded, once it has been entered.
     """
 
     provider: str
@@ -247,6 +249,7 @@ class Dispatcher:
     timezone: dt.tzinfo
     timezone_name: str
     secrets: Iterable[str] = attrs.field(default=(), repr=False)
+    state: Any = attrs.field(default=NO_LIFESPAN, repr=False)
     # The part of the envelope with the names of provider and action, by action.
     _name_fields: dict[str, str] = attrs.field(init=False, repr=False)
 
@@ -391,7 +394,7 @@ class Dispatcher:
     async def _call_handler(self, call: Call, wait: Wait | None) -> Any:
         """Return the first answer of a before_task hook, or else the handler's."""
         for hook in call.route.hooks.before:
-            answer = await _run(wait, hook, call.ctx)
+            answer = await call_and_wait(wait, hook, call.ctx)
             if answer is not None:
                 return answer
         assert call.route.action is not None  # `prepare` has found it
@@ -401,7 +404,7 @@ class Dispatcher:
                 await self._readmit(call, call.admitter, wait)
             handler = call.process_handler or call.route.action.handler
             try:
-                return await _run(wait, handler, *call.args, **call.kwargs)
+                return await call_and_wait(wait, handler, *call.args, **call.kwargs)
             except ChargeAgedError:
                 # By the system's clock, which the dispatcher's may not follow.
                 call.begin_before = min(call.begin_before, self.clock.monotonic() - 0.001)
@@ -424,7 +427,7 @@ class Dispatcher:
         latest = call.ctx.deadline - call.extra_time
         call.extra_time = math.inf
         try:
-            await _run(wait, admitter.readmit, call)
+            await call_and_wait(wait, admitter.readmit, call)
         finally:
             call.extra_time = call.ctx.deadline - latest
         if call.ctx.cancelled:
@@ -438,7 +441,7 @@ class Dispatcher:
         if handler is None or call.ctx.cancelled:
             return self._fail_call(call, error)
         try:
-            result = success_result(call.task, await _run(wait, handler, error, call.ctx))
+            result = success_result(call.task, await call_and_wait(wait, handler, error, call.ctx))
         except BaseException as another:
             return self._fail_call(call, _unwrap_stop_iteration(another))
         call.error = None
@@ -447,7 +450,7 @@ class Dispatcher:
     async def _run_after(self, call: Call, result: TaskResult, wait: Wait | None) -> TaskResult:
         for hook in call.route.hooks.after:
             try:
-                changed = await _run(wait, hook, result, call.ctx)
+                changed = await call_and_wait(wait, hook, result, call.ctx)
                 if not isinstance(changed, TaskResult):
                     name = getattr(hook, "__qualname__", repr(hook))
                     raise TypeError(
@@ -464,7 +467,7 @@ class Dispatcher:
     async def _run_teardown(self, call: Call, result: TaskResult, wait: Wait | None) -> TaskResult:
         for hook in call.route.hooks.teardown:
             try:
-                await _run(wait, hook, call.error, call.ctx)
+                await call_and_wait(wait, hook, call.error, call.ctx)
             except BaseException as error:
                 result = self._fail_call(call, _unwrap_stop_iteration(error))
         return result
@@ -563,6 +566,7 @@ class Dispatcher:
             logger=route.logger,
             limits=decision,
             clock=self.clock,
+            state=self.state,
         )
         return Call(task, route, ctx, decision, ctx)
 
@@ -584,14 +588,14 @@ async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = 
         wait: Waits for awaitables by blocking; without it, they are awaited.
     """
     for hook in hooks:
-        await _run(wait, hook, *arguments)
+        await call_and_wait(wait, hook, *arguments)
 
 
 # `inspect.isawaitable` takes as long as a hook, so common results are not checked by it.
 _DATA = frozenset({type(None), bool, int, float, str, dict, list, ProviderResponse, TaskResult})
 
 
-async def _run(wait: Wait | None, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
+async def call_and_wait(wait: Wait | None, function: Handler, /, *args: Any, **kwargs: Any) -> Any:
     """Call an author's function; if it returns an awaitable, wait for its result."""
     value = function(*args, **kwargs)
     kind = type(value)

@@ -3,6 +3,7 @@
 ================ ============= ============================================================
 hook             called with   the returned value
 ================ ============= ============================================================
+lifespan         nothing       is a context manager, which yields ``ctx.state``
 on_startup       nothing       is ignored
 on_shutdown      nothing       is ignored
 on_connect       nothing       is ignored
@@ -24,14 +25,15 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 
 from arbprov._types import Hook
-from arbprov._utils import describe_handler
+from arbprov._utils import describe_handler, unwrap_function
 from arbprov.errors import ConfigurationError
 
-__all__ = ["Hooks", "TaskHooks"]
+__all__ = ["Hooks", "Lifespan", "TaskHooks"]
 
 ErrorHandlers = dict[type[BaseException], Hook]
 
@@ -44,6 +46,63 @@ _ARGUMENTS: dict[str, Sequence[str]] = {
     "teardown_task": ("error", "ctx"),
     "errorhandler": ("error", "ctx"),
 }
+
+
+@attrs.frozen
+class Lifespan:
+    """A context manager around a provider's life, as its author has decorated it.
+
+    Args:
+        function: Returns the context manager.
+        is_async: Whether that is an asynchronous one.
+
+    Raises:
+        ConfigurationError: The function is not a generator that `contextlib` has decorated, or it
+            has required parameters.
+    """
+
+    function: Hook
+    is_async: bool = attrs.field(init=False)
+
+    @is_async.default
+    def _find_is_async(self) -> bool:
+        where, inner = describe_handler(self.function), unwrap_function(self.function)
+        is_async = inspect.isasyncgenfunction(inner)
+        decorator = f"@contextlib.{'asynccontextmanager' if is_async else 'contextmanager'}"
+        if not (is_async or inspect.isgeneratorfunction(inner)):
+            raise ConfigurationError(
+                f"{where}: @app.lifespan takes a function that yields what tasks share, decorated "
+                f"with @contextlib.contextmanager, or @contextlib.asynccontextmanager if it is "
+                f"async"
+            )
+        if inspect.isasyncgenfunction(self.function) or inspect.isgeneratorfunction(self.function):
+            raise ConfigurationError(
+                f"{where}: it is a generator and not yet a context manager; write {decorator} "
+                f"between @app.lifespan and the function"
+            )
+        try:
+            inspect.signature(self.function).bind()
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{where}: @app.lifespan calls it without arguments: {error}; give its parameters "
+                f"defaults, or read what it needs inside it"
+            ) from None
+        return is_async
+
+    def open(self) -> Any:
+        """Return a new context manager.
+
+        Raises:
+            ConfigurationError: The function returns none, or one of the other kind.
+        """
+        manager = self.function()
+        if not hasattr(type(manager), "__aenter__" if self.is_async else "__enter__"):
+            raise ConfigurationError(
+                f"{describe_handler(self.function)}: its context manager is of the wrong kind, "
+                f"{type(manager).__name__}; decorate an async generator with "
+                f"@contextlib.asynccontextmanager, and a plain one with @contextlib.contextmanager"
+            )
+        return manager
 
 
 @attrs.define
@@ -59,6 +118,7 @@ class Hooks:
     after_task: list[Hook] = attrs.field(factory=list)
     teardown_task: list[Hook] = attrs.field(factory=list)
     errorhandlers: ErrorHandlers = attrs.field(factory=dict)
+    lifespan: Lifespan | None = None
 
     def add(self, kind: str, hook: Hook) -> None:
         """Register a hook.
@@ -86,9 +146,23 @@ class Hooks:
             )
         self.errorhandlers[exception] = _fit_arguments("errorhandler", handler)
 
+    def set_lifespan(self, function: Hook) -> None:
+        """Register the lifespan.
+
+        Raises:
+            ConfigurationError: The function can't be one, or there is one already.
+        """
+        if self.lifespan is not None:
+            raise ConfigurationError(
+                f"{describe_handler(function)}: the app has a lifespan already, "
+                f"{describe_handler(self.lifespan.function)}; enter both in one function, and "
+                f"yield one object that has the state of both"
+            )
+        self.lifespan = Lifespan(function)
+
     def join_lifecycle(self, more: Iterable[Hooks]) -> Hooks:
         """Return the hooks around the provider's life: first these, then `more`."""
-        joined = Hooks()
+        joined = Hooks(lifespan=self.lifespan)
         for hooks in (self, *more):
             for kind in _LIFECYCLE:
                 getattr(joined, kind).extend(getattr(hooks, kind))

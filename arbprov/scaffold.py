@@ -238,8 +238,8 @@ class Scaffold:
     def on_startup(self, hook: LifecycleHookT) -> LifecycleHookT:
         """Call a function before the first poll, once per process.
 
-        Open here what all tasks share: a connection pool, an HTTP client, a model. An error ends
-        the provider before it takes a task.
+        What tasks share and what has an end, such as an HTTP client, is better held by a
+        `ProviderApp.lifespan`. An error ends the provider before it takes a task.
 
         >>> from arbprov import ProviderApp
         >>> app, prices = ProviderApp("shop"), {}

@@ -12,7 +12,7 @@ from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import json_option
 from arbprov.cli.output import echo, print_json
-from arbprov.context import TaskContext
+from arbprov.context import TaskContext, is_context
 
 __all__ = ["actions", "task_signature"]
 
@@ -49,12 +49,17 @@ def task_signature(handler: Handler) -> inspect.Signature:
         signature = inspect.signature(handler, eval_str=True)
     except Exception:  # an annotation that only a type checker can read
         signature = inspect.signature(handler)
-    contexts = (TaskContext, TaskContext.__name__)
     return signature.replace(
         parameters=[
             parameter
             for parameter in signature.parameters.values()
             # The handlers of class-based providers have parameters named arbprov_...
-            if not (parameter.annotation in contexts or parameter.name.startswith("arbprov_"))
+            if not (_is_context(parameter.annotation) or parameter.name.startswith("arbprov_"))
         ]
     )
+
+
+def _is_context(annotation: Any) -> bool:
+    if isinstance(annotation, str):  # it could not be resolved
+        return annotation.partition("[")[0] == TaskContext.__name__
+    return is_context(annotation)

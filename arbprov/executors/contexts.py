@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-__all__ = ["SharedContext"]
+__all__ = ["SharedContext", "adopt_variables"]
 
 T = TypeVar("T")
 
@@ -38,9 +38,7 @@ class SharedContext:
             return run(self._await())
         finally:
             # Nothing of it has run if `run` has refused the coroutine.
-            for variable, value in (self._variables or {}).items():
-                if variable.get(_MISSING) is not value:
-                    variable.set(value)
+            adopt_variables(self._variables or contextvars.Context())
 
     async def _await(self) -> Any:
         try:
@@ -50,3 +48,18 @@ class SharedContext:
 
 
 _MISSING: Any = object()
+
+
+def adopt_variables(variables: contextvars.Context) -> None:
+    """Set each variable of another context in this one too.
+
+    >>> user = contextvars.ContextVar("user", default="nobody")
+    >>> other = contextvars.copy_context()
+    >>> _ = other.run(user.set, "ada")
+    >>> adopt_variables(other)
+    >>> user.get()
+    'ada'
+    """
+    for variable, value in variables.items():
+        if variable.get(_MISSING) is not value:
+            variable.set(value)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from arbprov._utils import quote
-from arbprov.dispatcher import Call, Dispatcher, run_hooks
+from arbprov.context import NOT_ENTERED
+from arbprov.dispatcher import Call, Dispatcher, Wait, call_and_wait, run_hooks
 from arbprov.errors import TaskError, TaskTimeoutError
 from arbprov.executors.contexts import SharedContext
+from arbprov.executors.lifespans import EnteredLifespan
 from arbprov.hooks import Hooks
 from arbprov.limits import Decision
 from arbprov.logs import log_failure
@@ -37,8 +39,8 @@ _END_TIMEOUT = 10.0
 class InlineRunner:
     """Runs one task at a time, in the thread that asks for it.
 
-    In a ``with`` statement, it runs the startup and shutdown hooks, and its tasks share an event
-    loop. All handlers run in this thread, isolated ones too. At its deadline, an ``async`` handler
+    In a ``with`` statement, it enters the lifespan, runs the startup and shutdown hooks, and its
+    tasks share an event loop; ``async with`` does it in the running loop. All handlers run in this thread, isolated ones too. At its deadline, an ``async`` handler
     is cancelled. A plain handler runs to its end, and is found to have taken too long then.
 
     Args:
@@ -75,6 +77,7 @@ class InlineRunner:
         self._worked = worked
         # Within a `with` statement, the loop of all tasks.
         self._shared_loop: _LazyLoop | None = None
+        self._lifespan: EnteredLifespan | None = None
 
     def run(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task and return its result; an ``async`` handler gets an event loop.
@@ -105,7 +108,7 @@ class InlineRunner:
     def __enter__(self) -> InlineRunner:
         self._shared_loop = _LazyLoop(self._new_loop)
         try:
-            drive(run_hooks(self._hooks.on_startup, wait=self._shared_loop.run))
+            drive(self._start(self._shared_loop.run))
         except BaseException:
             self._close_shared_loop()
             raise
@@ -119,9 +122,47 @@ class InlineRunner:
     ) -> None:
         assert self._shared_loop is not None
         try:
-            drive(run_hooks(self._hooks.on_shutdown, wait=self._shared_loop.run))
+            drive(self._end(self._shared_loop.run))
         finally:
             self._close_shared_loop()
+
+    async def __aenter__(self) -> InlineRunner:
+        await self._start(None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._end(None)
+
+    async def _start(self, wait: Wait | None) -> None:
+        """Enter the lifespan and run the startup hooks, or else end what has started.
+
+        Args:
+            wait: Waits for awaitables by blocking; without it, they are awaited.
+        """
+        try:
+            if self._hooks.lifespan is not None:
+                lifespan = EnteredLifespan(self._hooks.lifespan)
+                self._dispatcher.state = await call_and_wait(wait, lifespan.enter)
+                self._lifespan = lifespan
+            await run_hooks(self._hooks.on_startup, wait=wait)
+        except BaseException:
+            await self._end(wait)
+            raise
+
+    async def _end(self, wait: Wait | None) -> None:
+        """Run the shutdown hooks, and leave the lifespan if it was entered."""
+        try:
+            await run_hooks(self._hooks.on_shutdown, wait=wait)
+        finally:
+            lifespan, self._lifespan = self._lifespan, None
+            if lifespan is not None:
+                self._dispatcher.state = NOT_ENTERED
+                await call_and_wait(wait, lifespan.leave)
 
     def _close_shared_loop(self) -> None:
         loop, self._shared_loop = self._shared_loop, None
@@ -200,7 +241,8 @@ class _LazyLoop:
                 awaitable.close()
             raise _LoopRunsError(
                 "an event loop runs in this thread already; use `await client.acall(...)` of a "
-                "test client, or `await asyncio.to_thread(app.invoke, ...)`"
+                "test client, and `async with` in place of `with`, or "
+                "`await asyncio.to_thread(app.invoke, ...)`"
             )
         if self._loop is None:
             self._loop = (self._new_loop or asyncio.new_event_loop)()

@@ -23,7 +23,7 @@ from cattrs import Converter
 
 from arbprov._types import Handler
 from arbprov._utils import describe_handler, unwrap_function
-from arbprov.context import TaskContext
+from arbprov.context import TaskContext, declares_state, is_context
 from arbprov.errors import ConfigurationError, InvalidPayloadError, Problem
 from arbprov.payload.classes import (
     accepts_object,
@@ -86,6 +86,8 @@ class Binding:
     _account_structure: Structure | None
     # Empty if unknown fields are problems.
     _readers: list[Reader]
+    takes_state: bool = False
+    """Whether a parameter declares the type of the context's state."""
 
     @property
     def fields_of(self) -> set[str]:
@@ -197,11 +199,7 @@ class _Compiler:
         self._bound = _bound_names(handler)
         self._parameters = {parameter.name: parameter for parameter in self._read_signature()}
         self._types = {name: self._resolve(p) for name, p in self._parameters.items()}
-        self._contexts = [
-            name
-            for name, target in self._types.items()
-            if TaskContext in (target, *typing.get_args(target))
-        ]
+        self._contexts = [name for name, target in self._types.items() if is_context(target)]
         kinds = {name: p.kind for name, p in self._parameters.items()}
         self._positional = [name for name, kind in kinds.items() if kind is _POSITIONAL_ONLY]
         self._rest = next((name for name, kind in kinds.items() if kind is _VAR_KEYWORD), None)
@@ -244,6 +242,7 @@ class _Compiler:
             payload_structure,
             account_structure,
             [] if self._forbids_extra else self._readers(payload_schema),
+            any(map(declares_state, self._types.values())),
         )
 
     def _read_signature(self) -> list[inspect.Parameter]:

@@ -97,8 +97,9 @@ class VirtualClock:
 class TestClient:
     """Runs the actions of an app as a worker would, with JSON in both directions.
 
-    `ProviderApp.test_client` makes it. In a ``with`` statement, it runs the startup and shutdown
-    hooks, and its calls share an event loop.
+    `ProviderApp.test_client` makes it. In a ``with`` statement, it enters the lifespan, runs the
+    startup and shutdown hooks, and its calls share an event loop. In an async test, ``async with``
+    does the same in the test's own loop, for `acall`.
 
     Attributes:
         clock: The time that limits, timeouts and envelopes see. A call that waits for a limit
@@ -205,6 +206,18 @@ class TestClient:
         traceback: TracebackType | None,
     ) -> None:
         self._runner.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> TestClient:
+        await self._runner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._runner.__aexit__(kind, error, traceback)
 
     def _task(self, action: str, payload: TaskData, account: TaskData, id: str | None) -> Task:
         number = f"test-{next(self._ids)}" if id is None else id

@@ -149,7 +149,7 @@ class Worker:
             Exception: A hook around the worker's life has failed.
         """
         try:
-            await self._life_hooks.run_startup(self._hooks.on_startup)
+            self._dispatcher.state = await self._life_hooks.run_startup(self._hooks)
             await self._outbox.recover()
             self._slots.open(self._settings.concurrency)
             if any(route.limits.blocks for route in self._dispatcher.routes.values()):
@@ -158,7 +158,7 @@ class Worker:
             await self._drain()
         finally:
             try:
-                await self._life_hooks.run_shutdown(self._hooks.on_shutdown, self._hooks_time())
+                await self._life_hooks.run_shutdown(self._hooks, self._hooks_time())
             finally:
                 self._executor.close()
                 await self._outbox.close()

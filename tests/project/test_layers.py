@@ -17,7 +17,7 @@ LAYERS = {
     1: "_proto _types _utils _version backoff errors task",
     2: "context hooks limits payload",
     3: "actions blueprint dispatcher redaction responses scaffold",
-    4: "clock executors logs outbox wire",
+    4: "clock executors http logs outbox wire",
     5: "config localhub testing worker",
     6: "__init__ __main__ app cli compat pytest_plugin",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 
 import pytest
@@ -11,6 +12,7 @@ from support.running import Running, tasks
 from support.waiting import wait_until
 
 from arbprov import ProviderApp, ProviderError
+from arbprov.hooks import Hooks
 from arbprov.localhub import LocalHub
 from arbprov.worker.life_hooks import LifeHooks
 
@@ -103,7 +105,7 @@ def test_a_stop_in_the_last_startup_hook_leaves_no_timer_for_the_shutdown_hooks(
     async def main():
         stopping = asyncio.get_running_loop().create_future()
         hooks = LifeHooks(stopping, 1.0)
-        await hooks.run_startup([lambda: stopping.set_result(None)])
+        await hooks.run_startup(Hooks([lambda: stopping.set_result(None)]))
         await asyncio.sleep(0)
         return hooks._timer
 
@@ -134,3 +136,68 @@ def test_a_plain_hook_that_blocks_the_loop_does_not_outlive_a_stop(tmp_path, kin
         assert process.wait() == 1
     assert "the event loop is blocked, so the stop can't end" in process.log
     assert "threading.Event().wait()" in process.log
+
+
+# The lifespan.
+
+
+def lifespan_of(start=0.0, end=0.0):
+    @contextlib.asynccontextmanager
+    async def live():
+        await asyncio.sleep(start)
+        yield
+        await asyncio.sleep(end)
+
+    return live
+
+
+@pytest.mark.parametrize("step", ["start", "end"])
+def test_a_lifespan_that_hangs_ends_the_stop_within_drain_timeout(app, step):
+    app.lifespan(lifespan_of(**{step: 600.0}))
+    running = Running(app)
+    message = failure(running, until=10)
+    assert message.startswith("the lifespan lifespan_of.<locals>.live (")
+    assert running.ended_at == pytest.approx(10 + 25, abs=0.5)
+
+
+def test_a_lifespan_may_take_as_long_as_it_needs_before_a_stop(app):
+    app.lifespan(lifespan_of(start=600))
+    assert Running(app).until(700).polled_at[0] >= 600
+
+
+def test_a_lifespan_and_the_startup_hooks_have_drain_timeout_together(app):
+    app.lifespan(lifespan_of(start=20))
+    app.on_startup(wait_for_database)
+    running = Running(app)
+    message = failure(running, until=10)
+    assert message.startswith("the on_startup hook wait_for_database")
+    assert running.ended_at == pytest.approx(10 + 25, abs=0.5)
+
+
+def test_a_lifespan_is_left_after_a_shutdown_hook_that_hung(app):
+    ended = []
+
+    @app.lifespan
+    @contextlib.asynccontextmanager
+    async def live():
+        yield
+        await asyncio.sleep(0.2)
+        ended.append(True)
+
+    app.on_shutdown(wait_for_database)
+    failure(Running(app), until=10)
+    assert ended == [True]
+
+
+def test_a_worker_leaves_the_lifespan_in_the_task_that_has_entered_it(app):
+    seen = []
+
+    @app.lifespan
+    @contextlib.asynccontextmanager
+    async def live():
+        seen.append(asyncio.current_task())
+        yield
+        seen.append(asyncio.current_task())
+
+    Running(app).until(10)
+    assert seen[0] is seen[1]
