@@ -239,6 +239,32 @@ class ProviderApp(Scaffold):
         """
         return sorted((action for action, _ in self._all_actions()), key=lambda one: one.name)
 
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON Schema (2020-12) of each action's payload and account.
+
+        Each is a complete document with its own ``$defs``. Descriptions come from docstrings.
+
+        Raises:
+            ConfigurationError: Two actions have the same name.
+
+        >>> app = ProviderApp("weather")
+        >>> @app.action
+        ... def forecast(city: str, days: int = 3) -> str:
+        ...     '''Forecast for a city.'''
+        >>> schema = app.schema()["forecast"]
+        >>> schema["description"], schema["payload"]["required"], schema["account"]["type"]
+        ('Forecast for a city.', ['city'], 'object')
+        """
+        from arbprov.payload.json_schema import describe_shape
+
+        return {
+            action.name: {
+                "description": action.description,
+                **describe_shape(action.binding.shape, action.handler),
+            }
+            for action in self.actions()
+        }
+
     def limits_by_action(self) -> dict[str, list[RateLimit]]:
         """Return each action's limits: the app's, the blueprint's and its own.
 

@@ -9,6 +9,7 @@ import click
 
 from arbprov._types import Handler
 from arbprov.app import ProviderApp
+from arbprov.cli.fields import describe_fields
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import json_option
 from arbprov.cli.output import echo, print_json
@@ -20,8 +21,18 @@ __all__ = ["actions", "task_signature"]
 @click.command()
 @app_argument
 @json_option("Print JSON.")
-def actions(app: ProviderApp, as_json: bool) -> None:
-    """List a provider's actions, their parameters and limits."""
+@click.option(
+    "--json-schema",
+    "as_schema",
+    is_flag=True,
+    help="Print the JSON Schema of each action's payload and account.",
+)
+def actions(app: ProviderApp, as_json: bool, as_schema: bool) -> None:
+    """List a provider's actions, their parameters, fields and limits."""
+    schema = app.schema()
+    if as_schema:
+        print_json(schema)
+        return
     limits = app.limits_by_action()
     found: list[dict[str, Any]] = [
         {
@@ -37,10 +48,15 @@ def actions(app: ProviderApp, as_json: bool) -> None:
         print_json(found)
         return
     for action in found:
-        echo(action["name"] + action["parameters"])
+        echo(action["name"])
         for line in (action["description"], *(f"at most {text}" for text in action["limits"])):
             if line:
                 echo(f"    {line}")
+        for part in ("payload", "account"):
+            if lines := describe_fields(schema[action["name"]][part]):
+                echo(f"    {part}")
+                for line in lines:
+                    echo(f"      {line}")
 
 
 def task_signature(handler: Handler) -> inspect.Signature:

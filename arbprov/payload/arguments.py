@@ -15,7 +15,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -56,7 +56,7 @@ from arbprov.payload.validation import (
     suggest_names,
 )
 
-__all__ = ["Arguments", "Binding", "compile_binding"]
+__all__ = ["Arguments", "Binding", "Shape", "compile_binding"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
 # Adds the values of some parameters, by name, and the problems that it finds.
@@ -74,9 +74,34 @@ _converter = functools.cache(make_converter)
 
 
 @attrs.frozen
+class Shape:
+    """The types of a task's payload and account; `json_schema` describes them.
+
+    Attributes:
+        fields: The type and the default of each field that a parameter takes; the default of a
+            required field is `inspect.Parameter.empty`.
+        extra: The type of all other fields, if ``**extra`` takes them.
+        payload: The type of the whole payload, if a parameter or ``payload_schema=`` gives it.
+        required: The fields of ``payload_schema=`` that parameters without a default take.
+        account: The type of the account, if a parameter or ``account_schema=`` gives it.
+        forbids_extra: Whether an unknown field of the payload is a problem.
+        forbids_account_extra: The same for the account.
+    """
+
+    fields: Mapping[str, tuple[Any, Any]]
+    extra: Any
+    payload: Any
+    required: Sequence[str]
+    account: Any
+    forbids_extra: bool
+    forbids_account_extra: bool
+
+
+@attrs.frozen
 class Binding:
     """How a handler gets its arguments."""
 
+    shape: Shape
     _sources: list[Source]
     _positional: list[str]
     # The parameters that take a field of the payload, with their defaults.
@@ -236,6 +261,7 @@ class _Compiler:
             payload_hook = self._payload_hook(payload_type, for_schema=payload_schema is not None)
             payload_structure = lambda ctx: payload_hook(ctx.payload, payload_type)  # noqa: E731
         return Binding(
+            self._shape(payload_schema, account_schema),
             sources,
             self._positional,
             {name: self._parameters[name].default for name in self._fields},
@@ -244,6 +270,24 @@ class _Compiler:
             [] if self._forbids_extra else self._readers(payload_schema),
             any(map(declares_state, self._types.values())),
         )
+
+    def _shape(self, payload_schema: Any, account_schema: Any) -> Shape:
+        defaults = {name: self._parameters[name].default for name in self._fields}
+        has_schema = payload_schema is not None
+        fields = {name: (self._types[name], default) for name, default in defaults.items()}
+        rest = None if has_schema else self._rest
+        return Shape(
+            {} if has_schema else fields,
+            None if rest is None else self._types[rest],
+            payload_schema if has_schema else self._whole_type("payload"),
+            [n for n, default in defaults.items() if has_schema and default is _EMPTY],
+            self._whole_type("account") if account_schema is None else account_schema,
+            self._forbids_extra,
+            self._account_converter.forbid_extra_keys,
+        )
+
+    def _whole_type(self, name: str) -> Any:
+        return self._types[name] if self._takes(name) else None
 
     def _read_signature(self) -> list[inspect.Parameter]:
         try:

@@ -41,17 +41,16 @@ def read_descriptions(documented: Any) -> dict[str, str]:
     items: dict[str, list[str]] = {}
     section: int | None = None  # the indent of the section's heading
     item, current, is_numpy = 0, "", False
-    for line in lines:
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         text, indent = line.strip(), len(line) - len(line.lstrip())
-        if not text:
+        is_underlined = set(following.strip()) == {"-"}
+        if not text or set(text) == {"-"}:
             continue
         if match := _SPHINX_ITEM.match(text):
             section = None
-        elif _SECTION.match(text):
-            section, current, is_numpy = indent, "", False
-            continue
-        elif section is not None and set(text) == {"-"}:
-            is_numpy = True
+        elif is_underlined or _SECTION.match(text):
+            section = indent if _SECTION.match(text) else None
+            current, is_numpy = "", is_underlined
             continue
         elif current and indent > item:
             items[current].append(text)

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime as dt
+import inspect
 import itertools
 import re
 import typing
@@ -16,7 +17,11 @@ from typing import Any
 
 import attrs
 
+from arbprov._types import Handler
+from arbprov._utils import unwrap_function
+from arbprov.payload.arguments import Shape
 from arbprov.payload.classes import (
+    has_fields,
     init_vars,
     is_class,
     is_namedtuple,
@@ -35,7 +40,7 @@ from arbprov.payload.structuring import is_union, origin_class
 from arbprov.payload.unions import is_annotated
 from arbprov.payload.validation import type_name
 
-__all__ = ["DIALECT", "Field", "make_json_schema"]
+__all__ = ["DIALECT", "Field", "describe_shape", "make_json_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -100,21 +105,64 @@ class Field:
     description: str = ""
 
 
-def make_json_schema(target: Any, *, forbid_extra: bool = False, extra: Any = Any) -> JsonSchema:
-    """Return the JSON Schema document of a type, or of an object with the given fields.
+def make_json_schema(target: Any, *, forbid_extra: bool = False) -> JsonSchema:
+    """Return the JSON Schema document of a type.
 
     Args:
-        target: A type that a payload can become; or a `Field` for each field's name.
-        forbid_extra: Whether an object must not have other fields than these.
-        extra: The type of the other fields of the object that `target` describes by its fields.
+        target: The type.
+        forbid_extra: Whether objects must not have unknown fields.
 
-    >>> make_json_schema({"days": Field(int, is_required=False, default=3)})["properties"]
-    {'days': {'type': 'integer', 'default': 3}}
+    >>> make_json_schema(list[int])["items"]
+    {'type': 'integer'}
     """
     builder = _Builder(forbid_extra)
-    root = builder.object_of(target, extra) if isinstance(target, Mapping) else builder.of(target)
-    definitions = {"$defs": builder.definitions} if builder.definitions else {}
-    return {"$schema": DIALECT, **root, **definitions}
+    return builder.document(builder.of(target))
+
+
+def describe_shape(shape: Shape, handler: Handler) -> dict[str, JsonSchema]:
+    """Return the JSON Schema documents of an action's payload and account.
+
+    Args:
+        shape: The types that they become.
+        handler: The handler, whose docstring may describe its parameters.
+
+    >>> from arbprov.payload.arguments import compile_binding
+    >>> def forecast(city: str, days: int = 3): ...
+    >>> payload = describe_shape(compile_binding(forecast).shape, forecast)["payload"]
+    >>> payload["properties"], payload["required"]
+    ({'city': {'type': 'string'}, 'days': {'type': 'integer', 'default': 3}}, ['city'])
+    """
+    texts = read_descriptions(unwrap_function(handler))
+    fields = {
+        name: Field(kind, False, default, texts.get(name, ""))
+        if default is not inspect.Parameter.empty
+        else Field(kind, description=texts.get(name, ""))
+        for name, (kind, default) in shape.fields.items()
+    }
+    payload, account = _Builder(shape.forbids_extra), _Builder(shape.forbids_account_extra)
+    return {
+        "payload": payload.document(_describe_payload(payload, shape, fields)),
+        "account": account.document({"type": "object", **account.of(_or_any(shape.account))}),
+    }
+
+
+def _describe_payload(builder: _Builder, shape: Shape, fields: Mapping[str, Field]) -> JsonSchema:
+    if shape.payload is None:
+        return builder.object_of(fields, shape.extra)
+    is_own_class = any(check(shape.payload) for check in (is_class, is_typeddict, is_namedtuple))
+    if fields and is_own_class:
+        return builder.object_of({**_class_fields(shape.payload), **fields}, shape.extra)
+    whole = {"type": "object", **builder.of(shape.payload)}
+    if fields:
+        return {"type": "object", "allOf": [whole, builder.object_of(fields, Any)]}
+    # All other classes fill the fields that their objects leave out.
+    if shape.required and (is_typeddict(shape.payload) or not has_fields(shape.payload)):
+        return {"allOf": [whole], "required": list(shape.required)}
+    return whole
+
+
+def _or_any(target: Any) -> Any:
+    return Any if target is None else target
 
 
 class _Builder:
@@ -138,17 +186,27 @@ class _Builder:
             return {"type": "null"} if target is None else {}
         return dict(next(schema for base, schema in _SCALARS.items() if issubclass(target, base)))
 
-    def object_of(self, fields: Mapping[str, Field], extra: Any = Any) -> JsonSchema:
-        """Return the schema of an object with the given fields."""
+    def document(self, root: JsonSchema) -> JsonSchema:
+        """Return the document with all definitions that its root refers to."""
+        definitions = {"$defs": self.definitions} if self.definitions else {}
+        return {"$schema": DIALECT, **root, **definitions}
+
+    def object_of(self, fields: Mapping[str, Field], extra: Any = None) -> JsonSchema:
+        """Return the schema of an object.
+
+        Args:
+            fields: Its fields by name.
+            extra: The type of its other fields; None if nothing takes them.
+        """
         schema: JsonSchema = {
             "type": "object",
             "properties": {name: self._property(field) for name, field in fields.items()},
         }
         if required := [name for name, field in fields.items() if field.is_required]:
             schema["required"] = required
-        if self._forbid_extra:
+        if extra is None and self._forbid_extra:
             schema["additionalProperties"] = False
-        elif others := self.of(extra):
+        elif others := self.of(_or_any(extra)):
             schema["additionalProperties"] = others
         return schema
 
@@ -235,8 +293,14 @@ class _Builder:
         definitions = document.pop("$defs", {})
         names = {_FOREIGN + name: self._adopted_name(name, d) for name, d in definitions.items()}
         for name, definition in definitions.items():
-            self.definitions[names[_FOREIGN + name]] = _with_references(definition, names)
-        return typing.cast(JsonSchema, _with_references(document, names))
+            self.definitions[names[_FOREIGN + name]] = self._adopt_object(definition, names)
+        return self._adopt_object(document, names)
+
+    def _adopt_object(self, schema: JsonSchema, names: Mapping[str, str]) -> JsonSchema:
+        adopted: JsonSchema = _with_references(schema, names)
+        if self._forbid_extra and "properties" in adopted:
+            adopted.setdefault("additionalProperties", False)
+        return adopted
 
     def _adopted_name(self, name: str, definition: JsonSchema) -> str:
         for known, adopted in self._adopted.items():

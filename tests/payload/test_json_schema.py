@@ -16,12 +16,13 @@ import jsonschema
 import msgspec
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.structuring import structure
 from typing_extensions import NotRequired, TypedDict
 
-from arbprov.payload.json_schema import Field, make_json_schema
+from arbprov import ProviderApp, TaskContext
+from arbprov.payload.json_schema import make_json_schema
 from arbprov.payload.schema import compile_schema
 
 
@@ -72,10 +73,11 @@ class Place:
 class Order:
     count: int
     by: dataclasses.InitVar[str]
+    bare: dataclasses.InitVar = None
     tags: list[str] = dataclasses.field(default_factory=list)
     total: int = dataclasses.field(init=False, default=0)
 
-    def __post_init__(self, by):
+    def __post_init__(self, by, bare):
         pass
 
 
@@ -213,7 +215,7 @@ def test_a_class_has_its_description_its_fields_and_their_defaults():
 @pytest.mark.parametrize(
     ("target", "properties", "required"),
     [
-        (Order, ["count", "tags", "by"], ["count", "by"]),
+        (Order, ["count", "tags", "by", "bare"], ["count", "by"]),
         (Movie, ["title", "year"], ["title"]),
         (Pair, ["left", "right"], ["left"]),
     ],
@@ -252,16 +254,6 @@ def test_a_dict_schema_is_an_object():
         },
         "required": ["city"],
         "additionalProperties": False,
-    }
-
-
-def test_fields_given_by_name_are_an_object():
-    fields = {"city": Field(str, description="Where"), "when": Field(Any, False, object())}
-    assert schema_of(fields, extra=int) == {
-        "type": "object",
-        "properties": {"city": {"type": "string", "description": "Where"}, "when": {}},
-        "required": ["city"],
-        "additionalProperties": {"type": "integer"},
     }
 
 
@@ -308,21 +300,22 @@ LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
 ]
 
 
-def compound(pairs):
-    """Return types made of two types, each with values for it."""
-    (first, values), (second, more) = pairs
-    return st.sampled_from(
-        [
-            (list[first], st.lists(values, max_size=3)),
-            (dict[str, first], st.dictionaries(TEXT, values, max_size=3)),
-            (Union[first, second], values | more),  # noqa: UP007 - `|` can't join None
-            (tuple[first, second], st.tuples(values, more).map(list)),
-        ]
+@st.composite
+def types(draw, depth=2):
+    """Return a type, made of others down to a depth, with values for it."""
+    if depth == 0 or draw(st.booleans()):
+        return draw(st.sampled_from(LEAVES))
+    (first, values), (second, more) = draw(types(depth - 1)), draw(types(depth - 1))
+    return draw(
+        st.sampled_from(
+            [
+                (list[first], st.lists(values, max_size=3)),
+                (dict[str, first], st.dictionaries(TEXT, values, max_size=3)),
+                (Union[first, second], values | more),  # noqa: UP007 - `|` can't join None
+                (tuple[first, second], st.tuples(values, more).map(list)),
+            ]
+        )
     )
-
-
-PAIRS = st.sampled_from(LEAVES)
-TYPES = st.recursive(PAIRS, lambda inner: st.tuples(inner, inner).flatmap(compound), max_leaves=4)
 
 
 def is_valid(target, value):
@@ -337,8 +330,114 @@ def test_a_validator_accepts_what_the_binder_accepts(target, values, data):
     assert is_valid(target, value) == bool(received), result.message
 
 
-@given(TYPES.flatmap(lambda pair: st.tuples(st.just(pair[0]), pair[1] | JSON)))
+@given(types().flatmap(lambda pair: st.tuples(st.just(pair[0]), pair[1] | JSON)))
 def test_a_validator_accepts_what_the_binder_accepts_of_compound_types(case):
     target, value = case
     received, result = structure(target, value)
     assert is_valid(target, value) == bool(received), result.message
+
+
+# The payloads and accounts of actions.
+
+
+def payload_of(handler, **options):
+    """Return the schema of the payload of an action."""
+    app = ProviderApp("documented")
+    app.action("it", **options)(handler)
+    schema = app.schema()["it"]["payload"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return schema
+
+
+def test_an_action_has_its_description_and_those_of_its_parameters():
+    app = ProviderApp("weather")
+
+    @app.action
+    def forecast(ctx: TaskContext, account: Place, city: str, days: int = 3):
+        """Forecast for a city.
+
+        Args:
+            ctx: The task.
+            city: Its name.
+        """
+
+    schema = app.schema()["forecast"]
+    assert schema["description"] == "Forecast for a city."
+    assert schema["payload"] == {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "Its name."},
+            "days": {"type": "integer", "default": 3},
+        },
+        "required": ["city"],
+    }
+    assert (schema["account"]["$ref"], set(schema["account"]["$defs"])) == (
+        "#/$defs/Place",
+        {"Place"},
+    )
+
+
+def whole(payload: Place):
+    pass
+
+
+def beside(payload: Movie, rating: int):
+    pass
+
+
+def any_beside(payload: dict[str, int], rating: int):
+    pass
+
+
+def rest(city: str, **extra: int):
+    pass
+
+
+def nothing(ctx: TaskContext):
+    pass
+
+
+def two(title, year):
+    pass
+
+
+# Handlers, and the options of their actions.
+HANDLERS: dict[str, Any] = {
+    "fields": (lambda city, days=3: None, {}),
+    "whole": (whole, {}),
+    "beside": (beside, {}),
+    "any_beside": (any_beside, {}),
+    "rest": (rest, {}),
+    "nothing": (nothing, {}),
+    "dict schema": (two, {"payload_schema": {"title": str, "year": Optional[int]}}),  # noqa: UP045
+    "TypedDict schema": (two, {"payload_schema": Movie}),
+    "mapping schema": (two, {"payload_schema": dict[str, int | str]}),
+    "struct schema": (lambda unit_price: None, {"payload_schema": Stock}),
+    "model schema": (lambda kind, friend: None, {"payload_schema": Dog}),
+    "class schema": (lambda city: None, {"payload_schema": Place}),
+}
+NAMES = ["city", "days", "title", "year", "rating", "unitPrice", "kind", "friend", "zone", "other"]
+
+
+@pytest.mark.parametrize("forbid_extra", [False, True])
+@pytest.mark.parametrize(("handler", "options"), HANDLERS.values(), ids=HANDLERS)
+@settings(max_examples=max(25, settings().max_examples // 10))
+@given(st.dictionaries(st.sampled_from(NAMES), SCALARS | st.sampled_from(["dog", "cat"])))
+def test_a_validator_accepts_the_payloads_that_an_action_accepts(
+    handler, options, forbid_extra, payload
+):
+    app = ProviderApp("documented", forbid_extra=forbid_extra)
+    app.action("it", **options)(handler)
+    schema = payload_of(handler, forbid_extra=forbid_extra, **options)
+    result = app.test_client().call("it", payload)
+    is_valid = jsonschema.Draft202012Validator(schema).is_valid(payload)
+    assert is_valid == (result.status == "success"), result.message
+
+
+@pytest.mark.parametrize("value", ["text", [], None, 3])
+def test_a_payload_and_an_account_are_objects(value):
+    app = ProviderApp("documented")
+    app.action("it")(lambda: None)
+    for schema in (app.schema()["it"]["payload"], app.schema()["it"]["account"]):
+        assert not jsonschema.Draft202012Validator(schema).is_valid(value)
