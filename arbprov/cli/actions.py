@@ -36,6 +36,8 @@ def actions(app: ProviderApp, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        echo("there are no actions", err=True)
     for action in found:
         echo(action["name"] + action["parameters"])
         for line in (action["description"], *(f"at most {text}" for text in action["limits"])):

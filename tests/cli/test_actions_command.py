@@ -61,3 +61,9 @@ def test_actions_are_listed_as_json(arbprov):
         "timeout": 20.0,
         "limits": ["1/hour per account.id and payload.n"],
     }
+
+
+def test_an_app_without_actions_says_so(arbprov, folder):
+    (folder / "other.py").write_text("from arbprov import ProviderApp\napp = ProviderApp('x')\n")
+    result = arbprov("actions", "other")
+    assert (result.stdout, result.stderr) == ("", "there are no actions\n")

@@ -53,7 +53,11 @@ def test_envelopes_are_printed_as_json(start, folder):
     ("line", "message"),
     [
         ("nope", "line 2: not JSON"),
-        ("{}", 'line 2: a task needs its action, as in {"action": "greet", "payload": {}}'),
+        ("nope", 'write each task on a line, as in {"action": "greet", "payload": {}}'),
+        ("{}", "line 2: a task needs its action"),
+        ('{"action": "a", "id": 5}', "line 2: id: expected a text that no other task has"),
+        ('{"action": "a", "id": ""}', "line 2: id: expected a text that no other task has"),
+        ('{"action": "a", "id": "1"}', "line 2: id: expected a text that no other task has"),
         (
             '{"action": "a", "data": {}}',
             "line 2: a task has no field 'data'; its fields are account, ac",
@@ -62,10 +66,24 @@ def test_envelopes_are_printed_as_json(start, folder):
     ],
 )
 def test_a_line_that_is_not_a_task_is_wrong_usage(arbprov, folder, line, message):
-    (folder / "tasks.jsonl").write_text(f'{{"action": "so_so"}}\n{line}\n')
+    (folder / "tasks.jsonl").write_text(f'{{"action": "so_so", "id": "1"}}\n{line}\n')
     result = arbprov("dev", "typed", "--tasks", "tasks.jsonl")
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_file_of_tasks_may_begin_with_a_byte_order_mark(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}', "utf-8-sig")
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert output.split()[1:3] == ["so_so", "warning"]
+
+
+def test_a_file_without_tasks_says_so(start, folder):
+    (folder / "tasks.jsonl").write_text("\n")
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert "the file has no tasks\n" in errors
 
 
 def test_the_spool_is_not_used(start, folder, spool):

@@ -69,6 +69,7 @@ def test_the_payload_can_come_from_stdin(arbprov):
     [
         ("{nope", "not JSON: Expecting property name enclosed in double quotes (character 1)"),
         ("[1]", "expected a JSON object, got an array"),
+        ("payload.json", """write it like '{"city": "Paris"}' or as @FILE"""),
         ("@nowhere.json", "can't read nowhere.json: No such file or directory"),
     ],
 )
