@@ -19,6 +19,7 @@ from arbprov.clock import SystemClock
 from arbprov.context import TaskContext
 from arbprov.errors import HandlerProcessError
 from arbprov.limits import CallLimits, Headroom
+from arbprov.responses import error_response
 
 if TYPE_CHECKING:
     from arbprov.dispatcher import Call
@@ -185,11 +186,20 @@ class CallRequest:
 
 @attrs.frozen
 class Failure:
-    """An exception of a handler: as text, and pickled where that is possible."""
+    """An exception of a handler: as text, and pickled where that is possible.
+
+    Args:
+        pickled: The exception, if the provider may be able to unpickle it.
+        type: The name of its class.
+        text: Its text.
+        message: What its result says.
+        traceback: Its traceback, as text.
+    """
 
     pickled: bytes | None = attrs.field(repr=False)
     type: str
     text: str = attrs.field(repr=False)
+    message: str = attrs.field(repr=False)
     traceback: str = attrs.field(repr=False)
 
     @classmethod
@@ -202,17 +212,21 @@ class Failure:
             traceback = format_user_traceback(error)
         except BaseException:  # e.g. exceptions that are nested too deeply
             traceback = f"{name}: {text}"
-        return cls(_pickle_error(error, text), name, text, traceback)
+        message = text
+        with contextlib.suppress(BaseException):  # its arguments may be anything
+            message = _exact(error_response(error).message)
+        return cls(_pickle_error(error, text), name, text, message, traceback)
 
     def restore(self) -> BaseException:
-        """Return the exception, or a substitute with its class name and text."""
+        """Return the exception, or a substitute with its class name and message."""
         # The provider may lack the exception's module, or have another state of it.
         with contextlib.suppress(BaseException):
             if self.pickled is not None:
                 error = _unpickle_error(self.pickled)
                 if _text_of(error) == self.text:
                     return error
-        substitute: BaseException = type(self.type, (RuntimeError,), {})(self.text)
+        # The substitute has neither the class nor the arguments that the message depends on.
+        substitute: BaseException = type(self.type, (RuntimeError,), {})(self.message)
         return substitute
 
 
@@ -275,9 +289,9 @@ def _pickle_or_none(value: Any) -> bytes | None:
 def _pickle_error(error: BaseException, text: str) -> bytes | None:
     # Many exceptions can be pickled but not unpickled, because their __init__ does not take
     # their own args; the second form does without __init__.
-    for form in (error, (type(error), error.args, vars(error))):
+    for has_init in (True, False):
         with contextlib.suppress(BaseException):
-            pickled = pickle.dumps(form)
+            pickled = pickle.dumps(error if has_init else (type(error), error.args, vars(error)))
             if _text_of(_unpickle_error(pickled)) == text:
                 return pickled
     return None

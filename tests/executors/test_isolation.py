@@ -33,6 +33,7 @@ from arbprov.executors import child, executor, messages, processes
 from arbprov.executors.messages import Failure, Kind, Message, RecordState
 from arbprov.limits import Decision, Limiter
 from arbprov.localhub import LocalHub
+from arbprov.responses import error_response
 
 SUPPORT = Path(__file__).parent.parent
 
@@ -728,12 +729,49 @@ def test_a_handler_s_exception_becomes_the_result(call, how, data):
     assert call("fail", {"how": how}).data == data
 
 
-def test_an_exception_of_a_module_that_only_the_process_has_keeps_its_text(call):
-    assert call("raise_unknown").data == {"error": "the plug is loose", "type": "PlugError"}
+@pytest.mark.parametrize(
+    ("base", "argument", "text"),
+    [
+        ("Exception", "the plug is loose", "the plug is loose"),
+        ("KeyError", "plug", "PlugError: 'plug'"),
+        ("KeyError", None, "PlugError"),
+        ("ValueError", 5, "PlugError: 5"),
+        ("Exception", [5], "PlugError: [5]"),
+    ],
+)
+def test_an_exception_of_a_module_that_only_the_process_has_has_the_same_text(
+    call, base, argument, text
+):
+    data = call("raise_unknown", {"base": base, "argument": argument}).data
+    assert data == {"error": text, "type": "PlugError"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
+def test_a_group_that_only_the_process_can_make_has_the_texts_of_its_errors():
+    class Local(ValueError):
+        pass
+
+    group = ExceptionGroup("two", [KeyError("plug"), Local("loose")])  # noqa: F821
+    failure = pickle.loads(pickle.dumps(Failure.of(group)))
+    assert error_response(failure.restore()).data == {
+        "error": "two (2 sub-exceptions): KeyError: 'plug'; Local: loose",
+        "type": "ExceptionGroup",
+    }
+
+
+def test_an_exception_whose_arguments_can_not_be_read_crosses_with_its_text():
+    error = Failure.of(Secretive("said")).restore()
+    assert (type(error).__name__, str(error)) == ("Secretive", "said")
 
 
 class Misspoken(Exception):
     def __str__(self):
+        raise SystemExit("no")
+
+
+class Secretive(Exception):
+    @property
+    def args(self):
         raise SystemExit("no")
 
 

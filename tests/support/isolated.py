@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import types
+from typing import Any
 
 import attrs
 
@@ -273,12 +274,12 @@ def _make_unknown() -> object:
 
 
 @process
-def raise_unknown() -> dict:
+def raise_unknown(base: str, argument: Any) -> dict:
     """Raise an exception of a module that only this process has."""
     module = types.ModuleType("plug")
-    exec("class PlugError(Exception): pass", vars(module))
+    exec(f"class PlugError({base}): pass", vars(module))
     sys.modules["plug"] = module
-    raise module.PlugError("the plug is loose")
+    raise module.PlugError(*([] if argument is None else [argument]))
 
 
 @process
