@@ -420,8 +420,10 @@ def test_a_handler_has_its_context(call):
     }
 
 
-def test_a_refund_reaches_the_limits(call):
-    assert [call("refund").data["remaining"] for _ in range(4)] == [1, 1, 1, 1]
+def test_a_refund_reaches_the_limits(hub, serve):
+    serve(app_with(isolated.refund, rate_limit="2/hour"))
+    results = [hub.call("refund", timeout=TIMEOUT) for _ in range(4)]
+    assert [result.data["remaining"] for result in results] == [1, 1, 1, 1]
 
 
 @pytest.mark.slow
@@ -490,24 +492,34 @@ def refuse_to_start(process):
     raise HandlerProcessError("out of memory")
 
 
-def test_a_handler_sees_the_headroom_of_its_limits(call):
-    assert call("headroom").data == {"limit": "2/hour", "remaining": 1}
+def test_a_handler_sees_the_headroom_of_its_limits(hub, serve):
+    serve(app_with(isolated.headroom, rate_limit="2/hour"))
+    data = hub.call("headroom", timeout=TIMEOUT).data
+    assert data == {"limit": "2/hour", "remaining": 1}
 
 
-def test_a_report_reaches_the_limits(call):
-    assert [call("report").data["remaining"] for _ in range(2)] == [9, 4]
+def test_a_report_reaches_the_limits(hub, serve):
+    app = app_with(isolated.report)
+    app.rate_limit("10/hour", name="vendor")(isolated.report)
+    serve(app)
+    results = [hub.call("report", timeout=TIMEOUT) for _ in range(2)]
+    assert [result.data["remaining"] for result in results] == [9, 4]
 
 
-def test_a_report_for_an_unknown_limit_raises_in_the_handler(call):
-    assert call("report_unknown").data == {
-        "error": "this call has no limit 'none'; it has 'vendor', '5/hour'",
+def test_a_report_for_an_unknown_limit_raises_in_the_handler(hub, serve):
+    app = app_with(isolated.report)
+    app.rate_limit("10/hour", name="sales")(isolated.report)
+    serve(app)
+    assert hub.call("report", timeout=TIMEOUT).data == {
+        "error": "this call has no limit 'vendor'; it has 'sales', '10/hour'",
         "type": "ValueError",
     }
 
 
-def test_a_refund_after_the_task_is_an_error(call):
-    call("refund_late")
-    assert call("late_errors").data == {
+def test_a_refund_after_the_task_is_an_error(hub, serve):
+    serve(app_with(isolated.refund_late, isolated.late_errors))
+    hub.call("refund_late", timeout=TIMEOUT)
+    assert hub.call("late_errors", timeout=TIMEOUT).data == {
         "errors": ["the task has ended, so its limits take no refund and no report"]
     }
 

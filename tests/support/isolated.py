@@ -166,15 +166,11 @@ def context(ctx: TaskContext, /, also: TaskContext, account: dict) -> dict:
     }
 
 
-@process
-@app.rate_limit("2/hour")
 def refund(ctx: TaskContext) -> dict:
     ctx.limits.refund()
     return {"remaining": ctx.limits.headroom[0].remaining}
 
 
-@process
-@app.rate_limit("2/hour")
 def headroom(ctx: TaskContext) -> dict:
     (headroom,) = ctx.limits.headroom
     return {"limit": str(headroom.limit), "remaining": headroom.remaining}
@@ -186,17 +182,9 @@ def refund_nothing(ctx: TaskContext) -> int:
     return 7
 
 
-@process
-@app.rate_limit("10/hour", name="vendor")
 def report(ctx: TaskContext) -> dict:
     ctx.limits.report("vendor", used=0.5, reset_in=60)
     return {"remaining": ctx.limits.headroom[0].remaining}
-
-
-@process
-@app.rate_limit("5/hour", name="vendor")
-def report_unknown(ctx: TaskContext) -> None:
-    ctx.limits.report("none", used=0.5, reset_in=60)
 
 
 _late: list[str] = []
@@ -204,8 +192,6 @@ _threads: list[threading.Thread] = []
 _may_refund = threading.Event()
 
 
-@process
-@app.rate_limit("5/hour")
 def refund_late(ctx: TaskContext) -> dict:
     def try_to_refund():
         _may_refund.wait(10)
@@ -219,7 +205,6 @@ def refund_late(ctx: TaskContext) -> dict:
     return {}
 
 
-@process
 def late_errors() -> dict:
     _may_refund.set()
     _threads[0].join()
