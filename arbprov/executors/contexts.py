@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-__all__ = ["SharedContext"]
+__all__ = ["ContextChanges", "SharedContext"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,39 @@ class SharedContext:
             return await self._awaitable
         finally:
             self._variables = contextvars.copy_context()
+
+
+class ContextChanges:
+    """What a function has set in a context, for other contexts, without a trace in its caller's.
+
+    >>> user = contextvars.ContextVar("user", default="nobody")
+    >>> def log_in():
+    ...     user.set("ada")
+    >>> changes = ContextChanges()
+    >>> changes.record(log_in)
+    >>> user.get()
+    'nobody'
+    >>> changes.apply()
+    >>> user.get()
+    'ada'
+    """
+
+    def __init__(self) -> None:
+        self._before = contextvars.Context()
+        self._after = contextvars.Context()
+
+    def record(self, function: Callable[[], T]) -> T:
+        """Return what a function returns that runs in a copy of the current context."""
+        self._before = contextvars.copy_context()
+        self._after = self._before.copy()
+        return self._after.run(function)
+
+    def apply(self) -> None:
+        """Set what the function has set, but no variable that has been set otherwise since then."""
+        for variable, value in self._after.items():
+            before = self._before.get(variable, _MISSING)
+            if before is not value and variable.get(_MISSING) is before:
+                variable.set(value)
 
 
 _MISSING: Any = object()

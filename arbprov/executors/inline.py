@@ -14,7 +14,7 @@ import attrs
 from arbprov._utils import quote
 from arbprov.dispatcher import Call, Dispatcher, run_hooks
 from arbprov.errors import TaskError, TaskTimeoutError
-from arbprov.executors.contexts import SharedContext
+from arbprov.executors.contexts import ContextChanges, SharedContext
 from arbprov.hooks import Hooks
 from arbprov.limits import Decision
 from arbprov.logs import log_failure
@@ -73,8 +73,9 @@ class InlineRunner:
         self._sleep = sleep
         self._new_loop = new_loop
         self._worked = worked
-        # Within a `with` statement, the loop of all tasks.
+        # Within a `with` statement, the loop of all tasks, and what the startup hooks have set.
         self._shared_loop: _LazyLoop | None = None
+        self._changes = ContextChanges()
 
     def run(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task and return its result; an ``async`` handler gets an event loop.
@@ -90,22 +91,27 @@ class InlineRunner:
         loop = self._shared_loop or _LazyLoop(self._new_loop)
         steps = _BlockingSteps(self._dispatcher, self._sleep, self._worked, loop)
         try:
-            # A copy of the context for each task, as the worker has it.
-            context = contextvars.copy_context()
-            return context.run(drive, self._run(task, steps, raise_errors))
+            return self._drive_in_context(self._run(task, steps, raise_errors))
         finally:
             if loop is not self._shared_loop:
                 loop.close()
 
     async def run_async(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task in the running event loop; see `run`."""
-        steps = _AwaitingSteps(self._dispatcher, self._sleep, self._worked)
+        steps = _AwaitingSteps(self._dispatcher, self._sleep, self._worked, self._changes)
         return await self._run(task, steps, raise_errors)
+
+    def _drive_in_context(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Drive a coroutine in a copy of the context, as the worker does for each task."""
+        context = contextvars.copy_context()
+        context.run(self._changes.apply)
+        return context.run(drive, coroutine)
 
     def __enter__(self) -> InlineRunner:
         self._shared_loop = _LazyLoop(self._new_loop)
         try:
-            drive(run_hooks(self._hooks.on_startup, wait=self._shared_loop.run))
+            hooks = run_hooks(self._hooks.on_startup, wait=self._shared_loop.run)
+            self._changes.record(lambda: drive(hooks))
         except BaseException:
             self._close_shared_loop()
             raise
@@ -119,11 +125,12 @@ class InlineRunner:
     ) -> None:
         assert self._shared_loop is not None
         try:
-            drive(run_hooks(self._hooks.on_shutdown, wait=self._shared_loop.run))
+            self._drive_in_context(run_hooks(self._hooks.on_shutdown, wait=self._shared_loop.run))
         finally:
             self._close_shared_loop()
 
     def _close_shared_loop(self) -> None:
+        self._changes = ContextChanges()
         loop, self._shared_loop = self._shared_loop, None
         assert loop is not None
         loop.close()
@@ -306,11 +313,17 @@ class _BlockingSteps(_Steps):
 class _AwaitingSteps(_Steps):
     """Of a call in an event loop that runs already."""
 
+    _changes: ContextChanges
+
     async def run(self, call: Call, timeout: float) -> TaskResult:
         import asyncio
 
-        performing = self._dispatcher.perform(call, None, self._stopwatch(timeout))
-        call.ended = task = asyncio.ensure_future(performing)
+        async def perform() -> TaskResult:
+            # In the context of the new task, not in the test's.
+            self._changes.apply()
+            return await self._dispatcher.perform(call, None, self._stopwatch(timeout))
+
+        call.ended = task = asyncio.ensure_future(perform())
         try:
             granted = 0.0
             await asyncio.wait([task], timeout=timeout)
