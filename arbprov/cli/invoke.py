@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 from typing import Any
 
@@ -46,6 +48,10 @@ def invoke(
     dispatcher = app._dispatcher(SystemClock())
     for field in dispatcher.prepare(task).ignored_fields():
         echo(f"ignored field {escape_line(str(field), _MAX_LINE)}", err=True)
-    with InlineRunner(dispatcher, app._life_hooks(), time.sleep) as runner:
+    with (
+        # Stdout is for the result alone, so that a program can read it.
+        contextlib.redirect_stdout(sys.stderr),
+        InlineRunner(dispatcher, app._life_hooks(), time.sleep) as runner,
+    ):
         result = runner.run(task)
     print_result(result.envelope, as_json=as_json)

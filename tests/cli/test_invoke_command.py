@@ -21,6 +21,25 @@ def test_the_whole_envelope_is_printed_as_json(arbprov):
     assert (envelope["status"], envelope["data"]["provider"]) == ("warning", "typed")
 
 
+PRINTING = """
+from arbprov import ProviderApp
+
+app = ProviderApp("printing")
+print("imported")
+
+@app.action
+def work():
+    print("working")
+    return {"rows": 1}
+"""
+
+
+def test_what_the_author_s_code_prints_goes_to_stderr(arbprov, folder):
+    (folder / "other.py").write_text(PRINTING)
+    result = arbprov("invoke", "other", "work")
+    assert (json.loads(result.stdout), result.stderr) == ({"rows": 1}, "imported\nworking\n")
+
+
 def test_a_warning_is_printed_to_stderr_with_exit_code_0(arbprov):
     result = arbprov("invoke", "typed", "so_so")
     assert (result.exit_code, result.stderr) == (0, "warning: Only half of it\n")
