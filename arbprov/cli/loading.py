@@ -83,7 +83,8 @@ def load_app(target: str) -> ProviderApp:
     name = module.__name__
     if not names:
         raise TargetError(f"{name} has no ProviderApp; create one, as in app = ProviderApp()")
-    raise TargetError(f"{name} has several apps: {join_names(names)}; choose one as {name}:NAME")
+    known = join_names(names)
+    raise TargetError(f"{name} has several apps: {known}; choose one as {module_name}:NAME")
 
 
 def _import(name: str) -> ModuleType:

@@ -24,6 +24,7 @@ def test_an_app_is_found(arbprov, target):
         ("nowhere.py", "there is no file nowhere.py"),
         ("typed:nothing", "typed.nothing is not a ProviderApp; typed has 'app'"),
         ("other", "other has several apps: 'one' and 'two'; choose one as other:NAME"),
+        ("other.py", "other has several apps: 'one' and 'two'; choose one as other.py:NAME"),
         ("json", "json has no ProviderApp; create one, as in app = ProviderApp()"),
         ("", "'' is neither a module's name nor the path of a .py file"),
         (".", "'.' is neither a module's name nor the path of a .py file"),

@@ -24,7 +24,7 @@ def test_a_hub_that_is_never_reached_is_exit_code_69(start):
     process = start("run", "typed", "--hub-url", "127.0.0.1:1", **environ)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 69
-    assert "Error: not reached within 0.2 s" in errors
+    assert "Error: the hub was not reached within 0.2 s" in errors
 
 
 def test_a_refused_token_is_exit_code_77(start, hub):
