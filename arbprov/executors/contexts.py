@@ -50,7 +50,7 @@ class SharedContext:
 
 
 class ContextChanges:
-    """What a function has set in a context, for other contexts, without a trace in its caller's.
+    """Applies the variables that a function has set to other contexts, but not to its caller's.
 
     >>> user = contextvars.ContextVar("user", default="nobody")
     >>> def log_in():
@@ -69,13 +69,13 @@ class ContextChanges:
         self._after = contextvars.Context()
 
     def record(self, function: Callable[[], T]) -> T:
-        """Return what a function returns that runs in a copy of the current context."""
+        """Run a function in a copy of the current context, and return its result."""
         self._before = contextvars.copy_context()
         self._after = self._before.copy()
         return self._after.run(function)
 
     def apply(self) -> None:
-        """Set what the function has set, but no variable that has been set otherwise since then."""
+        """Set the variables that the function has set, unless they have been set again since."""
         for variable, value in self._after.items():
             before = self._before.get(variable, _MISSING)
             if before is not value and variable.get(_MISSING) is before:

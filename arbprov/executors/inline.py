@@ -73,7 +73,7 @@ class InlineRunner:
         self._sleep = sleep
         self._new_loop = new_loop
         self._worked = worked
-        # Within a `with` statement, the loop of all tasks, and what the startup hooks have set.
+        # Within a `with` statement, the loop of all tasks, and the startup hooks' variables.
         self._shared_loop: _LazyLoop | None = None
         self._changes = ContextChanges()
 

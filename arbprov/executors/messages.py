@@ -192,7 +192,7 @@ class Failure:
         pickled: The exception, if the provider may be able to unpickle it.
         type: The name of its class.
         text: Its text.
-        message: What its result says.
+        message: The message of its result.
         traceback: Its traceback, as text.
     """
 
