@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.waiting import TIMEOUT
 
 
 def test_the_response_is_printed(arbprov):
@@ -55,7 +56,7 @@ def test_an_error_is_exit_code_1(arbprov):
 
 def test_a_handler_s_traceback_is_printed_to_stderr(start):
     process = start("invoke", "typed", "fail")
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=TIMEOUT)
     assert json.loads(output)["type"] == "ZeroDivisionError"
     assert "in fail\n      return 1 / 0" in errors
     assert "dispatcher.py" not in errors

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import CLASS_BASED, DERIVED, PROVIDER, TWICE
+from support.waiting import TIMEOUT
 
 from arbprov.cli.loading import module_folder
 
@@ -206,7 +207,7 @@ def test_a_provider_that_misuses_arbprov_is_bad_configuration(arbprov, folder):
 
 def test_an_error_in_a_module_shows_only_the_module_s_own_frames(start, folder):
     (folder / "other.py").write_text("def broken():\n    return 1 / 0\nbroken()\n")
-    _, errors = start("actions", "other").communicate(timeout=20)
+    _, errors = start("actions", "other").communicate(timeout=TIMEOUT)
     files = [line for line in errors.splitlines() if line.startswith("  File")]
     assert len(files) == 2
     assert "ZeroDivisionError" in errors

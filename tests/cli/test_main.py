@@ -48,4 +48,4 @@ def test_a_command_without_a_hub_does_not_import_grpc(folder):
         "import sys; from arbprov.cli import main;"
         "main(['actions', 'typed'], standalone_mode=False); assert 'grpc' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)

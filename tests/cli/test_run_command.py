@@ -22,14 +22,14 @@ def test_a_missing_token_is_bad_configuration(arbprov, monkeypatch):
 def test_a_hub_that_is_never_reached_is_exit_code_69(start):
     environ = {"PROVIDER_AUTH_TOKEN": "t", "ARBPROV_START_TIMEOUT": "0.2"}
     process = start("run", "typed", "--hub-url", "127.0.0.1:1", **environ)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 69
     assert "Error: the hub was not reached within 0.2 s" in errors
 
 
 def test_a_refused_token_is_exit_code_77(start, hub):
     process = start("run", "typed", HUB_GRPC_URL=hub.address, PROVIDER_AUTH_TOKEN="wrong-one")
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 77
     assert "refuses the token of provider 'typed'" in errors
     assert "wrong-one" not in errors
@@ -39,7 +39,7 @@ def test_a_timeout_error_of_a_startup_hook_has_its_traceback(start, folder, hub)
     hook = "\n@app.on_startup\ndef connect() -> None:\n    raise TimeoutError\n\nif"
     (folder / "typed.py").write_text(PROVIDER.replace("\nif", hook))
     process = start("run", "typed", HUB_GRPC_URL=hub.address, PROVIDER_AUTH_TOKEN=hub.token)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert ", in connect" in errors
 
@@ -96,7 +96,7 @@ def test_quiet_logs_only_warnings(start, hub, token_file):
     process = start("run", "typed", "-q", "--hub-url", hub.address, "--auth-token-file", token_file)
     hub.call("so_so")
     process.terminate()
-    assert process.communicate(timeout=20)[1] == ""
+    assert process.communicate(timeout=TIMEOUT)[1] == ""
 
 
 def test_a_module_can_run_its_app_without_the_command(folder, hub):

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 from support.loops import JumpingLoop, run_jumping
+from support.waiting import TIMEOUT
 
 from arbprov.cli.supervisor.control_channel import ControlChannel, parse_report
 from arbprov.cli.supervisor.restart_policy import RestartDelays, Stage, final_exit_code
@@ -410,7 +411,7 @@ def channel():
         # So that the thread logs nothing in the next test.
         with contextlib.suppress(OSError):
             ours.sendall(b"stop\n")
-        assert stopped.wait(20)
+        assert stopped.wait(TIMEOUT)
     channel._socket.close()
 
 
@@ -425,7 +426,7 @@ def test_a_worker_reports_its_stage_and_its_drain_timeout(channel):
 
 def test_a_worker_that_is_stopped_logs_nothing(channel, caplog):
     channel[1].sendall(b"stop\n")
-    assert channel[2].wait(20)
+    assert channel[2].wait(TIMEOUT)
     assert caplog.messages == []
 
 
@@ -434,12 +435,12 @@ def test_a_worker_whose_supervisor_is_gone_logs_that_and_stops(channel, caplog, 
     if unread:
         channel[0].report(Stage.RUNNING)
     channel[1].close()
-    assert channel[2].wait(20)
+    assert channel[2].wait(TIMEOUT)
     assert caplog.messages == ["the supervisor is gone; draining"]
 
 
 def test_a_report_to_a_supervisor_that_is_gone_is_dropped(channel):
     channel[1].close()
-    assert channel[2].wait(20)
+    assert channel[2].wait(TIMEOUT)
     channel[0].report(Stage.CONNECTED)
     channel[0].report(Stage.CONNECTED)

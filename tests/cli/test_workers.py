@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from support.processes import Process
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov import Blueprint, ConfigurationError, ProviderApp, TimeBasedRateLimitMonitor
 from arbprov.cli.supervisor.restart_policy import Stage
@@ -181,8 +181,8 @@ def test_a_missing_app_is_logged_once(start, folder):
 
 def test_a_worker_runs_isolated_handlers(start, hub):
     start()
-    pid = hub.call("who", timeout=20).data["pid"]
-    alone = hub.call("alone", timeout=20).data
+    pid = hub.call("who", timeout=TIMEOUT).data["pid"]
+    alone = hub.call("alone", timeout=TIMEOUT).data
     assert alone["pid"] not in (pid, alone["parent"])
 
 
@@ -200,19 +200,19 @@ def test_the_options_apply_to_each_worker(start, hub, folder):
     (folder / "token").write_text("token")
     options = ("--quiet", "--hub-url", hub.url, "--auth-token-file", "token")
     provider = start(*options, HUB_GRPC_URL="127.0.0.1:1", PROVIDER_AUTH_TOKEN="wrong")
-    assert hub.call("who", timeout=20).status == "success"
+    assert hub.call("who", timeout=TIMEOUT).status == "success"
     provider.stop()
     assert (provider.popen.returncode, provider.log) == (0, "")
 
 
 def test_one_worker_has_no_supervisor(start, hub):
     provider = start("--workers", "1")
-    assert hub.call("who", timeout=20).data["pid"] == provider.popen.pid
+    assert hub.call("who", timeout=TIMEOUT).data["pid"] == provider.popen.pid
 
 
 def test_the_supervisor_does_not_import_grpc():
     code = "import sys, arbprov.cli.supervisor.supervisor; assert 'grpc' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
 
 
 def test_a_worker_that_can_not_be_started_is_an_os_error(tmp_path):

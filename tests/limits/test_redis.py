@@ -1445,7 +1445,7 @@ def test_the_store_s_repr_and_the_config_s_show_no_password():
 
 def run_tasks(hub, number, action="work"):
     submissions = [hub.put(action) for _ in range(number)]
-    return sorted(submission.future.result(30).status for submission in submissions)
+    return sorted(submission.future.result(TIMEOUT).status for submission in submissions)
 
 
 def test_two_providers_share_a_limit_over_the_wire(server, client, hub, serve):

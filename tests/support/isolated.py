@@ -21,8 +21,9 @@ import attrs
 
 from arbprov import ProviderApp, ProviderResponse, RateLimited, TaskContext
 from arbprov.executors.messages import Kind
+from support.waiting import TIMEOUT
 
-app = ProviderApp("isolated", execution_timeout=10, concurrency=4, drain_timeout=10)
+app = ProviderApp("isolated", execution_timeout=TIMEOUT, concurrency=4, drain_timeout=10)
 process = app.action(isolation="process")
 
 
@@ -46,10 +47,6 @@ class OddlyMadeError(Exception):
 class UnspeakableError(Exception):
     def __str__(self):
         raise RuntimeError
-
-
-def start_time() -> dict:
-    return {"at": time.monotonic()}
 
 
 @process
@@ -88,7 +85,7 @@ def close_everything() -> dict:
     return {}
 
 
-@app.action(isolation="process", timeout=1)
+@app.action(isolation="process", timeout=3)
 def hang(path: str) -> dict:
     """Hang, and start a program that hangs too."""
     with subprocess.Popen(["sleep", "60"]) as program:
@@ -98,7 +95,7 @@ def hang(path: str) -> dict:
     return {}
 
 
-@app.action(isolation="process", timeout=60)
+@process
 def start_daemons(path: str) -> None:
     """Do what `hang_with_daemons` does, for longer."""
     hang_with_daemons(path)
@@ -110,7 +107,7 @@ def start_daemon() -> int:
     return subprocess.Popen(["sleep", "60"], start_new_session=True).pid
 
 
-@app.action(isolation="process", timeout=1)
+@app.action(isolation="process", timeout=3)
 def hang_with_daemons(path: str) -> dict:
     """Hang, after starting programs in sessions of their own; the parent of one has ended."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
@@ -194,7 +191,7 @@ _may_refund = threading.Event()
 
 def refund_late(ctx: TaskContext) -> dict:
     def try_to_refund():
-        _may_refund.wait(10)
+        _may_refund.wait(TIMEOUT)
         try:
             ctx.limits.refund()
         except RuntimeError as error:
@@ -336,7 +333,7 @@ def end_a_fork() -> dict:
     fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
     fork.start()
     fork.terminate()
-    fork.join(5)
+    fork.join(TIMEOUT)
     return {"exit_code": fork.exitcode}
 
 

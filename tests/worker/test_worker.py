@@ -308,7 +308,7 @@ def test_a_thread_s_result_in_time_counts_though_a_blocked_loop_gets_it_late(mon
         return outcome
 
     monkeypatch.setattr(Executor, "start", start)
-    app = ProviderApp("test")
+    app = ProviderApp("test", execution_timeout=1)
     app.action("work")(lambda: None)
     running = Running(app, polls=tasks(1)).until(60)
     assert [(at, result.message) for at, result in running.results] == [(1.75, "done")]
@@ -603,7 +603,7 @@ def test_a_late_cancellation_of_a_handler_loses_neither_result_nor_slot(app, lat
 
 
 def test_rate_limited_from_a_late_handler_starts_the_cooldown(app):
-    @app.action
+    @app.action(timeout=1)
     @app.rate_limit("100/hour")
     async def throttled():
         try:
