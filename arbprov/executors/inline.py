@@ -140,13 +140,14 @@ class InlineRunner:
         # Before the handler runs, which may change the payload.
         ignored = tuple(field.path for field in call.ignored_fields())
         result = await self._dispatcher.run(call, admitter=steps, runner=steps)
-        if isinstance(call.error, _LoopRunsError):
-            raise call.error
+        error = call.error
+        if type(error) is _LoopRunsError:
+            raise error
         if call.ctx.cancelled:
             await self._wait_for_end(call, steps)
         else:
-            if raise_errors and call.error and not isinstance(call.error, TaskError):
-                raise call.error
+            if raise_errors and error is not None and not issubclass(type(error), TaskError):
+                raise error
             log_failure(self._dispatcher, call)
         # The data as the hub will read them.
         data = result.envelope["data"]["response"]

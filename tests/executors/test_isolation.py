@@ -25,6 +25,7 @@ from arbprov import (
     ProviderApp,
     ProviderResponse,
     RateLimitMonitor,
+    _utils,
 )
 from arbprov.config import Config
 from arbprov.executors import child, executor, messages, processes
@@ -659,8 +660,15 @@ def run_out_of_memory(process):
     raise MemoryError
 
 
-def test_a_result_that_the_provider_can_not_read_is_an_error(call):
-    error = call("answer_unreadably").data["error"]
+def test_a_message_of_a_handler_s_own_class_becomes_plain_text(call):
+    result = call("answer_oddly")
+    assert (result.status, result.message) == ("warning", "odd")
+
+
+def test_a_result_that_the_provider_can_not_read_is_an_error(call, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Message, "load", lambda message: int("no number"))
+        error = call("pid").data["error"]
     assert error.startswith("The action's result can't be read by the provider: invalid literal")
     assert call("log_a_number", {"number": 5}).data == 5
 
@@ -821,7 +829,7 @@ def test_an_exception_whose_traceback_can_not_be_formatted_crosses_as_its_text(m
     def fail(error):
         raise RecursionError
 
-    monkeypatch.setattr(messages, "format_user_traceback", fail)
+    monkeypatch.setattr(_utils, "_format_traceback", fail)
     failure = Failure.of(ValueError("nested"))
     assert (failure.traceback, str(failure.restore())) == ("ValueError: nested", "nested")
 

@@ -305,7 +305,7 @@ def _ring(*_):
     raise TimeoutError("my alarm")
 
 
-class Unreadable(str):
+class OddText(str):
     """A string that can be pickled, and not unpickled."""
 
     def __reduce__(self):
@@ -313,8 +313,8 @@ class Unreadable(str):
 
 
 @process
-def answer_unreadably() -> ProviderResponse:
-    return ProviderResponse("success", message=Unreadable("odd"))
+def answer_oddly() -> ProviderResponse:
+    return ProviderResponse("warning", message=OddText("odd"))
 
 
 @process

@@ -497,6 +497,19 @@ def test_a_connect_hook_that_fails_ends_the_worker(app):
         Running(app).until(10)
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_connect_hook_that_exits_ends_the_worker_after_its_tasks(app, error):
+    @app.on_connect
+    async def leave():
+        await asyncio.sleep(0.5)
+        raise error
+
+    running = Running(app, polls=tasks(1, payload=b'{"seconds": 0.9}'))
+    with pytest.raises(error):
+        running.until(10)
+    assert [result.status for _, result in running.results] == ["success"]
+
+
 # The log.
 
 
