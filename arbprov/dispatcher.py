@@ -169,7 +169,7 @@ class Call:
     def ignored_fields(self) -> list[IgnoredField]:
         """Return the fields of a prepared call's payload that nothing reads; see `Binding`."""
         action = self.route.action
-        return [] if action is None else action.binding.find_ignored(self.ctx)
+        return [] if action is None else action.binding.find_ignored(self.ctx.payload)
 
 
 class Admitter(Protocol):

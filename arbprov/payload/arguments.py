@@ -104,12 +104,12 @@ class Binding:
             raise InvalidPayloadError(suggest_names(listed), count=count)
         return [values.pop(name) for name in self._positional], values
 
-    def find_ignored(self, ctx: TaskContext) -> list[IgnoredField]:
-        """Return the fields of the payload that nothing reads; none if they are problems.
+    def find_ignored(self, payload: Mapping[str, Any]) -> list[IgnoredField]:
+        """Return the fields of a payload that nothing reads; none if they are problems.
 
         It takes longer than `bind`, and is meant for tests and terminals.
         """
-        return [] if self._use is None else self._use.find_ignored(ctx.payload)
+        return [] if self._use is None else self._use.find_ignored(payload)
 
     def bound_payload(self, ctx: TaskContext, arguments: Arguments) -> dict[str, Any]:
         """Return the fields of the payload that `bind` has bound, with their defaults."""
