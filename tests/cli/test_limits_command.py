@@ -60,14 +60,14 @@ def test_the_keys_that_are_missing_are_named(limits):
 
 def test_the_headroom_of_a_key_is_shown(limits):
     result = limits("--json", "--key", "account.id=1", "--key", "payload.region=eu")
-    left = {one["limit"]: one["remaining"] for one in json.loads(result.stdout)}
+    left = {row["limit"]: row["remaining"] for row in json.loads(result.stdout)}
     assert (left["5/second"], left["1000/hour"]) == (5, None)
 
 
 def test_a_key_can_come_from_a_file(limits, folder):
     (folder / "key.txt").write_text("sample-key\n")
     result = limits("--json", "--key", "account.api_key=@key.txt")
-    left = {one["limit"]: one["remaining"] for one in json.loads(result.stdout)}
+    left = {row["limit"]: row["remaining"] for row in json.loads(result.stdout)}
     assert left["1000/hour"] == 1000
 
 

@@ -110,8 +110,11 @@ def test_a_package_s_own_file_can_be_the_module(arbprov, package):
 def test_a_file_in_a_package_is_reloaded_with_its_whole_package(folder, package):
     (package / "app.py").write_text(RELATIVE.format(module="..names"))
     assert module_folder("pack/age/app.py") == folder / "pack"
-    assert module_folder("typed.py:app") == Path()
-    assert module_folder("typed") == Path()
+
+
+@pytest.mark.parametrize("target", ["typed.py:app", "typed"])
+def test_a_module_outside_of_packages_is_reloaded_with_its_folder(folder, target):
+    assert module_folder(target) == Path()
 
 
 def test_a_file_with_wrong_syntax_is_shown(arbprov, folder):

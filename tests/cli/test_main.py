@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from support.waiting import TIMEOUT
 
+from arbprov.cli import main
 
-@pytest.mark.parametrize("command", ["run", "dev", "hub", "call", "invoke", "actions"])
+
+@pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_has_help(arbprov, command):
     result = arbprov(command, "--help")
     assert result.exit_code == 0

@@ -68,7 +68,7 @@ def test_a_signal_lets_the_running_task_finish_and_exits_with_0(running, hub, nu
     running.stdin.write("yes\n")
     running.stdin.close()
     assert running.wait(TIMEOUT) == 0
-    assert ticket.result().data == {"answer": "yes\n"}
+    assert ticket.result(TIMEOUT).data == {"answer": "yes\n"}
 
 
 def test_a_second_signal_exits_at_once(running, hub):
@@ -94,7 +94,7 @@ def test_a_stop_that_takes_too_long_exits_with_1(start, hub, token_file):
 
 def test_quiet_logs_only_warnings(start, hub, token_file):
     process = start("run", "typed", "-q", "--hub-url", hub.address, "--auth-token-file", token_file)
-    hub.call("so_so")
+    hub.call("so_so", timeout=TIMEOUT)
     process.terminate()
     assert process.communicate(timeout=TIMEOUT)[1] == ""
 
@@ -105,7 +105,7 @@ def test_a_module_can_run_its_app_without_the_command(folder, hub):
         env=os.environ | {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token},
     )
     try:
-        assert hub.call("so_so").status == "warning"
+        assert hub.call("so_so", timeout=TIMEOUT).status == "warning"
     finally:
         process.terminate()
         assert process.wait(TIMEOUT) == 0

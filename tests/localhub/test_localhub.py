@@ -195,7 +195,7 @@ def test_a_held_poll_gets_the_hub_s_pause(hub, poll, held):
 def test_a_result_comes_to_its_ticket(hub, poll, submit):
     ticket = hub.put("forecast")
     submit(poll().id)
-    assert (ticket.result().message, ticket.result().data) == ("fine", 1)
+    assert (ticket.result(TIMEOUT).message, ticket.result(TIMEOUT).data) == ("fine", 1)
 
 
 def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
@@ -203,7 +203,7 @@ def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
     poll()
     submit(ticket.id)
     submit(ticket.id, '{"message": "again"}')
-    assert ticket.result().message == "fine"
+    assert ticket.result(TIMEOUT).message == "fine"
 
 
 def test_repeated_and_unknown_results_are_kept_too(hub, submit):
@@ -451,7 +451,7 @@ def test_a_waiting_call_ends_when_the_hub_stops():
     hub = LocalHub().start()
     with futures.ThreadPoolExecutor(1) as pool:
         client = LocalHubClient(hub.address, hub.token)
-        waiting = pool.submit(client.call, "forecast", timeout=20)
+        waiting = pool.submit(client.call, "forecast", timeout=TIMEOUT)
         assert hub._backlog.take("weather", 20)
         hub.stop()
         with pytest.raises(HubConnectionError, match="the hub has stopped"):
