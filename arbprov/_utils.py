@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "MEBIBYTE",
     "SOON",
+    "class_mro",
+    "class_name",
     "describe_exit",
     "describe_handler",
+    "errors_in_group",
     "escape_line",
     "find_timezone",
     "format_count",
@@ -35,7 +38,9 @@ __all__ = [
     "quote",
     "read_number",
     "read_seconds",
+    "simplify_error",
     "suggest_name",
+    "text_of",
     "unwrap_function",
     "unwrap_steps",
 ]
@@ -49,6 +54,10 @@ _MAX_SECONDS = 366 * 86_400.0
 # Characters of a line: a task's id may have any length, and a long id helps no reader.
 _MAX_LINE = 200
 _MAX_BLOCK_LINE = 1_000
+# Characters at the start and at the end of a traceback; the rest is left out.
+_MAX_TRACEBACK = 48 * 1024, 16 * 1024
+# Errors that a traceback shows: causes, contexts and members of groups.
+_MAX_RELATED = 1_000
 # Characters of a name that is compared with others.
 _MAX_NAME = 100
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -115,14 +124,111 @@ def _truncate(text: str, max_length: int) -> str:
     return f"{text[:max_length]}... ({len(text):,} characters)"
 
 
+def text_of(value: object) -> str:
+    """Return ``str(value)`` as a plain `str`; an empty text if that raises anything.
+
+    >>> class Mute(Exception):
+    ...     def __str__(self):
+    ...         raise SystemExit
+    >>> text_of(ValueError("sold out")), text_of(Mute())
+    ('sold out', '')
+    """
+    try:
+        # A subclass of str may have methods that raise, or come from a module of another process.
+        return str.__str__(str(value))
+    except BaseException:
+        return ""
+
+
+def class_name(error: BaseException) -> str:
+    """Return the name of an error's class, whatever its metaclass does.
+
+    >>> class_name(KeyError("city"))
+    'KeyError'
+    """
+    return text_of(type.__dict__["__name__"].__get__(type(error)))
+
+
+def class_mro(error: BaseException) -> tuple[type, ...]:
+    """Return an error's class and its bases, whatever its metaclass does.
+
+    >>> class_mro(KeyError("city"))[:2]
+    (<class 'KeyError'>, <class 'LookupError'>)
+    """
+    mro: tuple[type, ...] = type.__dict__["__mro__"].__get__(type(error))
+    return mro
+
+
+def errors_in_group(error: BaseException) -> list[BaseException]:
+    """Return the errors and groups in an exception group; nothing for any other error."""
+    # By name: on Python 3.10, the class comes from a package.
+    if not any(
+        type.__dict__["__name__"].__get__(c) == "BaseExceptionGroup" for c in class_mro(error)
+    ):
+        return []
+    try:
+        return list(error.exceptions)  # type: ignore[attr-defined]
+    except BaseException:  # a subclass may have spoilt them
+        return []
+
+
+def simplify_error(name: str, text: str) -> BaseException:
+    """Return an error with no code of an author's: of a class of this name, with this text.
+
+    >>> simplify_error("PlugError", "the plug is loose")
+    PlugError('the plug is loose')
+    """
+    error: BaseException = type(name, (RuntimeError,), {})(text)
+    return error
+
+
 def format_user_traceback(error: BaseException) -> str:
-    """Return an error's traceback from the author's code on, without arbprov's frames before it."""
+    """Return an error's traceback from the author's code on, without arbprov's frames before it.
+
+    It raises nothing, whatever the error's class does, and is cut in the middle if it is long.
+    """
+    try:
+        text = _format_traceback(error)
+    except BaseException:
+        text = f"{class_name(error)}: {text_of(error)}"
+    start, end = _MAX_TRACEBACK
+    if len(text) <= start + end:
+        return text
+    before, _, cut = text[:start].rpartition("\n")
+    # Half a secret at the end of a short line would not be redacted; a long line is cut anyway.
+    first = before if len(cut) < _MAX_BLOCK_LINE else text[:start]
+    _, _, last = text[-end:].partition("\n")
+    return f"{first}\n... ({len(text) - start - end:,} characters are left out) ...\n{last}"
+
+
+def _format_traceback(error: BaseException) -> str:
     import traceback
 
     part = error.__traceback__
     while part is not None and _leads_to_user_code(part.tb_frame):
         part = part.tb_next
-    return "".join(traceback.format_exception(type(error), error, part)).rstrip()
+    if _count_related(error) <= _MAX_RELATED:
+        return "".join(traceback.format_exception(type(error), error, part)).rstrip()
+    frames = "".join(traceback.format_tb(part))
+    return (
+        f"Traceback (most recent call last):\n{frames}{class_name(error)}: {text_of(error)}\n"
+        f"(more than {_MAX_RELATED:,} errors that belong to it are left out)"
+    )
+
+
+def _count_related(error: BaseException) -> int:
+    """Return the number of errors in a traceback, or a number above `_MAX_RELATED`."""
+    count, waiting, seen = 0, [error], {id(error)}
+    while waiting and count <= _MAX_RELATED:
+        one = waiting.pop()
+        count += 1
+        for cause in (one.__cause__, one.__context__):
+            if cause is not None and id(cause) not in seen:
+                seen.add(id(cause))
+                waiting.append(cause)
+        # A traceback shows them again each time, even those of the same group.
+        waiting += errors_in_group(one)[: _MAX_RELATED + 1]
+    return count
 
 
 def _leads_to_user_code(frame: FrameType) -> bool:

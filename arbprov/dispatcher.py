@@ -13,12 +13,12 @@ import logging
 import math
 import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import attrs
 
 from arbprov._types import Clock, Handler, Hook
-from arbprov._utils import MEBIBYTE
+from arbprov._utils import MEBIBYTE, SOON, class_name, read_seconds, simplify_error, text_of
 from arbprov.actions import Action
 from arbprov.context import NO_LIFESPAN, TaskContext
 from arbprov.errors import (
@@ -36,7 +36,6 @@ from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import Problems, ValidationFailure
 from arbprov.redaction import Redactor, find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
-    ResultTooLargeError,
     error_result,
     group_members,
     name_fields,
@@ -171,7 +170,7 @@ class Call:
     def ignored_fields(self) -> list[IgnoredField]:
         """Return the fields of a prepared call's payload that nothing reads; see `Binding`."""
         action = self.route.action
-        return [] if action is None else action.binding.ignored(self.ctx)
+        return [] if action is None else action.binding.find_ignored(self.ctx.payload)
 
 
 class Admitter(Protocol):
@@ -276,7 +275,7 @@ class Dispatcher:
             if call.route.binds_limits:
                 arguments = call.args, call.kwargs
                 call.seen_by_limits = BoundCall(ctx, action.binding, arguments)
-        except Exception as error:
+        except BaseException as error:
             call.error = error
         return call
 
@@ -500,25 +499,25 @@ class Dispatcher:
         throttled, call.throttled = call.throttled, None
         if throttled is not None:
             probe_timeout = call.route.timeout + HOOKS_GRACE
-            call.decision.start_cooldown(
-                throttled.retry_after, throttled.limit, probe_timeout, call.task.action
-            )
+            seconds, limit = _read_cooldown(throttled)
+            call.decision.start_cooldown(seconds, limit, probe_timeout, call.task.action)
         call.decision.end_cooldown()
 
     def finish(self, call: Call, outcome: Outcome) -> TaskResult:
         """Return a result with its envelope, and without secrets if it is an error."""
-        if isinstance(outcome, BaseException):
-            result = self._fail_call(call, outcome)
-        elif outcome.status is Status.ERROR:
-            # The author's text may quote an API's answer, and the API's answer the account.
-            result = redact_result(outcome, self._redactor_of(call))
-        else:
-            result = outcome
-        names = self._name_fields.get(result.action) or name_fields(self.provider, result.action)
+        names = self._name_fields.get(call.task.action)
+        names = names or name_fields(self.provider, call.task.action)
         times = self.clock.now(), self.timezone, self.timezone_name
         try:
+            if type(outcome) is TaskResult:
+                result = outcome
+                if result.status is Status.ERROR:
+                    # The author's text may quote an API's answer, and that the account.
+                    result = redact_result(result, self._redactor_of(call))
+            else:
+                result = self._fail_call(call, cast("BaseException", outcome))
             body = write_envelope(result, names, *times)
-        except ResultTooLargeError as error:
+        except BaseException as error:  # it is too large, or it holds code of the author's
             result = self._fail_call(call, error)
             body = write_envelope(result, names, *times)
         return TaskResult(result.task, result.status, result.message, result.data, body)
@@ -577,6 +576,9 @@ class Dispatcher:
             return error_result(call.task, error, self._redactor_of(call))
         except ValidationFailure as failure:  # JSON can't carry the details of the author's error
             return self._fail_call(call, failure)
+        except BaseException:  # from the error's class, whose code is the author's
+            plain = simplify_error(class_name(error), text_of(error))
+            return error_result(call.task, plain, self._redactor_of(call))
 
 
 async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = None) -> None:
@@ -617,15 +619,25 @@ def _find_throttling(error: BaseException) -> tuple[BaseException, RateLimited |
     error too if the group has nothing else.
     """
     errors = group_members(error) or [error]
-    throttling = [each for each in errors if isinstance(each, RateLimited)]
-    longest = max(throttling, key=lambda each: each.retry_after, default=None)
+    # `issubclass` runs no code of the error's class, as `isinstance` may.
+    throttling = [cast("RateLimited", e) for e in errors if issubclass(type(e), RateLimited)]
+    longest = max(throttling, key=lambda each: _read_cooldown(each)[0], default=None)
     return (longest if longest and len(throttling) == len(errors) else error), longest
 
 
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:
     """Return the StopIteration inside the RuntimeError that Python makes of it in a coroutine."""
-    wraps = isinstance(error, RuntimeError) and str(error) == "coroutine raised StopIteration"
+    wraps = type(error) is RuntimeError and error.args == ("coroutine raised StopIteration",)
     return error.__cause__ or error if wraps else error
+
+
+def _read_cooldown(error: RateLimited) -> tuple[float, str | None]:
+    """Return the seconds and the limit that an error names; a subclass may lack or spoil them."""
+    try:
+        seconds, limit = read_seconds(error.retry_after), error.limit
+    except BaseException:
+        return SOON, None
+    return seconds or SOON, limit if type(limit) is str else None
 
 
 def _load(raw: bytes, name: str, problems: Problems) -> dict[str, Any]:

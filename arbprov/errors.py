@@ -229,7 +229,7 @@ class HubConnectionError(HubError, ConnectionError):
     ...     app.run(auth_token="sample-token")
     ... except HubConnectionError as error:
     ...     print(str(error).partition(",")[0])
-    not reached within 0.1 s
+    the hub was not reached within 0.1 s
     """
 
 

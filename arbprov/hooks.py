@@ -30,7 +30,7 @@ from typing import Any
 import attrs
 
 from arbprov._types import Hook
-from arbprov._utils import describe_handler, unwrap_function
+from arbprov._utils import class_mro, describe_handler, unwrap_function
 from arbprov.errors import ConfigurationError
 
 __all__ = ["Hooks", "Lifespan", "TaskHooks"]
@@ -193,9 +193,10 @@ class TaskHooks:
     def errorhandler(self, error: BaseException) -> Hook | None:
         """Return the handler nearest in the error's MRO, the blueprint's before the app's."""
         for handlers in self.errorhandlers:
-            for kind in type(error).__mro__:
-                if kind in handlers:
-                    return handlers[kind]
+            for kind in class_mro(error):
+                for known, hook in handlers.items():
+                    if kind is known:
+                        return hook
         return None
 
 

@@ -47,9 +47,9 @@ _TASK_MESSAGE = "task %s of action %s: %s"
 def log_failure(dispatcher: Dispatcher, call: Call) -> None:
     """Log the traceback of a call that failed in the author's code; ignore all other calls."""
     error = call.error
-    if error is None or isinstance(error, TaskError):
+    if error is None or issubclass(type(error), TaskError):
         return
-    if isinstance(error, ValidationFailure):
+    if issubclass(type(error), ValidationFailure):
         text = error_response(error).message
     else:
         text = format_user_traceback(error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
-from arbprov._utils import MEBIBYTE
+from arbprov._utils import MEBIBYTE, class_name, errors_in_group, text_of
 from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
@@ -54,6 +54,8 @@ _MAX_PROBLEMS_BYTES = 32 * 1024
 _PROBLEM_OVERHEAD = 24
 # Errors of an exception group that its text lists.
 _MAX_MEMBERS = 10
+# Groups and errors that are searched for them.
+_MAX_GROUPS = 1_000
 # Characters of a text that are searched for secrets; the rest is cut off anyway.
 _MAX_REDACTED = 64 * 1024
 
@@ -95,11 +97,7 @@ def error_response(error: BaseException) -> ProviderResponse:
     >>> error_response(KeyError("city")).data
     {'error': "KeyError: 'city'", 'type': 'KeyError'}
     """
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:  # its own __str__ failed
-        text = ""
+    name, text = class_name(error), text_of(error)
     if text and _is_repr(error):
         text = f"{name}: {text}"
     text = text or name
@@ -115,24 +113,20 @@ def group_members(error: BaseException) -> list[BaseException]:
     []
     """
     members: list[BaseException] = []
-    pending = _members(error)
-    while pending and len(members) < _MAX_MEMBERS:
+    pending = errors_in_group(error)
+    for _ in range(_MAX_GROUPS):
+        if not pending or len(members) == _MAX_MEMBERS:
+            break
         member = pending.pop(0)
-        if inner := _members(member):
+        if inner := errors_in_group(member):
             pending[:0] = inner
         else:
             members.append(member)
     return members
 
 
-def _members(error: BaseException) -> list[BaseException]:
-    # By name: on Python 3.10, the class comes from a package.
-    is_group = any(cls.__name__ == "BaseExceptionGroup" for cls in type(error).__mro__)
-    return list(error.exceptions) if is_group else []  # type: ignore[attr-defined]
-
-
 def _describe_member(error: BaseException) -> str:
-    name, text = type(error).__name__, error_response(error).message
+    name, text = class_name(error), error_response(error).message
     return text if text.startswith(name) else f"{name}: {text}"
 
 
@@ -246,11 +240,12 @@ def error_result(task: Task, error: BaseException, redactor: Redactor) -> TaskRe
     Raises:
         ValidationFailure: A part of the error's details has no JSON form.
     """
-    if isinstance(error, (InvalidPayloadError, ValidationFailure)):
-        error = _redact_problems(error, redactor)
+    # `issubclass` runs no code of the error's class, as `isinstance` may.
+    if issubclass(type(error), (InvalidPayloadError, ValidationFailure)):
+        error = _redact_problems(cast("InvalidPayloadError", error), redactor)
     response = error_response(error)
     message, data = response.message, response.data
-    if not isinstance(error, (InvalidPayloadError, ValidationFailure, *_OWN_ERRORS)):
+    if not issubclass(type(error), (InvalidPayloadError, ValidationFailure, *_OWN_ERRORS)):
         message = _redact_text(message, redactor)
         data = {
             key: _redact_text(item, redactor)

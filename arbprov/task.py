@@ -56,6 +56,8 @@ def _to_status(value: Status | str) -> Status:
 def _to_text(message: str) -> str:
     if not isinstance(message, str):
         raise TypeError(f"message must be a string, not {message!r}")
+    if type(message) is not str:  # a subclass may have methods that raise
+        message = str.__str__(message)
     # UTF-8 has no bytes for a lone surrogate.
     return message if message.isascii() else message.encode(errors="replace").decode()
 

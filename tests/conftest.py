@@ -10,8 +10,26 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support.waiting import TIMEOUT
 
-from arbprov.localhub import LocalHub
+from arbprov.localhub import LocalHub, LocalHubClient, Ticket
 from arbprov.payload import json
+from arbprov.testing import FaultyHub
+
+
+@pytest.fixture(autouse=True)
+def long_handlers(monkeypatch):
+    """Let a handler run for a minute: a busy machine may need more than the default of a second."""
+    monkeypatch.setenv("TASK_EXECUTION_TIMEOUT", f"{TIMEOUT:g}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_hubs():
+    """Let hubs wait for a minute, unless a test says otherwise, instead of 10 seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for method in (Ticket.result, FaultyHub.wait_until):
+            patch.setattr(method, "__defaults__", (TIMEOUT,))
+        for method in (LocalHub.call, LocalHubClient.call):
+            patch.setattr(method, "__kwdefaults__", method.__kwdefaults__ | {"timeout": TIMEOUT})
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +61,8 @@ def hub():
 
 
 @pytest.fixture
-def serve(hub, monkeypatch):
+def serve(hub):
     """Return a function that runs an app for the hub, in a thread, until the test is over."""
-    # The default is a second, which a handler may exceed on a busy machine.
-    monkeypatch.setenv("TASK_EXECUTION_TIMEOUT", str(TIMEOUT))
     with ThreadPoolExecutor(8) as pool:
         running = []
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov import (
     Blueprint,
@@ -600,7 +601,7 @@ def test_first_invocations_from_several_threads_share_their_limits(monkeypatch):
     monkeypatch.setattr(app, "_dispatcher", compile_together)
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(app.invoke, "silent") for _ in range(2)]
-        assert sorted(call.result(20).status for call in calls) == ["limit", "success"]
+        assert sorted(call.result(TIMEOUT).status for call in calls) == ["limit", "success"]
 
 
 def test_a_limit_of_the_app_on_an_action_of_a_blueprint_counts(app):

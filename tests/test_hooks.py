@@ -741,7 +741,7 @@ class Slow:
 
     def __init__(self):
         self.app = ProviderApp("slow")
-        self.app.action("slow")(lambda: self.client.clock.advance(2))
+        self.app.action("slow", timeout=1)(lambda: self.client.clock.advance(2))
 
     def call(self):
         self.client = self.app.test_client()

@@ -47,6 +47,8 @@ def actions(app: ProviderApp, as_json: bool, as_schema: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        echo("there are no actions", err=True)
     for action in found:
         echo(action["name"])
         for line in (action["description"], *(f"at most {text}" for text in action["limits"])):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 from typing import Any
 
@@ -44,8 +46,13 @@ def invoke(
     ensure_handler(logging.WARNING)
     task = make_task("invoked", action, payload, account)
     dispatcher = app._dispatcher(SystemClock())
-    for field in dispatcher.prepare(task).ignored_fields():
-        echo(f"ignored field {escape_line(str(field), _MAX_LINE)}", err=True)
-    with InlineRunner(dispatcher, app._life_hooks(), time.sleep) as runner:
+    route = dispatcher.routes.get(action)
+    with (
+        # Stdout is for the result alone, so that a program can read it.
+        contextlib.redirect_stdout(sys.stderr),
+        InlineRunner(dispatcher, app._life_hooks(), time.sleep) as runner,
+    ):
+        for field in route.action.binding.find_ignored(payload) if route and route.action else ():
+            echo(f"ignored field {escape_line(str(field), _MAX_LINE)}", err=True)
         result = runner.run(task)
     print_result(result.envelope, as_json=as_json)

@@ -67,15 +67,17 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
     if action is not None:
         if action not in actions:
             known = join_names(actions) if actions else "none"
-            raise click.BadParameter(f"there is no action {action!r}; there is {known}")
+            message = f"there is no action {action!r}; there is {known}"
+            raise click.BadParameter(message, param_hint="'--action'")
         actions = [action]
     found = [(name, state) for name in actions for state in app.limits.states(name, keys)]
     states = [state for _, state in found]
     known_keys = {path for state in states for path in _key_paths(state)}
     for path in keys:
         if path not in known_keys:
-            there = join_names(sorted(known_keys)) if known_keys else "none"
-            raise click.BadParameter(f"no limit has the key {path!r}; the limits have {there}")
+            known = join_names(sorted(known_keys)) if known_keys else "none"
+            message = f"no limit has the key {path!r}; the limits have {known}"
+            raise click.BadParameter(message, param_hint="'--key'")
     rows = [
         {
             "action": name,
@@ -87,6 +89,9 @@ def limits(app: ProviderApp, action: str | None, keys: dict[str, Any], as_json: 
     ]
     if as_json:
         print_json(rows)
+        return
+    if not rows:
+        echo("there are no limits", err=True)
         return
     print_table(_HEADER, map(_format_row, rows))
     unknown = [state for state in states if state.headroom is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import sys
@@ -44,9 +45,13 @@ def load_app_or_exit(ctx: click.Context, target: str) -> ProviderApp:
         ctx.exit(1)
 
 
-app_argument = click.argument(
-    "app", metavar=TARGET, callback=lambda ctx, param, value: load_app_or_exit(ctx, value)
-)
+def load_app_argument(ctx: click.Context, param: click.Parameter, target: str) -> ProviderApp:
+    """Return the app that an argument names; what its module prints goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_app_or_exit(ctx, target)
+
+
+app_argument = click.argument("app", metavar=TARGET, callback=load_app_argument)
 
 
 def module_folder(target: str) -> Path:
@@ -78,7 +83,8 @@ def load_app(target: str) -> ProviderApp:
     name = module.__name__
     if not names:
         raise TargetError(f"{name} has no ProviderApp; create one, as in app = ProviderApp()")
-    raise TargetError(f"{name} has several apps: {join_names(names)}; choose one as {name}:NAME")
+    known = join_names(names)
+    raise TargetError(f"{name} has several apps: {known}; choose one as {module_name}:NAME")
 
 
 def _import(name: str) -> ModuleType:

@@ -59,7 +59,7 @@ def _read_object(ctx: click.Context, param: click.Parameter, value: str) -> dict
     except OSError as error:
         message = f"can't read {value[1:]}: {error.strerror}"
     except ValidationFailure as failure:
-        message = f'{failure.problems[0]}; write it like \'{{"city": "Paris"}}\''
+        message = f'{failure.problems[0]}; write it like \'{{"city": "Paris"}}\' or as @FILE'
     raise click.BadParameter(message, ctx, param)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arbprov._utils import format_count
 from arbprov.cli.options import json_option
 from arbprov.cli.output import echo, print_json, print_table
 from arbprov.cli.supervisor.spools import find_spools
@@ -94,9 +95,9 @@ def _move(spools: list[Path], provider: str, url: str) -> None:
     try:
         parse_hub_url(url)
     except ValueError as error:
-        raise click.BadParameter(f"{url!r} {error}", param_hint="--move-to") from None
+        raise click.BadParameter(f"{url!r} {error}", param_hint="'--move-to'") from None
     moved = sum(move_spool(spool, SpoolOrigin(provider, url)) for spool in spools)
-    echo(f"{moved} undelivered tasks belong to provider {provider!r} now", err=True)
+    echo(f"moved {format_count(moved, 'undelivered task')} to provider {provider!r}", err=True)
 
 
 def _describe(entry: SpoolEntry) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from collections import Counter
@@ -50,23 +51,30 @@ def _read_tasks(
 ) -> list[Arguments] | None:
     if path is None:
         return None
-    tasks = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    tasks: list[Arguments] = []
+    ids: set[str] = set()
+    # Some editors begin a UTF-8 file with a byte order mark.
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             task = parse_sendable_object(line)
             if not isinstance(task.get("action"), str):
-                raise ValidationFailure(
-                    'a task needs its action, as in {"action": "greet", "payload": {}}'
-                )
+                raise ValidationFailure("a task needs its action")
             if unknown := sorted(set(task) - _FIELDS):
                 raise ValidationFailure(
                     f"a task has no field {unknown[0]!r}; "
                     f"its fields are {', '.join(sorted(_FIELDS))}"
                 )
+            task_id = task.get("id")
+            if task_id is not None:
+                if not isinstance(task_id, str) or not task_id or task_id in ids:
+                    raise ValidationFailure("id: expected a text that no other task has")
+                ids.add(task_id)
         except ValidationFailure as failure:
-            message = f"{path}, line {number}: {failure.problems[0]}"
+            message = f"{path}, line {number}: {failure.problems[0]}; write each task on a line"
+            message += ', as in {"action": "greet", "payload": {}}'
             raise click.BadParameter(message, ctx, param) from None
         tasks.append(task)
     return tasks
@@ -95,6 +103,8 @@ class Summary:
 
     def show(self) -> None:
         """Print the numbers to stderr, unless no task has a result."""
+        if not self.tasks:
+            echo("the file has no tasks", err=True)
         if not self.counts:
             return
         terminal = Terminal(sys.stderr)

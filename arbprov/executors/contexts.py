@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-__all__ = ["SharedContext", "adopt_variables"]
+__all__ = ["ContextChanges", "SharedContext", "adopt_variables"]
 
 T = TypeVar("T")
 
@@ -45,6 +45,43 @@ class SharedContext:
             return await self._awaitable
         finally:
             self._variables = contextvars.copy_context()
+
+
+class ContextChanges:
+    """Applies the variables that a function has set to other contexts, but not to its caller's.
+
+    >>> user = contextvars.ContextVar("user", default="nobody")
+    >>> def log_in():
+    ...     user.set("ada")
+    >>> changes = ContextChanges()
+    >>> changes.record(log_in)
+    >>> user.get()
+    'nobody'
+    >>> changes.apply()
+    >>> user.get()
+    'ada'
+    """
+
+    def __init__(self) -> None:
+        self._before = contextvars.Context()
+        self._after = contextvars.Context()
+
+    def record(self, function: Callable[[], T]) -> T:
+        """Run a function in a copy of the current context, and return its result."""
+        self._before = contextvars.copy_context()
+        self._after = self._before.copy()
+        return self._after.run(function)
+
+    def run_again(self, function: Callable[[], T]) -> T:
+        """Run a function in the context of the first, and return its result."""
+        return self._after.run(function)
+
+    def apply(self) -> None:
+        """Set the variables that the function has set, unless they have been set again since."""
+        for variable, value in self._after.items():
+            before = self._before.get(variable, _MISSING)
+            if before is not value and variable.get(_MISSING) is before:
+                variable.set(value)
 
 
 _MISSING: Any = object()

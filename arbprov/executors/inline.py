@@ -15,7 +15,7 @@ from arbprov._utils import quote
 from arbprov.context import NOT_ENTERED
 from arbprov.dispatcher import Call, Dispatcher, Wait, call_and_wait, run_hooks
 from arbprov.errors import TaskError, TaskTimeoutError
-from arbprov.executors.contexts import SharedContext
+from arbprov.executors.contexts import ContextChanges, SharedContext
 from arbprov.executors.lifespans import EnteredLifespan
 from arbprov.hooks import Hooks
 from arbprov.limits import Decision
@@ -75,9 +75,10 @@ class InlineRunner:
         self._sleep = sleep
         self._new_loop = new_loop
         self._worked = worked
-        # Within a `with` statement, the loop of all tasks.
+        # Within a `with` statement, the loop of all tasks, and the startup hooks' variables.
         self._shared_loop: _LazyLoop | None = None
         self._lifespan: EnteredLifespan | None = None
+        self._changes = ContextChanges()
 
     def run(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task and return its result; an ``async`` handler gets an event loop.
@@ -93,22 +94,27 @@ class InlineRunner:
         loop = self._shared_loop or _LazyLoop(self._new_loop)
         steps = _BlockingSteps(self._dispatcher, self._sleep, self._worked, loop)
         try:
-            # A copy of the context for each task, as the worker has it.
-            context = contextvars.copy_context()
-            return context.run(drive, self._run(task, steps, raise_errors))
+            return self._drive_in_context(self._run(task, steps, raise_errors))
         finally:
             if loop is not self._shared_loop:
                 loop.close()
 
     async def run_async(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task in the running event loop; see `run`."""
-        steps = _AwaitingSteps(self._dispatcher, self._sleep, self._worked)
+        steps = _AwaitingSteps(self._dispatcher, self._sleep, self._worked, self._changes)
         return await self._run(task, steps, raise_errors)
+
+    def _drive_in_context(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Drive a coroutine in a copy of the context, as the worker does for each task."""
+        context = contextvars.copy_context()
+        context.run(self._changes.apply)
+        return context.run(drive, coroutine)
 
     def __enter__(self) -> InlineRunner:
         self._shared_loop = _LazyLoop(self._new_loop)
         try:
-            drive(self._start(self._shared_loop.run))
+            started = self._start(self._shared_loop.run)
+            self._changes.record(lambda: drive(started))
         except BaseException:
             self._close_shared_loop()
             raise
@@ -122,7 +128,8 @@ class InlineRunner:
     ) -> None:
         assert self._shared_loop is not None
         try:
-            drive(self._end(self._shared_loop.run))
+            ended = self._end(self._shared_loop.run)
+            self._changes.run_again(lambda: drive(ended))
         finally:
             self._close_shared_loop()
 
@@ -165,6 +172,7 @@ class InlineRunner:
                 await call_and_wait(wait, lifespan.leave)
 
     def _close_shared_loop(self) -> None:
+        self._changes = ContextChanges()
         loop, self._shared_loop = self._shared_loop, None
         assert loop is not None
         loop.close()
@@ -174,13 +182,14 @@ class InlineRunner:
         # Before the handler runs, which may change the payload.
         ignored = tuple(field.path for field in call.ignored_fields())
         result = await self._dispatcher.run(call, admitter=steps, runner=steps)
-        if isinstance(call.error, _LoopRunsError):
-            raise call.error
+        error = call.error
+        if type(error) is _LoopRunsError:
+            raise error
         if call.ctx.cancelled:
             await self._wait_for_end(call, steps)
         else:
-            if raise_errors and call.error and not isinstance(call.error, TaskError):
-                raise call.error
+            if raise_errors and error is not None and not issubclass(type(error), TaskError):
+                raise error
             log_failure(self._dispatcher, call)
         # The data as the hub will read them.
         data = result.envelope["data"]["response"]
@@ -348,11 +357,17 @@ class _BlockingSteps(_Steps):
 class _AwaitingSteps(_Steps):
     """Of a call in an event loop that runs already."""
 
+    _changes: ContextChanges
+
     async def run(self, call: Call, timeout: float) -> TaskResult:
         import asyncio
 
-        performing = self._dispatcher.perform(call, None, self._stopwatch(timeout))
-        call.ended = task = asyncio.ensure_future(performing)
+        async def perform() -> TaskResult:
+            # In the context of the new task, not in the test's.
+            self._changes.apply()
+            return await self._dispatcher.perform(call, None, self._stopwatch(timeout))
+
+        call.ended = task = asyncio.ensure_future(perform())
         try:
             granted = 0.0
             await asyncio.wait([task], timeout=timeout)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from arbprov._utils import format_user_traceback
+from arbprov._utils import class_name, format_user_traceback, simplify_error, text_of
 from arbprov.clock import SystemClock
 from arbprov.context import TaskContext
 from arbprov.errors import HandlerProcessError
 from arbprov.limits import CallLimits, Headroom
+from arbprov.responses import error_response
 
 if TYPE_CHECKING:
     from arbprov.dispatcher import Call
@@ -185,35 +186,42 @@ class CallRequest:
 
 @attrs.frozen
 class Failure:
-    """An exception of a handler: as text, and pickled where that is possible."""
+    """An exception of a handler: as text, and pickled where that is possible.
+
+    Args:
+        pickled: The exception, if the provider may be able to unpickle it.
+        type: The name of its class.
+        text: Its text.
+        message: The message of its result.
+        traceback: Its traceback, as text.
+    """
 
     pickled: bytes | None = attrs.field(repr=False)
     type: str
     text: str = attrs.field(repr=False)
+    message: str = attrs.field(repr=False)
     traceback: str = attrs.field(repr=False)
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Return an exception in the form that is sent to the provider."""
-        # The class's own `__name__`: a metaclass may have an attribute of that name.
-        name = _exact(type.__dict__["__name__"].__get__(type(error)))
-        text = _text_of(error)
-        try:
-            traceback = format_user_traceback(error)
-        except BaseException:  # e.g. exceptions that are nested too deeply
-            traceback = f"{name}: {text}"
-        return cls(_pickle_error(error, text), name, text, traceback)
+        text = text_of(error)
+        message = text
+        with contextlib.suppress(BaseException):  # its arguments may be anything
+            message = _exact(error_response(error).message)
+        traceback = format_user_traceback(error)
+        return cls(_pickle_error(error, text), class_name(error), text, message, traceback)
 
     def restore(self) -> BaseException:
-        """Return the exception, or a substitute with its class name and text."""
+        """Return the exception, or a substitute with its class name and message."""
         # The provider may lack the exception's module, or have another state of it.
         with contextlib.suppress(BaseException):
             if self.pickled is not None:
                 error = _unpickle_error(self.pickled)
-                if _text_of(error) == self.text:
+                if text_of(error) == self.text:
                     return error
-        substitute: BaseException = type(self.type, (RuntimeError,), {})(self.text)
-        return substitute
+        # The substitute has neither the class nor the arguments that the message depends on.
+        return simplify_error(self.type, self.message)
 
 
 @attrs.frozen
@@ -238,7 +246,7 @@ class RecordState:
         """
         message = _exact(text)
         attributes: dict[str, Any] = {
-            "name": _text_of(record.name),
+            "name": text_of(record.name),
             "levelno": int(operator.index(record.levelno)),
             "msg": message,
             "message": message,
@@ -250,9 +258,9 @@ class RecordState:
             if key in attributes:
                 continue
             if type(value) in _PLAIN:
-                attributes[_text_of(key)] = value
+                attributes[text_of(key)] = value
             else:
-                pickled[_text_of(key)] = _pickle_or_none(value), _text_of(value)
+                pickled[text_of(key)] = _pickle_or_none(value), text_of(value)
         return cls(attributes, pickled)
 
     def restore(self) -> logging.LogRecord:
@@ -275,10 +283,10 @@ def _pickle_or_none(value: Any) -> bytes | None:
 def _pickle_error(error: BaseException, text: str) -> bytes | None:
     # Many exceptions can be pickled but not unpickled, because their __init__ does not take
     # their own args; the second form does without __init__.
-    for form in (error, (type(error), error.args, vars(error))):
+    for has_init in (True, False):
         with contextlib.suppress(BaseException):
-            pickled = pickle.dumps(form)
-            if _text_of(_unpickle_error(pickled)) == text:
+            pickled = pickle.dumps(error if has_init else (type(error), error.args, vars(error)))
+            if text_of(_unpickle_error(pickled)) == text:
                 return pickled
     return None
 
@@ -292,13 +300,6 @@ def _unpickle_error(pickled: bytes) -> BaseException:
     if not isinstance(form, BaseException):
         raise TypeError(f"{type(form).__name__} is not an exception")
     return form
-
-
-def _text_of(value: object) -> str:
-    try:
-        return _exact(str(value))
-    except BaseException:  # the value's own __str__ fails
-        return ""
 
 
 def _exact(text: str) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 from arbprov._types import Clock
+from arbprov._utils import class_name
+from arbprov.errors import ProviderError
 from arbprov.limits.compile import ActionLimits, LimitCompiler, OpenStore, peek_charges
 from arbprov.limits.decision import Decision, first_charges
 from arbprov.limits.declaration import RateLimit
@@ -75,17 +77,22 @@ class Limiter:
             InvalidPayloadError: The key of a limit is missing in the call.
             ProviderError: A function of the call returned an invalid limit or cost.
         """
-        charges = limits.charges(call)
-        store = limits.only_store
-        if store is not None:
-            receipt = store.acquire(charges)
-            return Decision(charges, () if receipt is None else (receipt,))
-        if not limits.monitors:
-            return Decision(charges, _acquire_stores(limits.stores, charges))
-        with ExitStack() as deciding:
-            for monitor in limits.monitors:
-                deciding.enter_context(monitor.deciding)
-            return _acquire_with_monitors(limits.stores, charges)
+        try:
+            charges = limits.charges(call)
+            store = limits.only_store
+            if store is not None:
+                receipt = store.acquire(charges)
+                return Decision(charges, () if receipt is None else (receipt,))
+            if not limits.monitors:
+                return Decision(charges, _acquire_stores(limits.stores, charges))
+            with ExitStack() as deciding:
+                for monitor in limits.monitors:
+                    deciding.enter_context(monitor.deciding)
+                return _acquire_with_monitors(limits.stores, charges)
+        except Exception:
+            raise
+        except BaseException as error:  # such as SystemExit, which would end the worker
+            raise _contain(error) from error
 
     def acquire_again(self, limits: ActionLimits, decision: Decision) -> None:
         """Give back the charges of a decision and make them again, all or none, as of now.
@@ -117,7 +124,12 @@ class Limiter:
             InvalidPayloadError: The key of a limit is missing in the call.
             ProviderError: A function of the call returned an invalid limit or cost.
         """
-        charges = [charge for charge in limits.charges(call) if charge.group]
+        try:
+            charges = [charge for charge in limits.charges(call) if charge.group]
+        except Exception:
+            raise
+        except BaseException as error:  # such as SystemExit, which would end the worker
+            raise _contain(error) from error
         peek_charges(charges, demand_ahead)
         return Decision(charges)
 
@@ -149,6 +161,11 @@ class Limiter:
         """Do the regular work of all stores; return in how many seconds to call again, if ever."""
         waits = [store.upkeep() for store in self._compiler.stores]
         return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _contain(error: BaseException) -> ProviderError:
+    """Return the error of a task whose limits' function or monitor has raised no `Exception`."""
+    return ProviderError(f"a function or a monitor of the limits has raised {class_name(error)}")
 
 
 def _acquire_stores(stores: Sequence[Store], charges: Sequence[Charge]) -> Sequence[Receipt]:

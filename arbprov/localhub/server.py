@@ -77,7 +77,7 @@ class LocalHub:
         hold: float = 1.0,
         capacity: int = 10_000,
     ) -> None:
-        if not address.startswith(_LOOPBACK):
+        if not f"{address}:".startswith(_LOOPBACK):
             raise ConfigurationError(
                 f"the bundled hub can't listen on {address!r}: it is for this machine only; "
                 f"use an address such as 127.0.0.1:50051 or unix:/tmp/hub.sock"
@@ -124,15 +124,24 @@ class LocalHub:
 
         Raises:
             BacklogFull: Too many tasks have no result yet.
-            ValueError: A task with this id has no result yet.
+            TypeError: The action or the id is not a text.
+            ValueError: A task with this id has no result yet, or the id is blank.
 
         >>> hub = LocalHub()
         >>> hub.put("forecast", {"city": "Paris"}, id="t1").task
         Task(id='t1', action='forecast')
         """
-        number = f"{self._id_prefix}-{next(self._ids)}" if id is None else id
+        task_id = f"{self._id_prefix}-{next(self._ids)}" if id is None else id
+        # Here, since a poll could neither be answered with such a task nor return it.
+        for name, value in (("action", action), ("id", task_id)):
+            if not isinstance(value, str):
+                raise TypeError(f"the task's {name} must be a text, not {value!r}")
+            value.encode()
+        if not task_id:
+            # A task without an id means that there is no task.
+            raise ValueError("the task's id must not be empty")
         task = Task(
-            number,
+            task_id,
             action,
             encode_task_data(payload),
             b"" if account is None else encode_task_data(account),
@@ -281,6 +290,8 @@ class LocalHub:
             submission = self.call(**request)
         except ValidationFailure as failure:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure.problems[0]))
+        except (TypeError, ValueError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except TimeoutError as error:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except BacklogFull as error:

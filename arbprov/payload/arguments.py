@@ -30,20 +30,11 @@ from arbprov.payload.classes import (
     field_names,
     has_property,
     held_fields,
-    is_typeddict,
     json_fields,
 )
 from arbprov.payload.constraints import check_default
-from arbprov.payload.containers import is_mapping
 from arbprov.payload.converter import make_converter
-from arbprov.payload.ignored import (
-    Ignored,
-    IgnoredField,
-    Reader,
-    find_ignored,
-    ignored_by_all,
-    prefixed,
-)
+from arbprov.payload.ignored import IgnoredField, PayloadUse
 from arbprov.payload.models import keeps_extra
 from arbprov.payload.schema import compile_schema, is_schema
 from arbprov.payload.structuring import StructureHook, find_hook, is_union, strip_annotation
@@ -109,8 +100,8 @@ class Binding:
     # Structures the whole payload or account, if a parameter or a schema asks for it.
     _payload_structure: Structure | None
     _account_structure: Structure | None
-    # Empty if unknown fields are problems.
-    _readers: list[Reader]
+    # None if unknown fields are problems.
+    _use: PayloadUse | None
     takes_state: bool = False
     """Whether a parameter declares the type of the context's state."""
 
@@ -140,15 +131,12 @@ class Binding:
             raise InvalidPayloadError(suggest_names(listed), count=count)
         return [values.pop(name) for name in self._positional], values
 
-    def ignored(self, ctx: TaskContext) -> list[IgnoredField]:
-        """Return the fields of the payload that nothing reads; none if they are problems.
+    def find_ignored(self, payload: Mapping[str, Any]) -> list[IgnoredField]:
+        """Return the fields of a payload that nothing reads; none if they are problems.
 
         It takes longer than `bind`, and is meant for tests and terminals.
         """
-        if not self._readers:
-            return []
-        found = ignored_by_all([reader(ctx.payload) for reader in self._readers])
-        return [IgnoredField(steps, known) for steps, known in found.items()]
+        return [] if self._use is None else self._use.find_ignored(payload)
 
     def bound_payload(self, ctx: TaskContext, arguments: Arguments) -> dict[str, Any]:
         """Return the fields of the payload that `bind` has bound, with their defaults."""
@@ -220,8 +208,12 @@ class _Compiler:
         self._converter = converter
         self._account_converter = account_converter
         self._forbids_extra = converter.forbid_extra_keys
-        # What functools.partial has bound is not for a payload to replace.
-        self._bound = _bound_names(handler)
+        # A payload does not replace arguments that functools.partial has bound.
+        self._bound: set[str] = set()
+        part: Any = handler
+        while isinstance(part, functools.partial):
+            self._bound |= part.keywords.keys()
+            part = part.func
         self._parameters = {parameter.name: parameter for parameter in self._read_signature()}
         self._types = {name: self._resolve(p) for name, p in self._parameters.items()}
         self._contexts = [name for name, target in self._types.items() if is_context(target)]
@@ -230,11 +222,15 @@ class _Compiler:
         self._rest = next((name for name, kind in kinds.items() if kind is _VAR_KEYWORD), None)
         whole = ("payload", "account", self._rest, *self._contexts)
         self._fields = [name for name in self._parameters if name not in whole]
-        # **extra takes no field of these names.
-        self._reserved = {*self._parameters, *self._bound} - {*self._fields}
 
     def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
-        sources = [_context_source(name) for name in self._contexts]
+        contexts = self._contexts
+
+        def add_contexts(ctx: TaskContext, values: dict[str, Any], _: Problems) -> None:
+            for name in contexts:
+                values[name] = ctx
+
+        sources: list[Source] = [add_contexts] if contexts else []
         takes_account = self._takes("account")
         account_structure: Structure | None = None
         if account_schema is not None or takes_account:
@@ -251,15 +247,12 @@ class _Compiler:
                 return {"account": account} if takes_account else {}
 
             sources.append(_reporting_source(fill_account, "account"))
-        if payload_schema is None:
-            sources += self._payload_sources()
-        else:
-            sources.append(self._schema_source(payload_schema))
+        use = self._payload_use(payload_schema)
+        sources += [self._schema_source(use)] if use.is_schema else self._payload_sources(use)
         payload_structure: Structure | None = None
-        if payload_schema is not None or self._takes("payload"):
-            payload_type = self._types["payload"] if payload_schema is None else payload_schema
-            payload_hook = self._payload_hook(payload_type, for_schema=payload_schema is not None)
-            payload_structure = lambda ctx: payload_hook(ctx.payload, payload_type)  # noqa: E731
+        if use.whole is not attrs.NOTHING:
+            payload_hook = self._payload_hook(use)
+            payload_structure = lambda ctx: payload_hook(ctx.payload, use.whole)  # noqa: E731
         return Binding(
             self._shape(payload_schema, account_schema),
             sources,
@@ -267,7 +260,7 @@ class _Compiler:
             {name: self._parameters[name].default for name in self._fields},
             payload_structure,
             account_structure,
-            [] if self._forbids_extra else self._readers(payload_schema),
+            None if self._forbids_extra else use,
             any(map(declares_state, self._types.values())),
         )
 
@@ -353,92 +346,53 @@ class _Compiler:
     def _error(self, message: str) -> ConfigurationError:
         return ConfigurationError(f"{describe_handler(self._handler)}: {message}")
 
-    def _payload_hook(self, target: Any, *, for_schema: bool) -> StructureHook:
+    def _payload_use(self, schema: Any) -> PayloadUse:
+        types = self._types if schema is None else dict.fromkeys(self._types, Any)
+        takes_whole = self._takes("payload")
+        whole = types["payload"] if takes_whole else attrs.NOTHING
+        return PayloadUse(
+            fields={name: types[name] for name in self._fields},
+            rest=attrs.NOTHING if self._rest is None else types[self._rest],
+            reserved={*self._parameters, *self._bound} - {*self._fields},
+            whole=whole if schema is None else schema,
+            takes_whole=takes_whole,
+            is_schema=schema is not None,
+            converter=self._converter,
+        )
+
+    def _payload_hook(self, use: PayloadUse) -> StructureHook:
         """Return the structure hook of the whole payload.
 
-        Where unknown fields are forbidden, it does not see the fields that only others take: the
-        other parameters, beside a parameter `payload`, or ``**extra``, beside a schema whose dicts
-        keep unknown fields.
+        Where unknown fields are forbidden, it does not see the fields that other parameters take
+        beside `payload`, or that ``**extra`` takes beside a schema whose dicts keep unknown fields.
         """
+        target = use.whole
         hook = self._find_hook("payload", target)
         members = typing.get_args(target) if is_union(target) else [target]
         names = {name for member in members for name in json_fields(strip_annotation(member))}
-        has_others = self._rest is not None or (self._fields and not for_schema)
-        if for_schema:
-            has_others = has_others and _keeps_unknown(target)
-        if not (self._forbids_extra and names and has_others):
+        if not (self._forbids_extra and names):
             return hook
 
         def structure(value: dict[str, Any], _: Any) -> Any:
             others = {
                 name: item
                 for name, item in value.items()
-                if name not in names and self._takes_field(name, for_schema=for_schema)
+                if name not in names and use.takes_beside_whole(name)
             }
             structured = hook(_without(value, others), target)
             return {**structured, **others} if isinstance(structured, dict) else structured
 
         return structure
 
-    def _takes_field(self, name: str, *, for_schema: bool = False) -> bool:
-        """Return whether a parameter takes a field, beside the whole payload or its schema."""
-        by_name = name in self._fields and not for_schema
-        return by_name or (self._rest is not None and name not in self._reserved)
-
-    def _readers(self, payload_schema: Any) -> list[Reader]:
-        """Return what tells for each reader of a payload which fields it ignores."""
-        converter = self._converter
-        if payload_schema is not None:
-            return [self._schema_reader(payload_schema)]
-        readers: list[Reader] = []
-        takes_payload = self._takes("payload")
-        if takes_payload:
-            target = self._types["payload"]
-            readers.append(lambda payload: find_ignored(payload, target, converter))
-        if self._fields or self._rest is not None or not takes_payload:
-            readers.append(self._ignored_by_parameters)
-        return readers
-
-    def _ignored_by_parameters(self, payload: Mapping[str, Any]) -> Ignored:
-        ignored: Ignored = {}
-        for name, value in payload.items():
-            if self._takes_field(name):
-                target = self._types[name if name in self._fields else self._rest or ""]
-                ignored |= prefixed(name, find_ignored(value, target, self._converter))
-            else:
-                ignored[name,] = self._fields
-        return ignored
-
-    def _schema_reader(self, schema: Any) -> Reader:
-        # A dict of any fields, of which the handler gets those that its parameters take.
-        takes_any = (is_mapping(schema) or schema in (Any, object)) and not self._takes("payload")
-        keeps_unknown = _keeps_unknown(schema)
-
-        def read(payload: Mapping[str, Any]) -> Ignored:
-            if takes_any:
-                return {(n,): self._fields for n in payload if not self._takes_field(n)}
-            return {
-                steps: known
-                for steps, known in find_ignored(payload, schema, self._converter).items()
-                if not (
-                    keeps_unknown
-                    and len(steps) == 1
-                    and self._takes_field(str(steps[0]), for_schema=True)
-                )
-            }
-
-        return read
-
-    def _payload_sources(self) -> list[Source]:
+    def _payload_sources(self, use: PayloadUse) -> list[Source]:
         sources = []
-        if takes_payload := self._takes("payload"):
-            target = self._types["payload"]
-            hook = self._payload_hook(target, for_schema=False)
+        if use.takes_whole:
+            hook, target = self._payload_hook(use), use.whole
             sources.append(_reporting_source(lambda ctx: {"payload": hook(ctx.payload, target)}))
-        if self._fields or not takes_payload:
-            sources.append(self._fields_source(takes_all=takes_payload))
+        if self._fields or not use.takes_whole:
+            sources.append(self._fields_source(use))
         if self._rest is not None:
-            names = {*self._fields, *self._reserved}
+            names = {*use.fields, *use.reserved}
             rest_type = types.GenericAlias(dict, (str, self._types[self._rest]))
             rest_hook = self._find_hook(self._rest, rest_type)
             sources.append(
@@ -446,15 +400,14 @@ class _Compiler:
             )
         return sources
 
-    def _fields_source(self, *, takes_all: bool) -> Source:
+    def _fields_source(self, use: PayloadUse) -> Source:
         fields = [
             (name, self._find_hook(name, target), target, self._parameters[name].default)
             for name, target in self._types.items()
             if name in self._fields
         ]
-        forbids_extra = self._forbids_extra and not takes_all
+        forbids_extra = self._forbids_extra and not use.takes_whole
         known = self._fields
-        has_rest, reserved = self._rest is not None, self._reserved
 
         def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
             payload = ctx.payload
@@ -469,13 +422,13 @@ class _Compiler:
                 else:
                     values[name] = default
             if forbids_extra:
-                unknown = payload.keys() & reserved if has_rest else payload.keys() - known
+                unknown = [name for name in payload if not use.takes(name)]
                 add_unknown_fields(problems, unknown, known)
 
         return source
 
-    def _schema_source(self, schema: Any) -> Source:
-        hook = self._payload_hook(schema, for_schema=True)
+    def _schema_source(self, use: PayloadUse) -> Source:
+        hook, schema = self._payload_hook(use), use.whole
         if not accepts_object(schema):
             raise self._error("payload_schema fits no payload, since a payload is an object")
         known = field_names(schema)
@@ -490,8 +443,8 @@ class _Compiler:
                 f"no payload could fill {unfilled[0]!r}: it is not a field of payload_schema; "
                 f"add it there, or give the parameter a default"
             )
-        takes_payload, takes_rest = self._takes("payload"), self._rest is not None
-        parameters = {*self._fields, *self._reserved}
+        takes_payload, takes_rest = use.takes_whole, self._rest is not None
+        parameters = {*use.fields, *use.reserved}
 
         # A dict schema sets an optional field that is missing to None; a parameter's default says
         # more than that.
@@ -512,23 +465,6 @@ class _Compiler:
         return _reporting_source(fill)
 
 
-def _bound_names(handler: Handler) -> set[str]:
-    """Return the names of the keyword arguments that `functools.partial` has bound."""
-    names: set[str] = set()
-    part: Any = handler
-    while isinstance(part, functools.partial):
-        names |= part.keywords.keys()
-        part = part.func
-    return names
-
-
-def _context_source(name: str) -> Source:
-    def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
-        values[name] = ctx
-
-    return source
-
-
 def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str = "") -> Source:
     """Return a source of the values that `fill` returns; its failure is reported under `path`."""
 
@@ -539,11 +475,6 @@ def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str =
             problems.add(error, path)
 
     return source
-
-
-def _keeps_unknown(target: Any) -> bool:
-    """Return whether a schema's objects are dicts that keep the fields that it does not have."""
-    return is_schema(target) or is_typeddict(target)
 
 
 def _without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

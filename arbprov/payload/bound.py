@@ -34,7 +34,7 @@ class BoundCall:
         self._binding = binding
         self._arguments = arguments
 
-    # Computed when a limit reads them: most limits read one of them.
+    # Computed when a limit reads them: most limits read only payload or account.
 
     @cached_property
     def payload(self) -> Mapping[str, Any]:
@@ -62,7 +62,7 @@ def _merge(raw: Mapping[str, Any], bound: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _add_fields(raw: Any, bound: Any) -> Any:
-    """Add the fields that only the raw value has: those of an alias, or that no class takes."""
+    """Add the fields that only the raw value has, such as aliases and unknown fields."""
     if isinstance(raw, dict) and isinstance(bound, dict):
         return {**raw, **{name: _add_fields(raw.get(name), value) for name, value in bound.items()}}
     return bound

@@ -123,31 +123,27 @@ def json_fields(target: Any) -> dict[str, Any]:
     cls = origin_class(target)
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
     names = [*(field_names(target) or ()), *init_vars(cls)]
-    # Those that only the class itself sets.
+    # Set by the class itself.
     computed = {name for name, field in _class_fields(cls).items() if not field.init}
     arguments = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(target), strict=False))
-    return {
-        name: _substitute(hints.get(name, Any), arguments) for name in names if name not in computed
-    }
-
-
-def _substitute(hint: Any, arguments: Mapping[Any, Any]) -> Any:
-    """Return a type with type variables replaced."""
-    if hint in arguments:
-        return arguments[hint]
-    variables = getattr(hint, "__parameters__", ()) if typing.get_origin(hint) else ()
-    return hint[tuple(arguments.get(v, Any) for v in variables)] if variables else hint
+    fields = {name: hints.get(name, Any) for name in names if name not in computed}
+    for name, hint in fields.items() if arguments else ():
+        if isinstance(hint, typing.TypeVar):
+            fields[name] = arguments.get(hint, hint)
+        elif typing.get_origin(hint) and (variables := getattr(hint, "__parameters__", ())):
+            fields[name] = hint[tuple(arguments.get(v, Any) for v in variables)]
+    return fields
 
 
 def init_vars(cls: Any) -> dict[str, Any]:
-    """Return the InitVar fields of a dataclass, which only its constructor takes."""
+    """Return the InitVar fields of a dataclass: arguments of its constructor only."""
     fields = getattr(cls, "__dataclass_fields__", {})
     kind = dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
     return {name: field for name, field in fields.items() if field._field_type is kind}
 
 
 def held_fields(value: Any, wanted: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Return what a structured object holds, by the names of its fields, not by their aliases.
+    """Return the values of a structured object by the names of its fields, not by their aliases.
 
     Args:
         value: An instance of a class, or a mapping.
@@ -197,7 +193,7 @@ def make_class_hook(target: Any, converter: Converter) -> StructureHook:
 
 
 def _make_init_var_hook(cls: Any, hints: Mapping[str, Any], converter: Converter) -> StructureHook:
-    """Return the structure hook of a dataclass with InitVar fields, which cattrs leaves out."""
+    """Return the structure hook of a dataclass with InitVar fields: cattrs leaves them out."""
     fields = [field for field in dataclasses.fields(cls) if field.init]
     only_init = init_vars(cls)
     types = {}
@@ -213,7 +209,7 @@ def _make_init_var_hook(cls: Any, hints: Mapping[str, Any], converter: Converter
     hook = make_typeddict_hook(arguments, converter)
 
     def structure(value: Any, _: Any) -> Any:
-        # A TypedDict keeps the unknown fields, which the constructor does not take.
+        # A TypedDict keeps unknown fields, but the constructor takes none.
         structured = hook(value, arguments)
         return cls(**{name: structured[name] for name in types.keys() & structured.keys()})
 

@@ -1,11 +1,13 @@
-"""What `Annotated` says about a type: validators, and constraints of other libraries.
+"""The metadata of `Annotated` types: validators, and constraints of several libraries.
 
 Constraints of annotated-types and of `msgspec.Meta` are enforced here; pydantic enforces its own.
-Nothing is ignored silently: what is neither enforced nor a comment is refused.
+Nothing is ignored silently: metadata that is neither enforced nor a comment is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import re
 import types
@@ -19,7 +21,7 @@ from arbprov.payload.validation import ValidationFailure, type_name
 
 __all__ = ["Check", "check_default", "compile_metadata", "json_keywords"]
 
-# Returns the value, which it may replace; raises an error that says what is wrong with it.
+# Returns the value, or another in its place; raises an error that says how it does not fit.
 Check = Callable[[Any], Any]
 
 
@@ -29,7 +31,7 @@ def compile_metadata(target: Any, inner: Any, metadata: Iterable[Any]) -> list[C
     Args:
         target: The Annotated type.
         inner: The type inside it.
-        metadata: What `target` adds to it.
+        metadata: The metadata of `target`.
 
     Raises:
         UnsupportedTypeError: A part of the metadata would be ignored; the error names it.
@@ -74,7 +76,11 @@ def _compile_item(target: Any, inner: Any, item: Any) -> Check | None:
     if libraries & {"pydantic", "pydantic_core"}:
         return _pydantic_check(target, inner, item)
     if "msgspec" in libraries:
-        return _all_of(_struct_constraints(target, item))
+        if type(item).__name__ != "Meta":
+            raise _refusal(target, item)
+        # The other attributes of a `msgspec.Meta` are comments.
+        bounds = {name: getattr(item, name) for name in _MAKERS}
+        return _all_of(_MAKERS[name](b) for name, b in bounds.items() if b is not None)
     if "annotated_types" in libraries:
         return _all_of(_annotated_types(target, item))
     # A match of a pattern returns None if there is none, as a validator does if all is well.
@@ -116,7 +122,13 @@ def _all_of(checks: Iterable[Check]) -> Check:
 
 
 def _validator_check(validator: Callable[..., Any]) -> Check:
-    call = _bind_attribute(validator)
+    call = validator
+    with contextlib.suppress(ValueError):  # some functions written in C have no signature
+        parameters = inspect.signature(validator).parameters.values()
+        if len([p for p in parameters if p.default is inspect.Parameter.empty]) == 3:
+            # An attrs validator takes the attribute, too, and names it in its messages.
+            attribute = types.SimpleNamespace(name="value")
+            call = functools.partial(validator, None, attribute)
     name = getattr(validator, "__qualname__", None) or repr(validator)
 
     def check(value: Any) -> Any:
@@ -134,24 +146,10 @@ def _validator_check(validator: Callable[..., Any]) -> Check:
     return check
 
 
-def _bind_attribute(validator: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a validator as a function of the value alone; an attrs validator takes three."""
-    try:
-        parameters = inspect.signature(validator).parameters
-    except ValueError:  # some functions written in C
-        return validator
-    required = [p for p in parameters.values() if p.default is inspect.Parameter.empty]
-    if len(required) != 3:
-        return validator
-    # attrs' validators name the attribute in their messages.
-    attribute = types.SimpleNamespace(name="value")
-    return lambda value: validator(None, attribute, value)
-
-
 # Constraints.
 
 
-def _constraint(fits: Callable[[Any], bool], expected: str) -> Check:
+def _constraint(fits: Callable[[Any], object], expected: str) -> Check:
     def check(value: Any) -> Any:
         try:
             fine = bool(fits(value))
@@ -166,39 +164,6 @@ def _constraint(fits: Callable[[Any], bool], expected: str) -> Check:
     return check
 
 
-def _greater(bound: Any) -> Check:
-    return _constraint(lambda value: value > bound, f"must be greater than {bound}")
-
-
-def _at_least(bound: Any) -> Check:
-    return _constraint(lambda value: value >= bound, f"must be at least {bound}")
-
-
-def _less(bound: Any) -> Check:
-    return _constraint(lambda value: value < bound, f"must be less than {bound}")
-
-
-def _at_most(bound: Any) -> Check:
-    return _constraint(lambda value: value <= bound, f"must be at most {bound}")
-
-
-def _multiple_of(step: Any) -> Check:
-    return _constraint(lambda value: value % step == 0, f"must be a multiple of {step}")
-
-
-def _min_length(bound: int) -> Check:
-    return _constraint(lambda value: len(value) >= bound, f"must have a length of at least {bound}")
-
-
-def _max_length(bound: int) -> Check:
-    return _constraint(lambda value: len(value) <= bound, f"must have a length of at most {bound}")
-
-
-def _pattern(pattern: str) -> Check:
-    search = re.compile(pattern).search
-    return _constraint(lambda value: search(value) is not None, f"must match {pattern!r}")
-
-
 def _timezone(aware: bool) -> Check:
     return _constraint(
         lambda value: (value.tzinfo is not None) is aware,
@@ -206,15 +171,22 @@ def _timezone(aware: bool) -> Check:
     )
 
 
+# Return the check of a bound, by the attribute that holds the bound.
 _MAKERS: dict[str, Callable[[Any], Check]] = {
-    "gt": _greater,
-    "ge": _at_least,
-    "lt": _less,
-    "le": _at_most,
-    "multiple_of": _multiple_of,
-    "min_length": _min_length,
-    "max_length": _max_length,
-    "pattern": _pattern,
+    "gt": lambda bound: _constraint(lambda value: value > bound, f"must be greater than {bound}"),
+    "ge": lambda bound: _constraint(lambda value: value >= bound, f"must be at least {bound}"),
+    "lt": lambda bound: _constraint(lambda value: value < bound, f"must be less than {bound}"),
+    "le": lambda bound: _constraint(lambda value: value <= bound, f"must be at most {bound}"),
+    "multiple_of": lambda step: _constraint(
+        lambda value: value % step == 0, f"must be a multiple of {step}"
+    ),
+    "min_length": lambda bound: _constraint(
+        lambda value: len(value) >= bound, f"must have a length of at least {bound}"
+    ),
+    "max_length": lambda bound: _constraint(
+        lambda value: len(value) <= bound, f"must have a length of at most {bound}"
+    ),
+    "pattern": lambda pattern: _constraint(re.compile(pattern).search, f"must match {pattern!r}"),
     "tz": _timezone,
 }
 # The attribute of each class of annotated-types that holds its bound.
@@ -229,18 +201,8 @@ _ANNOTATED_TYPES = {
 }
 
 
-def _struct_constraints(target: Any, item: Any) -> Iterator[Check]:
-    """Yield the checks of a `msgspec.Meta`; its other attributes are comments."""
-    if type(item).__name__ != "Meta":
-        raise _refusal(target, item)
-    for name, make in _MAKERS.items():
-        bound = getattr(item, name)
-        if bound is not None:
-            yield make(bound)
-
-
 def _annotated_types(target: Any, item: Any) -> Iterator[Check]:
-    """Yield the checks of a constraint of annotated-types, which may be a group of them."""
+    """Yield the checks of a constraint, or a group of constraints, of annotated-types."""
     import annotated_types
 
     name = type(item).__name__
@@ -261,7 +223,7 @@ def _annotated_types(target: Any, item: Any) -> Iterator[Check]:
 
 
 def _pydantic_check(target: Any, inner: Any, item: Any) -> Check:
-    """Return the check by pydantic itself, which may also convert the value."""
+    """Return the check by pydantic itself; it may also convert the value."""
     import pydantic
     from pydantic_core import PydanticUndefined
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,9 +17,10 @@ from cattrs import Converter
 from typing_extensions import NotRequired, ReadOnly, Required
 
 from arbprov._utils import suggest_name
-from arbprov.payload.classes import accepts_object, has_fields, json_fields
+from arbprov.payload.classes import accepts_object, has_fields, is_typeddict, json_fields
 from arbprov.payload.containers import is_array, is_mapping
 from arbprov.payload.models import reads_raw_fields, reshapes_value, root_type, unknown_fields_rule
+from arbprov.payload.schema import is_schema
 from arbprov.payload.structuring import (
     HookFactory,
     StructureHook,
@@ -31,21 +32,15 @@ from arbprov.payload.structuring import (
 from arbprov.payload.validation import Problems, field_path, join_paths, unknown_field
 
 __all__ = [
-    "Ignored",
     "IgnoredField",
-    "Reader",
-    "find_ignored",
-    "ignored_by_all",
+    "PayloadUse",
     "make_forbidding",
-    "prefixed",
 ]
 
 # The way to a part of a payload: names of fields, and indexes of arrays.
 Steps = tuple[str | int, ...]
 # Ignored fields, each with the names of the fields that its object may have.
 Ignored = dict[Steps, Collection[str]]
-# Returns the fields of a payload that some parameters of a handler ignore.
-Reader = Callable[[Mapping[str, Any]], Ignored]
 
 
 @attrs.frozen
@@ -73,26 +68,72 @@ class IgnoredField:
         return self.path + self.suggestion
 
 
-def find_ignored(
-    value: Any, target: Any, converter: Converter, *, obey_models: bool = False
-) -> Ignored:
-    """Return the fields inside a JSON value that are ignored when it becomes a type.
+@attrs.frozen
+class PayloadUse:
+    """The fields of a payload that an action takes.
 
     Args:
-        value: The value; parts that do not fit are skipped.
-        target: The type.
-        converter: Tells which member of a union the value becomes.
-        obey_models: Whether to skip the fields of models that ask for ``extra="ignore"``.
+        fields: The types of the fields that parameters take.
+        rest: The type of each field that ``**extra`` takes; NOTHING without such a parameter.
+        reserved: The names of fields that ``**extra`` does not take.
+        whole: The type of the whole payload, by a parameter or a schema; NOTHING without either.
+        takes_whole: Whether a parameter takes the whole payload.
+        is_schema: Whether `whole` is a schema.
+        converter: Has the hooks of the types.
     """
-    return _Finder(converter, obey_models).find(value, target)
+
+    fields: Mapping[str, Any]
+    rest: Any
+    reserved: Collection[str]
+    whole: Any
+    takes_whole: bool
+    is_schema: bool
+    converter: Converter
+
+    def takes(self, name: str) -> bool:
+        """Tell whether a parameter of its name takes a field, or ``**extra`` does."""
+        return name in self.fields or (self.rest is not attrs.NOTHING and name not in self.reserved)
+
+    def takes_beside_whole(self, name: str) -> bool:
+        """Tell whether a parameter takes a field that `whole` may not have.
+
+        Beside a schema, ``**extra`` takes the unknown fields that the schema's dicts keep.
+        """
+        if not self.is_schema:
+            return self.takes(name)
+        keeps_unknown = is_schema(self.whole) or is_typeddict(self.whole)
+        return keeps_unknown and name not in self.fields and self.takes(name)
+
+    def find_ignored(self, payload: Mapping[str, Any]) -> list[IgnoredField]:
+        """Return the fields of a payload that the action ignores."""
+        finder = _Finder(self.converter)
+        takes_rest = self.rest is not attrs.NOTHING
+        # A schema that takes any field leaves the choice to the parameters.
+        takes_any = is_mapping(self.whole) or self.whole in (Any, object)
+        by_schema = self.is_schema and not takes_any
+        readers: list[Ignored] = []
+        if self.takes_whole or by_schema:
+            readers.append(finder.find(payload, self.whole))
+        if by_schema:
+            for steps in [steps for steps in readers[0] if len(steps) == 1]:
+                if self.takes_beside_whole(str(steps[0])):
+                    del readers[0][steps]
+        elif self.fields or takes_rest or not self.takes_whole:
+            ignored: Ignored = {}
+            for name, value in payload.items():
+                if self.takes(name):
+                    ignored |= _prefix(name, finder.find(value, self.fields.get(name, self.rest)))
+                else:
+                    ignored[name,] = self.fields
+            readers.append(ignored)
+        return [IgnoredField(*entry) for entry in _ignored_by_all(readers).items()]
 
 
-def prefixed(step: str | int, ignored: Ignored) -> Ignored:
-    """Return ignored fields with `step` in front of their steps."""
+def _prefix(step: str | int, ignored: Ignored) -> Ignored:
     return {(step, *steps): known for steps, known in ignored.items()}
 
 
-def ignored_by_all(found: Sequence[Ignored]) -> Ignored:
+def _ignored_by_all(found: Sequence[Ignored]) -> Ignored:
     """Return the fields that each of several readers of a value ignores."""
     common, *others = found
     for other in others:
@@ -127,7 +168,7 @@ def make_forbidding(factory: HookFactory, lenient: Converter) -> HookFactory:
                 structured = hook(value, target)
             except Exception as error:
                 problems.add(error)
-            ignored = find_ignored(value, target, lenient, obey_models=True)
+            ignored = _Finder(lenient, obey_models=True).find(value, target)
             for steps, known in ignored.items():
                 problems.append(unknown_field(str(steps[-1]), known, _join(steps)))
             problems.check()
@@ -138,21 +179,29 @@ def make_forbidding(factory: HookFactory, lenient: Converter) -> HookFactory:
     return make_hook
 
 
-# The type inside annotations, the fields that it reads, and what it says of unknown fields.
+# The type inside annotations, the fields that it reads, and its rule for unknown fields.
 _Known = tuple[Any, "dict[str, Any] | None", "str | None"]
 
 
 @attrs.define
 class _Finder:
-    """Finds ignored fields in the parts of a value."""
+    """Finds ignored fields in the parts of a value.
+
+    Args:
+        converter: Has the hooks that find the member of a union.
+        obey_models: Whether to skip the fields of models that ask for ``extra="ignore"``.
+    """
 
     _converter: Converter
-    _obey_models: bool
+    _obey_models: bool = False
     # By the type's id, since `date | str` equals `str | date`; the type is kept, and so is its id.
     _known: dict[int, tuple[Any, _Known]] = attrs.field(factory=dict)
 
     def find(self, value: Any, target: Any) -> Ignored:
-        """Return the fields inside a value that are ignored when it becomes a type."""
+        """Return the fields inside a value that are ignored when it becomes a type.
+
+        Parts of the value that do not fit are skipped.
+        """
         if not isinstance(value, (dict, list)):
             return {}
         if id(target) not in self._known:
@@ -170,13 +219,13 @@ class _Finder:
             names = value if isinstance(value, dict) and fields is not None else ()
             ignored = {(name,): fields or () for name in names if name not in (fields or ())}
         for step, part, kind in _parts(value, inner, fields):
-            ignored |= prefixed(step, self.find(part, kind))
+            ignored |= _prefix(step, self.find(part, kind))
         return ignored
 
     def _find_in_union(self, value: Any, members: Sequence[Any]) -> Ignored:
-        """Return what is ignored by the member of a union that an object or array becomes.
+        """Return the fields ignored by the member of a union that an object or array becomes.
 
-        If it fits no member, these are the fields that no member reads.
+        If it fits no member, the fields are ignored that no member reads.
         """
         is_object = isinstance(value, dict)
         best, most_known = None, -1
@@ -195,7 +244,7 @@ class _Finder:
                 best, most_known = member, known
         chosen = possible if best is None else [best]
         found = [self.find(value, member) for member in chosen]
-        return ignored_by_all(found) if found else {}
+        return _ignored_by_all(found) if found else {}
 
 
 def _strip(target: Any) -> Any:
@@ -231,7 +280,7 @@ def _read_fields(target: Any) -> dict[str, Any] | None:
 def _parts(
     value: dict[str, Any] | list[Any], target: Any, fields: dict[str, Any] | None
 ) -> Iterator[tuple[str | int, Any, Any]]:
-    """Yield what a type reads of a value, as the step to it, the JSON value and its type."""
+    """Yield the parts of a value that a type reads: the step to it, the part, and its type."""
     arguments = typing.get_args(target)
     if isinstance(value, dict):
         if fields is None and is_mapping(target) and arguments:

@@ -61,7 +61,10 @@ def is_foreign_model(target: Any) -> bool:
 
 
 def model_json_fields(target: Any) -> dict[str, Any]:
-    """Return the types of a model's fields by their names in JSON, which may be aliases."""
+    """Return the types of a model's fields by their names in JSON, aliases included.
+
+    The type is Any where code of the model may read the value before the type does.
+    """
     if is_msgspec_struct(target):
         import msgspec
 
@@ -71,13 +74,17 @@ def model_json_fields(target: Any) -> dict[str, Any]:
     config = _pydantic_config(target)
     types: dict[str, Any] = {}
     for name, field in target.__pydantic_fields__.items():
-        if getattr(field, "init", None) is not False:
-            kind = Any if _is_reshaped(target, name, field) else field.annotation
-            for alias in _pydantic_aliases(name, field, config):
-                # An alias that is a path into the object reads a part of it.
-                types[alias if isinstance(alias, str) else alias.path[0]] = (
-                    kind if isinstance(alias, str) else Any
-                )
+        if getattr(field, "init", None) is False:
+            continue
+        is_reshaped = any(map(reshapes_value, field.metadata)) or any(
+            validator.info.mode in _RESHAPING_MODES and {name, "*"} & {*validator.info.fields}
+            for validator in target.__pydantic_decorators__.field_validators.values()
+        )
+        for alias in _pydantic_aliases(name, field, config):
+            if isinstance(alias, str):
+                types[alias] = Any if is_reshaped else field.annotation
+            else:  # a path into the object, to a part of it
+                types[alias.path[0]] = Any
     return types
 
 
@@ -90,7 +97,7 @@ def _pydantic_config(target: Any) -> dict[str, Any]:
 
 
 def _pydantic_aliases(name: str, field: Any, config: dict[str, Any]) -> list[Any]:
-    """Return the names, and paths, by which a payload may call a field of a pydantic model."""
+    """Return the names and paths of a pydantic model's field in a payload."""
     alias = field.validation_alias
     by_name = config.get("populate_by_name") or config.get("validate_by_name")
     aliases = getattr(alias, "choices", [] if alias is None else [alias])
@@ -100,7 +107,7 @@ def _pydantic_aliases(name: str, field: Any, config: dict[str, Any]) -> list[Any
 
 
 def unknown_fields_rule(target: Any) -> str | None:
-    """Return what a model says of unknown fields: ``"allow"``, ``"ignore"`` or ``"forbid"``."""
+    """Return a model's own rule for unknown fields: ``"allow"``, ``"ignore"`` or ``"forbid"``."""
     if is_msgspec_struct(target):
         return "forbid" if target.__struct_config__.forbid_unknown_fields else None
     return _pydantic_config(target).get("extra") if is_pydantic_model(target) else None
@@ -132,15 +139,6 @@ def reads_raw_fields(target: Any) -> bool:
     )
 
 
-def _is_reshaped(target: Any, name: str, field: Any) -> bool:
-    """Return whether code may read the value of a field before its type does."""
-    decorators = target.__pydantic_decorators__
-    return any(map(reshapes_value, field.metadata)) or any(
-        validator.info.mode in _RESHAPING_MODES and {name, "*"} & {*validator.info.fields}
-        for validator in decorators.field_validators.values()
-    )
-
-
 def reshapes_value(item: Any) -> bool:
     """Tell whether an item of Annotated's metadata may read a value before its type does."""
     names = ("BeforeValidator", "WrapValidator", "PlainValidator", "GetPydanticSchema")
@@ -148,7 +146,7 @@ def reshapes_value(item: Any) -> bool:
 
 
 def make_pydantic_hook(model: Any, _: Converter) -> StructureHook:
-    """Return the structure hook of a pydantic model, which validates itself in strict mode."""
+    """Return the structure hook of a pydantic model; it validates itself in strict mode."""
     import json
 
     from pydantic import ValidationError
@@ -170,7 +168,7 @@ def make_pydantic_hook(model: Any, _: Converter) -> StructureHook:
 
 
 def make_msgspec_hook(struct: Any, _: Converter) -> StructureHook:
-    """Return the structure hook of a msgspec struct, which reports its first problem only."""
+    """Return the structure hook of a msgspec struct; it reports its first problem only."""
     import msgspec
 
     def structure(value: Any, _: Any) -> Any:

@@ -188,26 +188,23 @@ def _iso_check(kind: Any, pattern: re.Pattern[str], example: str) -> Check:
     name = f"an ISO 8601 {kind.__name__}"
 
     def check(value: Any) -> Any:
-        match = pattern.fullmatch(_expect_text(value, name))
+        text = _expect_text(value, name)
+        match = pattern.fullmatch(text)
+        if match and match.lastindex is not None:
+            # As every supported Python accepts it.
+            groups = match.groupdict()
+            if fraction := groups.get("fraction"):
+                text = text.replace(f".{fraction}", f".{fraction[:6]:0<6}")
+            if groups.get("zone") == "Z":
+                text = text[:-1] + "+00:00"
         try:
             if match:
-                return kind.fromisoformat(_normalize_iso(match))
+                return kind.fromisoformat(text)
         except ValueError:
             pass
         raise ValidationFailure(f"expected {name} such as '{example}'")
 
     return check
-
-
-def _normalize_iso(match: re.Match[str]) -> str:
-    """Return the text that was matched as every supported Python accepts it."""
-    text = match.string
-    if match.lastindex is None:
-        return text
-    groups = match.groupdict()
-    if fraction := groups.get("fraction"):
-        text = text.replace(f".{fraction}", f".{fraction[:6]:0<6}")
-    return text[:-1] + "+00:00" if groups.get("zone") == "Z" else text
 
 
 SCALARS |= {

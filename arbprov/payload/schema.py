@@ -45,7 +45,14 @@ def compile_schema(declaration: Any, path: str) -> Any:
         ConfigurationError: A part of it is not a type; the message has the path.
     """
     if isinstance(declaration, dict):
-        return _compile_object(declaration, path)
+        for name in declaration:
+            if not isinstance(name, str):
+                raise ConfigurationError(f"{path}: the field name {name!r} is not a string")
+        fields = {
+            name: compile_schema(part, join_paths(path, field_path(name)))
+            for name, part in declaration.items()
+        }
+        return type(path, (Schema,), {"fields": fields})
     if isinstance(declaration, list):
         if len(declaration) != 1:
             raise ConfigurationError(
@@ -64,17 +71,6 @@ def compile_schema(declaration: Any, path: str) -> Any:
     raise ConfigurationError(
         f"{path}: {declaration!r} is not a type; write a type such as str or [str]"
     )
-
-
-def _compile_object(declaration: dict[str, Any], path: str) -> type[Schema]:
-    for name in declaration:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"{path}: the field name {name!r} is not a string")
-    fields = {
-        name: compile_schema(part, join_paths(path, field_path(name)))
-        for name, part in declaration.items()
-    }
-    return type(path, (Schema,), {"fields": fields})
 
 
 def _compile_generic(declaration: Any, arguments: tuple[Any, ...], path: str) -> Any:

@@ -15,7 +15,7 @@ import functools
 import math
 import operator
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -231,25 +231,22 @@ def _find_cycle(
     if id(value) in seen:
         return None
     seen[id(value)] = value
-    for step, child in _children(value):
+    data = value
+    if not isinstance(value, (dict, list)):
+        try:
+            data = encode_object(value)
+        except ValidationFailure:
+            return None
+    children: Iterable[tuple[str, Any]] = ()
+    if isinstance(data, dict):
+        children = ((field_path(_describe_key(key)), child) for key, child in data.items())
+    elif isinstance(data, list):
+        children = ((f"[{index}]", child) for index, child in enumerate(data))
+    for step, child in children:
         found = _find_cycle(child, join_paths(path, step), (*ancestors, value), seen)
         if found is not None:
             return found
     return None
-
-
-def _children(value: Any) -> list[tuple[str, Any]]:
-    """Return the values inside a value, each with its step in a path."""
-    if not isinstance(value, (dict, list)):
-        try:
-            value = encode_object(value)
-        except ValidationFailure:
-            return []
-    if isinstance(value, dict):
-        return [(field_path(_describe_key(key)), child) for key, child in value.items()]
-    if isinstance(value, list):
-        return [(f"[{index}]", child) for index, child in enumerate(value)]
-    return []
 
 
 # Objects.

@@ -93,7 +93,7 @@ def _find_tags(fields: list[dict[str, Any]]) -> Tags:
 
 
 def _required_tag(members: tuple[Any, ...], tags: Tags) -> str | None:
-    """Return the tag that every object needs: that of msgspec structs, which have it in no field.
+    """Return the tag that every object needs: msgspec structs have it in no field.
 
     As in msgspec, a struct alone does not need it.
     """
@@ -115,10 +115,15 @@ def _tagged_failure(
         missing = Problem(field_path(name), MISSING)
         if all(missing in failure.problems for failure, _ in tagged):
             return ValidationFailure([missing])
+    # 1 == True == 1.0, but JSON tells them apart.
     named = [
         failure
         for failure, member in tagged
-        if any(_is_choice(value.get(name), choices) for name, choices in member.items())
+        if any(
+            type(choice) is type(value.get(name)) and choice == value.get(name)
+            for name, choices in member.items()
+            for choice in choices
+        )
     ]
     if named:
         return min(named, key=lambda failure: len(failure.problems))
@@ -130,17 +135,12 @@ def _tagged_failure(
     return None
 
 
-def _is_choice(value: Any, choices: list[Any]) -> bool:
-    # 1 == True == 1.0, but JSON tells them apart.
-    return any(type(choice) is type(value) and choice == value for choice in choices)
-
-
 def _closest_failure(
     value: Any, failures: list[ValidationFailure], members: tuple[Any, ...]
 ) -> ValidationFailure:
     """Return the failure with the fewest problems inside `value`, else a failure of all of it.
 
-    Of two with as many problems, one that has only unknown fields is closer.
+    Between equal numbers of problems, a failure that has only unknown fields is closer.
     """
     inside = [failure for failure in failures if any(p.path for p in failure.problems)]
     if inside:

@@ -29,9 +29,9 @@ __all__ = [
 
 # Problems of a value that are listed; the rest is only counted.
 MAX_PROBLEMS = 100
-# Problems after which no more are looked for, so that a wrong payload can't take seconds.
+# After so many problems, the search ends, so that a wrong payload can't take seconds.
 MAX_COUNTED = 10_000
-# Unknown fields for which a near name is looked for, which takes longer than all else.
+# Only so many unknown fields get a near name, since finding it takes longest of all.
 _MAX_SUGGESTIONS = 10
 
 
@@ -42,7 +42,7 @@ class OwnWords(str):
 
 
 class UnknownField(OwnWords):
-    """The message of an unknown field; it has what `suggest_names` needs."""
+    """The message of an unknown field; it has the names that `suggest_names` compares."""
 
     __slots__ = ("known", "name")
     name: str
@@ -202,7 +202,7 @@ def unknown_field(name: str, known: Collection[str], path: str = "") -> Problem:
 
 
 def suggest_names(problems: Iterable[Problem]) -> list[Problem]:
-    """Return problems with the near name in the message of unknown fields, where there is one.
+    """Return problems with the near name, if there is one, in the message of unknown fields.
 
     >>> suggest_names([unknown_field("ctiy", ["city"])])
     [Problem(path='ctiy', message="unknown field; did you mean 'city'?")]

@@ -44,7 +44,7 @@ class VirtualClock:
         self._loops: list[SkippingLoop] = []
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass; what sleeps until then in a client's event loop wakes up.
+        """Let `seconds` pass; tasks that sleep until then in a client's event loop wake up.
 
         Raises:
             ValueError: `seconds` is negative, infinite or NaN.
@@ -72,10 +72,6 @@ class VirtualClock:
     def _wait(self, seconds: float) -> None:
         self._elapsed += seconds
         self._waited += seconds
-
-    def _worked(self) -> float:
-        """Return a time of the machine that grows while code runs, and not while a loop waits."""
-        return time.perf_counter() - self._waited
 
     def monotonic(self) -> float:
         """Return the seconds that have passed since the start.
@@ -130,14 +126,19 @@ class TestClient:
         self.clock = clock
         self.limits = dispatcher.limit_stats()
         self.raise_errors = False
-        self._runner = InlineRunner(dispatcher, hooks, clock.advance, self._new_loop, clock._worked)
         self._ids = itertools.count(1)
 
-    def _new_loop(self) -> SkippingLoop:
-        # asyncio would make plain handlers' tests start much slower.
-        from arbprov.testing.loop import SkippingLoop
+        def new_loop() -> SkippingLoop:
+            # asyncio would make plain handlers' tests start much slower.
+            from arbprov.testing.loop import SkippingLoop
 
-        return SkippingLoop(self.clock)
+            return SkippingLoop(clock)
+
+        def working_time() -> float:
+            # Grows while code runs, and not while a loop waits.
+            return time.perf_counter() - clock._waited
+
+        self._runner = InlineRunner(dispatcher, hooks, clock.advance, new_loop, working_time)
 
     def call(
         self,

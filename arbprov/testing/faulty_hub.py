@@ -237,20 +237,6 @@ class FaultyHub(LocalHub):
     def _handlers(self) -> grpc.GenericRpcHandler:
         return _Scripted(super()._handlers(), self)
 
-    def _respond(self, exchange: _Exchange) -> bytes:
-        with self._changed:
-            steps = self._script[exchange.kind]
-            step = steps.popleft() if steps else _HEALTHY
-            received = Received(exchange.kind, time.monotonic(), exchange.request, step.name)
-            exchange.step, exchange.received = step, received
-            self._received[exchange.kind].append(received)
-            self._changed.notify_all()
-        try:
-            return step.play(exchange)
-        finally:
-            with self._changed:
-                self._changed.notify_all()
-
     def _sit_out(self, over: threading.Event, seconds: float | None) -> None:
         with self._changed:
             self._pauses.add(over)
@@ -278,7 +264,7 @@ class _Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
             return method
 
         def respond(request: bytes, context: grpc.ServicerContext) -> bytes:
-            return self._hub._respond(_Exchange(self._hub, kind, request, method, context))
+            return _Exchange(self._hub, kind, request, method, context).play()
 
         return grpc.unary_unary_rpc_method_handler(respond)
 
@@ -294,6 +280,21 @@ class _Exchange:
     context: grpc.ServicerContext
     step: Fault = attrs.field(init=False)
     received: Received = attrs.field(init=False)
+
+    def play(self) -> bytes:
+        """Record the call, play its fault, and return the response."""
+        hub = self.hub
+        with hub._changed:
+            steps = hub._script[self.kind]
+            self.step = steps.popleft() if steps else _HEALTHY
+            self.received = Received(self.kind, time.monotonic(), self.request, self.step.name)
+            hub._received[self.kind].append(self.received)
+            hub._changed.notify_all()
+        try:
+            return self.step.play(self)
+        finally:
+            with hub._changed:
+                hub._changed.notify_all()
 
     def answer(self) -> bytes:
         if self.kind == "poll" and self.hub._again:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SkippingLoop"]
 
-# In real seconds. The loop asks this often whether what it waits for is still under way.
+# In real seconds. The loop asks this often whether anything real is still under way.
 _CHECK_INTERVAL = 0.05
 # Before a jump, bytes that are on their way to an open connection have this long to arrive.
 _ARRIVAL_TIME = 0.005
-# Rounds of the loop in which time need not pass. A loop with more of them never rests.
+# Rounds of the loop in which time need not pass. A loop with more rounds never rests.
 _MAX_ROUNDS = 2000
 
 
@@ -73,69 +73,75 @@ class SkippingLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """Do what every loop does; time does not jump until the function has returned."""
+        """Run a function as every loop does; time does not jump until it has returned."""
         future = super().run_in_executor(executor, func, *args)
         self._in_executors += 1
-        future.add_done_callback(self._on_executed)
-        return future
 
-    def _on_executed(self, _: asyncio.Future[Any]) -> None:
-        self._in_executors -= 1
+        def on_done(_: asyncio.Future[Any]) -> None:
+            self._in_executors -= 1
+
+        future.add_done_callback(on_done)
+        return future
 
     def run_until(self, when: float) -> None:
         """Jump from timer to timer until a time of the clock, unless a loop runs in this thread.
 
-        This is how `VirtualClock.advance` wakes what sleeps. It waits for nothing real.
+        So `VirtualClock.advance` wakes tasks that sleep. It waits for nothing real.
         """
         if self.is_running() or asyncio._get_running_loop() is not None:
             return
+
+        async def sleep() -> None:
+            due = self.create_future()
+            self.call_at(when, due.set_result, None)
+            await due
+            # Tasks that wake up at that time go on, as far as they get.
+            for _ in range(_MAX_ROUNDS):
+                if not self._ready:
+                    return
+                await asyncio.sleep(0)
+
         if self._scheduled or self._ready:
             self._forces_jumps = True
             try:
-                self.run_until_complete(self._sleep_until(when))
+                self.run_until_complete(sleep())
             finally:
                 self._forces_jumps = False
-
-    async def _sleep_until(self, when: float) -> None:
-        due = self.create_future()
-        self.call_at(when, due.set_result, None)
-        await due
-        # What wakes up at that time goes on, as far as it gets.
-        for _ in range(_MAX_ROUNDS):
-            if not self._ready:
-                return
-            await asyncio.sleep(0)
 
     def wake(self) -> None:
         """Notice that another thread has advanced the clock."""
         if self.is_running() and asyncio._get_running_loop() is not self:
             self.call_soon_threadsafe(lambda: None)
 
-    # What is under way.
+    # Whether anything real is under way.
 
     _ready: Any
     _scheduled: Any
     _selector: Any
     _ssock: Any
 
-    def _is_anything_under_way(self) -> bool:
-        return self._in_executors > 0 or self._has_busy_thread() or self._has_pending_io()
-
-    def _has_busy_thread(self) -> bool:
-        pools = sys.modules.get("concurrent.futures.thread")
+    def _is_busy(self) -> bool:
+        if self._in_executors > 0:
+            return True
+        pools: Any = sys.modules.get("concurrent.futures.thread")
         queues = getattr(pools, "_threads_queues", {})
         for thread in threading.enumerate():
             if thread is threading.current_thread():
                 continue
             if thread in queues:
-                if not _is_idle(thread, queues[thread], pools):
+                # A thread of a `ThreadPoolExecutor` waits for work. The queue is looked at first:
+                # later, the thread may have taken the last item, and work on it.
+                if not queues[thread].empty():
+                    return True
+                frame = sys._current_frames().get(thread.ident or 0)
+                if frame is None or frame.f_code is not pools._worker.__code__:
                     return True
             elif thread not in self._old_threads:
                 return True
-        return False
+        return self._has_pending_io()
 
     def _has_connections(self) -> bool:
-        return len(self._selector.get_map()) > 1  # one is the loop's own
+        return len(self._selector.get_map()) > 1  # the loop has a descriptor of its own
 
     def _has_pending_io(self) -> bool:
         if not self._has_connections():
@@ -171,8 +177,8 @@ class _SkippingSelector(selectors.DefaultSelector):
         self._rounds = 0
         if timeout is None:
             return self._wait(None)
-        # Asked before the events: whatever is not under way any more has left its events.
-        waits = not loop._forces_jumps and loop._is_anything_under_way()
+        # Asked before the events: work that has ended by now has left its events.
+        waits = not loop._forces_jumps and loop._is_busy()
         patience = _ARRIVAL_TIME if loop._has_connections() and not loop._forces_jumps else 0
         events = super().select(patience)
         if events:
@@ -205,12 +211,6 @@ class _SkippingSelector(selectors.DefaultSelector):
         events = super().select(timeout)
         self._loop._clock._wait(time.perf_counter() - started_at)
         return events
-
-
-def _is_idle(thread: threading.Thread, queue: Any, pools: Any) -> bool:
-    """Tell whether a thread of a `ThreadPoolExecutor` waits for work, and there is none."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    return queue.empty() and frame is not None and frame.f_code is pools._worker.__code__
 
 
 def _is_idle_connection(key: selectors.SelectorKey) -> bool:

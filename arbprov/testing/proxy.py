@@ -49,6 +49,10 @@ class TcpProxy:
         self._ready = threading.Event()
         self._failure: OSError | None = None
         self._resets = False
+        # Of the thread's event loop.
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Event
+        self._passing: asyncio.Event
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         # Peer addresses of reset connections, as the target sees them.
         self._reset_from: set[str] = set()
@@ -57,22 +61,44 @@ class TcpProxy:
 
     def let_pass(self) -> None:
         """Forward everything again, including the bytes held back."""
-        self._do(self._let_pass)
+
+        async def let_pass() -> None:
+            self._resets = False
+            self._passing.set()
+
+        self._do(let_pass)
 
     def stall(self) -> None:
         """Hold back all bytes in both directions, as a frozen machine does."""
-        self._do(self._hold_back)
+
+        async def hold_back() -> None:
+            self._passing.clear()
+
+        self._do(hold_back)
 
     def half_open(self) -> None:
         """Hold back all bytes of existing connections for good; new connections work.
 
         To the client, the server seems to have restarted without closing its connections.
         """
-        self._do(self._half_open)
+
+        async def half_open() -> None:
+            # Existing connections wait for this event, but nothing sets it again.
+            self._passing.clear()
+            self._passing = asyncio.Event()
+            self._passing.set()
+
+        self._do(half_open)
 
     def reset(self) -> None:
         """Reset every connection, and every new connection too, until `let_pass`."""
-        self._do(self._reset)
+
+        async def reset() -> None:
+            self._resets = True
+            self._passing.set()
+            await self._cut()
+
+        self._do(reset)
 
     def cut(self) -> None:
         """Reset existing connections; new connections work."""
@@ -145,24 +171,6 @@ class TcpProxy:
     def _do(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run_coroutine_threadsafe(work(), self._loop).result(_TIMEOUT)
 
-    async def _let_pass(self) -> None:
-        self._resets = False
-        self._passing.set()
-
-    async def _hold_back(self) -> None:
-        self._passing.clear()
-
-    async def _half_open(self) -> None:
-        # Existing connections wait for this event, which is never set again.
-        self._passing.clear()
-        self._passing = asyncio.Event()
-        self._passing.set()
-
-    async def _reset(self) -> None:
-        self._resets = True
-        self._passing.set()
-        await self._cut()
-
     async def _cut(self) -> None:
         connections = list(self._connections)
         for connection in connections:
@@ -176,12 +184,17 @@ class TcpProxy:
         writers = [writer]
         connection = self._loop.create_task(self._serve(reader, writers))
         self._connections[connection] = writers
-        connection.add_done_callback(self._on_end)
 
-    def _on_end(self, connection: asyncio.Task[None]) -> None:
-        writers = self._connections.pop(connection)
-        if connection.cancelled() or isinstance(connection.exception(), OSError):
-            _reset(writers)
+        def on_end(connection: asyncio.Task[None]) -> None:
+            del self._connections[connection]
+            if connection.cancelled() or isinstance(connection.exception(), OSError):
+                for each in writers:
+                    with contextlib.suppress(OSError):  # closed already
+                        sock = each.get_extra_info("socket")
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                    each.transport.abort()
+
+        connection.add_done_callback(on_end)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]
@@ -229,14 +242,6 @@ def _own_address(writer: asyncio.StreamWriter) -> str:
 
 def _format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _reset(writers: list[asyncio.StreamWriter]) -> None:
-    for writer in writers:
-        with contextlib.suppress(OSError):  # closed already
-            connection = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        writer.transport.abort()
 
 
 def _split_address(address: str) -> tuple[str, int]:

@@ -88,7 +88,7 @@ class HubConnection:
         if self._was_up or now < self._start_ends_at:
             return None
         return HubConnectionError(
-            f"not reached within {self.start_timeout:g} s, last error: {error}; "
+            f"the hub was not reached within {self.start_timeout:g} s, last error: {error}; "
             f"is HUB_GRPC_URL right, and does the hub run?"
         )
 

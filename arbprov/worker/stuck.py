@@ -66,7 +66,7 @@ class StuckHandlers:
         """Wait until a call whose time was up has really ended, or the worker stops."""
 
         def log_late_end(ended: asyncio.Future[Any]) -> None:
-            if not (ended.cancelled() or isinstance(call.error, _ENDED_AT_DEADLINE)):
+            if not (ended.cancelled() or issubclass(type(call.error), _ENDED_AT_DEADLINE)):
                 logger.warning(
                     "task %s of action %r ended after its timeout of %g s; its result is dropped",
                     quote(call.task.id),

@@ -136,7 +136,14 @@ class Worker:
         )
 
     def _run_in_background(self, hooks: Sequence[Hook], *arguments: Any) -> None:
-        self._background.spawn(run_hooks(hooks, *arguments))
+        async def run() -> None:
+            try:
+                await run_hooks(hooks, *arguments)
+            except (KeyboardInterrupt, SystemExit) as error:
+                # asyncio would let them out of the event loop, and no task could finish.
+                self._fail(error)
+
+        self._background.spawn(run())
 
     async def run(self) -> None:
         """Work until `stop`, then drain: finish the tasks in flight and send their results.

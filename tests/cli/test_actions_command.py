@@ -136,3 +136,9 @@ def test_the_json_schema_of_payloads_and_accounts_is_printed(arbprov, folder):
         "enum": ["celsius", "kelvin"],
         "default": "celsius",
     }
+
+
+def test_an_app_without_actions_says_so(arbprov, folder):
+    (folder / "other.py").write_text("from arbprov import ProviderApp\napp = ProviderApp('x')\n")
+    result = arbprov("actions", "other")
+    assert (result.stdout, result.stderr) == ("", "there are no actions\n")

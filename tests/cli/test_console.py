@@ -8,6 +8,7 @@ import operator
 import os
 import re
 import time
+import typing
 
 import pytest
 
@@ -132,8 +133,6 @@ def test_an_action_without_a_sample_has_no_call(app):
 
     def never(value):
         raise ValueError("never")
-
-    import typing
 
     work.__annotations__["x"] = typing.Annotated[int, never]
     app.action(work)

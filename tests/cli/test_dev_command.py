@@ -25,7 +25,7 @@ def test_the_tasks_of_a_file_are_run(start, folder):
     lines = [{"action": "so_so"}, {"action": "squere"}, {"action": "square", "payload": {"n": 1}}]
     (folder / "tasks.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
     assert sorted(line[6:].split()[:3] for line in output.splitlines()) == [
         ["-1", "so_so", "warning"],
@@ -39,13 +39,14 @@ def test_there_is_one_worker_whatever_the_environment_says(start, folder):
     # Two workers would refuse the limit in memory.
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_WORKERS="2")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
 
 
 def test_envelopes_are_printed_as_json(start, folder):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
-    output, _ = start("dev", "typed", "--tasks", "tasks.jsonl", "--json").communicate(timeout=30)
+    process = start("dev", "typed", "--tasks", "tasks.jsonl", "--json")
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert json.loads(output)["message"] == "Only half of it"
 
 
@@ -53,7 +54,11 @@ def test_envelopes_are_printed_as_json(start, folder):
     ("line", "message"),
     [
         ("nope", "line 2: not JSON"),
-        ("{}", 'line 2: a task needs its action, as in {"action": "greet", "payload": {}}'),
+        ("nope", 'write each task on a line, as in {"action": "greet", "payload": {}}'),
+        ("{}", "line 2: a task needs its action"),
+        ('{"action": "a", "id": 5}', "line 2: id: expected a text that no other task has"),
+        ('{"action": "a", "id": ""}', "line 2: id: expected a text that no other task has"),
+        ('{"action": "a", "id": "1"}', "line 2: id: expected a text that no other task has"),
         (
             '{"action": "a", "data": {}}',
             "line 2: a task has no field 'data'; its fields are account, ac",
@@ -62,16 +67,30 @@ def test_envelopes_are_printed_as_json(start, folder):
     ],
 )
 def test_a_line_that_is_not_a_task_is_wrong_usage(arbprov, folder, line, message):
-    (folder / "tasks.jsonl").write_text(f'{{"action": "so_so"}}\n{line}\n')
+    (folder / "tasks.jsonl").write_text(f'{{"action": "so_so", "id": "1"}}\n{line}\n')
     result = arbprov("dev", "typed", "--tasks", "tasks.jsonl")
     assert result.exit_code == 2
     assert message in result.stderr
 
 
+def test_a_file_of_tasks_may_begin_with_a_byte_order_mark(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}', "utf-8-sig")
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert output.split()[1:3] == ["so_so", "warning"]
+
+
+def test_a_file_without_tasks_says_so(start, folder):
+    (folder / "tasks.jsonl").write_text("\n")
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert "the file has no tasks\n" in errors
+
+
 def test_the_spool_is_not_used(start, folder, spool):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_SPOOL=str(spool))
-    process.communicate(timeout=30)
+    process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert [entry.state for entry in read_spool(spool)] == ["started", "pending", "dead"]
 
@@ -85,7 +104,7 @@ def test_an_interruption_lets_running_tasks_finish_and_prints_their_results(star
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
     Path("interrupted").touch()
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, output.split()[1:]) == (0, ["linger", "success", "{}"]), errors
 
 
@@ -94,7 +113,7 @@ def test_an_interruption_prints_how_many_tasks_have_no_result(start, folder):
     process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_CONCURRENCY="1")
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    others, errors = process.communicate(timeout=30)
+    others, errors = process.communicate(timeout=TIMEOUT)
     left = 100 - len((first + others).splitlines())
     assert (process.returncode, left > 0) == (1, True)
     assert f"Error: interrupted, and {left} tasks have no result" in errors
@@ -115,7 +134,7 @@ def test_dev_ends_with_a_provider_that_ends_before_its_tasks(start, folder):
     (folder / "typed.py").write_text("raise OSError\n")
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert "the provider has ended, and 1 task has no result" in errors
 
@@ -125,7 +144,7 @@ def test_a_module_without_an_app_is_wrong_usage_of_dev(start, folder, options):
     (folder / "typed.py").write_text("from arbprov import ProviderApp\n")
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", *options)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert "Usage: arbprov dev [OPTIONS] MODULE[:APP]" in errors
     assert "typed has no ProviderApp" in errors
@@ -165,7 +184,7 @@ def test_dev_waits_for_a_fix_after_a_change_that_removes_the_app(start, folder):
 
 def test_dev_ends_if_there_is_no_such_app_at_the_start(start, folder):
     process = start("dev", "nowhere", "--address", "127.0.0.1:0")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert "there is no module 'nowhere' in this folder" in errors
 
@@ -173,7 +192,7 @@ def test_dev_ends_if_there_is_no_such_app_at_the_start(start, folder):
 def test_dev_without_reload_ends_with_the_provider(start, folder):
     (folder / "typed.py").write_text("nope")
     process = start("dev", "typed", "--address", "127.0.0.1:0", "--no-reload")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert "Error: the provider has ended" in errors
 
@@ -198,7 +217,7 @@ def test_a_second_signal_ends_the_provider_too(start, folder):
 
 def test_dev_ends_if_there_is_no_such_module(start):
     process = start("dev", "wether", "--address", "127.0.0.1:0")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert "there is no module 'wether' in this folder" in errors
 

@@ -9,26 +9,35 @@ import pytest
 from support.waiting import TIMEOUT, wait_for_line
 
 
-def test_call_runs_an_action_through_the_hub(start, arbprov):
+@pytest.fixture
+def call(start, arbprov):
+    """Return a function that calls an action through a hub with a provider."""
     hub = start("hub", "--address", "127.0.0.1:0", "--token", "shared", "--json")
     printed = json.loads(hub.stdout.readline())
     environ = {"HUB_GRPC_URL": printed["address"], "PROVIDER_AUTH_TOKEN": printed["token"]}
     start("run", "typed", **environ)
-    result = arbprov("call", "square", '{"n": 3}', "--account", '{"id": "a"}', env=environ)
+    options = ("--timeout", str(TIMEOUT))
+    return lambda *arguments: arbprov("call", *arguments, *options, env=environ)
+
+
+def test_call_runs_an_action_through_the_hub(call):
+    result = call("square", '{"n": 3}', "--account", '{"id": "a"}')
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"square": 9})
-    result = arbprov("call", "squere", env=environ)
+
+
+def test_a_call_of_an_action_that_does_not_exist_has_a_suggestion(call):
+    result = call("squere")
     assert (result.exit_code, result.stderr) == (
         1,
         "error: Action not found; did you mean 'square'?\n",
     )
-    hub.send_signal(signal.SIGINT)
-    assert hub.wait(TIMEOUT) == 0
 
 
-def test_the_hub_prints_its_address(start):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_hub_prints_its_address_and_ends_with_a_signal(start, number):
     hub = start("hub", "--address", "127.0.0.1:0")
     wait_for_line(hub, "The hub listens on 127.0.0.1:")
-    hub.terminate()
+    hub.send_signal(number)
     assert hub.wait(TIMEOUT) == 0
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.waiting import TIMEOUT
 
 
 def test_the_response_is_printed(arbprov):
@@ -19,6 +20,25 @@ def test_the_whole_envelope_is_printed_as_json(arbprov):
     result = arbprov("invoke", "typed", "so_so", "--json")
     envelope = json.loads(result.stdout)
     assert (envelope["status"], envelope["data"]["provider"]) == ("warning", "typed")
+
+
+PRINTING = """
+from arbprov import ProviderApp
+
+app = ProviderApp("printing")
+print("imported")
+
+@app.action
+def work():
+    print("working")
+    return {"rows": 1}
+"""
+
+
+def test_what_the_author_s_code_prints_goes_to_stderr(arbprov, folder):
+    (folder / "other.py").write_text(PRINTING)
+    result = arbprov("invoke", "other", "work")
+    assert (json.loads(result.stdout), result.stderr) == ({"rows": 1}, "imported\nworking\n")
 
 
 def test_a_warning_is_printed_to_stderr_with_exit_code_0(arbprov):
@@ -36,7 +56,7 @@ def test_an_error_is_exit_code_1(arbprov):
 
 def test_a_handler_s_traceback_is_printed_to_stderr(start):
     process = start("invoke", "typed", "fail")
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=TIMEOUT)
     assert json.loads(output)["type"] == "ZeroDivisionError"
     assert "in fail\n      return 1 / 0" in errors
     assert "dispatcher.py" not in errors
@@ -69,6 +89,7 @@ def test_the_payload_can_come_from_stdin(arbprov):
     [
         ("{nope", "not JSON: Expecting property name enclosed in double quotes (character 1)"),
         ("[1]", "expected a JSON object, got an array"),
+        ("payload.json", """write it like '{"city": "Paris"}' or as @FILE"""),
         ("@nowhere.json", "can't read nowhere.json: No such file or directory"),
     ],
 )

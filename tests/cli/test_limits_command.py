@@ -60,14 +60,14 @@ def test_the_keys_that_are_missing_are_named(limits):
 
 def test_the_headroom_of_a_key_is_shown(limits):
     result = limits("--json", "--key", "account.id=1", "--key", "payload.region=eu")
-    left = {one["limit"]: one["remaining"] for one in json.loads(result.stdout)}
+    left = {row["limit"]: row["remaining"] for row in json.loads(result.stdout)}
     assert (left["5/second"], left["1000/hour"]) == (5, None)
 
 
 def test_a_key_can_come_from_a_file(limits, folder):
     (folder / "key.txt").write_text("sample-key\n")
     result = limits("--json", "--key", "account.api_key=@key.txt")
-    left = {one["limit"]: one["remaining"] for one in json.loads(result.stdout)}
+    left = {row["limit"]: row["remaining"] for row in json.loads(result.stdout)}
     assert left["1000/hour"] == 1000
 
 
@@ -109,8 +109,14 @@ def test_a_key_is_parsed_as_json_if_it_is_a_number_or_a_text(typed, value):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--action", "play"], "there is no action 'play'; there is 'campaigns' and 'other'"),
-        (["--key", "account.id"], "'account.id' is not PATH=VALUE, such as account.id=42"),
+        (
+            ["--action", "play"],
+            "for '--action': there is no action 'play'; there is 'campaigns' and 'other'",
+        ),
+        (
+            ["--key", "account.id"],
+            "for '--key': 'account.id' is not PATH=VALUE, such as account.id=42",
+        ),
         (["--key", "account.id=@no"], "can't read no: No such file or directory"),
         (
             ["--action", "campaigns", "--key", "account.name=x"],
@@ -118,7 +124,7 @@ def test_a_key_is_parsed_as_json_if_it_is_a_number_or_a_text(typed, value):
         ),
         (
             ["--action", "other", "--key", "account.id=x"],
-            "no limit has the key 'account.id'; the limits have none",
+            "for '--key': no limit has the key 'account.id'; the limits have none",
         ),
     ],
     ids=str,
@@ -126,6 +132,11 @@ def test_a_key_is_parsed_as_json_if_it_is_a_number_or_a_text(typed, value):
 def test_a_wrong_option_is_wrong_usage_that_says_what_is_wrong(limits, options, message):
     result = limits(*options)
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True)
+
+
+def test_an_app_without_limits_says_so(limits):
+    result = limits(target="other:free")
+    assert (result.stdout, result.stderr) == ("", "there are no limits\n")
 
 
 def test_an_app_without_actions_has_no_limits(limits):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import CLASS_BASED, DERIVED, PROVIDER, TWICE
+from support.waiting import TIMEOUT
 
 from arbprov.cli.loading import module_folder
 
@@ -24,6 +25,7 @@ def test_an_app_is_found(arbprov, target):
         ("nowhere.py", "there is no file nowhere.py"),
         ("typed:nothing", "typed.nothing is not a ProviderApp; typed has 'app'"),
         ("other", "other has several apps: 'one' and 'two'; choose one as other:NAME"),
+        ("other.py", "other has several apps: 'one' and 'two'; choose one as other.py:NAME"),
         ("json", "json has no ProviderApp; create one, as in app = ProviderApp()"),
         ("", "'' is neither a module's name nor the path of a .py file"),
         (".", "'.' is neither a module's name nor the path of a .py file"),
@@ -108,8 +110,11 @@ def test_a_package_s_own_file_can_be_the_module(arbprov, package):
 def test_a_file_in_a_package_is_reloaded_with_its_whole_package(folder, package):
     (package / "app.py").write_text(RELATIVE.format(module="..names"))
     assert module_folder("pack/age/app.py") == folder / "pack"
-    assert module_folder("typed.py:app") == Path()
-    assert module_folder("typed") == Path()
+
+
+@pytest.mark.parametrize("target", ["typed.py:app", "typed"])
+def test_a_module_outside_of_packages_is_reloaded_with_its_folder(folder, target):
+    assert module_folder(target) == Path()
 
 
 def test_a_file_with_wrong_syntax_is_shown(arbprov, folder):
@@ -205,7 +210,7 @@ def test_a_provider_that_misuses_arbprov_is_bad_configuration(arbprov, folder):
 
 def test_an_error_in_a_module_shows_only_the_module_s_own_frames(start, folder):
     (folder / "other.py").write_text("def broken():\n    return 1 / 0\nbroken()\n")
-    _, errors = start("actions", "other").communicate(timeout=20)
+    _, errors = start("actions", "other").communicate(timeout=TIMEOUT)
     files = [line for line in errors.splitlines() if line.startswith("  File")]
     assert len(files) == 2
     assert "ZeroDivisionError" in errors

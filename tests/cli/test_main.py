@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from support.waiting import TIMEOUT
 
+from arbprov.cli import main
 
-@pytest.mark.parametrize("command", ["run", "dev", "hub", "call", "invoke", "actions"])
+
+@pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_has_help(arbprov, command):
     result = arbprov(command, "--help")
     assert result.exit_code == 0
@@ -48,4 +50,4 @@ def test_a_command_without_a_hub_does_not_import_grpc(folder):
         "import sys; from arbprov.cli import main;"
         "main(['actions', 'typed'], standalone_mode=False); assert 'grpc' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)

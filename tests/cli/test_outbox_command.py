@@ -81,7 +81,7 @@ def test_a_spool_that_does_not_exist_is_bad_configuration(arbprov):
 def test_a_spool_is_moved_with_those_of_workers_and_says_whose_it_is(arbprov, spool, folder):
     shutil.copyfile(spool, folder / "spool.1")
     moved = arbprov("outbox", "spool", "--move-to", "weather", "hub:50051")
-    assert moved.stderr == "4 undelivered tasks belong to provider 'weather' now\n"
+    assert moved.stderr == "moved 4 undelivered tasks to provider 'weather'\n"
     assert arbprov("outbox", "spool").stderr == (
         "of provider 'weather' at the hub 'hub:50051':\n2 started, 2 pending, 2 dead\n"
     )
@@ -90,7 +90,7 @@ def test_a_spool_is_moved_with_those_of_workers_and_says_whose_it_is(arbprov, sp
 def test_a_spool_is_not_moved_to_an_invalid_url(arbprov, spool):
     moved = arbprov("outbox", "spool", "--move-to", "weather", "http://hub")
     assert moved.exit_code == 2
-    assert "has the unknown scheme http://" in moved.stderr
+    assert "for '--move-to': 'http://hub' has the unknown scheme http://" in moved.stderr
 
 
 def test_a_damaged_dead_letter_is_listed(arbprov, spool):

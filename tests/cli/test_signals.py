@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov.cli.signals import catch_interruption
 
@@ -72,12 +73,12 @@ def test_a_signal_that_another_thread_gets_ends_the_wait():
     """So does a signal that arrives just before the wait's system call."""
     with catch_interruption() as interruption:
         threading.Timer(0.05, signal_this_thread).start()
-        assert interruption.wait(20)
+        assert interruption.wait(TIMEOUT)
 
 
 def test_a_signal_at_any_moment_of_the_wait_is_noted():
     script = [sys.executable, "-c", _A_SIGNAL_BEFORE_EACH_INSTRUCTION]
-    ended = subprocess.run(script, timeout=60, check=True, capture_output=True, text=True)
+    ended = subprocess.run(script, timeout=TIMEOUT, check=True, capture_output=True, text=True)
     assert int(ended.stdout) > 10
 
 
@@ -103,4 +104,4 @@ def test_the_wakeup_descriptor_is_restored():
         with catch_interruption():
             pass
         threading.Timer(0.05, signal_this_thread).start()
-        assert outer.wait(20)
+        assert outer.wait(TIMEOUT)

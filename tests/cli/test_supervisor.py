@@ -11,6 +11,7 @@ import threading
 
 import pytest
 from support.loops import JumpingLoop, run_jumping
+from support.waiting import TIMEOUT
 
 from arbprov.cli.supervisor.control_channel import ControlChannel, parse_report
 from arbprov.cli.supervisor.restart_policy import RestartDelays, Stage, final_exit_code
@@ -131,9 +132,9 @@ def test_the_other_workers_start_when_the_first_is_connected(supervised):
 def test_the_other_workers_wait_at_most_a_second_for_a_first_poll_that_the_hub_holds(supervised):
     async def story(crew):
         (await crew.started(1)).reach(RUNNING)
-        began = crew.loop.time()
+        started_at = crew.loop.time()
         await crew.started(2)
-        return crew.loop.time() - began
+        return crew.loop.time() - started_at
 
     assert supervised(story) == pytest.approx(1.0, abs=0.02)
 
@@ -189,9 +190,9 @@ def test_a_worker_that_dies_is_replaced_and_logged_in_one_line(supervised, caplo
     async def story(crew):
         await crew.connect_all()
         crew.workers[1].exit(KILLED)
-        began = crew.loop.time()
+        started_at = crew.loop.time()
         third = await crew.started(3)
-        return third.number, crew.loop.time() - began
+        return third.number, crew.loop.time() - started_at
 
     assert supervised(story) == (2, pytest.approx(0.5, abs=0.02))
     (line,) = caplog.messages
@@ -210,9 +211,9 @@ async def delays_after(crew, lives):
         await asyncio.sleep(seconds)
         worker.reach(RUNNING)
         worker.exit(1)
-        began = crew.loop.time()
+        started_at = crew.loop.time()
         await crew.started(number + 1)
-        found.append(round(crew.loop.time() - began, 1))
+        found.append(round(crew.loop.time() - started_at, 1))
     return found
 
 
@@ -246,9 +247,9 @@ def test_a_stop_does_not_wait_for_a_delay(supervised):
         await crew.connect_all()
         crew.workers[1].exit(KILLED)
         await run_loop()
-        began = crew.loop.time()
+        started_at = crew.loop.time()
         crew.supervisor.interrupt(signal.SIGTERM)
-        return await crew.run, crew.loop.time() - began
+        return await crew.run, crew.loop.time() - started_at
 
     assert supervised(story) == (0, 0)
 
@@ -343,9 +344,9 @@ def test_a_worker_that_does_not_stop_is_killed_two_seconds_after_its_time(superv
     async def story(crew):
         await crew.connect_all()
         crew.workers[1].stops_with = None
-        began = crew.loop.time()
+        started_at = crew.loop.time()
         crew.supervisor.interrupt(signal.SIGTERM)
-        return await crew.run, crew.loop.time() - began
+        return await crew.run, crew.loop.time() - started_at
 
     assert supervised(story) == (1, pytest.approx(27.0))
     assert caplog.messages == ["worker 2 (pid 101) did not stop in time; killing it"]
@@ -410,7 +411,7 @@ def channel():
         # So that the thread logs nothing in the next test.
         with contextlib.suppress(OSError):
             ours.sendall(b"stop\n")
-        assert stopped.wait(20)
+        assert stopped.wait(TIMEOUT)
     channel._socket.close()
 
 
@@ -425,7 +426,7 @@ def test_a_worker_reports_its_stage_and_its_drain_timeout(channel):
 
 def test_a_worker_that_is_stopped_logs_nothing(channel, caplog):
     channel[1].sendall(b"stop\n")
-    assert channel[2].wait(20)
+    assert channel[2].wait(TIMEOUT)
     assert caplog.messages == []
 
 
@@ -434,12 +435,12 @@ def test_a_worker_whose_supervisor_is_gone_logs_that_and_stops(channel, caplog, 
     if unread:
         channel[0].report(Stage.RUNNING)
     channel[1].close()
-    assert channel[2].wait(20)
+    assert channel[2].wait(TIMEOUT)
     assert caplog.messages == ["the supervisor is gone; draining"]
 
 
 def test_a_report_to_a_supervisor_that_is_gone_is_dropped(channel):
     channel[1].close()
-    assert channel[2].wait(20)
+    assert channel[2].wait(TIMEOUT)
     channel[0].report(Stage.CONNECTED)
     channel[0].report(Stage.CONNECTED)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import pty
+import struct
+import termios
 
 import pytest
 
@@ -55,12 +58,11 @@ def test_there_may_be_no_stream(monkeypatch):
     assert (use_color(None), Terminal(None).width, Terminal(None).cut("a")) == (False, 80, "a")
 
 
-def test_the_width_is_the_terminal_s(tty):
-    assert Terminal(tty).width == 80  # a new terminal does not know its size
-    import fcntl
-    import struct
-    import termios
+def test_a_terminal_that_does_not_know_its_size_has_80_columns(tty):
+    assert Terminal(tty).width == 80
 
+
+def test_the_width_is_the_terminal_s(tty):
     fcntl.ioctl(tty.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     assert Terminal(tty).width == 120
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from support.processes import Process
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov import Blueprint, ConfigurationError, ProviderApp, TimeBasedRateLimitMonitor
 from arbprov.cli.supervisor.restart_policy import Stage
@@ -113,7 +113,7 @@ def test_a_killed_worker_is_replaced_and_the_other_tasks_continue(working, hub, 
     hub.put("wait_for_file")
     wait_until(lambda: len(pids_of(folder)) == 3)
     (folder / "go").touch()
-    assert provider.stop() < 20
+    provider.stop()
     assert (provider.popen.returncode, len(hub.submissions)) == (0, 2)
     assert [ticket.done for ticket in tickets].count(False) == 1
 
@@ -150,10 +150,10 @@ def test_each_log_line_names_its_worker(working, folder):
 
 
 def test_a_second_signal_kills_all_workers(working):
-    provider, _ = working(ARBPROV_DRAIN_TIMEOUT="60")
+    provider, _ = working(ARBPROV_DRAIN_TIMEOUT="600")
     provider.send(signal.SIGINT)
     wait_until(lambda: provider.has_logged("draining the workers"))
-    assert provider.stop(signal.SIGINT) < 5
+    provider.stop(signal.SIGINT)
     assert provider.popen.returncode == 1
 
 
@@ -181,8 +181,8 @@ def test_a_missing_app_is_logged_once(start, folder):
 
 def test_a_worker_runs_isolated_handlers(start, hub):
     start()
-    pid = hub.call("who", timeout=20).data["pid"]
-    alone = hub.call("alone", timeout=20).data
+    pid = hub.call("who", timeout=TIMEOUT).data["pid"]
+    alone = hub.call("alone", timeout=TIMEOUT).data
     assert alone["pid"] not in (pid, alone["parent"])
 
 
@@ -193,26 +193,26 @@ def test_each_worker_sends_the_results_in_its_spool_and_orphans_are_logged(start
     hub.wait_until(lambda hub: len(hub.submissions) == 2)
     assert {result.id for result in hub.submissions} == {"left-1", "left-2"}
     assert provider.log.count(" has 1 task of an earlier start, and no worker") == 1
-    assert [one.id for one in read_spool(folder / "tasks.db.3")] == ["left-3"]
+    assert [entry.id for entry in read_spool(folder / "tasks.db.3")] == ["left-3"]
 
 
 def test_the_options_apply_to_each_worker(start, hub, folder):
     (folder / "token").write_text("token")
     options = ("--quiet", "--hub-url", hub.url, "--auth-token-file", "token")
     provider = start(*options, HUB_GRPC_URL="127.0.0.1:1", PROVIDER_AUTH_TOKEN="wrong")
-    assert hub.call("who", timeout=20).status == "success"
+    assert hub.call("who", timeout=TIMEOUT).status == "success"
     provider.stop()
     assert (provider.popen.returncode, provider.log) == (0, "")
 
 
 def test_one_worker_has_no_supervisor(start, hub):
     provider = start("--workers", "1")
-    assert hub.call("who", timeout=20).data["pid"] == provider.popen.pid
+    assert hub.call("who", timeout=TIMEOUT).data["pid"] == provider.popen.pid
 
 
 def test_the_supervisor_does_not_import_grpc():
     code = "import sys, arbprov.cli.supervisor.supervisor; assert 'grpc' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
 
 
 def test_a_worker_that_can_not_be_started_is_an_os_error(tmp_path):

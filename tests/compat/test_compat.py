@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 from support.processes import Process
+from support.waiting import TIMEOUT
 
 import arbprov
 from arbprov import (
@@ -417,13 +418,13 @@ def test_the_app_is_made_once_for_several_threads():
         def _make_app(self):
             made.append(1)
             begun.set()
-            release.wait(10)
+            release.wait(TIMEOUT)
             return super()._make_app()
 
     provider = Slow("slow", "sample-token")
     with ThreadPoolExecutor(2) as pool:
         apps = [pool.submit(lambda: provider.app) for _ in range(2)]
-        assert begun.wait(10)
+        assert begun.wait(TIMEOUT)
         release.set()
     assert apps[0].result() is apps[1].result()
     assert len(made) == 1
@@ -676,7 +677,7 @@ def test_start_works_for_the_hub_until_stop(hub):
         running = pool.submit(provider.start)
         assert hub.call("double", {"n": 2}).data == {"n": 4}
         provider.stop()
-        running.result(30)
+        running.result(TIMEOUT)
     assert provider.life == ["started", "stopping", "ended"]
 
 
@@ -685,7 +686,7 @@ def test_stop_finishes_what_is_begun(hub):
 
     def wait():
         begun.set()
-        release.wait(30)
+        release.wait(TIMEOUT)
         return "done"
 
     provider = Doubling(hub, execution_timeout=30)
@@ -693,11 +694,11 @@ def test_stop_finishes_what_is_begun(hub):
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(provider.start)
         ticket = hub.put("wait")
-        assert begun.wait(30)
+        assert begun.wait(TIMEOUT)
         provider.stop()
         release.set()
-        assert ticket.result(30).data == "done"
-        running.result(30)
+        assert ticket.result(TIMEOUT).data == "done"
+        running.result(TIMEOUT)
 
 
 def test_a_stop_before_the_start_is_heard(hub):
@@ -755,7 +756,7 @@ def test_a_script_of_the_guide_runs_until_sigterm(hub, tmp_path):
     environ = {"PROVIDER_AUTH_TOKEN": hub.token, "HUB_GRPC_URL": hub.address}
     process = Process(["basic.py"], tmp_path, **environ)
     try:
-        assert hub.call("echo", {"message": "hi"}, timeout=30).data == {"echo": "hi"}
+        assert hub.call("echo", {"message": "hi"}, timeout=TIMEOUT).data == {"echo": "hi"}
         process.send(signal.SIGTERM)
         assert process.wait() == 0
     finally:

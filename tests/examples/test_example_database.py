@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.examples import load, statuses_of_tasks, working
 from support.postgres_servers import PostgresServer
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
@@ -77,7 +77,8 @@ def test_orders_of_the_same_articles_in_different_order_do_not_block_each_other(
     one, other = [{"article": "tea", "quantity": 1}], [{"article": "cup", "quantity": 1}]
     payloads = [{"id": f"{n}", "lines": one + other if n % 2 else other + one} for n in range(100)]
     tickets = [hub.put("order", payload) for payload in payloads]
-    assert {ticket.result(20).message for ticket in tickets} == {"Action completed successfully"}
+    messages = {ticket.result(TIMEOUT).message for ticket in tickets}
+    assert messages == {"Action completed successfully"}
     assert stock(hub) == {"cup": 900, "tea": 900}
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from support.examples import EXAMPLES, load, statuses_of_tasks, working
+from support.waiting import TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_an_unknown_action_is_an_error_that_lists_the_known_ones(hub):
 def test_a_refused_token_ends_the_provider_with_one_line(hub):
     environ = os.environ | {"HUB_GRPC_URL": hub.url, "PROVIDER_AUTH_TOKEN": "sample-wrong-token"}
     command = [sys.executable, EXAMPLES / "error_handling.py"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].endswith("is PROVIDER_AUTH_TOKEN right?")

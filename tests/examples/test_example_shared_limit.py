@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from support.examples import load, running
+from support.waiting import TIMEOUT
 
 from arbprov.localhub import LocalHub
 from arbprov.testing import serving
@@ -56,7 +57,7 @@ def test_one_signal_stops_both_providers_of_the_process():
     with LocalHub(hold=0.05) as hub, running("shared_limit", hub) as process:
         assert (report(hub).status, pause(hub).status) == ("success", "success")
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert log.count("has stopped") == 2
 

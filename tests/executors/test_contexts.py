@@ -79,6 +79,14 @@ def test_each_task_for_a_hub_begins_with_the_context_of_the_app(who):
         user.reset(token)
 
 
+def test_each_task_for_a_hub_sees_what_a_startup_hook_has_set(who):
+    app = ProviderApp("test")
+    app.on_startup(functools.partial(log_in_async, None))
+    app.action("who")(who)
+    with LocalHub(hold=0.05) as hub, serving(app, hub):
+        assert [hub.call("who").data for _ in range(2)] == ["ada"] * 2
+
+
 @pytest.mark.parametrize("hook", [log_in, log_in_async], ids=["plain hook", "async hook"])
 def test_a_handler_in_the_test_client_sees_what_a_hook_has_set(who, hook):
     app = ProviderApp("test")
@@ -109,11 +117,81 @@ def test_a_task_in_the_test_client_sees_what_a_startup_hook_has_set(who):
     app.on_startup(functools.partial(log_in_async, None))
     app.action("who")(who)
 
+    with app.test_client() as client:
+        seen = [client.call("who").data, asyncio.run(client.acall("who")).data]
+    assert seen == ["ada", "ada"]
+
+
+@pytest.mark.parametrize("hook", [log_in, log_in_async], ids=["plain hook", "async hook"])
+def test_startup_and_shutdown_hooks_in_the_test_client_leave_nothing_to_the_test(hook):
+    app, seen = ProviderApp("test"), []
+    app.on_startup(functools.partial(hook, None))
+
+    @app.on_shutdown
+    def note():
+        seen.append(user.get())
+        user.set("shutdown")
+
+    with app.test_client():
+        assert user.get() == "nobody"
+    assert (seen, user.get()) == (["ada"], "nobody")
+
+
+def test_a_task_awaited_in_a_test_leaves_nothing_to_the_test(who):
+    app = ProviderApp("test")
+    app.on_startup(functools.partial(log_in, None))
+    app.action("who")(who)
+
+    async def main(client):
+        return [(await client.acall("who")).data, user.get()]
+
+    with app.test_client() as client:
+        assert asyncio.run(main(client)) == ["ada", "nobody"]
+
+
+def test_what_the_test_sets_overrides_what_a_startup_hook_has_set(who):
+    app = ProviderApp("test")
+    app.on_startup(functools.partial(log_in, None))
+    app.action("who")(who)
+
     def main():
         with app.test_client() as client:
+            user.set("test")
             return client.call("who").data
 
-    assert contextvars.copy_context().run(main) == "ada"
+    assert contextvars.copy_context().run(main) == "test"
+
+
+def test_a_startup_hook_that_fails_leaves_nothing_to_a_later_task(who):
+    app = ProviderApp("test")
+    app.action("who")(who)
+
+    @app.on_startup
+    def fail():
+        user.set("ada")
+        raise ValueError
+
+    client = app.test_client()
+    with pytest.raises(ValueError), client:
+        pass
+    assert client.call("who").data == "nobody"
+
+
+def test_a_later_block_does_not_see_what_the_startup_hook_of_an_earlier_has_set(who):
+    app, names = ProviderApp("test"), iter(["ada", None])
+    app.action("who")(who)
+
+    @app.on_startup
+    def log_in_once():
+        if name := next(names):
+            user.set(name)
+
+    client = app.test_client()
+    seen = []
+    for _ in range(2):
+        with client:
+            seen.append(client.call("who").data)
+    assert [*seen, client.call("who").data] == ["ada", "nobody", "nobody"]
 
 
 def test_what_an_awaitable_has_set_before_it_fails_is_kept():

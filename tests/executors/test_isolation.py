@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import multiprocessing
 import os
@@ -23,16 +22,17 @@ from support.waiting import TIMEOUT, wait_for_line, wait_until
 from arbprov import (
     ConfigurationError,
     HandlerProcessError,
-    MinDelay,
     ProviderApp,
     ProviderResponse,
     RateLimitMonitor,
+    _utils,
 )
 from arbprov.config import Config
 from arbprov.executors import child, executor, messages, processes
 from arbprov.executors.messages import Failure, Kind, Message, RecordState
 from arbprov.limits import Decision, Limiter
 from arbprov.localhub import LocalHub
+from arbprov.responses import error_response
 
 SUPPORT = Path(__file__).parent.parent
 
@@ -49,7 +49,7 @@ def is_alive(pid: int) -> bool:
 
 def app_with(*handlers, **settings):
     """Return a new app with some of the handlers of `support.isolated`."""
-    app = ProviderApp("isolated", execution_timeout=10, **settings)
+    app = ProviderApp("isolated", **settings)
     for handler in handlers:
         app.action(isolation="process")(handler)
     return app
@@ -233,7 +233,7 @@ def test_a_process_that_ends_just_before_a_call_is_an_error(call, monkeypatch):
 def test_a_handler_is_killed_at_its_deadline_with_its_child_processes(call, tmp_path):
     path = tmp_path / "pids"
     result = call("hang", {"path": str(path)})
-    assert result.data["timeout"] == 1.0
+    assert result.data["timeout"] == 3.0
     for pid in path.read_text().split():
         wait_until(lambda pid=pid: not is_alive(int(pid)))
 
@@ -408,7 +408,7 @@ def test_sigterm_ends_a_process_that_a_handler_forked(call):
 
 def test_a_handler_has_its_context(call):
     data = call("context", {"city": "Paris"}, account={"id": 5}, id="t7").data
-    assert 0 < data.pop("remaining") <= 10
+    assert 0 < data.pop("remaining") <= TIMEOUT
     assert data == {
         "id": "t7",
         "action": "context",
@@ -419,21 +419,25 @@ def test_a_handler_has_its_context(call):
     }
 
 
-def test_a_refund_reaches_the_limits(call):
-    assert [call("refund").data["remaining"] for _ in range(4)] == [1, 1, 1, 1]
+def test_a_refund_reaches_the_limits(hub, serve):
+    serve(app_with(isolated.refund, rate_limit="2/hour"))
+    results = [hub.call("refund", timeout=TIMEOUT) for _ in range(4)]
+    assert [result.data["remaining"] for result in results] == [1, 1, 1, 1]
 
 
-@pytest.mark.slow
-def test_a_limit_is_charged_once_the_process_is_ready(hub, serve):
-    app = ProviderApp("isolated", execution_timeout=10)
-    limited = app.rate_limit(MinDelay(1.5), max_wait=TIMEOUT)
-    app.action(isolation="process")(limited(isolated.start_time))
+def test_a_limit_is_charged_once_the_process_is_ready(hub, serve, monkeypatch):
+    app = app_with(isolated.pid, rate_limit="5/hour")
+    start, remaining = processes.HandlerProcess.start, []
+
+    def look_and_start(process):
+        remaining.append(app.limits.headroom("pid")[0].remaining)
+        start(process)
+
+    monkeypatch.setattr(processes.HandlerProcess, "start", look_and_start)
     serve(app)
-    tickets = [hub.put("start_time") for _ in range(3)]
-    began = sorted(ticket.result(TIMEOUT).data["at"] for ticket in tickets)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(began)]
-    # Less than the limit's delay: some time passes between a charge and its handler's start.
-    assert min(gaps) > 0.75
+    assert hub.call("pid").status == "success"
+    remaining.append(app.limits.headroom("pid")[0].remaining)
+    assert remaining == [5, 4]
 
 
 def test_a_charge_that_ages_on_the_way_to_the_process_is_made_again(hub, serve, monkeypatch):
@@ -489,24 +493,34 @@ def refuse_to_start(process):
     raise HandlerProcessError("out of memory")
 
 
-def test_a_handler_sees_the_headroom_of_its_limits(call):
-    assert call("headroom").data == {"limit": "2/hour", "remaining": 1}
+def test_a_handler_sees_the_headroom_of_its_limits(hub, serve):
+    serve(app_with(isolated.headroom, rate_limit="2/hour"))
+    data = hub.call("headroom", timeout=TIMEOUT).data
+    assert data == {"limit": "2/hour", "remaining": 1}
 
 
-def test_a_report_reaches_the_limits(call):
-    assert [call("report").data["remaining"] for _ in range(2)] == [9, 4]
+def test_a_report_reaches_the_limits(hub, serve):
+    app = app_with(isolated.report)
+    app.rate_limit("10/hour", name="vendor")(isolated.report)
+    serve(app)
+    results = [hub.call("report", timeout=TIMEOUT) for _ in range(2)]
+    assert [result.data["remaining"] for result in results] == [9, 4]
 
 
-def test_a_report_for_an_unknown_limit_raises_in_the_handler(call):
-    assert call("report_unknown").data == {
-        "error": "this call has no limit 'none'; it has 'vendor', '5/hour'",
+def test_a_report_for_an_unknown_limit_raises_in_the_handler(hub, serve):
+    app = app_with(isolated.report)
+    app.rate_limit("10/hour", name="sales")(isolated.report)
+    serve(app)
+    assert hub.call("report", timeout=TIMEOUT).data == {
+        "error": "this call has no limit 'vendor'; it has 'sales', '10/hour'",
         "type": "ValueError",
     }
 
 
-def test_a_refund_after_the_task_is_an_error(call):
-    call("refund_late")
-    assert call("late_errors").data == {
+def test_a_refund_after_the_task_is_an_error(hub, serve):
+    serve(app_with(isolated.refund_late, isolated.late_errors))
+    hub.call("refund_late", timeout=TIMEOUT)
+    assert hub.call("late_errors", timeout=TIMEOUT).data == {
         "errors": ["the task has ended, so its limits take no refund and no report"]
     }
 
@@ -646,8 +660,15 @@ def run_out_of_memory(process):
     raise MemoryError
 
 
-def test_a_result_that_the_provider_can_not_read_is_an_error(call):
-    error = call("answer_unreadably").data["error"]
+def test_a_message_of_a_handler_s_own_class_becomes_plain_text(call):
+    result = call("answer_oddly")
+    assert (result.status, result.message) == ("warning", "odd")
+
+
+def test_a_result_that_the_provider_can_not_read_is_an_error(call, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Message, "load", lambda message: int("no number"))
+        error = call("pid").data["error"]
     assert error.startswith("The action's result can't be read by the provider: invalid literal")
     assert call("log_a_number", {"number": 5}).data == 5
 
@@ -728,12 +749,49 @@ def test_a_handler_s_exception_becomes_the_result(call, how, data):
     assert call("fail", {"how": how}).data == data
 
 
-def test_an_exception_of_a_module_that_only_the_process_has_keeps_its_text(call):
-    assert call("raise_unknown").data == {"error": "the plug is loose", "type": "PlugError"}
+@pytest.mark.parametrize(
+    ("base", "argument", "text"),
+    [
+        ("Exception", "the plug is loose", "the plug is loose"),
+        ("KeyError", "plug", "PlugError: 'plug'"),
+        ("KeyError", None, "PlugError"),
+        ("ValueError", 5, "PlugError: 5"),
+        ("Exception", [5], "PlugError: [5]"),
+    ],
+)
+def test_an_exception_of_a_module_that_only_the_process_has_has_the_same_text(
+    call, base, argument, text
+):
+    data = call("raise_unknown", {"base": base, "argument": argument}).data
+    assert data == {"error": text, "type": "PlugError"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
+def test_a_group_that_only_the_process_can_make_has_the_texts_of_its_errors():
+    class Local(ValueError):
+        pass
+
+    group = ExceptionGroup("two", [KeyError("plug"), Local("loose")])  # noqa: F821
+    failure = pickle.loads(pickle.dumps(Failure.of(group)))
+    assert error_response(failure.restore()).data == {
+        "error": "two (2 sub-exceptions): KeyError: 'plug'; Local: loose",
+        "type": "ExceptionGroup",
+    }
+
+
+def test_an_exception_whose_arguments_can_not_be_read_crosses_with_its_text():
+    error = Failure.of(Secretive("said")).restore()
+    assert (type(error).__name__, str(error)) == ("Secretive", "said")
 
 
 class Misspoken(Exception):
     def __str__(self):
+        raise SystemExit("no")
+
+
+class Secretive(Exception):
+    @property
+    def args(self):
         raise SystemExit("no")
 
 
@@ -771,7 +829,7 @@ def test_an_exception_whose_traceback_can_not_be_formatted_crosses_as_its_text(m
     def fail(error):
         raise RecursionError
 
-    monkeypatch.setattr(messages, "format_user_traceback", fail)
+    monkeypatch.setattr(_utils, "_format_traceback", fail)
     failure = Failure.of(ValueError("nested"))
     assert (failure.traceback, str(failure.restore())) == ("ValueError: nested", "nested")
 

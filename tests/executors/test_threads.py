@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import weakref
 
 import pytest
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov.executors.threads import ThreadPool
 
@@ -35,12 +36,12 @@ def names(pool, count):
 
 
 def test_the_future_has_what_the_work_returns():
-    assert with_pool(lambda pool: asyncio.wait_for(pool.run(lambda: 5), 10)) == 5
+    assert with_pool(lambda pool: asyncio.wait_for(pool.run(lambda: 5), TIMEOUT)) == 5
 
 
 def test_the_future_raises_what_the_work_raises():
     with pytest.raises(ZeroDivisionError):
-        with_pool(lambda pool: asyncio.wait_for(pool.run(lambda: 1 / 0), 10))
+        with_pool(lambda pool: asyncio.wait_for(pool.run(lambda: 1 / 0), TIMEOUT))
 
 
 def test_an_idle_thread_is_reused():
@@ -51,7 +52,7 @@ def test_work_in_parallel_has_a_thread_each():
     barrier = threading.Barrier(8)
 
     async def main(pool):
-        return await asyncio.gather(*(pool.run(lambda: barrier.wait(10)) for _ in range(8)))
+        return await asyncio.gather(*(pool.run(lambda: barrier.wait(TIMEOUT)) for _ in range(8)))
 
     assert sorted(with_pool(main)) == list(range(8))
 
@@ -66,7 +67,7 @@ def test_an_idle_thread_holds_no_reference_to_its_last_work():
         await pool.run(lambda payload=payload: payload)
         del payload
         # The thread drops it after the loop has the result.
-        await asyncio.to_thread(wait_until, lambda: seen() is None, 10)
+        await asyncio.to_thread(wait_until, lambda: seen() is None)
 
     with_pool(main)
 
@@ -82,7 +83,7 @@ def test_the_result_of_work_whose_future_was_cancelled_is_dropped():
     go_on, done = threading.Event(), threading.Event()
 
     async def main(pool):
-        future = pool.run(lambda: go_on.wait(10))
+        future = pool.run(lambda: go_on.wait(TIMEOUT))
         future.cancel()
         go_on.set()
         # The next work on this thread runs after the cancelled work.
@@ -95,20 +96,20 @@ def test_the_result_of_work_whose_future_was_cancelled_is_dropped():
 
 
 def test_work_that_outlives_the_loop_ends_its_thread():
-    go_on, threads = threading.Event(), []
+    go_on, started = threading.Event(), queue.SimpleQueue()
 
     def work():
-        threads.append(threading.current_thread())
-        go_on.wait(10)
+        started.put(threading.current_thread())
+        go_on.wait(TIMEOUT)
 
     async def main(pool):
         pool.run(work)
-        await pool.run(lambda: None)
+        return await asyncio.to_thread(started.get, timeout=TIMEOUT)
 
-    with_pool(main)
+    thread = with_pool(main)
     go_on.set()
-    threads[0].join(10)
-    assert not threads[0].is_alive()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
 
 
 def test_a_closed_pool_ends_its_threads():
@@ -116,5 +117,5 @@ def test_a_closed_pool_ends_its_threads():
         return await pool.run(threading.current_thread)
 
     thread = with_pool(main)
-    thread.join(10)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()

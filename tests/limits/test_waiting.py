@@ -20,7 +20,7 @@ from arbprov.worker.admission import Admission
 
 def patient(limit, max_wait=30.0, **options):
     """Return an app whose action ``work`` waits for its limit, and ``free`` has none."""
-    app = ProviderApp()
+    app = ProviderApp(execution_timeout=1)
 
     @app.action
     @app.rate_limit(limit, max_wait=max_wait, **options)

@@ -195,7 +195,7 @@ def test_a_held_poll_gets_the_hub_s_pause(hub, poll, held):
 def test_a_result_comes_to_its_ticket(hub, poll, submit):
     ticket = hub.put("forecast")
     submit(poll().id)
-    assert (ticket.result().message, ticket.result().data) == ("fine", 1)
+    assert (ticket.result(TIMEOUT).message, ticket.result(TIMEOUT).data) == ("fine", 1)
 
 
 def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
@@ -203,7 +203,7 @@ def test_only_the_first_result_of_a_task_counts(hub, poll, submit):
     poll()
     submit(ticket.id)
     submit(ticket.id, '{"message": "again"}')
-    assert ticket.result().message == "fine"
+    assert ticket.result(TIMEOUT).message == "fine"
 
 
 def test_repeated_and_unknown_results_are_kept_too(hub, submit):
@@ -232,6 +232,23 @@ def test_a_second_task_with_the_same_id_is_refused():
         hub.put("forecast", id="7")
 
 
+@pytest.mark.parametrize("task", [{"action": 5}, {"action": "forecast", "id": 5}])
+def test_a_task_whose_action_or_id_is_not_a_text_is_refused(task):
+    with pytest.raises(TypeError, match="must be a text, not 5"):
+        LocalHub().put(**task)
+
+
+@pytest.mark.parametrize("task", [{"action": "\ud800"}, {"action": "forecast", "id": "\ud800"}])
+def test_a_task_whose_action_or_id_is_not_unicode_is_refused(task):
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        LocalHub().put(**task)
+
+
+def test_an_empty_id_is_refused():
+    with pytest.raises(ValueError, match="the task's id must not be empty"):
+        LocalHub().put("forecast", id="")
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:50051", "192.0.2.1:1", "[::]:0", "hub:50051"])
 def test_only_loopback_is_listened_on(address):
     with pytest.raises(ConfigurationError, match="it is for this machine only"):
@@ -242,6 +259,12 @@ def test_only_loopback_is_listened_on(address):
 def test_a_port_that_does_not_exist_is_refused(port):
     with pytest.raises(ConfigurationError, match="a port is from 1 to 65535"):
         LocalHub(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "[::1]"])
+def test_an_address_without_a_port_is_refused(address):
+    with pytest.raises(ConfigurationError, match="a port is from 1 to 65535"):
+        LocalHub(address)
 
 
 def test_a_port_that_is_taken_is_an_error(hub):
@@ -300,6 +323,13 @@ def test_a_call_may_have_a_large_payload_and_a_large_result(client, answer):
 def test_a_call_with_what_json_can_not_carry_is_an_error(client):
     with pytest.raises(HubError, match="city: a string with a lone surrogate") as caught:
         client.call("forecast", {"city": "\ud800"})
+    assert not isinstance(caught.value, HubConnectionError)
+
+
+@pytest.mark.parametrize("action", [5, "\ud800"])
+def test_a_call_of_an_action_that_is_not_a_text_is_an_error(client, action):
+    with pytest.raises(HubError, match=r"must be a text|surrogates not allowed") as caught:
+        client.call(action)
     assert not isinstance(caught.value, HubConnectionError)
 
 
@@ -421,7 +451,7 @@ def test_a_waiting_call_ends_when_the_hub_stops():
     hub = LocalHub().start()
     with futures.ThreadPoolExecutor(1) as pool:
         client = LocalHubClient(hub.address, hub.token)
-        waiting = pool.submit(client.call, "forecast", timeout=20)
+        waiting = pool.submit(client.call, "forecast", timeout=TIMEOUT)
         assert hub._backlog.take("weather", 20)
         hub.stop()
         with pytest.raises(HubConnectionError, match="the hub has stopped"):

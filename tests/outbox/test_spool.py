@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.spools import Inline, crash_image, fill, relieve
+from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderError
 from arbprov.outbox.files import APPLICATION
@@ -43,7 +44,7 @@ def using(path, main, **options):
     async def run():
         spool = Spool(path, **options)
         try:
-            return await asyncio.wait_for(main(spool), 20)
+            return await asyncio.wait_for(main(spool), TIMEOUT)
         finally:
             await spool.close()
 
@@ -660,15 +661,15 @@ def test_a_second_process_can_not_use_the_spool(path):
     with owner(path) as first:
         assert first.stdout.readline() == "mine\n"
         with owner(path) as second:
-            assert "is in use: each running provider" in second.communicate(timeout=20)[1]
-        first.communicate(timeout=20)
+            assert "is in use: each running provider" in second.communicate(timeout=TIMEOUT)[1]
+        first.communicate(timeout=TIMEOUT)
 
 
 def test_a_refused_owner_in_the_process_of_the_first_leaves_it_locked_for_others(path):
     async def main(spool):
         refusal(path)
         with owner(path) as other:
-            return other.communicate(timeout=20)[1]
+            return other.communicate(timeout=TIMEOUT)[1]
 
     assert "is in use" in using(path, main)
 
@@ -683,7 +684,7 @@ def test_a_backup_of_the_files_does_not_unlock_the_spool(path):
     async def main(spool):
         copy_of_files(path)
         with owner(path) as other:
-            return other.communicate(timeout=20)[1]
+            return other.communicate(timeout=TIMEOUT)[1]
 
     assert "is in use" in using(path, main)
 
@@ -758,7 +759,7 @@ def with_limit(opened, main):
     async def run():
         spool = opened()
         try:
-            return await asyncio.wait_for(main(spool), 20)
+            return await asyncio.wait_for(main(spool), TIMEOUT)
         finally:
             await spool.close()
 

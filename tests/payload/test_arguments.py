@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from support.structuring import problems
+from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderApp, TaskContext
 
@@ -159,7 +160,7 @@ def test_a_parameter_annotated_with_task_context_gets_it():
     def it(here: TaskContext):
         return [here.id, here.action, here.logger.name, here.cancelled, here.remaining]
 
-    assert call(it).data == ["test-1", "it", "arbprov.it", False, 1.0]
+    assert call(it).data == ["test-1", "it", "arbprov.it", False, TIMEOUT]
 
 
 def test_the_context_has_the_payload_and_the_account():

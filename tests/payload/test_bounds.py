@@ -12,6 +12,7 @@ import msgspec
 import pydantic
 import pytest
 from support.running import Running
+from support.waiting import TIMEOUT
 from typing_extensions import TypedDict
 
 from arbprov import InvalidPayloadError, ProviderApp, ProviderResponse
@@ -197,7 +198,7 @@ def test_a_validation_that_was_given_up_ends_unheard(closes):
     may_end = threading.Event()
 
     def work():
-        may_end.wait(30)
+        may_end.wait(TIMEOUT)
 
     async def give_up():
         task = asyncio.ensure_future(run_on_thread(work))
@@ -207,13 +208,13 @@ def test_a_validation_that_was_given_up_ends_unheard(closes):
         await asyncio.wait([task])
         if not closes:
             may_end.set()
-            await asyncio.to_thread(thread.join, 30)
+            await asyncio.to_thread(thread.join, TIMEOUT)
             await asyncio.sleep(0)
         return task, thread
 
     task, thread = asyncio.run(give_up())
     may_end.set()
-    thread.join(30)
+    thread.join(TIMEOUT)
     assert task.cancelled()
     assert not thread.is_alive()
 

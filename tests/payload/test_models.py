@@ -12,6 +12,7 @@ import msgspec
 import pydantic
 import pytest
 from support.structuring import problems, structure
+from support.waiting import TIMEOUT
 
 from arbprov import ProviderApp
 
@@ -120,7 +121,7 @@ app.test_client().call("echo", {"value": [1]})
 print({"pydantic", "msgspec"} & set(sys.modules))
 """
     run = subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=30, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, timeout=TIMEOUT, capture_output=True, text=True
     )
     assert run.stdout == "set()\n"
 

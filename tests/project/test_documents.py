@@ -13,6 +13,7 @@ import attrs
 import pytest
 from click.testing import CliRunner
 from support.processes import Process
+from support.waiting import TIMEOUT
 
 import arbprov
 from arbprov import ProviderApp, compat
@@ -257,7 +258,7 @@ def test_one_signal_stops_both_class_based_providers_of_a_process(both, sig):
     with LocalHub(hold=0.05) as hub:
         process = both(hub)
         for name in ("provider-a", "provider-b"):
-            assert hub.call("ask", provider=name, timeout=30).status == "success"
+            assert hub.call("ask", provider=name, timeout=TIMEOUT).status == "success"
         process.send(sig)
         assert process.wait() == 0
 

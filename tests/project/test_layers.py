@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import TIMEOUT
 
 PACKAGE = Path(__file__).parents[2] / "arbprov"
 
@@ -203,7 +204,7 @@ heavy = {"grpc", "google", "click", "pydantic", "msgspec", "asyncio", "sqlite3",
 loaded = heavy & (set(sys.modules) - before)
 assert not loaded, loaded
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
 
 
 def test_modules_for_running_actions_and_limits_are_loaded_on_demand():
@@ -224,7 +225,7 @@ put_off = {"arbprov.dispatcher", "arbprov.limits", "json", "logging", "pickle"}
 loaded = put_off & (set(sys.modules) - before)
 assert not loaded, loaded
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
 
 
 # The checks themselves.

@@ -15,6 +15,7 @@ from unittest import mock
 
 from arbprov.localhub import LocalHub
 from arbprov.testing import serving
+from support.waiting import TIMEOUT
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -50,7 +51,7 @@ def working(module):
     module.app.on_connect(ready.set)
     with LocalHub(hold=0.05) as hub, serving(module.app, hub) as running:
         running.add_done_callback(lambda _: ready.set())
-        assert ready.wait(30)
+        assert ready.wait(TIMEOUT)
         if not running.done():
             yield hub
 
@@ -68,7 +69,7 @@ def running(name, hub, **environ):
         try:
             yield process
             process.terminate()
-            _, log = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=TIMEOUT)
             assert process.returncode == 0, log
         finally:
             process.kill()
@@ -85,6 +86,11 @@ def dev(name):
     """Run an example with its tasks, hub included; return the envelopes, as they came."""
     command = [sys.executable, "-m", "arbprov", "dev", f"{name}.py", "--tasks", f"{name}.jsonl"]
     done = subprocess.run(
-        [*command, "--json"], cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=True
+        [*command, "--json"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
     )
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -15,13 +15,15 @@ import sys
 import threading
 import time
 import types
+from typing import Any
 
 import attrs
 
 from arbprov import ProviderApp, ProviderResponse, RateLimited, TaskContext
 from arbprov.executors.messages import Kind
+from support.waiting import TIMEOUT
 
-app = ProviderApp("isolated", execution_timeout=10, concurrency=4, drain_timeout=10)
+app = ProviderApp("isolated", execution_timeout=TIMEOUT, concurrency=4, drain_timeout=10)
 process = app.action(isolation="process")
 
 
@@ -45,10 +47,6 @@ class OddlyMadeError(Exception):
 class UnspeakableError(Exception):
     def __str__(self):
         raise RuntimeError
-
-
-def start_time() -> dict:
-    return {"at": time.monotonic()}
 
 
 @process
@@ -87,7 +85,7 @@ def close_everything() -> dict:
     return {}
 
 
-@app.action(isolation="process", timeout=1)
+@app.action(isolation="process", timeout=3)
 def hang(path: str) -> dict:
     """Hang, and start a program that hangs too."""
     with subprocess.Popen(["sleep", "60"]) as program:
@@ -97,7 +95,7 @@ def hang(path: str) -> dict:
     return {}
 
 
-@app.action(isolation="process", timeout=60)
+@process
 def start_daemons(path: str) -> None:
     """Do what `hang_with_daemons` does, for longer."""
     hang_with_daemons(path)
@@ -109,7 +107,7 @@ def start_daemon() -> int:
     return subprocess.Popen(["sleep", "60"], start_new_session=True).pid
 
 
-@app.action(isolation="process", timeout=1)
+@app.action(isolation="process", timeout=3)
 def hang_with_daemons(path: str) -> dict:
     """Hang, after starting programs in sessions of their own; the parent of one has ended."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
@@ -165,15 +163,11 @@ def context(ctx: TaskContext, /, also: TaskContext, account: dict) -> dict:
     }
 
 
-@process
-@app.rate_limit("2/hour")
 def refund(ctx: TaskContext) -> dict:
     ctx.limits.refund()
     return {"remaining": ctx.limits.headroom[0].remaining}
 
 
-@process
-@app.rate_limit("2/hour")
 def headroom(ctx: TaskContext) -> dict:
     (headroom,) = ctx.limits.headroom
     return {"limit": str(headroom.limit), "remaining": headroom.remaining}
@@ -185,17 +179,9 @@ def refund_nothing(ctx: TaskContext) -> int:
     return 7
 
 
-@process
-@app.rate_limit("10/hour", name="vendor")
 def report(ctx: TaskContext) -> dict:
     ctx.limits.report("vendor", used=0.5, reset_in=60)
     return {"remaining": ctx.limits.headroom[0].remaining}
-
-
-@process
-@app.rate_limit("5/hour", name="vendor")
-def report_unknown(ctx: TaskContext) -> None:
-    ctx.limits.report("none", used=0.5, reset_in=60)
 
 
 _late: list[str] = []
@@ -203,11 +189,9 @@ _threads: list[threading.Thread] = []
 _may_refund = threading.Event()
 
 
-@process
-@app.rate_limit("5/hour")
 def refund_late(ctx: TaskContext) -> dict:
     def try_to_refund():
-        _may_refund.wait(10)
+        _may_refund.wait(TIMEOUT)
         try:
             ctx.limits.refund()
         except RuntimeError as error:
@@ -218,7 +202,6 @@ def refund_late(ctx: TaskContext) -> dict:
     return {}
 
 
-@process
 def late_errors() -> dict:
     _may_refund.set()
     _threads[0].join()
@@ -273,12 +256,12 @@ def _make_unknown() -> object:
 
 
 @process
-def raise_unknown() -> dict:
+def raise_unknown(base: str, argument: Any) -> dict:
     """Raise an exception of a module that only this process has."""
     module = types.ModuleType("plug")
-    exec("class PlugError(Exception): pass", vars(module))
+    exec(f"class PlugError({base}): pass", vars(module))
     sys.modules["plug"] = module
-    raise module.PlugError("the plug is loose")
+    raise module.PlugError(*([] if argument is None else [argument]))
 
 
 @process
@@ -322,7 +305,7 @@ def _ring(*_):
     raise TimeoutError("my alarm")
 
 
-class Unreadable(str):
+class OddText(str):
     """A string that can be pickled, and not unpickled."""
 
     def __reduce__(self):
@@ -330,8 +313,8 @@ class Unreadable(str):
 
 
 @process
-def answer_unreadably() -> ProviderResponse:
-    return ProviderResponse("success", message=Unreadable("odd"))
+def answer_oddly() -> ProviderResponse:
+    return ProviderResponse("warning", message=OddText("odd"))
 
 
 @process
@@ -350,7 +333,7 @@ def end_a_fork() -> dict:
     fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
     fork.start()
     fork.terminate()
-    fork.join(5)
+    fork.join(TIMEOUT)
     return {"exit_code": fork.exitcode}
 
 

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from support.memory import MEBIBYTE, forget_peak, peak, resident
 from support.processes import Process
+from support.waiting import TIMEOUT
 
 from arbprov.localhub import LocalHub
 
@@ -56,11 +57,11 @@ def test_a_task_of_100_mb_is_refused_and_held_at_most_once(start):
         provider = start(hub)
         pid = provider.popen.pid
         for number in range(200):
-            hub.call("plain", {"number": number}, timeout=30)
+            hub.call("plain", {"number": number}, timeout=TIMEOUT)
         idle = resident(pid)
         forget_peak(pid)
         lost = hub.put("plain", b'{"filler": "%s"}' % (b"x" * LARGE))
-        answer = hub.call("plain", {"number": 1}, timeout=60)
+        answer = hub.call("plain", {"number": 1}, timeout=TIMEOUT)
         highest = peak(pid)
     print(f"idle {idle:.1f} MiB, peak {highest:.1f} MiB, {highest - idle:.1f} MiB above")
     assert answer.data == {"number": 1}
@@ -77,9 +78,9 @@ def soak(hub, first, last):
         if len(tickets) >= 1000:
             tickets = [one for one in tickets if not one.done]
             if tickets:
-                tickets.pop(0).result(60)
+                tickets.pop(0).result(TIMEOUT)
     for ticket in tickets:
-        ticket.result(60)
+        ticket.result(TIMEOUT)
 
 
 @pytest.mark.long

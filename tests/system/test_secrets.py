@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.hubs import ScriptedHub
 from support.loops import JumpingLoop, run_jumping
+from support.waiting import TIMEOUT
 
 from arbprov import (
     HubConnectionError,
@@ -388,7 +389,7 @@ def test_a_hub_that_quotes_a_secret_is_not_quoted(code, method, arguments):
     async def ask(url):
         token = Token(TOKEN)
         token.read()
-        hub = GrpcHub(url, provider="p", token=token, poll_timeout=20, submit_timeout=20)
+        hub = GrpcHub(url, provider="p", token=token, poll_timeout=TIMEOUT, submit_timeout=TIMEOUT)
         try:
             await getattr(hub, method)(*arguments)
         finally:
@@ -411,7 +412,7 @@ def test_a_provider_writes_no_secret_to_stderr(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=TIMEOUT,
         )
     assert ended.returncode == 77
     assert_clean(ended.stdout, ended.stderr)
@@ -440,12 +441,12 @@ def test_a_handler_s_process_shows_no_secret(tmp_path):
         )
         with process:
             results = [
-                hub.call(action, account={"key": SECRET}, timeout=20)
+                hub.call(action, account={"key": SECRET}, timeout=TIMEOUT)
                 for action in ("fail", "crash")
             ]
             arguments = [path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline")]
             process.terminate()
-            output = process.communicate(timeout=20)[0]
+            output = process.communicate(timeout=TIMEOUT)[0]
     assert "ValueError" in output
     assert "was killed by SIGABRT" in output
     assert_clean(output, *(result.result for result in results), *arguments)

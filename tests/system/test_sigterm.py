@@ -8,7 +8,7 @@ import socket
 import pytest
 from support.processes import Process
 from support.servers import refusing_address
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov.outbox.sqlite import read_spool
 from arbprov.testing import FaultyHub
@@ -133,7 +133,7 @@ def test_a_signal_to_another_thread_wakes_a_waiting_provider(start):
         # Not uvloop, which always wakes for a signal.
         provider = start(hub.url, ASYNCIO_LOOP="yes")
         hub.put("stop_soon")
-        wait_until(lambda: provider.has_logged("draining"), timeout=20)
+        wait_until(lambda: provider.has_logged("draining"), timeout=TIMEOUT)
         assert provider.wait() == 0
 
 

@@ -8,6 +8,7 @@ import time
 
 import grpc
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov import AuthenticationError, ProviderApp
 from arbprov._proto import hub_pb2
@@ -24,7 +25,7 @@ class Client:
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(hub.address, options=options)
 
-    def poll(self, timeout=10.0):
+    def poll(self, timeout=TIMEOUT):
         method = self._channel.unary_unary(
             "/Hub/GetTask",
             hub_pb2.ProviderRequest.SerializeToString,
@@ -33,7 +34,7 @@ class Client:
         request = hub_pb2.ProviderRequest(provider="weather", auth_token=self._token)
         return method(request, timeout=timeout)
 
-    def submit(self, id="t1", result="{}", timeout=10.0):
+    def submit(self, id="t1", result="{}", timeout=TIMEOUT):
         method = self._channel.unary_unary("/Hub/SubmitTaskResult")
         message = hub_pb2.TaskResult(id=id, result=result, auth_token=self._token)
         return method(message.SerializeToString(), timeout=timeout)
@@ -120,7 +121,7 @@ def test_a_call_that_is_over_holds_nobody(start):
 
     _, client = start(Fault("patient", "poll", play))
     code_of(client.poll, timeout=0.1)
-    assert over.wait(10)
+    assert over.wait(TIMEOUT)
 
 
 def test_a_hub_that_hangs_can_be_stopped_at_once(monkeypatch):

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov.testing import VirtualClock
 from arbprov.testing.loop import SkippingLoop
@@ -97,7 +98,7 @@ def test_another_thread_may_advance_the_clock(clock, loop):
 
     def advance():
         clock.advance(HOUR)
-        done.wait(10)
+        done.wait(TIMEOUT)
 
     async def main():
         thread = threading.Thread(target=advance)

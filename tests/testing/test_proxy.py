@@ -48,7 +48,7 @@ class Echo:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self.threads:
-            thread.join(10)
+            thread.join(TIMEOUT)
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 import time
 
 import pytest
 from support.frames import ENHANCE_YOUR_CALM, WatchingProxy
 from support.servers import refusing_address
 from support.stopwatch import Stopwatch
+from support.waiting import TIMEOUT
 
 from arbprov import AuthenticationError, HubConnectionError, ProviderApp
 from arbprov.backoff import Backoff
@@ -124,7 +126,7 @@ def test_an_unanswered_poll_does_not_hide_a_frozen_hub(start):
         hub.proxy.stall()
         # The poll ends before the keepalive would ping.
         assert await provider.fetch() is None
-        with pytest.raises(HubConnectionError, match=r"did not answer within 0\.\d+ s"):
+        with pytest.raises(HubConnectionError, match=r"did not answer within [\d.]+ s"):
             await provider.fetch()
 
     run(main, hub.url, poll_timeout=0.4)
@@ -271,7 +273,7 @@ def app():
 def run_tasks(hub, count):
     """Run `count` tasks and check their results."""
     tickets = [hub.put("echo", {"value": value}) for value in range(count)]
-    values = [ticket.result(30).data["value"] for ticket in tickets]
+    values = [ticket.result().data["value"] for ticket in tickets]
     assert values == list(range(count))
 
 
@@ -282,7 +284,13 @@ def troubles(app, caplog):
     return [*app.lost, *(record for record in records if record not in others)]
 
 
-def test_a_goaway_costs_nothing(start, app, caplog):
+@pytest.fixture
+def slow_reconnects(monkeypatch):
+    """Let a provider take a minute to reconnect, as a busy machine may need more than 2 s."""
+    monkeypatch.setattr("arbprov.wire.channel._RECONNECT_TIMEOUT", TIMEOUT)
+
+
+def test_a_goaway_costs_nothing(start, app, caplog, slow_reconnects):
     hub = start(hold=0.05)
     with serving(app, hub):
         for step in [faults.goaway(), faults.goaway(on="submit")] * 3:
@@ -295,15 +303,17 @@ def test_a_goaway_costs_nothing(start, app, caplog):
     assert troubles(app, caplog) == []
 
 
-def test_a_connection_that_may_not_grow_old_costs_nothing(start, app, caplog):
+def test_a_connection_that_may_not_grow_old_costs_nothing(start, app, caplog, slow_reconnects):
     hub = start(options={"grpc.max_connection_age_ms": 100})
     with serving(app, hub):
-        run_tasks(hub, 1000)
+        run_tasks(hub, 300)
     hub.assert_nothing_lost()
     assert troubles(app, caplog) == []
 
 
-def test_an_idle_poll_that_a_connection_s_age_ends_does_not_count_as_a_lost_hub(start, app, caplog):
+def test_an_idle_poll_that_a_connection_s_age_ends_does_not_count_as_a_lost_hub(
+    start, app, caplog, slow_reconnects
+):
     ages = {"grpc.max_connection_age_ms": 1000, "grpc.max_connection_age_grace_ms": 0}
     hub = start(hold=0.1, options=ages)
     with serving(app, hub):
@@ -587,11 +597,11 @@ def test_a_token_that_can_not_be_read_again_is_reported(start):
 
 def test_a_function_that_does_not_return_is_waited_for_no_longer_than_it_may(start, monkeypatch):
     monkeypatch.setattr("arbprov.wire.client._TOKEN_TIMEOUT", 0.1)
-    hub = start(token="one")
+    hub, may_return = start(token="one"), threading.Event()
 
     def source():
         if hub.token == "two":
-            time.sleep(1)
+            may_return.wait(TIMEOUT)
         return "one"
 
     token = Token(source)
@@ -602,6 +612,7 @@ def test_a_function_that_does_not_return_is_waited_for_no_longer_than_it_may(sta
         hub.token = "two"
         with pytest.raises(AuthenticationError, match=r"No other token was returned within 0\.1 s"):
             await provider.fetch()
+        may_return.set()
 
     run(main, hub.url, token=token)
 

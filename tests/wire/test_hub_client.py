@@ -12,6 +12,7 @@ from concurrent import futures
 import grpc
 import pytest
 from support.gateways import Gateway
+from support.waiting import TIMEOUT
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import AuthenticationError, HubConnectionError
@@ -45,7 +46,7 @@ class Server(grpc.GenericRpcHandler):
 
     def respond(self, request, context):
         self.requests.append(request)
-        self.release.wait(20)
+        self.release.wait(TIMEOUT)
         if self.code is not None:
             context.abort(self.code, self.details or "")
         return self.answer
@@ -72,23 +73,30 @@ def token_of(source):
     return token
 
 
+@contextlib.asynccontextmanager
+async def client(url, poll_timeout=TIMEOUT):
+    """Yield a `GrpcHub`."""
+    hub = GrpcHub(
+        url,
+        provider="weather",
+        token=token_of("secret"),
+        poll_timeout=poll_timeout,
+        submit_timeout=TIMEOUT,
+    )
+    try:
+        yield hub
+    finally:
+        await hub.close()
+
+
 @pytest.fixture
 def asked(url):
     """Return a function that calls a method of a `GrpcHub` once."""
 
-    def ask(method, *arguments, to=url, poll_timeout=20.0):
+    def ask(method, *arguments, to=url):
         async def main():
-            hub = GrpcHub(
-                to,
-                provider="weather",
-                token=token_of("secret"),
-                poll_timeout=poll_timeout,
-                submit_timeout=20.0,
-            )
-            try:
+            async with client(to) as hub:
                 return await getattr(hub, method)(*arguments)
-            finally:
-                await hub.close()
 
         return asyncio.run(main())
 
@@ -133,29 +141,18 @@ def test_not_found_is_nothing(asked, server):
     assert asked("fetch") is None
 
 
-def test_an_unanswered_poll_returns_nothing(asked, server):
-    server.release.clear()
-    assert asked("fetch", poll_timeout=0.1) is None
+def test_an_unanswered_poll_returns_nothing(server, url):
+    async def main():
+        async with client(url, poll_timeout=0.1) as hub:
+            # A connection may take longer than the poll.
+            await hub.submit(RESULT)
+            server.release.clear()
+            return await hub.fetch()
+
+    assert asyncio.run(main()) is None
 
 
-@pytest.fixture
-def client():
-    """Return a context manager with a `GrpcHub`."""
-
-    @contextlib.asynccontextmanager
-    async def client(url):
-        hub = GrpcHub(
-            url, provider="weather", token=token_of("secret"), poll_timeout=20, submit_timeout=20
-        )
-        try:
-            yield hub
-        finally:
-            await hub.close()
-
-    return client
-
-
-def test_a_poll_on_a_connection_may_bring_a_task(client, server, url):
+def test_a_poll_on_a_connection_may_bring_a_task(server, url):
     server.release.clear()
 
     async def main():
@@ -171,7 +168,7 @@ def test_a_poll_on_a_connection_may_bring_a_task(client, server, url):
     assert asyncio.run(main()) == (True, True)
 
 
-def test_a_poll_without_a_connection_can_bring_no_task(client):
+def test_a_poll_without_a_connection_can_bring_no_task():
     async def main():
         with socket.create_server(("127.0.0.1", 0)) as silent:
             async with client(f"127.0.0.1:{silent.getsockname()[1]}") as hub:

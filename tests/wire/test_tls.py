@@ -14,6 +14,7 @@ import grpc
 import pytest
 import trustme
 from support.servers import refusing_address
+from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, HubConnectionError, ProviderApp
 from arbprov._proto import hub_pb2
@@ -21,6 +22,12 @@ from arbprov.config import load_config
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tls_diagnosis import explain_tls, speaks_tls
 from arbprov.wire.tokens import Token
+
+
+@pytest.fixture(autouse=True)
+def slow_handshakes(monkeypatch):
+    """Let a handshake take a minute, as a busy machine may need more than 2 s."""
+    monkeypatch.setattr("arbprov.wire.tls_diagnosis._TIMEOUT", TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +104,8 @@ def asked(files):
                 config.hub_url,
                 provider="weather",
                 token=token,
-                poll_timeout=20.0,
-                submit_timeout=20.0,
+                poll_timeout=TIMEOUT,
+                submit_timeout=TIMEOUT,
                 tls=config.tls(),
             )
             try:
@@ -147,9 +154,9 @@ def test_an_app_works_over_tls(files, start):
     url = f"localhost:{start('hub')}"
     with futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=url)
-        assert connected.wait(20)
+        assert connected.wait(TIMEOUT)
         app.stop()
-        running.result(30)
+        running.result(TIMEOUT)
 
 
 # Problems, and their names.
@@ -244,7 +251,7 @@ def listening():
     yield listen
     for thing in open_things:
         if isinstance(thing, threading.Thread):
-            thing.join(10)
+            thing.join(TIMEOUT)
         else:
             thing.shutdown(socket.SHUT_RDWR)
             thing.close()

@@ -14,6 +14,7 @@ from concurrent import futures
 from datetime import datetime
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderApp, ProviderResponse, RateLimited
 from arbprov.localhub import LocalHub
@@ -118,7 +119,7 @@ def test_two_thousand_tasks_of_both_kinds_each_get_exactly_one_result(serve, hub
 
     serve(app)
     tickets = [hub.put(("plain", "async")[n % 2], {"number": n}) for n in range(2000)]
-    assert [ticket.result(60).data["number"] for ticket in tickets] == list(range(2000))
+    assert [ticket.result(TIMEOUT).data["number"] for ticket in tickets] == list(range(2000))
     sent = collections.Counter(submission.id for submission in hub.submissions)
     assert sent == {ticket.id: 1 for ticket in tickets}
 
@@ -129,12 +130,12 @@ def test_sixty_four_tasks_run_at_once(serve, hub):
 
     @app.action
     def meet() -> dict:
-        everybody.wait(20)
+        everybody.wait(TIMEOUT)
         return {}
 
     serve(app)
     tickets = [hub.put("meet") for _ in range(64)]
-    assert {ticket.result(30).status for ticket in tickets} == {"success"}
+    assert {ticket.result(TIMEOUT).status for ticket in tickets} == {"success"}
 
 
 def test_a_result_carries_the_task_as_it_came(served, hub):
@@ -249,13 +250,15 @@ def test_what_json_can_not_carry_is_an_error_with_its_path(served, hub, what):
 
 @pytest.fixture
 def hanging(serve):
-    """Run a provider with a plain handler that hangs until the event is set."""
+    """Run a provider with a plain handler that hangs until the event is set; it counts its runs."""
     app = ProviderApp("slow", execution_timeout=0.5, concurrency=1)
     go_on = threading.Event()
+    go_on.runs = 0
 
     @app.action
     def hang() -> dict:
-        go_on.wait(20)
+        go_on.runs += 1
+        go_on.wait(TIMEOUT)
         return {"late": True}
 
     serve(app)
@@ -286,8 +289,10 @@ def test_a_thread_that_hangs_keeps_its_slot(hanging, hub):
     second = hub.put("hang")
     with pytest.raises(TimeoutError):
         second.result(0.3)
+    assert hanging.runs == 1
     hanging.set()
-    assert second.result().data == {"late": True}
+    second.result()
+    assert hanging.runs == 2
 
 
 def test_an_awaitable_of_a_plain_handler_is_awaited_on_the_event_loop(serve, hub):
@@ -320,7 +325,7 @@ def test_an_awaitable_of_a_plain_handler_is_cancelled_at_the_deadline(serve, hub
 
     serve(app)
     assert hub.call("lazy").data["timeout"] == 0.1
-    assert cancelled.wait(10)
+    assert cancelled.wait(TIMEOUT)
 
 
 def test_each_call_on_a_thread_has_context_variables_of_its_own(serve, hub):
@@ -448,13 +453,15 @@ assert descriptor_pool.Default().FindMessageTypeByName("Task").file.name == "the
     ours, theirs = "from arbprov._proto import hub_pb2", "add()"
     for first, second in ((ours, theirs), (theirs, ours)):
         subprocess.run(
-            [sys.executable, "-c", code.format(first=first, second=second)], check=True, timeout=60
+            [sys.executable, "-c", code.format(first=first, second=second)],
+            check=True,
+            timeout=TIMEOUT,
         )
 
 
 def test_a_large_task_and_a_large_result_arrive(served, hub):
     text = "x" * 10_000_000
-    assert hub.call("whole", {"text": text}, timeout=30).data == {"text": text}
+    assert hub.call("whole", {"text": text}, timeout=TIMEOUT).data == {"text": text}
 
 
 def test_the_result_on_the_wire_is_json_text(served, hub):
@@ -477,12 +484,12 @@ def test_a_hub_that_restarts_is_worked_for_again(hub):
         hub.call("ready")
         hub.stop()
         with LocalHub(hub.address, token=hub.token, hold=0.05) as again:
-            assert again.call("ready", timeout=30).status == "success"
+            assert again.call("ready", timeout=TIMEOUT).status == "success"
             app.stop()
-            thread.join(30)
+            thread.join(TIMEOUT)
     finally:
         app.stop()
-        thread.join(30)
+        thread.join(TIMEOUT)
     assert not thread.is_alive()
 
 
@@ -517,7 +524,7 @@ def test_what_a_handler_leaves_running_is_cancelled_at_the_end(serve, hub):
     running = serve(app)
     hub.call("leave")
     app.stop()
-    running.result(20)
+    running.result(TIMEOUT)
     assert cancelled == [True]
 
 
@@ -542,9 +549,9 @@ def test_a_result_larger_than_the_hub_takes_becomes_a_small_error(small_hub):
 
     with futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(app.run, hub_url=small_hub.address, auth_token=small_hub.token)
-        result = small_hub.call("rows", timeout=20)
+        result = small_hub.call("rows", timeout=TIMEOUT)
         app.stop()
-        running.result(20)
+        running.result(TIMEOUT)
     assert (result.status, result.message) == ("error", "the result is too large for the hub")
 
 
@@ -560,14 +567,14 @@ def test_a_task_that_the_hub_hands_out_again_is_not_run_again(hub, serve, tmp_pa
 
     serve(app)
     for _ in range(3):
-        assert hub.put("count", id="twice").result(20).data == {"run": 1}
+        assert hub.put("count", id="twice").result(TIMEOUT).data == {"run": 1}
     assert len(set(hub.submissions)) == 1
 
 
 def test_a_provider_whose_spool_is_in_use_does_not_start(hub, serve, tmp_path):
     first = ProviderApp("wire", spool=tmp_path / "spool")
     serve(first)
-    hub.call("nothing", timeout=20)
+    hub.call("nothing", timeout=TIMEOUT)
     second = ProviderApp("wire", spool=tmp_path / "spool")
     with pytest.raises(ConfigurationError, match="is in use"):
         second.run(hub_url=hub.address, auth_token=hub.token)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from support.loops import JumpingLoop, run_jumping
+from support.waiting import TIMEOUT
 
 from arbprov.backoff import Backoff
 from arbprov.worker.polling import PollThrottle
@@ -62,7 +63,7 @@ def test_pauses_of_almost_nothing_end_on_uvloop_too():
         return await throttle.acquire()
 
     loop = uvloop.new_event_loop()
-    assert loop.run_until_complete(asyncio.wait_for(main(), 20))
+    assert loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT))
     loop.close()
 
 

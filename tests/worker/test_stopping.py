@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov.worker.stopping import StopSignal
 
@@ -58,6 +59,6 @@ def test_it_may_be_set_while_it_is_being_set():
     # On a thread of its own, since a lock that is not reentrant would hang for ever.
     listening = threading.Thread(target=listen, daemon=True)
     listening.start()
-    listening.join(10)
+    listening.join(TIMEOUT)
     assert heard == ["stop", "stop"]
     assert not listening.is_alive()

@@ -12,6 +12,7 @@ import attrs
 import pytest
 from support.hubs import ScriptedHub
 from support.loops import BEGIN, JumpingLoop, run_jumping
+from support.waiting import TIMEOUT
 
 from arbprov import ProviderApp, ProviderError
 from arbprov.clock import SystemClock
@@ -140,7 +141,7 @@ def test_stuck_threads_count_too(hub, monkeypatch):
 
     @app.action
     def hang():
-        go_on.wait(20)
+        go_on.wait(TIMEOUT)
         return {}
 
     hub.put("hang")
@@ -184,7 +185,7 @@ def test_a_provider_whose_threads_all_hang_exits_with_1(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=TIMEOUT,
         )
     assert ended.returncode == 1
     assert "Error: no slot is left of 2: handlers" in ended.stderr

@@ -139,7 +139,9 @@ def test_the_pauses_after_failed_polls_are_at_most_ten_seconds():
 
 def test_a_hub_that_is_never_reached_ends_the_worker_after_start_timeout():
     running = Running(afterwards=away())
-    with pytest.raises(HubConnectionError, match=r"not reached within 30 s, last error: away; .*"):
+    with pytest.raises(
+        HubConnectionError, match=r"^the hub was not reached within 30 s, last error: away; .*"
+    ):
         running.until(100)
     assert running.ended_at == pytest.approx(30)
 
@@ -306,7 +308,7 @@ def test_a_thread_s_result_in_time_counts_though_a_blocked_loop_gets_it_late(mon
         return outcome
 
     monkeypatch.setattr(Executor, "start", start)
-    app = ProviderApp("test")
+    app = ProviderApp("test", execution_timeout=1)
     app.action("work")(lambda: None)
     running = Running(app, polls=tasks(1)).until(60)
     assert [(at, result.message) for at, result in running.results] == [(1.75, "done")]
@@ -495,6 +497,19 @@ def test_a_connect_hook_that_fails_ends_the_worker(app):
         Running(app).until(10)
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_connect_hook_that_exits_ends_the_worker_after_its_tasks(app, error):
+    @app.on_connect
+    async def leave():
+        await asyncio.sleep(0.5)
+        raise error
+
+    running = Running(app, polls=tasks(1, payload=b'{"seconds": 0.9}'))
+    with pytest.raises(error):
+        running.until(10)
+    assert [result.status for _, result in running.results] == ["success"]
+
+
 # The log.
 
 
@@ -601,7 +616,7 @@ def test_a_late_cancellation_of_a_handler_loses_neither_result_nor_slot(app, lat
 
 
 def test_rate_limited_from_a_late_handler_starts_the_cooldown(app):
-    @app.action
+    @app.action(timeout=1)
     @app.rate_limit("100/hour")
     async def throttled():
         try:

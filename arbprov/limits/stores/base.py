@@ -8,8 +8,8 @@ A store keeps the usage of each bucket: a key of a limit. `MemoryStore` keeps it
    changes its state; a server that can't run Python needs each algorithm in its own language, by
    `kind` and `parameters`.
 2. Open it in `factory.py`, for the URLs or clients that authors give as ``store=``. If it can be
-   away, raise `StoreError` and `DataLostError`, have `peers`, `generation` and `merge` as
-   `RedisStore` does, and wrap it in a `FailoverStore`.
+   away, raise its errors below, have the attributes and other methods of `RedisStore` too, and wrap
+   it in a `FailoverStore`.
 3. Add it to ``BENCHES`` in ``tests/support/stores.py``: ``tests/limits/test_laws.py`` then checks
    that it decides like a ledger that remembers every call.
 """
@@ -29,6 +29,7 @@ __all__ = [
     "CountsDroppedError",
     "DataLostError",
     "Receipt",
+    "RecoveringError",
     "Store",
     "StoreError",
 ]
@@ -51,6 +52,13 @@ class DataLostError(Exception):
     def __init__(self, generation: str) -> None:
         super().__init__("its data are lost")
         self.generation = generation
+
+
+class RecoveringError(Exception):
+    """A shared store does not know yet what all processes admitted while it was away."""
+
+    def __init__(self) -> None:
+        super().__init__("processes have yet to report their calls")
 
 
 class CountsDroppedError(Exception):

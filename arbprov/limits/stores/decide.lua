@@ -1,24 +1,31 @@
 -- One decision over all charges of a call, by this server's time. It decides as memory.py does, with
 -- the algorithms of algorithms.py; a bucket's state is the same doubles, one after the other.
 --
--- KEYS: the generation of the data, the processes, and for each charge its state and its cooldown.
+-- KEYS: the generation of the data, the processes, the recovery, and for each charge its state and
+--       its cooldown.
 -- ARGV: the operation, the generation that the caller knows, the caller's name, and two numbers for
---       the operation; then for each charge its kind, three parameters, its cost, "1" for a shadow
---       limit, and the units that must be counted already; then the usage to merge, or the actions
---       of cooldowns.
+--       the operation; then a text for each charge, see CHARGE; then the usage to merge, or the
+--       actions of cooldowns.
 -- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
--- caller knows; "dropped" if fewer units are counted than the caller knows; or "renew" if a quota
--- has ended, so that the caller computes its next end.
+-- caller knows; "recovering" if processes have yet to report the calls of an outage; "dropped" if
+-- fewer units are counted than the caller knows; or "renew" if a quota has ended, so that the caller
+-- computes its next end.
 --
 -- Processes with other versions of arbprov use the same data: keys and states never change. A
 -- cooldown is called a gate in keys and operations, and an algorithm has its own name in `kind`.
 
 local OPERATION, KNOWN, CALLER = ARGV[1], ARGV[2], ARGV[3]
 local FIRST, SECOND = tonumber(ARGV[4]), tonumber(ARGV[5])
-local HEAD, PER_CHARGE = 5, 7
+local HEAD = 5
+-- A charge's kind, three parameters, cost, "1" for a shadow limit, and the units that must be
+-- counted already.
+local CHARGE = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+local HEAD_KEYS = 3
 local STEPS, ROUNDING = 1000, 1e-6
 -- Seconds after which a cooldown is forgotten that no call has probed.
 local FORGOTTEN_AFTER = 3600
+-- Seconds that a recovery waits for the processes that have not reported: they may have ended.
+local MAX_RECOVERY = 30
 local INFINITY = math.huge
 
 local function text(number)
@@ -302,6 +309,54 @@ local function save_cooldown(charge, cooldown, now)
   redis.call('SET', charge.cooldown_key, cooldown, 'PX', text(math.max(1, rest)))
 end
 
+-- A recovery lasts until each process that is known has reported the calls of an outage. Its value
+-- is its end at the latest and then the processes, with '-' before each that has not reported yet,
+-- and '+' before each that has: '1774735230 -5f0c +b27e '.
+
+local is_recovering = false
+
+local function load_recovery(now)
+  local recovery = redis.call('GET', KEYS[3])
+  return recovery and tonumber(recovery:match('^%S+')) > now and recovery or nil
+end
+
+local function save_recovery(recovery, now)
+  is_recovering = recovery:find(' -', 1, true) ~= nil
+  if is_recovering then
+    local rest = math.ceil((tonumber(recovery:match('^%S+')) - now) * 1000)
+    redis.call('SET', KEYS[3], recovery, 'PX', text(math.max(1, rest)))
+  else
+    redis.call('DEL', KEYS[3])
+  end
+end
+
+local function place_of(recovery, process)
+  return recovery:find(' -' .. process .. ' ', 1, true)
+    or recovery:find(' +' .. process .. ' ', 1, true)
+end
+
+local function mark(recovery, process, sign)
+  local place = place_of(recovery, process)
+  if place then
+    return recovery:sub(1, place) .. sign .. recovery:sub(place + 2)
+  end
+  return recovery .. sign .. process .. ' '
+end
+
+-- Notes that the caller has yet to report, and returns whether the recovery knew the caller.
+local function await_caller(now, others)
+  local recovery = load_recovery(now)
+  local is_known = not recovery or place_of(recovery, CALLER) ~= nil
+  recovery = mark(recovery or text(now + MAX_RECOVERY) .. ' ', CALLER, '-')
+  for _, process in ipairs(others) do
+    if not place_of(recovery, process) then
+      recovery = mark(recovery, process, '-')
+    end
+  end
+  save_recovery(recovery, now)
+  return is_known
+end
+
 -- The operations.
 
 -- Sets the answer of each charge, and returns whether the call is refused.
@@ -369,6 +424,9 @@ function operations.acquire(charges, now)
   return answers(now, true, probing, charges)
 end
 
+-- For a process that has reported, and keeps to its share besides.
+operations.acquire_recovering = operations.acquire
+
 function operations.refund(charges, now)
   for _, charge in ipairs(charges) do
     local state = redis.call('GET', charge.state_key)
@@ -390,7 +448,7 @@ end
 function operations.merge(charges, now)
   local charge = charges[1]
   local state = load(charge)
-  for place = HEAD + PER_CHARGE + 1, #ARGV, 2 do
+  for place = HEAD + 2, #ARGV, 2 do
     local seconds, cost = tonumber(ARGV[place]), tonumber(ARGV[place + 1])
     state = charge.algorithm.merge(charge, state, now, seconds, cost)
   end
@@ -401,7 +459,7 @@ end
 function operations.close_gate(charges, now)
   for number, charge in ipairs(charges) do
     local cooldown = load_cooldown(charge, now) or pack(-INFINITY, SECOND, -INFINITY)
-    local action = ARGV[HEAD + PER_CHARGE * #charges + number]
+    local action = ARGV[HEAD + #charges + number]
     cooldown = pack(math.max(get(cooldown, 0), now + FIRST), SECOND, -INFINITY) .. action
     save_cooldown(charge, cooldown, now)
   end
@@ -432,24 +490,43 @@ end
 function operations.beat(charges, now)
   redis.call('ZADD', KEYS[2], text(now), CALLER)
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - FIRST))
+  local reply = redis.call('ZRANGE', KEYS[2], 0, -1)
+  table.insert(reply, 1, text(now))
+  table.insert(reply, 1, 'ok')
+  return reply
+end
+
+-- Begins a recovery, or joins it: the caller was away, and other processes may have been.
+function operations.rejoin(charges, now)
+  redis.call('ZADD', KEYS[2], text(now), CALLER)
+  local is_known = await_caller(now, { unpack(ARGV, HEAD + 1) })
+  return { 'ok', text(now), is_known and 1 or 0 }
+end
+
+-- Notes that the caller has reported the calls of the outage.
+function operations.reported(charges, now)
+  local recovery = load_recovery(now)
+  if recovery then
+    save_recovery(mark(recovery, CALLER, '+'), now)
+  end
   return { 'ok', text(now) }
 end
 
 local function charges_of(now)
   local charges = {}
-  for number = 1, (#KEYS - 2) / 2 do
-    local place = HEAD + (number - 1) * PER_CHARGE
+  for number = 1, (#KEYS - HEAD_KEYS) / 2 do
+    local kind, first, second, third, cost, shadow, known = ARGV[HEAD + number]:match(CHARGE)
     charges[number] = {
-      state_key = KEYS[number * 2 + 1],
-      cooldown_key = KEYS[number * 2 + 2],
-      kind = ARGV[place + 1],
-      algorithm = ALGORITHMS[ARGV[place + 1]],
-      first = tonumber(ARGV[place + 2]),
-      second = tonumber(ARGV[place + 3]),
-      third = tonumber(ARGV[place + 4]),
-      cost = tonumber(ARGV[place + 5]),
-      shadow = ARGV[place + 6] == '1',
-      known = tonumber(ARGV[place + 7]),
+      state_key = KEYS[HEAD_KEYS + number * 2 - 1],
+      cooldown_key = KEYS[HEAD_KEYS + number * 2],
+      kind = kind,
+      algorithm = ALGORITHMS[kind],
+      first = tonumber(first),
+      second = tonumber(second),
+      third = tonumber(third),
+      cost = tonumber(cost),
+      shadow = shadow == '1',
+      known = tonumber(known),
     }
   end
   return charges
@@ -461,13 +538,19 @@ local function server_time()
 end
 
 local now = server_time()
-local generation = redis.call('GET', KEYS[1])
+local generation, recovery = unpack(redis.call('MGET', KEYS[1], KEYS[3]))
 if not generation then
   generation = CALLER .. '@' .. text(now)
   redis.call('SET', KEYS[1], generation)
 end
 if KNOWN ~= '' and KNOWN ~= generation then
+  -- At once, so that no process that has just started takes the lost data for unused limits.
+  await_caller(now, {})
   return { 'lost', text(now), generation }
+end
+is_recovering = recovery and load_recovery(now) ~= nil
+if is_recovering and OPERATION == 'acquire' then
+  return { 'recovering', text(now), generation }
 end
 local charges = charges_of(now)
 for _, charge in ipairs(charges) do
@@ -476,6 +559,7 @@ for _, charge in ipairs(charges) do
   end
 end
 local reply = operations[OPERATION](charges, now)
+reply[#reply + 1] = is_recovering and 1 or 0
 -- The number of processes is in each answer, since the server may be away for the next one.
 reply[#reply + 1] = redis.call('ZCARD', KEYS[2])
 reply[#reply + 1] = generation

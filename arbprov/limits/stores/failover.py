@@ -20,6 +20,7 @@ from arbprov.limits.stores.base import (
     CountsDroppedError,
     DataLostError,
     Receipt,
+    RecoveringError,
     StoreError,
 )
 from arbprov.limits.stores.memory import MemoryStore
@@ -35,8 +36,6 @@ T = TypeVar("T")
 
 # Seconds between two attempts to reach a store that is away.
 _RETRY_INTERVAL = 0.5
-# Seconds until all processes have noticed that the store is back, and have reported to it.
-_SETTLING_TIME = 3 * _RETRY_INTERVAL
 _MIN_SIZE_TO_SWEEP = 1024
 # Seconds of wait in a refusal while the store is away: how long that takes is unknown.
 _CLOSED_WAIT = 1.0
@@ -60,16 +59,24 @@ class _Outage:
     Args:
         started_at: Its start.
         peers: The number of processes that share the limits.
+        names: The names of the processes that may have calls to report afterwards.
         view: The usage of all processes together, as this process estimates it.
         unreported: The calls that were admitted here, and that the store does not know yet.
-        settled_at: When the store will know the calls of all processes; infinite until it is back.
+        log_level: The level of the log lines about it.
+        has_lost_data: Whether the store knows none of the calls of this process.
+        has_reported: Whether the store is back, and knows all calls of this process.
+        is_expected: Whether the processes that came back before knew of this one.
     """
 
     started_at: float
     peers: int
+    names: Sequence[str]
     view: MemoryStore
     unreported: MemoryStore
-    settled_at: float = math.inf
+    log_level: int
+    has_lost_data: bool = False
+    has_reported: bool = False
+    is_expected: bool = True
 
 
 class FailoverStore:
@@ -79,7 +86,8 @@ class FailoverStore:
     last answer. While the store is away, this memory decides: each call counts once for every
     process, as if the other processes made the same calls. When the store is back, this process
     reports the calls of the outage to it; or all calls that it remembers, if the store has lost its
-    data. The store decides again when all processes have had the time to report.
+    data. Then the store recovers until all processes that are known have reported: a call must fit
+    both the store's count and the share, and a process that the others did not know has to wait.
 
     Args:
         store: The shared store.
@@ -184,8 +192,11 @@ class FailoverStore:
                     if ask != self._beat and self._clock.monotonic() >= self._next_beat_at:
                         self._beat()
                     return ask()
-                except (StoreError, DataLostError) as error:
+                except StoreError as error:
                     self._mark_down(error)
+                except (DataLostError, RecoveringError) as error:
+                    self._mark_down(error)
+                    continue  # the store is there, so this process can report to it at once
             with self._lock:
                 # The store may be back by now; notes of an outage that is over would be lost.
                 if self._outage is not None:
@@ -200,12 +211,17 @@ class FailoverStore:
             receipt = self._store.acquire(charges, noted)
         except CountsDroppedError:
             receipt = self._acquire_restored(charges)
-        now = self._clock.monotonic()
-        for charge in charges:
-            self._last_seen.update(charge, charge.algorithm.capacity - charge.remaining, now)
+        self._note_usage(charges)
         if receipt is None:
             return None
         return attrs.evolve(receipt, store=self, copies=[self._own.record(receipt.charges)])
+
+    def _note_usage(self, charges: Sequence[Charge]) -> None:
+        now = self._clock.monotonic()
+        for charge in charges:
+            self._last_seen.update(charge, charge.algorithm.capacity - charge.remaining, now)
+        if self._store.peers != len(self._store.names):
+            self._next_beat_at = -math.inf  # a process has joined: the answer has its name
 
     def _acquire_restored(self, charges: Sequence[Charge]) -> Receipt | None:
         """Charge buckets of which the store counts too little: restore it first."""
@@ -257,6 +273,8 @@ class FailoverStore:
 
     def _beat(self) -> float:
         pause = self._store.upkeep()
+        if self._store.recovering:
+            raise RecoveringError
         if not self._has_asked_policy:
             self._has_asked_policy = True
             if policy := self._store.eviction_policy():
@@ -275,18 +293,23 @@ class FailoverStore:
     def _mark_down(self, error: Exception) -> None:
         with self._lock:
             now = self._clock.monotonic()
+            is_away = isinstance(error, StoreError)
             # Lost data can be restored at once.
-            self._retry_at = now if isinstance(error, DataLostError) else now + _RETRY_INTERVAL
+            self._retry_at = now + _RETRY_INTERVAL if is_away else now
             if self._outage is not None:
-                self._outage.settled_at = math.inf
+                # Another thread's call may not have heard yet that the store recovers.
+                self._outage.has_reported &= isinstance(error, RecoveringError)
                 return
             peers = max(self._workers, self._store.peers)
             views = MemoryStore(self._clock), MemoryStore(self._clock)
-            self._outage = _Outage(now, peers, *views)
+            recovers = isinstance(error, RecoveringError)
+            level = logging.INFO if recovers else logging.WARNING
+            self._outage = _Outage(now, peers, self._store.names, *views, level)
             for charge, seconds, probe_timeout in self._own.running_cooldowns():
                 self._outage.view.start_cooldown([charge], seconds, probe_timeout)
-        meanwhile = _MEANWHILE[self._mode].format(peers=peers)
-        logger.warning("%s is away; meanwhile %s: %s", self._name, meanwhile, error)
+        problem = "recovers" if recovers else "is away"
+        meanwhile = _MEANWHILE["local" if recovers else self._mode].format(peers=peers)
+        logger.log(level, "%s %s; meanwhile %s: %s", self._name, problem, meanwhile, error)
 
     def _reach_store(self) -> bool:
         """Return whether the store decides, after an attempt to recover if that is due."""
@@ -294,7 +317,7 @@ class FailoverStore:
             if self._outage is None:
                 return True
             now = self._clock.monotonic()
-            if now < min(self._retry_at, self._outage.settled_at):
+            if now < self._retry_at:
                 return False
             self._retry_at = now + _RETRY_INTERVAL
         return self._try_recover()
@@ -304,56 +327,54 @@ class FailoverStore:
         if not self._recovering.acquire(blocking=False):
             return False
         try:
-            has_restored = self._restore_lost_data()
-            with self._lock:
-                # No call is admitted here during the report.
-                return self._settle(has_restored=has_restored)
-        except (StoreError, DataLostError):
-            self._unsettle()
-            return False
+            outage = self._outage
+            if outage is None:
+                return True
+            try:
+                self._rejoin(outage)
+                with self._lock:
+                    # No call is admitted here during the report.
+                    return self._report(outage)
+            except (StoreError, DataLostError):
+                outage.has_reported, outage.is_expected = False, True
+                return False
         finally:
             self._recovering.release()
 
-    def _restore_lost_data(self) -> bool:
-        """Give a heartbeat; return whether the data were lost, and are restored now."""
+    def _rejoin(self, outage: _Outage) -> None:
+        """Ask the store to recover, or whether it has."""
         try:
-            self._store.upkeep()
+            if outage.has_reported:
+                self._store.upkeep()
+            elif not self._store.rejoin(outage.names) and outage.is_expected:
+                outage.is_expected = False
+                logger.warning(
+                    "%s recovers, and the other processes have not expected this one: its calls "
+                    "are refused until they all have reported, for half a minute at most",
+                    self._name,
+                )
         except DataLostError as lost:
-            self._unsettle()  # the other processes have yet to notice
+            outage.has_lost_data, outage.has_reported = True, False
             self._store.generation = lost.generation
-            with self._lock:
-                self._store.merge(self._own.outstanding())
-                if self._outage is not None:
-                    self._outage.unreported = MemoryStore(self._clock)
-            self._store.upkeep()
-            return True
-        return False
+            self._store.rejoin(outage.names)
 
-    def _settle(self, *, has_restored: bool) -> bool:
-        outage = self._outage
-        if outage is None:
-            return True
-        if not has_restored:
-            self._report_calls(outage)
-        for charge, seconds, probe_timeout in self._own.running_cooldowns():
-            self._store.start_cooldown([charge], seconds, probe_timeout)
-        now = self._clock.monotonic()
-        outage.settled_at = min(outage.settled_at, now + _SETTLING_TIME)
-        if now < outage.settled_at:
+    def _report(self, outage: _Outage) -> bool:
+        if not outage.has_reported:
+            calls = self._own if outage.has_lost_data else outage.unreported
+            self._store.merge(calls.outstanding())
+            outage.unreported, outage.has_lost_data = MemoryStore(self._clock), False
+            for charge, seconds, probe_timeout in self._own.running_cooldowns():
+                self._store.start_cooldown([charge], seconds, probe_timeout)
+            self._store.finish_report()
+            outage.has_reported = True
+        if self._store.recovering:
             return False
         self._outage = None
         self._has_asked_policy = False  # it may be another server by now
-        logger.warning("%s decides again, after %.1f s", self._name, now - outage.started_at)
+        self._next_beat_at = -math.inf  # the last answer may not have had all names
+        seconds = self._clock.monotonic() - outage.started_at
+        logger.log(outage.log_level, "%s decides again, after %.1f s", self._name, seconds)
         return True
-
-    def _unsettle(self) -> None:
-        with self._lock:
-            if self._outage is not None:
-                self._outage.settled_at = math.inf
-
-    def _report_calls(self, outage: _Outage) -> None:
-        self._store.merge(outage.unreported.outstanding())
-        outage.unreported = MemoryStore(self._clock)
 
     # While it is away.
 
@@ -364,18 +385,34 @@ class FailoverStore:
             charge.fallback = True
         if receipt is None:
             return None
+        if outage.has_reported:
+            return self._acquire_recovering(outage, charges, receipt)
         admitted = [charge for charge in charges if not charge.wait_time]
         copies = [receipt, self._own.record(admitted), outage.unreported.record(admitted)]
-        if outage.settled_at < math.inf:
-            # The store is back, and waits for other processes: it can know of the call at once.
-            try:
-                self._report_calls(outage)
-            except (StoreError, DataLostError):
-                outage.settled_at = math.inf
         return attrs.evolve(receipt, store=self, charges=admitted, copies=copies)
 
+    def _acquire_recovering(
+        self, outage: _Outage, charges: Sequence[Charge], share: Receipt
+    ) -> Receipt | None:
+        """Have the store decide over a call that this process's share admits."""
+        try:
+            receipt = self._store.acquire(charges, recovering=True)
+        except (StoreError, DataLostError):
+            outage.has_reported = False
+            share.refund()
+            return self._acquire_away(outage, charges)
+        if not self._store.recovering:
+            self._retry_at = self._clock.monotonic()
+        self._note_usage(charges)
+        if receipt is None:
+            share.refund()
+            return None
+        copies = [share, self._own.record(receipt.charges)]
+        return attrs.evolve(receipt, store=self, copies=copies)
+
     def _decide_away(self, outage: _Outage, charges: Sequence[Charge]) -> Receipt | None:
-        if self._mode == "closed":
+        is_closed = self._mode == "closed" and not outage.has_reported
+        if is_closed or not outage.is_expected:
             for charge in charges:
                 charge.wait_time, charge.remaining = _CLOSED_WAIT, 0
             return None

@@ -21,6 +21,7 @@ from arbprov.limits.stores.base import (
     CountsDroppedError,
     DataLostError,
     Receipt,
+    RecoveringError,
     StoreError,
 )
 
@@ -32,7 +33,7 @@ __all__ = ["RedisStore", "connect"]
 # In seconds. A server on the same network answers in a thousandth of it.
 _TIMEOUT = 0.25
 # Each process gives a heartbeat; without one for the lifetime, it counts as gone. In seconds.
-_HEARTBEAT_INTERVAL = 10.0
+_HEARTBEAT_INTERVAL = 2.0
 _PEER_LIFETIME = 30.0
 # The reply has the wait, the units left, the cooldown and its action of each charge.
 _ANSWERS_PER_CHARGE = 4
@@ -96,24 +97,35 @@ class RedisStore:
         # A brace would end the hash tag early.
         tag = namespace.replace("{", "").replace("}", "") or "arbprov"
         self._prefix = f"arbprov:{{{tag}}}:"
+        common = ("generation", "peers", "recovery")
+        self._common_keys = [self._prefix + name for name in common]
         self._caller = uuid.uuid4().hex
         self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
         # The number of processes in the last answer; 0 before the first heartbeat.
         self.peers = 0
+        # Their names in the last heartbeat's answer.
+        self.names: Sequence[str] = ()
+        # Whether processes had yet to report the calls of an outage, as of the last answer.
+        self.recovering = False
         # The server's name for the data that this process knows; empty before the first answer.
         self.generation = ""
 
-    def acquire(self, charges: Sequence[Charge], known: Sequence[int] = ()) -> Receipt | None:
+    def acquire(
+        self, charges: Sequence[Charge], known: Sequence[int] = (), *, recovering: bool = False
+    ) -> Receipt | None:
         """Make all charges or none; see `Store.acquire`.
 
         Args:
             charges: The charges.
             known: The units that the server must count already, for each charge.
+            recovering: Whether to decide although other processes have yet to report.
 
         Raises:
             CountsDroppedError: It would make a charge, and counts less; then it charges nothing.
+            RecoveringError: Other processes have yet to report.
         """
-        now, charged, probing, *answers = self._run("acquire", charges, known=known)
+        operation = "acquire_recovering" if recovering else "acquire"
+        now, charged, probing, *answers = self._run(operation, charges, known=known)
         _set_answers(charges, answers)
         if not int(charged):
             return None
@@ -160,8 +172,25 @@ class RedisStore:
 
     def upkeep(self) -> float:
         """Give a heartbeat; each answer has the number of processes that do."""
-        self._run("beat", (), _PEER_LIFETIME)
+        _, *names = self._run("beat", (), _PEER_LIFETIME)
+        self.names = [_decode(name) for name in names]
         return _HEARTBEAT_INTERVAL
+
+    def rejoin(self, names: Sequence[str]) -> bool:
+        """Come back after an outage: until all processes have reported, the server recovers.
+
+        Args:
+            names: The processes that may have calls to report too.
+
+        Returns:
+            Whether the processes that came back before expected this one.
+        """
+        _, is_known = self._run("rejoin", (), rest=names)
+        return bool(int(is_known))
+
+    def finish_report(self) -> None:
+        """Note that this process has reported its calls, by `merge`."""
+        self._run("reported", ())
 
     def eviction_policy(self) -> str:
         """Return the name of the policy by which a full server drops keys; empty if it drops none.
@@ -191,7 +220,7 @@ class RedisStore:
         """Run the script, again if a quota's end has passed, and return its reply."""
         from redis import RedisError
 
-        keys = [f"{self._prefix}generation", f"{self._prefix}peers"]
+        keys = [*self._common_keys]
         for charge in charges:
             name = f"{charge.group}:{charge.key.hex()}"
             keys += [f"{self._prefix}used:{name}", f"{self._prefix}gate:{name}"]
@@ -208,8 +237,10 @@ class RedisStore:
             self.generation = self.generation or _decode(generation)
             if _decode(status) == "dropped":
                 raise CountsDroppedError
+            if _decode(status) == "recovering":
+                raise RecoveringError
             if _decode(status) == "ok":
-                self.peers = int(reply.pop())
+                self.peers, self.recovering = int(reply.pop()), bool(int(reply.pop()))
                 return reply
             self._renew_quotas(charges, float(reply[0]))
 
@@ -232,11 +263,10 @@ class RedisStore:
                 parameters = self._quotas.get(algorithm, (algorithm.capacity, 0.0, 0.0))
             else:
                 parameters = algorithm.parameters(_EPOCH)
-            yield algorithm.kind
-            yield from map(_format, parameters)
-            yield str(charge.cost if costs is None else costs[number])
-            yield "1" if charge.shadow else "0"
-            yield str(known[number]) if known else "0"
+            first, second, third = map(float, parameters)
+            cost = charge.cost if costs is None else costs[number]
+            units = known[number] if known else 0
+            yield f"{algorithm.kind} {first} {second} {third} {cost} {charge.shadow:d} {units}"
 
     def _renew_quotas(self, charges: Sequence[Charge], now: float) -> None:
         """Compute when quotas end, as of the server's time."""
