@@ -408,6 +408,21 @@ def test_the_same_task_enters_and_leaves_it_in_an_async_test(app):
     asyncio.run(main())
 
 
+def test_a_task_of_it_that_fails_is_raised_at_the_end(app):
+    """A task group whose task fails cancels the task that has entered it."""
+
+    @app.lifespan
+    @contextlib.asynccontextmanager
+    async def live():
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+        yield
+        raise LookupError("in the background")
+
+    app.action("wait")(functools.partial(asyncio.sleep, 0.1, 1))
+    with pytest.raises(LookupError, match="in the background"), app.test_client() as client:
+        assert client.call("wait").data == 1
+
+
 @both_kinds
 def test_an_async_test_enters_it(app, shop, add):
     add(app, shop)

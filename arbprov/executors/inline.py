@@ -40,8 +40,9 @@ class InlineRunner:
     """Runs one task at a time, in the thread that asks for it.
 
     In a ``with`` statement, it enters the lifespan, runs the startup and shutdown hooks, and its
-    tasks share an event loop; ``async with`` does it in the running loop. All handlers run in this thread, isolated ones too. At its deadline, an ``async`` handler
-    is cancelled. A plain handler runs to its end, and is found to have taken too long then.
+    tasks share an event loop; ``async with`` does it in the running loop. All handlers run in this
+    thread, isolated ones too. At its deadline, an ``async`` handler is cancelled. A plain handler
+    runs to its end, and is found to have taken too long then.
 
     Args:
         dispatcher: Turns tasks into results.
