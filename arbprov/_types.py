@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     # Each kind of state is wider than Never, so a hook may declare any.
     AnyContext: TypeAlias = TaskContext[Never]
 
+    CheckFunction: TypeAlias = Callable[..., bool | Awaitable[bool | None] | None]
+
     # A hook may leave out arguments from the right, so each kind is a union of callables.
     LifecycleHook: TypeAlias = Callable[[], Any]
     LifespanFunction: TypeAlias = (
@@ -50,6 +52,7 @@ HookT = TypeVar("HookT", bound=Hook)
 
 # A bound, unlike a plain type, lets a decorator return the exact type of its function.
 LifecycleHookT = TypeVar("LifecycleHookT", bound="LifecycleHook")
+CheckT = TypeVar("CheckT", bound="CheckFunction")
 LifespanT = TypeVar("LifespanT", bound="LifespanFunction")
 DisconnectHookT = TypeVar("DisconnectHookT", bound="DisconnectHook")
 BeforeTaskHookT = TypeVar("BeforeTaskHookT", bound="BeforeTaskHook")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from arbprov.limits import RateLimit
     from arbprov.payload.arguments import Binding
 
-__all__ = ["Action", "ActionRegistry", "DeclaredLimit", "first_line"]
+__all__ = ["Action", "ActionRegistry", "DeclaredLimit", "first_line", "is_async"]
 
 _ISOLATIONS = ("thread", "process")
 
@@ -101,15 +101,20 @@ class Action:
 
     @property
     def is_async(self) -> bool:
-        """Whether the handler runs on the event loop: its outermost callable is ``async def``.
+        """Whether the handler runs on the event loop; see `is_async`."""
+        return is_async(self.handler)
 
-        A plain wrapper around an ``async def`` function is not: it may block.
-        """
-        handler: Any = self.handler
-        while isinstance(handler, functools.partial):
-            handler = handler.func
-        call = inspect.getattr_static(type(handler), "__call__", None)
-        return inspect.iscoroutinefunction(call if inspect.isfunction(call) else handler)
+
+def is_async(function: Handler) -> bool:
+    """Tell whether a function runs on the event loop: its outermost callable is ``async def``.
+
+    A plain wrapper around an ``async def`` function is not: it may block.
+    """
+    outer: Any = function
+    while isinstance(outer, functools.partial):
+        outer = outer.func
+    call = inspect.getattr_static(type(outer), "__call__", None)
+    return inspect.iscoroutinefunction(call if inspect.isfunction(call) else outer)
 
 
 def first_line(handler: Handler) -> str:

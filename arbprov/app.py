@@ -14,6 +14,7 @@ from arbprov._types import Clock, LifespanT
 from arbprov._utils import describe_handler
 from arbprov.actions import Action, ActionRegistry
 from arbprov.blueprint import Blueprint, shared_limits
+from arbprov.checks import Check, CheckRegistry
 from arbprov.config import Config, load_config
 from arbprov.context import NO_LIFESPAN, NOT_ENTERED
 from arbprov.errors import ConfigurationError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from arbprov.dispatcher import Dispatcher, Route
     from arbprov.limits import AnyLimit, Limiter, LimitStats, OpenStore, RateLimit
     from arbprov.limits.monitors import RateLimitMonitor
+    from arbprov.payload.arguments import Binding
     from arbprov.payload.serialize import TaskData
     from arbprov.task import TaskResult
     from arbprov.testing import TestClient, VirtualClock
@@ -264,6 +266,25 @@ class ProviderApp(Scaffold):
             }
             for action in self.actions()
         }
+
+    def checks(self) -> list[Check]:
+        """Return all checks, first the app's, then the blueprints'.
+
+        Raises:
+            ConfigurationError: Two checks have the same name.
+
+        >>> app = ProviderApp("weather")
+        >>> @app.check
+        ... def reachable() -> bool:
+        ...     return True
+        >>> [check.name for check in app.checks()]
+        ['reachable']
+        """
+        registry = CheckRegistry()
+        for scaffold in (self, *self._blueprints.values()):
+            for check in scaffold._checks:
+                registry.add(check)
+        return list(registry)
 
     def limits_by_action(self) -> dict[str, list[RateLimit]]:
         """Return each action's limits: the app's, the blueprint's and its own.
@@ -564,14 +585,13 @@ class ProviderApp(Scaffold):
             ConfigurationError: There is such a handler.
         """
         lifespan = self._hooks.lifespan
+        for check in self.checks():
+            self._check_declared_state(
+                check.binding, f"{describe_handler(check.function)}: the check {check.name!r}"
+            )
         for action in self.actions():
             where = f"{describe_handler(action.handler)}: the action {action.name!r}"
-            if lifespan is None and action.binding.takes_state:
-                raise ConfigurationError(
-                    f"{where} declares a TaskContext with a state, and the app has no lifespan to "
-                    f"yield it; decorate a context manager with @app.lifespan, or declare a bare "
-                    f"TaskContext"
-                )
+            self._check_declared_state(action.binding, where)
             if lifespan is not None and action.isolation == "process":
                 raise ConfigurationError(
                     f'{where} has isolation="process", and another process can\'t have the state '
@@ -579,6 +599,14 @@ class ProviderApp(Scaffold):
                     f"isolation, move the action to an app of its own, or open what tasks share in "
                     f"an @app.on_startup hook"
                 )
+
+    def _check_declared_state(self, binding: Binding, where: str) -> None:
+        if self._hooks.lifespan is None and binding.takes_state:
+            raise ConfigurationError(
+                f"{where} declares a TaskContext with a state, and the app has no lifespan to "
+                f"yield it; decorate a context manager with @app.lifespan, or declare a bare "
+                f"TaskContext"
+            )
 
     def _check_limits_are_registered(self) -> None:
         """Refuse a limit on an own action that an unregistered blueprint has declared.

@@ -66,8 +66,8 @@ class Blueprint(Scaffold):
     def __repr__(self) -> str:
         return f"<Blueprint {self.name!r}>"
 
-    def _action_name(self, handler: Handler, name: Any) -> str:
-        return self.prefix + super()._action_name(handler, name)
+    def _action_name(self, handler: Handler, name: Any, kind: str = "action") -> str:
+        return self.prefix + super()._action_name(handler, name, kind)
 
 
 def shared_limits(scope: Scope, owner: str, **limits: AnyLimit | None) -> tuple[RateLimit, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from arbprov._types import (
     AfterTaskHookT,
     BeforeTaskHookT,
+    CheckT,
     DisconnectHookT,
     ErrorHandlerT,
     Handler,
@@ -21,6 +22,7 @@ from arbprov._types import (
 )
 from arbprov._utils import describe_handler, unwrap_steps
 from arbprov.actions import Action, ActionRegistry, DeclaredLimit, first_line
+from arbprov.checks import CheckRegistry, compile_check
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
 
@@ -39,6 +41,7 @@ class Scaffold:
     def __init__(self) -> None:
         self._actions = ActionRegistry()
         self._hooks = Hooks()
+        self._checks = CheckRegistry()
         self._started = False
         # Functions given to @rate_limit, by the decorator it returned, until that is applied. One
         # that never is was meant as a handler: a bare @app.rate_limit.
@@ -234,6 +237,50 @@ class Scaffold:
         if inspect.isfunction(limit):
             self._undecorated[attach] = limit
         return attach
+
+    @overload
+    def check(self, function: CheckT, /) -> CheckT: ...
+
+    @overload
+    def check(
+        self, name: str | None = None, *, timeout: float = 10.0
+    ) -> Callable[[CheckT], CheckT]: ...
+
+    def check(self, name: str | Handler | None = None, *, timeout: float = 10.0) -> Any:
+        """Register a function that finds out whether tasks could be done; see ``arbprov check``.
+
+        It checks credentials and reachability, and runs only by that command: after the startup
+        hooks, within the lifespan. It fails if it raises an exception or returns False.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.check
+        ... def credentials(account: dict) -> None:
+        ...     if not account.get("key"):
+        ...         raise ValueError("the account has no key")
+        >>> [check.name for check in app.checks()]
+        ['credentials']
+
+        Args:
+            name: The check's name in what the command prints; the function's name by default.
+            timeout: Seconds that it may take.
+
+        Returns:
+            The function as it is, or a decorator that returns it. It is plain or async, takes
+            `account`, a `TaskContext`, both or nothing, and returns None, True or False.
+
+        Raises:
+            ConfigurationError: The name is taken, the function has other parameters, an option is
+                not valid, or the app has started.
+        """
+
+        def register(function: CheckT) -> CheckT:
+            self._check_setup(function)
+            given = self._action_name(function, None if function is name else name, "check")
+            self._checks.add(compile_check(given, function, timeout))
+            return function
+
+        return register(name) if callable(name) else register
 
     def on_startup(self, hook: LifecycleHookT) -> LifecycleHookT:
         """Call a function before the first poll, once per process.
@@ -530,11 +577,13 @@ class Scaffold:
                     f'@app.rate_limit("10/minute")'
                 )
 
-    def _action_name(self, handler: Handler, name: Any) -> str:
+    def _action_name(self, handler: Handler, name: Any, kind: str = "action") -> str:
         given = getattr(handler, "__name__", "") if name is None else name
         if not isinstance(given, str) or given in ("", "<lambda>"):
+            article = "an" if kind == "action" else "a"
             raise ConfigurationError(
-                f'{describe_handler(handler)}: an action needs a name; write @app.action("name")'
+                f"{describe_handler(handler)}: {article} {kind} needs a name; write "
+                f'@app.{kind}("name")'
             )
         return given
 

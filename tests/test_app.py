@@ -257,6 +257,8 @@ DECORATORS = {
     "action(name)": lambda one: one.action("another"),
     "rate_limit": lambda one: one.rate_limit("5/second"),
     "errorhandler": lambda one: one.errorhandler(ValueError),
+    "check": lambda one: one.check,
+    "check()": lambda one: one.check(timeout=3),
     "on_startup": lambda one: one.on_startup,
     "on_shutdown": lambda one: one.on_shutdown,
     "on_connect": lambda one: one.on_connect,

@@ -11,6 +11,7 @@ from arbprov._utils import open_standard_streams
 from arbprov._version import __version__
 from arbprov.cli.actions import actions
 from arbprov.cli.call import call
+from arbprov.cli.check import check
 from arbprov.cli.dev import dev
 from arbprov.cli.exit_codes import ExitCodeGroup
 from arbprov.cli.hub import hub
@@ -44,5 +45,5 @@ def main() -> None:
     fork_as_pid_1()
 
 
-for command in (new, run, dev, hub, call, invoke, actions, limits, outbox):
+for command in (new, run, dev, hub, call, invoke, actions, check, limits, outbox):
     main.add_command(command)

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["Background"]
+__all__ = ["Background", "close_loop"]
+
+# Seconds to wait for the asyncio tasks that are cancelled when the loop closes.
+_CANCEL_TIMEOUT = 0.5
 
 
 class Background:
@@ -42,3 +45,15 @@ class Background:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error)
+
+
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the tasks of an event loop, and close it."""
+    # `asyncio.run` would wait for ever for a task that ignores its cancellation.
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT))
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.close()

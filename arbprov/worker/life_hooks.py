@@ -118,8 +118,9 @@ class LifeHooks:
             if not self._is_overdue or step is None:
                 raise
             raise ProviderError(
-                f"the {step[0]} {describe_handler(step[1])} has not ended in the time that a stop "
-                f"leaves to it, and is cancelled; make it quicker, or raise drain_timeout"
+                f"the {step[0]} {describe_handler(step[1])} has not ended in the time that "
+                f"drain_timeout leaves to it, and is cancelled; make it quicker, or raise "
+                f"drain_timeout"
             ) from None
         finally:
             self._task = None

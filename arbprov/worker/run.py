@@ -23,6 +23,7 @@ from arbprov.logs import ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
+from arbprov.worker.background import close_loop
 from arbprov.worker.stopping import StopSignal
 from arbprov.worker.worker import Worker, WorkerSettings
 
@@ -33,8 +34,6 @@ logger = logging.getLogger("arbprov")
 # gRPC starts threads on its first use, and they never end.
 _grpc = ForkGuard("gRPC, of an app,")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Seconds to wait for the asyncio tasks that are cancelled when the loop closes.
-_CANCEL_TIMEOUT = 0.5
 # Seconds beyond `drain_timeout` until a stop is known to be blocked.
 _EXIT_GRACE = 1.0
 # Objects that a task may hold while it is in flight; most hold about 45 that the collector tracks.
@@ -72,7 +71,7 @@ def run_provider(
         with stop_loop_in_forks(loop), tuned_gc(config.concurrency):
             loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
     finally:
-        _close(loop)
+        close_loop(loop)
         flush_log()
 
 
@@ -162,17 +161,6 @@ def _signals(
         for number, handler in previous.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
-
-
-def _close(loop: asyncio.AbstractEventLoop) -> None:
-    # `asyncio.run` would wait for ever for a task that ignores its cancellation.
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT))
-    loop.set_exception_handler(lambda loop, context: None)
-    loop.close()
 
 
 @contextlib.contextmanager
