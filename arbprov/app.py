@@ -526,8 +526,9 @@ class ProviderApp(Scaffold):
         """Return the route of an action, or of tasks whose action does not exist."""
         import logging
 
-        from arbprov.dispatcher import Route
+        from arbprov.dispatcher import HOOKS_GRACE, Route
 
+        timeout = (action and action.timeout) or self.config.execution_timeout
         name = action.name if action else ""
         if action:
             action = action.with_default(forbid_extra=self.config.forbid_extra)
@@ -538,8 +539,9 @@ class ProviderApp(Scaffold):
                 self._limits_of(action, blueprint) if action else (),
                 action=name,
                 blueprint=blueprint.name if blueprint else None,
+                probe_timeout=timeout + HOOKS_GRACE,
             ),
-            timeout=(action and action.timeout) or self.config.execution_timeout,
+            timeout=timeout,
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
             blocking=not (action and action.is_async),
             pickled=action.pickle_handler() if action and action.isolation == "process" else None,

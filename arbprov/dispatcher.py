@@ -28,7 +28,16 @@ from arbprov.errors import (
     TaskTimeoutError,
 )
 from arbprov.hooks import TaskHooks
-from arbprov.limits import ActionLimits, Decision, LimitedCall, Limiter, LimitStats
+from arbprov.limits import (
+    Acquirer,
+    ActionLimits,
+    Decision,
+    LimitedCall,
+    Limiter,
+    LimitStats,
+    ManualLimits,
+    current_limits,
+)
 from arbprov.payload.bound import BoundCall
 from arbprov.payload.ignored import IgnoredField
 from arbprov.payload.json import parse_object
@@ -101,12 +110,17 @@ class Route:
     pickled: bytes | None = attrs.field(default=None, repr=False)
     # Computed once, since each call asks for them.
     has_limits: bool = attrs.field(init=False)
+    has_manual_limits: bool = attrs.field(init=False)
     binds_limits: bool = attrs.field(init=False)
     """Whether its limits have to see the values that the handler gets, and not only the task's."""
 
     @has_limits.default
     def _has_limits(self) -> bool:
         return bool(self.limits)
+
+    @has_manual_limits.default
+    def _has_manual_limits(self) -> bool:
+        return bool(self.limits.manual)
 
     @binds_limits.default
     def _find_binds_limits(self) -> bool:
@@ -140,6 +154,7 @@ class Call:
             not waited.
         readmissions: How often its charge was made again.
         extra_time: Seconds that were added to its timeout meanwhile; infinite while it waits again.
+        manual: Its `ctx.limits`, if its handler charges limits itself.
     """
 
     task: Task
@@ -161,11 +176,16 @@ class Call:
     decided_at: float | None = None
     readmissions: int = 0
     extra_time: float = 0.0
+    manual: ManualLimits | None = attrs.field(default=None, repr=False)
 
     @property
     def unsettled(self) -> bool:
         """Whether the limits have to know that the call has ended, and how."""
-        return self.throttled is not None or self.decision.is_probing
+        return (
+            self.throttled is not None
+            or self.decision.is_probing
+            or (self.manual is not None and self.manual.is_probing)
+        )
 
     def ignored_fields(self) -> list[IgnoredField]:
         """Return the fields of a prepared call's payload that nothing reads; see `Binding`."""
@@ -175,6 +195,10 @@ class Call:
 
 class Admitter(Protocol):
     """Asks the limits of calls, and waits for them where that can be done."""
+
+    def acquirer(self, call: Call) -> Acquirer:
+        """Return what asks the limits on behalf of the handler of a call."""
+        ...
 
     async def decide(self, call: Call) -> Decision:
         """Return the answer of `Dispatcher.decide`, or raise its error."""
@@ -285,6 +309,10 @@ class Dispatcher:
         Returns:
             The result with its envelope. Errors of the author's code are results too.
         """
+        if call.route.has_manual_limits:
+            acquirer = admitter.acquirer(call)
+            call.manual = ManualLimits(self.limiter, call.route.limits, call, acquirer)
+            call.ctx.limits = call.manual
         if call.error is None and call.route.has_limits:
             call.admitter = admitter
             try:
@@ -305,6 +333,8 @@ class Dispatcher:
             result = self.finish(call, outcome)
         if call.unsettled:
             await admitter.settle(call)
+        if call.manual is not None:
+            call.manual.close()
         return result
 
     async def admit(self, call: Call, admitter: Admitter) -> None:
@@ -344,7 +374,9 @@ class Dispatcher:
         """
         asked_at = self.clock.monotonic()
         decision = self.limiter.acquire(call.route.limits, call.seen_by_limits)
-        call.decision = call.ctx.limits = decision
+        call.decision = decision
+        if call.manual is None:
+            call.ctx.limits = decision
         call.begin_before = asked_at + _MAX_CHARGE_AGE
         call.ctx.deadline = self.clock.monotonic() + call.route.timeout
         return decision
@@ -371,6 +403,8 @@ class Dispatcher:
             The result, not finished yet. Errors of the author's code are results too.
         """
         hooks, ctx = call.route.hooks, call.ctx
+        if call.manual is not None:
+            current_limits.set(call.manual)
         if call.error is None:
             try:
                 result = success_result(call.task, await self._call_handler(call, wait))
@@ -500,8 +534,11 @@ class Dispatcher:
         if throttled is not None:
             probe_timeout = call.route.timeout + HOOKS_GRACE
             seconds, limit = _read_cooldown(throttled)
-            call.decision.start_cooldown(seconds, limit, probe_timeout, call.task.action)
+            manual = () if call.manual is None else call.manual.charges(call)
+            call.decision.start_cooldown(seconds, limit, probe_timeout, call.task.action, manual)
         call.decision.end_cooldown()
+        if call.manual is not None:
+            call.manual.end_cooldown()
 
     def finish(self, call: Call, outcome: Outcome) -> TaskResult:
         """Return a result with its envelope, and without secrets if it is an error."""
@@ -622,7 +659,9 @@ def _find_throttling(error: BaseException) -> tuple[BaseException, RateLimited |
     # `issubclass` runs no code of the error's class, as `isinstance` may.
     throttling = [cast("RateLimited", e) for e in errors if issubclass(type(e), RateLimited)]
     longest = max(throttling, key=lambda each: _read_cooldown(each)[0], default=None)
-    return (longest if longest and len(throttling) == len(errors) else error), longest
+    asked = [each for each in throttling if _asks_for_cooldown(each)]
+    throttled = max(asked, key=lambda each: _read_cooldown(each)[0], default=None)
+    return (longest if longest and len(throttling) == len(errors) else error), throttled
 
 
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:
@@ -638,6 +677,14 @@ def _read_cooldown(error: RateLimited) -> tuple[float, str | None]:
     except BaseException:
         return SOON, None
     return seconds or SOON, limit if type(limit) is str else None
+
+
+def _asks_for_cooldown(error: RateLimited) -> bool:
+    """Tell whether an API has throttled a call, and its limits do not know that yet."""
+    try:
+        return bool(error.starts_cooldown)
+    except BaseException:
+        return True
 
 
 def _load(raw: bytes, name: str, problems: Problems) -> dict[str, Any]:

@@ -174,6 +174,8 @@ class RateLimited(TaskError):
         super().__init__(f"Rate limit exceeded, retry after {seconds:g} s")
         self.retry_after = seconds
         self.limit = limit
+        # Whether an API has asked for it, so that its limits have to refuse other calls too.
+        self.starts_cooldown = True
         # The result's message, if it says more than that a limit is exceeded.
         self.reason = ""
         # Further data of the result, such as the headroom of each limit.

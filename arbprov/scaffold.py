@@ -162,6 +162,7 @@ class Scaffold:
         store: Any = None,
         on_store_error: OnStoreError = "local",
         shadow: bool = False,
+        manual: bool = False,
     ) -> Callable[[HandlerT], HandlerT]:
         """Limit how often an action runs. Limits stack, above or below `action`.
 
@@ -203,6 +204,8 @@ class Scaffold:
             on_store_error: What to do while the store is away: ``"local"`` limits each process to
                 its share, ``"closed"`` refuses all calls, ``"open"`` admits all.
             shadow: Whether to only count, without refusing.
+            manual: Whether the handler charges the limit itself, with ``ctx.limits.acquire(name)``
+                before each call of an API; the task then is charged nothing. It needs a `name`.
 
         Returns:
             A decorator that declares the limit and returns the function as it is.
@@ -229,6 +232,7 @@ class Scaffold:
                 store=store,
                 on_store_error=on_store_error,
                 shadow=shadow,
+                manual=manual,
             )
             self._declared_limits.append(DeclaredLimit(handler, declared))
             self._check_limits_are_clear()

@@ -111,7 +111,7 @@ def _key_paths(state: LimitState) -> set[str]:
 def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["action"],
-        f"{row['limit']} (shadow)" if row["shadow"] else row["limit"],
+        " ".join([row["limit"], *(f"({mark})" for mark in ("shadow", "manual") if row[mark])]),
         "-" if row["remaining"] is None else str(row["remaining"]),
         format_seconds(row["wait_time"]) if row["wait_time"] else "",
         row["scope"],

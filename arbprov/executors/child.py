@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from arbprov.clock import SystemClock
 from arbprov.dispatcher import ChargeAgedError
 from arbprov.executors.descendants import MARKER, kill_marked, kill_tree, list_children
 from arbprov.executors.forking import ForkGuard, end_fork
@@ -31,7 +32,9 @@ from arbprov.executors.messages import (
     Message,
     RecordState,
 )
-from arbprov.limits import check_report
+from arbprov.limits import Headroom, check_report, current_limits
+from arbprov.limits.decision import check_name, read_checked
+from arbprov.limits.headers import ApiResponse, HeaderNames
 from arbprov.payload.serialize import to_builtins
 from arbprov.task import ProviderResponse
 
@@ -47,6 +50,7 @@ _BROKEN = (
 )
 
 Send = Callable[[Kind, Any], None]
+Ask = Callable[[tuple[Any, ...]], tuple[Headroom, ...]]
 
 
 def serve(
@@ -88,6 +92,8 @@ class _Server:
         # The number of the current call, or else of the last.
         self._number = 0
         self._current: CallRequest | None = None
+        # Held by the thread that waits for an answer: only one reads at a time.
+        self._asking = threading.Lock()
         self._home = ForkGuard("the handler")
         self._home.claim()
         self._levels: Mapping[str, int] = {}
@@ -120,8 +126,26 @@ class _Server:
         """
         with self._lock:
             if self._current is not request:
-                raise RuntimeError("the task has ended, so its limits take no refund and no report")
+                raise RuntimeError("the task has ended, and with it the use of its limits")
             self.send(kind, pickle.dumps(value))
+
+    def ask_for(self, request: CallRequest, question: tuple[Any, ...]) -> tuple[Headroom, ...]:
+        """Ask the provider something on behalf of a call, and wait for the answer.
+
+        Returns:
+            The headroom of the call's limits.
+
+        Raises:
+            RuntimeError: The call has ended.
+            BaseException: What the provider answers.
+        """
+        with self._asking:
+            self.send_for(request, Kind.QUESTION, question)
+            answer = Message.decode(self._connection.recv_bytes())
+        failure, headroom = answer.load()
+        if failure is not None:
+            raise failure.restore()
+        return tuple(headroom)
 
     def handle(self, data: bytes) -> None:
         """Make the call in a message, and send its result or its exception."""
@@ -146,6 +170,8 @@ class _Server:
                 stream.flush()
         with self._lock:
             self._current = None
+        # A thread that the handler has left behind may still read its answer.
+        with self._asking:
             self.send(kind, body)
 
     def _call(self, message: Message) -> Any:
@@ -156,7 +182,10 @@ class _Server:
             for name, level in request.levels.items():
                 logging.getLogger(name).setLevel(level)
         if request.context is not None:
-            limits = _Limits(request.context, functools.partial(self.send_for, request))
+            send = functools.partial(self.send_for, request)
+            limits = _Limits(request.context, send, functools.partial(self.ask_for, request))
+            if request.context.has_manual_limits:
+                current_limits.set(limits)
             ctx = request.context.restore(request.action, limits)
             request.set_context(request.context_places, ctx)
         if time.monotonic() > request.begin_before:
@@ -182,10 +211,21 @@ class _Limits:
     wait_time = 0.0
     allowed = True
 
-    def __init__(self, state: ContextState, send: Send) -> None:
-        self.headroom = tuple(state.headroom)
-        self.names = state.limit_names
+    def __init__(self, state: ContextState, send: Send, ask: Ask) -> None:
+        self._headroom = tuple(state.headroom)
+        self._names = state.limit_names
         self._send = send
+        self._ask = ask
+
+    @property
+    def headroom(self) -> tuple[Headroom, ...]:
+        """How much of each limit is left, as of the last answer."""
+        return self._headroom
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that `report` and `observe` take."""
+        return self._names
 
     def refund(self) -> None:
         """Have the provider take back the call's charges."""
@@ -195,6 +235,33 @@ class _Limits:
         """Have the provider correct a limit's count by the API's own."""
         used, reset_in = check_report(self.names, name, used, reset_in)
         self._send(Kind.REPORT, (name, used, reset_in))
+
+    def acquire(self, name: str, *, cost: int | None = None, max_wait: float | None = None) -> None:
+        """Have the provider charge a manual limit, and wait for it."""
+        if "asyncio" in sys.modules:
+            from arbprov.executors.turns import refuse_to_block
+
+            refuse_to_block()
+        self._acquire(name, cost, max_wait)
+
+    async def aacquire(
+        self, name: str, *, cost: int | None = None, max_wait: float | None = None
+    ) -> None:
+        """Do as `acquire` does, beside the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self._acquire, name, cost, max_wait)
+
+    def observe(
+        self, response: ApiResponse, *, limit: str, headers: HeaderNames | None = None
+    ) -> None:
+        """Have the provider tell a limit what the API says about its quota."""
+        check_name(self.names, limit)
+        answer = read_checked(response, limit, headers, SystemClock().now())
+        self._headroom = self._ask(("observe", limit, answer))
+
+    def _acquire(self, name: str, cost: int | None, max_wait: float | None) -> None:
+        self._headroom = self._ask(("acquire", name, cost, max_wait))
 
 
 # The process itself.

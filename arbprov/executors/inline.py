@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextvars
 import inspect
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 
+from arbprov._types import Clock
 from arbprov._utils import quote
 from arbprov.context import NOT_ENTERED
 from arbprov.dispatcher import Call, Dispatcher, Wait, call_and_wait, run_hooks
@@ -18,13 +21,15 @@ from arbprov.errors import TaskError, TaskTimeoutError
 from arbprov.executors.contexts import ContextChanges, SharedContext
 from arbprov.executors.lifespans import EnteredLifespan
 from arbprov.hooks import Hooks
-from arbprov.limits import Decision
+from arbprov.limits import Acquirer, Acquisition, ActionLimits, Decision
 from arbprov.logs import log_failure
 from arbprov.payload.serialize import TaskData, encode_task_data
 from arbprov.task import Task, TaskResult
 
 if TYPE_CHECKING:
     import asyncio
+
+    from arbprov.executors.turns import Turns
 
 __all__ = ["InlineRunner", "drive", "make_task"]
 
@@ -76,6 +81,8 @@ class InlineRunner:
         self._sleep = sleep
         self._new_loop = new_loop
         self._worked = worked
+        # By event loop.
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
         # Within a `with` statement, the loop of all tasks, and the startup hooks' variables.
         self._shared_loop: _LazyLoop | None = None
         self._lifespan: EnteredLifespan | None = None
@@ -93,7 +100,7 @@ class InlineRunner:
             Exception: The handler's exception, with `raise_errors`.
         """
         loop = self._shared_loop or _LazyLoop(self._new_loop)
-        steps = _BlockingSteps(self._dispatcher, self._sleep, self._worked, loop)
+        steps = _BlockingSteps(self._dispatcher, self._sleep, self._worked, self._turns, loop)
         try:
             return self._drive_in_context(self._run(task, steps, raise_errors))
         finally:
@@ -102,7 +109,9 @@ class InlineRunner:
 
     async def run_async(self, task: Task, raise_errors: bool = False) -> TaskResult:
         """Run a task in the running event loop; see `run`."""
-        steps = _AwaitingSteps(self._dispatcher, self._sleep, self._worked, self._changes)
+        steps = _AwaitingSteps(
+            self._dispatcher, self._sleep, self._worked, self._turns, self._changes
+        )
         return await self._run(task, steps, raise_errors)
 
     def _drive_in_context(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -288,6 +297,14 @@ class _Steps:
     _dispatcher: Dispatcher
     _sleep: Callable[[float], object]
     _worked: Callable[[], float] | None
+    _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]
+
+    def acquirer(self, call: Call) -> Acquirer:
+        return _Acquirer(self._dispatcher.clock, self._sleep, self._turns, self.blocks(call))
+
+    def blocks(self, call: Call) -> bool:
+        """Tell whether a call may block the event loop of this thread, if there is one."""
+        raise AssertionError
 
     async def decide(self, call: Call) -> Decision:
         return self._dispatcher.decide(call)
@@ -323,11 +340,64 @@ class _Steps:
         return lambda: worked() > latest
 
 
+@attrs.frozen
+class _Acquirer:
+    """Asks the limits on behalf of a handler; see `arbprov.limits.Acquirer`.
+
+    Args:
+        clock: Tells the time.
+        sleep: Lets some seconds pass.
+        turns: The calls that wait, by event loop.
+        may_block: Whether the handler may block the event loop of this thread.
+    """
+
+    _clock: Clock
+    _sleep: Callable[[float], object]
+    _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]
+    _may_block: bool
+
+    def acquire(self, acquisition: Acquisition) -> tuple[Decision, Decision]:
+        # Without asyncio there is no loop, and to import it takes long.
+        if not self._may_block and "asyncio" in sys.modules:
+            from arbprov.executors.turns import refuse_to_block
+
+            refuse_to_block()
+        first = decision = acquisition.charge()
+        started_at = self._clock.monotonic()
+        while not decision.allowed and decision.may_wait(self._clock.monotonic() - started_at):
+            self._sleep(decision.wait_time)
+            decision = acquisition.charge()
+        return first, decision
+
+    async def aacquire(self, acquisition: Acquisition) -> tuple[Decision, Decision]:
+        import asyncio
+
+        from arbprov.executors.turns import Turns
+
+        async def charge() -> Decision:
+            return acquisition.charge()
+
+        turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
+        ahead = turns.demand_ahead(acquisition.charges())
+        decision = acquisition.peek(ahead) if ahead else acquisition.charge()
+        if ahead and decision.allowed:
+            decision = acquisition.charge()
+        if decision.allowed or not decision.may_wait(0.0):
+            return decision, decision
+        return decision, await turns.wait(decision, 0.0, charge)
+
+    def tell(self, limits: ActionLimits, change: Callable[[], object]) -> None:
+        change()
+
+
 @attrs.define
 class _BlockingSteps(_Steps):
     """Of a call that has this thread for itself: where it waits, it blocks."""
 
     _loop: _LazyLoop
+
+    def blocks(self, call: Call) -> bool:
+        return False
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
         overran = self._stopwatch(timeout)
@@ -359,6 +429,10 @@ class _AwaitingSteps(_Steps):
     """Of a call in an event loop that runs already."""
 
     _changes: ContextChanges
+
+    def blocks(self, call: Call) -> bool:
+        # As a plain handler does in any case.
+        return call.route.blocking
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
         import asyncio

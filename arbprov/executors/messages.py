@@ -45,6 +45,9 @@ class Kind(enum.IntEnum):
     REPORT = 5
     LOG = 6
     CHARGE_AGED = 7
+    # The handler waits for the answer to it, with its limits.
+    QUESTION = 8
+    ANSWER = 9
 
 
 @attrs.frozen
@@ -97,10 +100,12 @@ class ContextState:
     account: Mapping[str, Any] = attrs.field(repr=False)
     headroom: Sequence[Headroom]
     limit_names: Sequence[str]
+    has_manual_limits: bool
 
     @classmethod
-    def of(cls, ctx: TaskContext) -> ContextState:
-        """Return the state of a context."""
+    def of(cls, call: Call) -> ContextState:
+        """Return the state of a call's context."""
+        ctx = call.ctx
         return cls(
             id=ctx.id,
             remaining=ctx.remaining,
@@ -109,6 +114,7 @@ class ContextState:
             account=ctx.account,
             headroom=ctx.limits.headroom,
             limit_names=ctx.limits.names,
+            has_manual_limits=call.manual is not None,
         )
 
     def restore(self, action: str, limits: CallLimits) -> TaskContext:
@@ -137,7 +143,7 @@ class CallRequest:
         levels: The levels of the provider's loggers by their names.
         begin_before: The time of the system's monotonic clock until which the handler may begin.
         context_places: The indexes and names of the arguments that are the task's context.
-        context: The task's context, if the handler takes it.
+        context: The task's context, if the handler takes it or acquires limits.
     """
 
     action: str
@@ -158,10 +164,10 @@ class CallRequest:
         request = cls(call.task.action, list(args), dict(kwargs), levels, begin_before)
         arguments: list[tuple[str | int, Any]] = [*enumerate(args), *kwargs.items()]
         places = [place for place, value in arguments if value is call.ctx]
-        if not places:
+        if not places and call.manual is None:
             return request
         request.set_context(places, None)
-        return attrs.evolve(request, context_places=places, context=ContextState.of(call.ctx))
+        return attrs.evolve(request, context_places=places, context=ContextState.of(call))
 
     def encode(self) -> bytes:
         """Return the request as bytes.

@@ -8,6 +8,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import secrets
 import signal
 import threading
@@ -24,7 +25,7 @@ from arbprov.errors import HandlerProcessError, TaskTimeoutError
 from arbprov.executors.child import serve
 from arbprov.executors.descendants import kill_marked, kill_tree
 from arbprov.executors.forking import HANDLER_PROCESS
-from arbprov.executors.messages import CallRequest, Kind, Message, RecordState
+from arbprov.executors.messages import CallRequest, Failure, Kind, Message, RecordState
 
 __all__ = ["HandlerProcess", "ProcessHandler", "ProcessPool"]
 
@@ -40,7 +41,7 @@ _EXIT_POLL_INTERVAL = 0.01
 _EXIT_GRACE = 0.3
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ANSWERS = frozenset({Kind.RESULT, Kind.FAILURE, Kind.CHARGE_AGED})
-_OF_A_CALL = _ANSWERS | {Kind.REFUND, Kind.REPORT}
+_OF_A_CALL = _ANSWERS | {Kind.REFUND, Kind.REPORT, Kind.QUESTION}
 
 
 class HandlerProcess:
@@ -183,8 +184,28 @@ class HandlerProcess:
             elif message.kind in _ANSWERS:
                 self._owes_answer = False
                 return message
+            elif message.kind is Kind.QUESTION:
+                self._answer(call, message)
             else:
                 _change_limits(call, message)
+
+    def _answer(self, call: Call, question: Message) -> None:
+        """Acquire or correct a limit for the handler, and send it the outcome."""
+        limits = call.decision if call.manual is None else call.manual
+        failure: Failure | None = None
+        try:
+            method, *arguments = question.load()
+            if method == "acquire":
+                name, cost, max_wait = arguments
+                limits.acquire(name, cost=cost, max_wait=max_wait)
+            else:
+                limits.apply(*arguments)
+        except BaseException as error:
+            failure = Failure.of(error)
+        body = pickle.dumps((failure, limits.headroom))
+        # A process that is gone needs no answer, and `_receive` finds that out.
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(Message(Kind.ANSWER, self._number, body).encode())
 
     def _receive(self) -> Message:
         try:

@@ -10,6 +10,7 @@ from arbprov.limits.decision import CallLimits, Decision, Headroom, check_report
 from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, Scope, declare
 from arbprov.limits.keys import Key, LimitedCall
 from arbprov.limits.limiter import Limiter
+from arbprov.limits.manual import Acquirer, Acquisition, ManualLimits, current_limits
 from arbprov.limits.policies import Calendar, Limit, MinDelay, Policy, TokenBucket, parse_limits
 from arbprov.limits.stats import LimitCounts, LimitState, LimitStats
 from arbprov.limits.stores.base import Charge, Store
@@ -17,6 +18,8 @@ from arbprov.limits.stores.factory import StoreFactory
 from arbprov.limits.stores.memory import MemoryStore
 
 __all__ = [
+    "Acquirer",
+    "Acquisition",
     "ActionLimits",
     "Algorithm",
     "AnyLimit",
@@ -33,6 +36,7 @@ __all__ = [
     "LimitStats",
     "LimitedCall",
     "Limiter",
+    "ManualLimits",
     "MemoryStore",
     "MinDelay",
     "OnStoreError",
@@ -44,6 +48,7 @@ __all__ = [
     "StoreFactory",
     "TokenBucket",
     "check_report",
+    "current_limits",
     "declare",
     "parse_limits",
 ]

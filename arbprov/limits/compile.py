@@ -39,6 +39,9 @@ class CompiledLimit:
         owner: Its owner, such as ``"action:forecast"``.
         key: Reads a call's key.
         counters: Counts its decisions.
+        clock: Tells the time.
+        action: The name of the action.
+        probe_timeout: The most seconds that other calls wait for the probe after a cooldown.
         buckets: Its algorithms, each with the group of its buckets.
         store: Keeps the buckets; None for a monitor.
         monitor: Counts instead of a store; None for all other limits.
@@ -51,6 +54,9 @@ class CompiledLimit:
     owner: str
     key: CompiledKey
     counters: Counters
+    clock: Clock
+    action: str
+    probe_timeout: float
     buckets: Sequence[tuple[str, Algorithm]] = ()
     store: Store | None = None
     monitor: RateLimitMonitor | None = None
@@ -119,12 +125,10 @@ class FunctionLimit(CompiledLimit):
     Args:
         limit: A policy, or a function that returns a policy or a text.
         group: The first part of the groups of its buckets.
-        clock: Tells the time to its algorithms.
     """
 
     limit: Any
     group: str
-    clock: Clock
     _compile: Callable[[Policy, int], CompiledLimit] = attrs.field(init=False)
 
     @_compile.default
@@ -164,6 +168,9 @@ class FunctionLimit(CompiledLimit):
             owner=self.owner,
             key=self.key,
             counters=self.counters,
+            clock=self.clock,
+            action=self.action,
+            probe_timeout=self.probe_timeout,
             buckets=policy.buckets(self.group, self.clock),
             store=self.store,
             function_name=self.text,
@@ -185,6 +192,7 @@ class ActionLimits:
 
     Args:
         limits: The limits.
+        manual: The limits that its handler acquires, by name.
         stores: The stores of the limits, the stores that do not block first.
         monitors: The monitors of the limits, each once, in the same order for all actions.
     """
@@ -192,9 +200,12 @@ class ActionLimits:
     limits: tuple[CompiledLimit, ...] = ()
     stores: tuple[Store, ...] = ()
     monitors: tuple[RateLimitMonitor, ...] = ()
+    manual: Mapping[str, ActionLimits] = attrs.field(factory=dict)
     # Compiled here, since each call needs them.
     blocks: bool = attrs.field(init=False)
     """Whether a decision may take a while, so that an event loop has to ask on a thread."""
+    settling_blocks: bool = attrs.field(init=False)
+    """The same for the limits that its handler acquires, too."""
     fields_of: frozenset[str] = attrs.field(init=False)
     """The parts of a call, payload and account, whose fields a key, a cost or a limit may read."""
     only_store: Store | None = attrs.field(init=False)
@@ -210,10 +221,14 @@ class ActionLimits:
     def _any_blocks(self) -> bool:
         return bool(self.monitors) or any(store.blocks for store in self.stores)
 
+    @settling_blocks.default
+    def _any_settling_blocks(self) -> bool:
+        return self.blocks or any(limits.blocks for limits in self.manual.values())
+
     @fields_of.default
     def _find_fields_of(self) -> frozenset[str]:
         parts: set[str] = set()
-        for limit in self.limits:
+        for limit in self.all_limits:
             is_function = isinstance(limit, FunctionLimit)
             parts |= {"payload", "account"} if is_function else limit.key.parts
         return frozenset(parts)
@@ -230,6 +245,12 @@ class ActionLimits:
 
     def __bool__(self) -> bool:
         return bool(self.limits)
+
+    @property
+    def all_limits(self) -> tuple[CompiledLimit, ...]:
+        """The limits, and then those that its handler acquires."""
+        manual = (limit for limits in self.manual.values() for limit in limits.limits)
+        return (*self.limits, *manual)
 
 
 def _compile_fixed(limits: Sequence[CompiledLimit]) -> Callable[[LimitedCall], list[Charge]]:
@@ -314,20 +335,50 @@ class LimitCompiler:
         self.stores: list[Store] = []
 
     def compile(
-        self, declarations: Iterable[RateLimit], action: str, blueprint: str | None
+        self,
+        declarations: Iterable[RateLimit],
+        action: str,
+        blueprint: str | None,
+        probe_timeout: float,
     ) -> ActionLimits:
         """Return all limits of an action; a call is charged once per bucket, at the largest cost.
 
         Raises:
             ConfigurationError: A store can't be opened.
         """
+        automatic: list[RateLimit] = []
+        by_name: dict[str, list[RateLimit]] = {}
+        for declaration in declarations:
+            if declaration.manual and declaration.name is not None:
+                by_name.setdefault(declaration.name, []).append(declaration)
+            else:
+                automatic.append(declaration)
         owners = {"action": f"action:{action}", "blueprint": f"blueprint:{blueprint}", "app": "app"}
+        of_call = {"action": action, "probe_timeout": probe_timeout}
+        manual = {
+            name: self._compile_limits(group, owners, of_call) for name, group in by_name.items()
+        }
+        return attrs.evolve(self._compile_limits(automatic, owners, of_call), manual=manual)
+
+    def _compile_limits(
+        self,
+        declarations: Iterable[RateLimit],
+        owners: Mapping[str, str],
+        of_call: Mapping[str, Any],
+    ) -> ActionLimits:
+        """Return limits that decide together.
+
+        Args:
+            declarations: Their declarations.
+            owners: The owners of limits without a name, by scope.
+            of_call: What all limits of the action have in common.
+        """
         limits: dict[Any, CompiledLimit] = {}
         for declaration in declarations:
             name = declaration.name
             owner = owners[declaration.scope] if name is None else f"name:{name}"
             for declared in declaration.limits:
-                limit = self._compile_limit(declaration, declared, owner)
+                limit = self._compile_limit(declaration, declared, owner, of_call)
                 known = limits.setdefault(limit.identity, limit)
                 limits[limit.identity] = max(known, limit, key=lambda each: each.cost)
         stores = dict.fromkeys(limit.store for limit in limits.values() if limit.store is not None)
@@ -339,7 +390,9 @@ class LimitCompiler:
             tuple(monitors[identity] for identity in sorted(monitors)),
         )
 
-    def _compile_limit(self, declaration: RateLimit, limit: Any, owner: str) -> CompiledLimit:
+    def _compile_limit(
+        self, declaration: RateLimit, limit: Any, owner: str, of_call: Mapping[str, Any]
+    ) -> CompiledLimit:
         text, key = describe_limit(limit), declaration.key
         # The first part of the groups of its buckets, and so of Redis keys. Only a named limit is
         # shared by providers.
@@ -353,6 +406,8 @@ class LimitCompiler:
             "owner": owner,
             "key": CompiledKey(key, text),
             "counters": self.counters.setdefault(f"{group}|{text}", counters),
+            "clock": self._clock,
+            **of_call,
         }
         if isinstance(limit, PolicyMonitor):
             buckets = limit.policy.buckets(limit.group, self._clock)
@@ -363,7 +418,7 @@ class LimitCompiler:
         if store not in self.stores:
             self.stores.append(store)
         if callable(limit) or callable(declaration.cost):
-            return FunctionLimit(limit=limit, group=group, clock=self._clock, store=store, **common)
+            return FunctionLimit(limit=limit, group=group, store=store, **common)
         return CompiledLimit(buckets=limit.buckets(group, self._clock), store=store, **common)
 
     def _key_name(self, key: Key) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,12 +13,34 @@ import attrs
 
 from arbprov._utils import read_number, read_seconds
 from arbprov.errors import RateLimited
-from arbprov.limits.stores.base import Charge, Receipt
+from arbprov.limits.headers import (
+    ApiAnswer,
+    ApiResponse,
+    HeaderNames,
+    check_header_names,
+    read_response,
+)
+from arbprov.limits.stores.base import BucketKey, Charge, Receipt
 
 if TYPE_CHECKING:
     from arbprov.limits.compile import CompiledLimit
 
-__all__ = ["CallLimits", "Decision", "Headroom", "check_report", "first_charges", "headroom_of"]
+__all__ = [
+    "CallLimits",
+    "Decision",
+    "Headroom",
+    "apply_answer",
+    "check_name",
+    "check_report",
+    "first_charges",
+    "headroom_of",
+    "read_checked",
+    "report_usage",
+    "start_cooldown",
+]
+
+# Seconds of the cooldown after a refusal of the API that says nothing about its length, at most.
+_DEFAULT_COOLDOWN = 60.0
 
 
 @attrs.frozen
@@ -115,6 +138,97 @@ class CallLimits(Protocol):
         """
         ...
 
+    def acquire(self, name: str, *, cost: int | None = None, max_wait: float | None = None) -> None:
+        """Charge a manual limit, in a plain handler, before a call of an API.
+
+        If it is used up, the handler waits for its turn, first come, first served. All manual
+        limits of the name are charged, or none.
+
+        Args:
+            name: The limit's `name`.
+            cost: Units to charge; by default, the `cost` of the declaration.
+            max_wait: Seconds to wait at most; by default, the `max_wait` of the declaration. No
+                wait is longer than the rest of the handler's time.
+
+        Raises:
+            RateLimited: The limit does not admit the call in that time. A handler that lets it
+                through ends with status ``limit``.
+            RuntimeError: An event loop runs here, and would be blocked; or the task has ended.
+            ValueError: The action has no manual limit of that name, or a number is not valid.
+
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... @app.rate_limit("100/minute", name="vendor", manual=True)
+        ... def orders(ctx: TaskContext, pages: int) -> dict:
+        ...     for page in range(pages):
+        ...         ctx.limits.acquire("vendor", max_wait=5)  # and then get the page
+        ...     return {"pages": pages}
+        >>> client = app.test_client()
+        >>> client.call("orders", {"pages": 30}).data
+        {'pages': 30}
+        >>> client.limits.headroom("orders")[0].remaining
+        70
+        """
+        ...
+
+    async def aacquire(
+        self, name: str, *, cost: int | None = None, max_wait: float | None = None
+    ) -> None:
+        """Do as `acquire` does, in an ``async`` handler.
+
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.action(timeout=60)
+        ... @app.rate_limit("1/second", name="vendor", manual=True, max_wait=10)
+        ... async def orders(ctx: TaskContext, pages: int) -> dict:
+        ...     for page in range(pages):
+        ...         await ctx.limits.aacquire("vendor")
+        ...     return {"time": ctx.now.second}
+        >>> app.test_client().call("orders", {"pages": 5}).data
+        {'time': 4}
+        """
+        ...
+
+    def observe(
+        self, response: ApiResponse, *, limit: str, headers: HeaderNames | None = None
+    ) -> None:
+        """Tell a limit what the API says about its quota: by its status and its headers.
+
+        A 429 starts a cooldown of the limit, and so does a 403 or 503 with a Retry-After, and a 403
+        with nothing left. Any other response raises the limit's count to the share that the API
+        has counted; a limit that is less than half or more than twice as large as the API's quota
+        admits what the API has left.
+
+        Args:
+            response: What an HTTP library returned: httpx, httpx2, requests, aiohttp, urllib3, or
+                anything with a `status_code` or a `status`, and `headers`.
+            limit: The limit's `name` or its text, manual or not. In a ``RateLimit`` header with
+                several policies, the policy of that name counts, or else the most used policy.
+            headers: The names of the API's own headers, by what they say: ``limit``, ``remaining``,
+                ``used`` (a number, or as in ``32/40``), ``reset`` and ``retry_after`` (seconds, a
+                duration such as ``6m0s``, a date, or seconds or milliseconds since 1970).
+
+        Raises:
+            RateLimited: The API has throttled the call. A handler that lets it through ends with
+                status ``limit``.
+            TypeError: `response` is not a response.
+            ValueError: The action has no limit of that name, or a key of `headers` is unknown.
+
+        >>> import types
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... @app.rate_limit("100/minute", name="vendor")
+        ... def order(ctx: TaskContext) -> None:
+        ...     response = types.SimpleNamespace(status_code=429, headers={"Retry-After": "30"})
+        ...     ctx.limits.observe(response, limit="vendor")
+        >>> client = app.test_client()
+        >>> [client.call("order").wait_time for _ in range(2)]
+        [30.0, 30.0]
+        """
+        ...
+
 
 @attrs.define(eq=False)
 class Decision:
@@ -123,10 +237,12 @@ class Decision:
     Args:
         charges: The charges of the call, with the answers of stores and monitors.
         receipts: The receipts of the stores; none if the call was refused.
+        max_wait: Seconds that the call may wait, instead of what its limits say.
     """
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
+    max_wait: float | None = None
     # Whether this call has started or ended a cooldown.
     _has_settled: bool = attrs.field(default=False, init=False)
 
@@ -169,11 +285,29 @@ class Decision:
 
     def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
         """Correct a limit's count by the API's own; see `CallLimits.report`."""
-        used, reset_in = check_report(self.names, name, used, reset_in)
-        for charge in first_charges(self.charges):
-            if charge.group and name in charge.limit.names:
-                units = _units(used, charge.algorithm.capacity)
-                charge.limit.store.report(charge, units, reset_in)
+        report_usage(self.charges, name, *check_report(self.names, name, used, reset_in))
+
+    def acquire(self, name: str, *, cost: int | None = None, max_wait: float | None = None) -> None:
+        """Refuse: the action has no manual limits; see `CallLimits.acquire`."""
+        check_name((), name, "manual limit")
+
+    async def aacquire(
+        self, name: str, *, cost: int | None = None, max_wait: float | None = None
+    ) -> None:
+        """Refuse: the action has no manual limits; see `CallLimits.aacquire`."""
+        check_name((), name, "manual limit")
+
+    def observe(
+        self, response: ApiResponse, *, limit: str, headers: HeaderNames | None = None
+    ) -> None:
+        """Tell a limit what the API says about its quota; see `CallLimits.observe`."""
+        check_name(self.names, limit)
+        now = self.charges[0].limit.clock.now()
+        self.apply(limit, read_checked(response, limit, headers, now))
+
+    def apply(self, name: str, answer: ApiAnswer) -> None:
+        """Apply what an API says to the limits of a name; see `apply_answer`."""
+        apply_answer(self.charges, name, answer, lambda change: change())
 
     def refusal(self, now: dt.datetime) -> RateLimited:
         """Return the error of a call that was refused.
@@ -184,6 +318,7 @@ class Decision:
         refused = [charge for charge in self.charges if charge.refused]
         longest = max(refused, key=lambda charge: charge.wait_time)
         error = RateLimited(longest.wait_time, longest.limit.text)
+        error.starts_cooldown = False
         for charge in refused:
             if charge.in_cooldown:
                 charge.remaining = 0  # the API admits nothing, whatever was counted
@@ -204,13 +339,36 @@ class Decision:
             waited: Seconds that the call has waited already.
         """
         return all(
-            waited + charge.wait_time <= charge.limit.declaration.max_wait
+            waited + charge.wait_time <= self._max_wait_of(charge)
             for charge in self.charges
             if charge.refused
         )
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a refused call may wait for all of its limits."""
+        return min(self._max_wait_of(charge) for charge in self.charges if charge.refused)
+
+    @property
+    def waiting_costs(self) -> dict[BucketKey, int]:
+        """The units that a call takes from the buckets that it may wait for."""
+        return {
+            charge.bucket: charge.cost
+            for charge in self.charges
+            if charge.group and self._max_wait_of(charge)
+        }
+
+    def _max_wait_of(self, charge: Charge) -> float:
+        declared: float = charge.limit.declaration.max_wait
+        return declared if self.max_wait is None else self.max_wait
+
     def start_cooldown(
-        self, retry_after: float, name: str | None, probe_timeout: float, action: str = ""
+        self,
+        retry_after: float,
+        name: str | None,
+        probe_timeout: float,
+        action: str = "",
+        manual: Sequence[Charge] = (),
     ) -> None:
         """Refuse all calls of this call's key for `retry_after` seconds, as the API asked.
 
@@ -220,15 +378,10 @@ class Decision:
                 limits with a key; if there are none, the limits that only this action has.
             probe_timeout: The most seconds that other calls then wait for the probe.
             action: The action of the call, for the refusals.
+            manual: Charges of the limits that the call's handler acquires.
         """
         self._has_settled = True
-        counted = [charge for charge in self.charges if charge.group]
-        named = [one for one in counted if name is not None and name in one.limit.names]
-        keyed = [charge for charge in counted if charge.key]
-        own = [charge for charge in counted if charge.limit.is_own]
-        for charge in named or keyed or own or counted:
-            charge.cooldown_action = action
-            charge.limit.store.start_cooldown([charge], retry_after, probe_timeout)
+        start_cooldown([*self.charges, *manual], retry_after, name, probe_timeout, action)
 
     def end_cooldown(self) -> None:
         """Admit other calls again if this was a probe and has ended well."""
@@ -238,6 +391,124 @@ class Decision:
         for receipt in self.receipts:
             if receipt.probing:
                 receipt.store.end_cooldown(receipt.charges)
+
+
+def start_cooldown(
+    charges: Iterable[Charge],
+    retry_after: float,
+    name: str | None,
+    probe_timeout: float,
+    action: str,
+) -> None:
+    """Start the cooldowns of a call; see `Decision.start_cooldown`.
+
+    Args:
+        charges: Charges of all limits of the call.
+        retry_after: Seconds.
+        name: The limit that the API meant, if it is known.
+        probe_timeout: The most seconds that other calls then wait for the probe.
+        action: The action of the call, for the refusals.
+    """
+    counted = [charge for charge in charges if charge.group]
+    named = [one for one in counted if name is not None and name in one.limit.names]
+    keyed = [charge for charge in counted if charge.key]
+    own = [charge for charge in counted if charge.limit.is_own]
+    for charge in named or keyed or own or counted:
+        charge.cooldown_action = action
+        charge.limit.store.start_cooldown([charge], retry_after, probe_timeout)
+
+
+def report_usage(charges: Iterable[Charge], name: str, used: float, reset_in: float) -> None:
+    """Raise the counts of the limits of a name.
+
+    Args:
+        charges: Charges of all limits of the call.
+        name: The limits' name or text.
+        used: The share that is used.
+        reset_in: Seconds until it is free again.
+    """
+    for charge in first_charges(charges):
+        if charge.group and name in charge.limit.names:
+            units = _units(used, charge.algorithm.capacity)
+            charge.limit.store.report(charge, units, reset_in)
+
+
+def read_checked(
+    response: ApiResponse, limit: str, headers: HeaderNames | None, now: dt.datetime
+) -> ApiAnswer:
+    """Return what a response says, after a check of the arguments of `CallLimits.observe`.
+
+    Raises:
+        TypeError: `response` is not a response.
+        ValueError: A key of `headers` is unknown.
+    """
+    check_header_names(headers)
+    return read_response(response, now.timestamp(), headers, limit)
+
+
+def apply_answer(
+    charges: Iterable[Charge],
+    name: str,
+    answer: ApiAnswer,
+    tell: Callable[[Callable[[], object]], object],
+) -> None:
+    """Start a cooldown if an API has throttled a call, or else raise the count to the API's.
+
+    Args:
+        charges: Charges of all limits of the call.
+        name: The limits' name or text.
+        answer: What the API says.
+        tell: Calls a function that changes the limits, now or soon.
+
+    Raises:
+        RateLimited: The API has throttled the call.
+    """
+    named = [charge for charge in charges if charge.group and name in charge.limit.names]
+    if answer.is_throttled:
+        seconds = answer.retry_after
+        if seconds is None:
+            longest = max(charge.algorithm.ttl for charge in first_charges(named))
+            seconds = min(longest, _DEFAULT_COOLDOWN)
+        limit = named[0].limit
+        probe = limit.probe_timeout
+        tell(lambda: start_cooldown(named, seconds, name, probe, limit.action))
+        error = RateLimited(seconds, name)
+        error.starts_cooldown = False
+        raise error
+    if answer.remaining is not None:
+        remaining = answer.remaining
+        for charge in first_charges(named):
+            tell(functools.partial(_report_remaining, charge, remaining, answer))
+
+
+def _report_remaining(charge: Charge, remaining: float, answer: ApiAnswer) -> None:
+    """Raise a limit's count, so that it admits no more than the API does.
+
+    A limit that is about as large as the API's quota is its image: the share counts. Any other
+    limit, such as a pace of 5 per second below a daily quota, admits what is left.
+    """
+    capacity, used = charge.algorithm.capacity, answer.used
+    is_image = answer.limit and 0.5 <= capacity / answer.limit <= 2
+    units = _units(used, capacity) if used and is_image else capacity - int(remaining)
+    if units > 0:
+        reset_in = charge.algorithm.ttl if answer.reset_in is None else answer.reset_in
+        charge.limit.store.report(charge, units, reset_in)
+
+
+def check_name(names: Sequence[str], name: str, kind: str = "limit") -> None:
+    """Refuse the name of a limit that a call does not have.
+
+    Args:
+        names: The names that it has.
+        name: The name.
+        kind: The limit in words.
+
+    Raises:
+        ValueError: The call has no limit of that name.
+    """
+    if name not in names:
+        known = ", ".join(map(repr, dict.fromkeys(names)))
+        raise ValueError(f"this call has no {kind} {name!r}; it has {known or 'none'}")
 
 
 def check_report(
@@ -254,9 +525,7 @@ def check_report(
     seconds = read_seconds(reset_in)
     if seconds is None:
         raise ValueError(f"reset_in={reset_in!r} is not a number of seconds")
-    if name not in names:
-        known = ", ".join(map(repr, dict.fromkeys(names)))
-        raise ValueError(f"this call has no limit {name!r}; it has {known or 'none'}")
+    check_name(names, name)
     return share, seconds
 
 

@@ -54,6 +54,7 @@ class RateLimit:
     store: Any = attrs.field(default=None, repr=False)
     on_store_error: OnStoreError = "local"
     shadow: bool = False
+    manual: bool = False
 
     @property
     def is_monitor(self) -> bool:
@@ -63,7 +64,8 @@ class RateLimit:
     def __str__(self) -> str:
         limits = "; ".join(map(describe_limit, self.limits))
         text = limits if self.key is None else f"{limits} per {describe_key(self.key)}"
-        return f"{text} (shadow)" if self.shadow else text
+        marks = [mark for mark in ("shadow", "manual") if getattr(self, mark)]
+        return f"{text} ({', '.join(marks)})" if marks else text
 
 
 def declare(
@@ -79,6 +81,7 @@ def declare(
     store: Any = None,
     on_store_error: OnStoreError = "local",
     shadow: bool = False,
+    manual: bool = False,
 ) -> RateLimit:
     """Check the arguments of `ProviderApp.rate_limit`, and return them as a declaration.
 
@@ -99,8 +102,11 @@ def declare(
     check_key(key)
     if name is not None and not (isinstance(name, str) and name.strip()):
         raise ConfigurationError(f"name={name!r} is not a name, such as 'vendor'")
-    if type(shadow) is not bool:
-        raise ConfigurationError(f"shadow={shadow!r} must be True or False")
+    for option, value in (("shadow", shadow), ("manual", manual)):
+        if type(value) is not bool:
+            raise ConfigurationError(f"{option}={value!r} must be True or False")
+    if manual:
+        _check_manual(limit, name, scope)
     if type(max_wait) not in (int, float) or not 0 <= max_wait < float("inf"):
         raise ConfigurationError(f"max_wait={max_wait!r} is not a number of seconds, 0 or above")
     if not callable(cost):
@@ -118,6 +124,7 @@ def declare(
         store,
         on_store_error,
         shadow,
+        manual,
     )
 
 
@@ -178,6 +185,24 @@ def _check_monitor(monitor: RateLimitMonitor, **options: Any) -> None:
                 f"{name}= is for limits that arbprov counts; {describe_limit(monitor)} "
                 f"counts by itself"
             )
+
+
+def _check_manual(limit: AnyLimit, name: str | None, scope: Scope) -> None:
+    """Refuse a limit that no handler could acquire, or with an option that would do nothing."""
+    if isinstance(limit, RateLimitMonitor):
+        raise ConfigurationError(
+            f"manual=True is for limits that arbprov counts; a handler asks "
+            f"{describe_limit(limit)} itself"
+        )
+    if name is None:
+        raise ConfigurationError(
+            'manual=True needs a name, such as name="vendor", for ctx.limits.acquire("vendor")'
+        )
+    if scope != "action":
+        raise ConfigurationError(
+            f"scope={scope!r} does nothing for a manual limit: all actions that declare it with "
+            f"the name {name!r} share it; leave scope= out"
+        )
 
 
 def _check_choice(name: str, value: Any, choices: Any) -> None:

@@ -31,6 +31,7 @@ __all__ = ["Limiter"]
 # Seconds between two warnings of the same level of a limit and key.
 _MIN_WARN_INTERVAL = 60.0
 _MAX_WARN_INTERVAL = 3600.0
+_PROBE_TIMEOUT = 60.0
 
 logger = logging.getLogger("arbprov")
 
@@ -61,14 +62,25 @@ class Limiter:
         self._compiler = LimitCompiler(clock, open_store or (lambda declaration: memory), provider)
 
     def compile(
-        self, declarations: Iterable[RateLimit], *, action: str, blueprint: str | None = None
+        self,
+        declarations: Iterable[RateLimit],
+        *,
+        action: str,
+        blueprint: str | None = None,
+        probe_timeout: float = _PROBE_TIMEOUT,
     ) -> ActionLimits:
         """Return all limits of an action; a call is charged once per bucket, at the largest cost.
+
+        Args:
+            declarations: The limits.
+            action: The action's name.
+            blueprint: The name of its blueprint, if it has one.
+            probe_timeout: The most seconds that other calls wait for the probe after a cooldown.
 
         Raises:
             ConfigurationError: A store can't be opened.
         """
-        return self._compiler.compile(declarations, action, blueprint)
+        return self._compiler.compile(declarations, action, blueprint, probe_timeout)
 
     def acquire(self, limits: ActionLimits, call: LimitedCall) -> Decision:
         """Charge a call to all of its limits, or to none.
@@ -93,6 +105,18 @@ class Limiter:
             raise
         except BaseException as error:  # such as SystemExit, which would end the worker
             raise _contain(error) from error
+
+    def acquire_charges(
+        self, limits: ActionLimits, charges: Sequence[Charge], max_wait: float
+    ) -> Decision:
+        """Make all of the given charges of a call, or none; no monitor is asked.
+
+        Args:
+            limits: The limits that the charges are of.
+            charges: The charges.
+            max_wait: Seconds that the call may wait for them, whatever its limits allow.
+        """
+        return Decision(charges, _acquire_stores(limits.stores, charges), max_wait)
 
     def acquire_again(self, limits: ActionLimits, decision: Decision) -> None:
         """Give back the charges of a decision and make them again, all or none, as of now.

@@ -125,6 +125,7 @@ class LimitState:
         scope: Its owner: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
         key: The key that it is counted by; empty if all calls share it.
         shadow: Whether it counts only, and refuses nothing.
+        manual: Whether the handler charges it.
         headroom: How much of it is left; None if that depends on a key or a call that is unknown.
     """
 
@@ -132,6 +133,7 @@ class LimitState:
     scope: str
     key: str
     shadow: bool
+    manual: bool
     headroom: Headroom | None
 
 
@@ -212,6 +214,7 @@ class LimitStats:
                 limit.owner,
                 "" if key is None else describe_key(key),
                 limit.declaration.shadow,
+                limit.declaration.manual,
                 None if is_unknown else limit.headroom(value),
             )
 
@@ -234,7 +237,7 @@ class LimitStats:
         if action not in self._limits:
             known = ", ".join(self._limits)
             raise LookupError(f"there is no action {action!r}; there is {known}")
-        return self._limits[action].limits
+        return self._limits[action].all_limits
 
 
 def _key_value(limit: CompiledLimit, key: Any) -> Any:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
-from arbprov.limits import Decision
-from arbprov.limits.queue import Waiter, WaitQueue
-from arbprov.limits.stores.base import BucketKey
+from arbprov.executors.turns import Turns, refuse_to_block
+from arbprov.limits import Acquirer, Acquisition, ActionLimits, Decision
 
 __all__ = ["Admission"]
 
 T = TypeVar("T")
 
-# Seconds after which a waiting call asks again at the latest. Its limits may admit it earlier than
-# they have said: another call may take back its charge, or a cooldown may end.
-_ASK_AGAIN_AFTER = 1.0
+logger = logging.getLogger("arbprov")
 
 
 class Admission:
     """Asks the limits of calls, and queues refused calls; see `arbprov.dispatcher.Admitter`.
 
-    It belongs to the event loop that runs when it is made.
+    It is the `arbprov.limits.Acquirer` of all handlers too: they wait in the same queue. It belongs
+    to the event loop that runs when it is made.
 
     Args:
         dispatcher: Decides over the calls.
@@ -49,9 +48,13 @@ class Admission:
         self._max_waiting = max_waiting
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
-        self._queue = WaitQueue()
+        self._turns = Turns(stopping)
         # Of many calls that arrive at once, the limits may admit only the first.
         self._starting = asyncio.Lock()
+
+    def acquirer(self, call: Call) -> Acquirer:
+        """Return this object: it asks and waits on behalf of all handlers."""
+        return self
 
     async def decide(self, call: Call) -> Decision:
         """Charge a call, unless the calls that wait before it leave nothing of its limits.
@@ -59,12 +62,12 @@ class Admission:
         Raises:
             Exception: A limit can't be asked, or the handler's process can't be started.
         """
-        if self._queue:
+        if self._turns:
             limiter, limits = self._dispatcher.limiter, call.route.limits
-            peeked = await self._ask(call, lambda: limiter.peek(limits, call.seen_by_limits))
-            if ahead := self._queue.demand_ahead(_waited_for(peeked)):
+            peeked = await self._ask(limits, lambda: limiter.peek(limits, call.seen_by_limits))
+            if ahead := self._turns.demand_ahead(peeked.charges):
                 peeked = await self._ask(
-                    call, lambda: limiter.peek(limits, call.seen_by_limits, ahead)
+                    limits, lambda: limiter.peek(limits, call.seen_by_limits, ahead)
                 )
                 if not peeked.allowed:
                     return peeked
@@ -74,9 +77,9 @@ class Admission:
         """Queue a refused call if its limits allow that, and return the last decision over it."""
         decision = refused
         try:
-            is_full = len(self._queue) >= self._max_waiting
-            if not is_full and not self._stopping.done() and refused.may_wait(waited):
-                decision = await self._wait_in_queue(call, refused, waited)
+            is_full = len(self._turns) >= self._max_waiting
+            if not is_full and not self._turns.has_stopped and refused.may_wait(waited):
+                decision = await self._turns.wait(refused, waited, lambda: self._charge(call))
         finally:
             if not decision.allowed:
                 self._executor.release(call)
@@ -92,76 +95,102 @@ class Admission:
 
     async def settle(self, call: Call) -> None:
         """Tell the limits how a call has ended, if they have to know."""
-        if call.unsettled:
-            await self._ask(call, lambda: self._dispatcher.settle(call))
+        if not call.unsettled:
+            return
+        if call.route.limits.settling_blocks:
+            await self._ask_on_thread(lambda: self._dispatcher.settle(call))
+        else:
+            self._dispatcher.settle(call)
+
+    # On behalf of a running handler.
+
+    def acquire(self, acquisition: Acquisition) -> tuple[Decision, Decision]:
+        """Charge a manual limit on a handler's thread; see `arbprov.limits.Acquirer`."""
+        refuse_to_block()
+        if not self._turns:
+            # Most often there is no queue, and the loop need not be asked.
+            decision = acquisition.charge()
+            if decision.allowed or not decision.may_wait(0.0):
+                return decision, decision
+        waiting = self._acquire(acquisition)
+        return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
+
+    async def aacquire(self, acquisition: Acquisition) -> tuple[Decision, Decision]:
+        """Charge a manual limit on an event loop; see `arbprov.limits.Acquirer`."""
+        waiting = self._acquire(acquisition)
+        if asyncio.get_running_loop() is self._loop:
+            return await waiting
+        # The author's own loop, in a plain handler.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(waiting, self._loop))
+
+    def tell(self, limits: ActionLimits, change: Callable[[], object]) -> None:
+        """Change limits, on a thread if that would block the loop; see `Acquirer`."""
+        if limits.settling_blocks and asyncio._get_running_loop() is self._loop:
+            self._threads.start(change, _log_failed_change)
+        else:
+            change()
+
+    async def _acquire(self, acquisition: Acquisition) -> tuple[Decision, Decision]:
+        limits = acquisition.limits
+
+        async def charge() -> Decision:
+            return await self._ask(limits, acquisition.charge, Decision.refund)
+
+        ahead = self._turns.demand_ahead(acquisition.charges())
+        decision = await self._ask(limits, lambda: acquisition.peek(ahead)) if ahead else None
+        if decision is None or decision.allowed:
+            decision = await charge()
+        if decision.allowed or self._turns.has_stopped or not decision.may_wait(0.0):
+            return decision, decision
+        return decision, await self._turns.wait(decision, 0.0, charge)
+
+    # Asking.
 
     async def _readmit_beside_loop(self, call: Call) -> None:
         again = lambda: self._dispatcher.decide_again(call)  # noqa: E731
-        decision = await self._ask(call, again, Decision.refund)
+        decision = await self._ask(call.route.limits, again, Decision.refund)
         if not decision.allowed:
             await self._dispatcher.await_turn(call, self, decision)
 
-    async def _wait_in_queue(self, call: Call, refused: Decision, waited: float) -> Decision:
-        # Only the first in the queue asks the limits.
-        is_first = asyncio.Event()
-        waiter = Waiter(_waited_for(refused), is_first.set)
-        max_wait = min(limit.declaration.max_wait for limit in refused.refusing_limits) - waited
-        decision, started_at = refused, self._loop.time() - waited
-        self._queue.enqueue(waiter)
-        try:
-            if not self._queue.is_first(waiter):
-                await self._wait_or_stop(is_first.wait(), max_wait)
-                if self._stopping.done() or not is_first.is_set():
-                    return decision
-                decision = await self._charge(call)
-            while not decision.allowed and decision.may_wait(self._loop.time() - started_at):
-                pause = min(decision.wait_time, _ASK_AGAIN_AFTER)
-                await self._wait_or_stop(asyncio.sleep(pause), max_wait)
-                if self._stopping.done():
-                    break
-                decision = await self._charge(call)
-            return decision
-        finally:
-            self._queue.dequeue(waiter)
-
-    async def _wait_or_stop(self, waiting: Coroutine[Any, Any, Any], timeout: float) -> None:
-        task = self._loop.create_task(waiting)
-        either: list[asyncio.Future[Any]] = [task, self._stopping]
-        try:
-            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            task.cancel()
-
     async def _charge(self, call: Call) -> Decision:
+        limits = call.route.limits
         if call.route.pickled is None:
-            return await self._ask(call, lambda: self._dispatcher.decide(call), Decision.refund)
+            return await self._ask(limits, lambda: self._dispatcher.decide(call), Decision.refund)
         # The process is started first: a charge is for a call that starts right now.
-        limiter, limits = self._dispatcher.limiter, call.route.limits
+        limiter = self._dispatcher.limiter
         async with self._starting:
-            peeked = await self._ask(call, lambda: limiter.peek(limits, call.seen_by_limits))
+            peeked = await self._ask(limits, lambda: limiter.peek(limits, call.seen_by_limits))
             if not peeked.allowed:
                 return peeked
             await self._executor.make_ready(call)
             if call.error is not None:
                 raise call.error
             try:
-                return await self._ask(call, lambda: self._dispatcher.decide(call), Decision.refund)
+                return await self._ask(
+                    limits, lambda: self._dispatcher.decide(call), Decision.refund
+                )
             except BaseException:
                 self._executor.release(call)
                 raise
 
     async def _ask(
-        self, call: Call, question: Callable[[], T], undo: Callable[[T], object] | None = None
+        self,
+        limits: ActionLimits,
+        question: Callable[[], T],
+        undo: Callable[[T], object] | None = None,
     ) -> T:
-        """Ask the limits a question, on a thread if they may block.
+        """Ask limits a question, on a thread if they may block.
 
         Args:
-            call: The call that it is about.
+            limits: The limits.
             question: Returns the answer.
             undo: Takes an answer back that comes after the call was cancelled.
         """
-        if not call.route.limits.blocks:
-            return question()
+        return await self._ask_on_thread(question, undo) if limits.blocks else question()
+
+    async def _ask_on_thread(
+        self, question: Callable[[], T], undo: Callable[[T], object] | None = None
+    ) -> T:
         future = self._threads.run(question)
 
         def undo_late(answered: asyncio.Future[T]) -> None:
@@ -175,10 +204,6 @@ class Admission:
             raise
 
 
-def _waited_for(decision: Decision) -> dict[BucketKey, int]:
-    """Return the buckets that a call may wait for, with its costs."""
-    return {
-        charge.bucket: charge.cost
-        for charge in decision.charges
-        if charge.limit.declaration.max_wait and charge.group
-    }
+def _log_failed_change(_: Any, error: BaseException | None) -> None:
+    if error is not None:
+        logger.error("what an API says about its quota could not be stored: %s", error)

@@ -159,7 +159,7 @@ class Worker:
             self._dispatcher.state = await self._life_hooks.run_startup(self._hooks)
             await self._outbox.recover()
             self._slots.open(self._settings.concurrency)
-            if any(route.limits.blocks for route in self._dispatcher.routes.values()):
+            if any(route.limits.settling_blocks for route in self._dispatcher.routes.values()):
                 self._background.spawn(self._keep_up_limit_stores())
             await self._stopping
             await self._drain()

@@ -521,7 +521,7 @@ def test_a_refund_after_the_task_is_an_error(hub, serve):
     serve(app_with(isolated.refund_late, isolated.late_errors))
     hub.call("refund_late", timeout=TIMEOUT)
     assert hub.call("late_errors", timeout=TIMEOUT).data == {
-        "errors": ["the task has ended, so its limits take no refund and no report"]
+        "errors": ["the task has ended, and with it the use of its limits"]
     }
 
 

@@ -270,7 +270,7 @@ def run_waiting(app, test):
 
 async def in_line(waiting, count):
     """Return when so many wait."""
-    while len(waiting.admission._queue) < count:
+    while len(waiting.admission._turns) < count:
         await asyncio.sleep(0)
 
 
@@ -282,7 +282,7 @@ def test_a_cancelled_call_takes_nothing():
         second.cancel()
         await asyncio.wait([second])
         waiting.clock.advance(10)
-        return waiting.left(), len(waiting.admission._queue)
+        return waiting.left(), len(waiting.admission._turns)
 
     assert run_waiting(patient("1/10s"), test) == ([1], 0)
 

@@ -1,0 +1,99 @@
+"""Waiting for limits on an event loop: first come, first served, for each bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from arbprov.limits import Charge, Decision
+from arbprov.limits.queue import Waiter, WaitQueue
+from arbprov.limits.stores.base import BucketKey
+
+__all__ = ["Turns", "refuse_to_block"]
+
+# Seconds after which a waiting call asks again at the latest. Its limits may admit it earlier than
+# they have said: another call may take back its charge, or a cooldown may end.
+_ASK_AGAIN_AFTER = 1.0
+
+
+class Turns:
+    """The calls that wait for limits, before their handlers begin and inside them.
+
+    Only one event loop may use it.
+
+    Args:
+        stopping: Is done when no call waits any more; without it, all wait as long as they may.
+    """
+
+    def __init__(self, stopping: asyncio.Future[None] | None = None) -> None:
+        self._stopping = stopping
+        self._queue = WaitQueue()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def demand_ahead(self, charges: Iterable[Charge]) -> dict[BucketKey, int]:
+        """Return the units that waiting calls will take from the buckets of some charges."""
+        return self._queue.demand_ahead(dict.fromkeys(one.bucket for one in charges if one.group))
+
+    async def wait(
+        self, refused: Decision, waited: float, charge: Callable[[], Awaitable[Decision]]
+    ) -> Decision:
+        """Queue a refused call, and return the last decision over it.
+
+        Args:
+            refused: The decision that has refused it.
+            waited: Seconds since the first decision over it.
+            charge: Decides again.
+        """
+        # Only the first in the queue asks the limits.
+        is_first = asyncio.Event()
+        waiter = Waiter(refused.waiting_costs, is_first.set)
+        max_wait = refused.longest_wait - waited
+        loop = asyncio.get_running_loop()
+        decision, started_at = refused, loop.time() - waited
+        self._queue.enqueue(waiter)
+        try:
+            if not self._queue.is_first(waiter):
+                await self._wait_or_stop(is_first.wait(), max_wait)
+                if self.has_stopped or not is_first.is_set():
+                    return decision
+                decision = await charge()
+            while not decision.allowed and decision.may_wait(loop.time() - started_at):
+                pause = min(decision.wait_time, _ASK_AGAIN_AFTER)
+                await self._wait_or_stop(asyncio.sleep(pause), max_wait)
+                if self.has_stopped:
+                    break
+                decision = await charge()
+            return decision
+        finally:
+            self._queue.dequeue(waiter)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether no call waits any more."""
+        return self._stopping is not None and self._stopping.done()
+
+    async def _wait_or_stop(self, waiting: Coroutine[Any, Any, Any], timeout: float) -> None:
+        task = asyncio.get_running_loop().create_task(waiting)
+        either: list[asyncio.Future[Any]] = [task]
+        if self._stopping is not None:
+            either.append(self._stopping)
+        try:
+            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            task.cancel()
+
+
+def refuse_to_block() -> None:
+    """Refuse to wait where that would block an event loop.
+
+    Raises:
+        RuntimeError: An event loop runs in this thread.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            "ctx.limits.acquire(...) would block the event loop that runs here; write "
+            "`await ctx.limits.aacquire(...)`"
+        )
