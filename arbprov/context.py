@@ -69,7 +69,8 @@ class TaskContext(Generic[StateT_co]):
         logger: The action's logger.
         payload: The payload as JSON, before any typing; empty if it could not be read.
         account: The account, likewise.
-        limits: The limits of this call: what is left, ``refund()`` and ``report()``.
+        limits: The limits of this call: what is left, ``refund()``, ``report()``, ``acquire()`` and
+            ``observe()``.
         cancelled: True once the result can no longer be sent, because the deadline has passed or
             the provider ends. A long plain handler checks it and returns early.
     """

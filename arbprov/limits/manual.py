@@ -80,11 +80,8 @@ class Acquisition:
         """
         charges = self.limits.charges(self.call)
         for charge in charges:
-            if self.cost is not None:
-                charge.cost = self.cost
-        for charge in charges:
-            policy = charge.algorithm
-            if charge.limit.buckets[0][1] is policy and charge.cost > policy.capacity:
+            charge.cost = charge.cost if self.cost is None else self.cost
+            if charge.cost > charge.algorithm.capacity:
                 raise ValueError(
                     f"a cost of {charge.cost} can never be met by {charge.limit.text}; lower the "
                     f"cost or raise the limit"

@@ -78,6 +78,7 @@ def test_a_limit_as_json_has_all_fields(limits):
         "scope": "action:other",
         "key": "",
         "shadow": False,
+        "manual": False,
         "remaining": None,
         "wait_time": 90.0,
     }

@@ -525,6 +525,51 @@ def test_a_refund_after_the_task_is_an_error(hub, serve):
     }
 
 
+def test_an_isolated_handler_acquires_a_limit(call):
+    results = [call("acquire", {"calls": calls}) for calls in (2, 1, 1)]
+    assert [result.status for result in results] == ["success", "success", "limit"]
+    assert results[0].data == {"remaining": 1}
+    assert results[2].data["limit"] == "calls"
+
+
+def test_what_is_wrong_with_an_acquisition_is_raised_in_the_process(call):
+    failed = call("acquire", {"calls": 1, "cost": 9})
+    assert failed.data["type"] == "ValueError"
+    assert failed.message.startswith("a cost of 9 can never be met by 3/hour")
+
+
+def test_an_isolated_handler_acquires_in_its_own_loop(call):
+    data = call("acquire_async").data
+    assert data["refused"] == ["RateLimited"]
+    assert "await ctx.limits.aacquire(...)" in data["error"]
+
+
+def test_an_isolated_handler_waits_for_a_limit(call):
+    assert call("acquire_and_wait").data["took"] >= 0.9
+
+
+def test_what_an_api_says_to_an_isolated_handler_reaches_its_limits(call):
+    fine = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "4", "X-RateLimit-Reset": "60"}
+    assert call("observe", {"status": 200, "headers": fine}).status == "success"
+    throttled = call("observe", {"status": 429, "headers": {"Retry-After": "30"}})
+    assert (throttled.status, throttled.data["wait_time"]) == ("limit", 30)
+
+
+def test_an_isolated_handler_observes_limits_that_it_does_not_acquire(call):
+    answer = {"status": 200, "headers": {}}
+    assert call("observe_automatic", answer).data == {"without": True}
+    answer = {"status": 429, "headers": {"Retry-After": "30"}}
+    assert call("observe_automatic", answer).data["wait_time"] == 30
+    assert call("observe_automatic", answer).data["cooldown"]["action"] == "observe_automatic"
+
+
+def test_an_acquisition_after_the_task_is_an_error(call):
+    call("acquire_late")
+    assert call("acquire_late_errors").data == {
+        "errors": ["the task has ended, and with it the use of its limits"]
+    }
+
+
 def test_a_handler_s_stdin_is_empty(call):
     assert call("read_stdin").data == {"read": ""}
 

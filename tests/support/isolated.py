@@ -21,6 +21,7 @@ import attrs
 
 from arbprov import ProviderApp, ProviderResponse, RateLimited, TaskContext
 from arbprov.executors.messages import Kind
+from arbprov.limits import current_limits
 from support.waiting import TIMEOUT
 
 app = ProviderApp("isolated", execution_timeout=TIMEOUT, concurrency=4, drain_timeout=10)
@@ -182,6 +183,91 @@ def refund_nothing(ctx: TaskContext) -> int:
 def report(ctx: TaskContext) -> dict:
     ctx.limits.report("vendor", used=0.5, reset_in=60)
     return {"remaining": ctx.limits.headroom[0].remaining}
+
+
+@process
+@app.rate_limit("3/hour", name="calls", manual=True)
+def acquire(ctx: TaskContext, calls: int, cost: int = 1) -> dict:
+    for _ in range(calls):
+        ctx.limits.acquire("calls", cost=cost)
+    return {"remaining": ctx.limits.headroom[0].remaining}
+
+
+async def acquire_in_threads(limits):
+    """Acquire beside the loop, twice at the same time; return the refusals."""
+    outcomes = await asyncio.gather(
+        *(limits.aacquire("in_threads") for _ in range(3)), return_exceptions=True
+    )
+    return [type(outcome).__name__ for outcome in outcomes if outcome is not None]
+
+
+@process
+@app.rate_limit("2/hour", name="in_threads", manual=True)
+def acquire_async(ctx: TaskContext) -> dict:
+    refused = asyncio.run(acquire_in_threads(ctx.limits))
+    try:
+        asyncio.run(block_loop(ctx.limits))
+    except RuntimeError as error:
+        return {"refused": refused, "error": str(error)}
+    return {}
+
+
+async def block_loop(limits):
+    limits.acquire("in_threads")
+
+
+@process
+@app.rate_limit("2/second", name="paced", manual=True, max_wait=5)
+def acquire_and_wait(ctx: TaskContext) -> dict:
+    started_at = time.monotonic()
+    for _ in range(3):
+        ctx.limits.acquire("paced")
+    return {"took": time.monotonic() - started_at}
+
+
+@process
+@app.rate_limit("10/hour", name="observed", manual=True)
+def observe(status: int, headers: dict) -> dict:
+    response = types.SimpleNamespace(status_code=status, headers=headers)
+    # As code that a handler calls finds them.
+    limits = current_limits.get()
+    limits.observe(response, limit="observed")
+    return {"remaining": limits.headroom[-1].remaining if limits.headroom else None}
+
+
+@process
+@app.rate_limit("10/hour", name="automatic")
+def observe_automatic(ctx: TaskContext, status: int, headers: dict) -> dict:
+    response = types.SimpleNamespace(status_code=status, headers=headers)
+    ctx.limits.observe(response, limit="automatic")
+    return {"without": current_limits.get() is None}
+
+
+_too_late: list[str] = []
+_acquiring: list[threading.Thread] = []
+_may_acquire = threading.Event()
+
+
+@process
+@app.rate_limit("5/hour", name="late", manual=True)
+def acquire_late(ctx: TaskContext) -> dict:
+    def try_to_acquire():
+        _may_acquire.wait(10)
+        try:
+            ctx.limits.acquire("late")
+        except RuntimeError as error:
+            _too_late.append(str(error))
+
+    _acquiring.append(threading.Thread(target=try_to_acquire))
+    _acquiring[-1].start()
+    return {}
+
+
+@process
+def acquire_late_errors() -> dict:
+    _may_acquire.set()
+    _acquiring[0].join()
+    return {"errors": _too_late}
 
 
 _late: list[str] = []
