@@ -563,9 +563,12 @@ def test_an_isolated_handler_observes_limits_that_it_does_not_acquire(call):
     assert call("observe_automatic", answer).data["cooldown"]["action"] == "observe_automatic"
 
 
-def test_an_acquisition_after_the_task_is_an_error(call):
-    call("acquire_late")
-    assert call("acquire_late_errors").data == {
+def test_an_acquisition_after_the_task_is_an_error(hub, serve):
+    app = app_with(isolated.acquire_late, isolated.acquire_late_errors)
+    app.rate_limit("5/hour", name="late", manual=True)(isolated.acquire_late)
+    serve(app)
+    hub.call("acquire_late", timeout=TIMEOUT)
+    assert hub.call("acquire_late_errors", timeout=TIMEOUT).data == {
         "errors": ["the task has ended, and with it the use of its limits"]
     }
 

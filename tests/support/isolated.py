@@ -248,11 +248,9 @@ _acquiring: list[threading.Thread] = []
 _may_acquire = threading.Event()
 
 
-@process
-@app.rate_limit("5/hour", name="late", manual=True)
 def acquire_late(ctx: TaskContext) -> dict:
     def try_to_acquire():
-        _may_acquire.wait(10)
+        _may_acquire.wait(TIMEOUT)
         try:
             ctx.limits.acquire("late")
         except RuntimeError as error:
@@ -263,7 +261,6 @@ def acquire_late(ctx: TaskContext) -> dict:
     return {}
 
 
-@process
 def acquire_late_errors() -> dict:
     _may_acquire.set()
     _acquiring[0].join()
