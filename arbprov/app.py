@@ -257,12 +257,12 @@ class ProviderApp(Scaffold):
         >>> schema["description"], schema["payload"]["required"], schema["account"]["type"]
         ('Forecast for a city.', ['city'], 'object')
         """
-        from arbprov.payload.json_schema import describe_shape
+        from arbprov.payload.json_schema import describe_binding
 
         return {
             action.name: {
                 "description": action.description,
-                **describe_shape(action.binding.shape, action.handler),
+                **describe_binding(action.binding, action.handler),
             }
             for action in self.actions()
         }

@@ -15,7 +15,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
@@ -47,7 +47,7 @@ from arbprov.payload.validation import (
     suggest_names,
 )
 
-__all__ = ["Arguments", "Binding", "Shape", "compile_binding"]
+__all__ = ["Arguments", "Binding", "compile_binding"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
 # Adds the values of some parameters, by name, and the problems that it finds.
@@ -65,51 +65,34 @@ _converter = functools.cache(make_converter)
 
 
 @attrs.frozen
-class Shape:
-    """The types of a task's payload and account; `json_schema` describes them.
+class Binding:
+    """How a handler gets its arguments.
 
     Attributes:
-        fields: The type and the default of each field that a parameter takes; the default of a
-            required field is `inspect.Parameter.empty`.
-        extra: The type of all other fields, if ``**extra`` takes them.
-        payload: The type of the whole payload, if a parameter or ``payload_schema=`` gives it.
-        required: The fields of ``payload_schema=`` that parameters without a default take.
-        account: The type of the account, if a parameter or ``account_schema=`` gives it.
-        forbids_extra: Whether an unknown field of the payload is a problem.
-        forbids_account_extra: The same for the account.
+        use: The fields of a payload that it takes.
+        account: The type of the account, by a parameter or a schema; NOTHING without either.
+        forbids_account_extra: Whether an unknown field of the account is a problem.
+        defaults: The default of each parameter that takes a field of the payload;
+            `inspect.Parameter.empty` if the field is required.
+        takes_state: Whether a parameter declares the type of the context's state.
     """
 
-    fields: Mapping[str, tuple[Any, Any]]
-    extra: Any
-    payload: Any
-    required: Sequence[str]
+    use: PayloadUse
     account: Any
-    forbids_extra: bool
     forbids_account_extra: bool
-
-
-@attrs.frozen
-class Binding:
-    """How a handler gets its arguments."""
-
-    shape: Shape
+    defaults: Mapping[str, Any]
+    takes_state: bool
     _sources: list[Source]
     _positional: list[str]
-    # The parameters that take a field of the payload, with their defaults.
-    _fields: dict[str, Any]
     # Structures the whole payload or account, if a parameter or a schema asks for it.
     _payload_structure: Structure | None
     _account_structure: Structure | None
-    # None if unknown fields are problems.
-    _use: PayloadUse | None
-    takes_state: bool = False
-    """Whether a parameter declares the type of the context's state."""
 
     @property
     def fields_of(self) -> set[str]:
         """The parts of a task, payload and account, whose fields `bind` may change."""
         parts = set()
-        if self._fields or self._payload_structure is not None:
+        if self.defaults or self._payload_structure is not None:
             parts.add("payload")
         if self._account_structure is not None:
             parts.add("account")
@@ -136,12 +119,13 @@ class Binding:
 
         It takes longer than `bind`, and is meant for tests and terminals.
         """
-        return [] if self._use is None else self._use.find_ignored(payload)
+        forbids_extra = self.use.converter.forbid_extra_keys
+        return [] if forbids_extra else self.use.find_ignored(payload)
 
     def bound_payload(self, ctx: TaskContext, arguments: Arguments) -> dict[str, Any]:
         """Return the fields of the payload that `bind` has bound, with their defaults."""
         values = self._by_name(arguments)
-        fields = {name: values.get(name, default) for name, default in self._fields.items()}
+        fields = {name: values.get(name, default) for name, default in self.defaults.items()}
         if self._payload_structure is None:
             return fields
         whole = values["payload"] if "payload" in values else self._payload_structure(ctx)
@@ -233,8 +217,10 @@ class _Compiler:
         sources: list[Source] = [add_contexts] if contexts else []
         takes_account = self._takes("account")
         account_structure: Structure | None = None
-        if account_schema is not None or takes_account:
-            account_type = self._types["account"] if account_schema is None else account_schema
+        account_type = self._types["account"] if takes_account else attrs.NOTHING
+        if account_schema is not None:
+            account_type = account_schema
+        if account_type is not attrs.NOTHING:
             account_hook = self._find_hook("account", account_type, self._account_converter)
 
             def structure_account(ctx: TaskContext) -> Any:
@@ -254,33 +240,16 @@ class _Compiler:
             payload_hook = self._payload_hook(use)
             payload_structure = lambda ctx: payload_hook(ctx.payload, use.whole)  # noqa: E731
         return Binding(
-            self._shape(payload_schema, account_schema),
+            use,
+            account_type,
+            self._account_converter.forbid_extra_keys,
+            {name: self._parameters[name].default for name in self._fields},
+            any(map(declares_state, self._types.values())),
             sources,
             self._positional,
-            {name: self._parameters[name].default for name in self._fields},
             payload_structure,
             account_structure,
-            None if self._forbids_extra else use,
-            any(map(declares_state, self._types.values())),
         )
-
-    def _shape(self, payload_schema: Any, account_schema: Any) -> Shape:
-        defaults = {name: self._parameters[name].default for name in self._fields}
-        has_schema = payload_schema is not None
-        fields = {name: (self._types[name], default) for name, default in defaults.items()}
-        rest = None if has_schema else self._rest
-        return Shape(
-            {} if has_schema else fields,
-            None if rest is None else self._types[rest],
-            payload_schema if has_schema else self._whole_type("payload"),
-            [n for n, default in defaults.items() if has_schema and default is _EMPTY],
-            self._whole_type("account") if account_schema is None else account_schema,
-            self._forbids_extra,
-            self._account_converter.forbid_extra_keys,
-        )
-
-    def _whole_type(self, name: str) -> Any:
-        return self._types[name] if self._takes(name) else None
 
     def _read_signature(self) -> list[inspect.Parameter]:
         try:

@@ -19,7 +19,7 @@ import attrs
 
 from arbprov._types import Handler
 from arbprov._utils import unwrap_function
-from arbprov.payload.arguments import Shape
+from arbprov.payload.arguments import Binding
 from arbprov.payload.classes import (
     has_fields,
     init_vars,
@@ -40,7 +40,7 @@ from arbprov.payload.structuring import is_union, origin_class
 from arbprov.payload.unions import is_annotated
 from arbprov.payload.validation import type_name
 
-__all__ = ["DIALECT", "Field", "describe_shape", "make_json_schema"]
+__all__ = ["DIALECT", "Field", "describe_binding", "make_json_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -119,50 +119,56 @@ def make_json_schema(target: Any, *, forbid_extra: bool = False) -> JsonSchema:
     return builder.document(builder.of(target))
 
 
-def describe_shape(shape: Shape, handler: Handler) -> dict[str, JsonSchema]:
+def describe_binding(binding: Binding, handler: Handler) -> dict[str, JsonSchema]:
     """Return the JSON Schema documents of an action's payload and account.
 
     Args:
-        shape: The types that they become.
+        binding: How its handler gets its arguments.
         handler: The handler, whose docstring may describe its parameters.
 
     >>> from arbprov.payload.arguments import compile_binding
     >>> def forecast(city: str, days: int = 3): ...
-    >>> payload = describe_shape(compile_binding(forecast).shape, forecast)["payload"]
+    >>> payload = describe_binding(compile_binding(forecast), forecast)["payload"]
     >>> payload["properties"], payload["required"]
     ({'city': {'type': 'string'}, 'days': {'type': 'integer', 'default': 3}}, ['city'])
     """
+    payload = _Builder(binding.use.converter.forbid_extra_keys)
+    account = _Builder(binding.forbids_account_extra)
+    return {
+        "payload": payload.document(_describe_payload(payload, binding, handler)),
+        "account": account.document({"type": "object", **account.of(_known(binding.account))}),
+    }
+
+
+def _describe_payload(builder: _Builder, binding: Binding, handler: Handler) -> JsonSchema:
+    use, required = binding.use, inspect.Parameter.empty
+    whole = {"type": "object", **builder.of(_known(use.whole))}
+    if use.is_schema:
+        # All other schemas fill the fields that a payload leaves out.
+        keeps_missing = is_typeddict(use.whole) or not has_fields(use.whole)
+        names = [n for n, default in binding.defaults.items() if default is required]
+        return {"allOf": [whole], "required": names} if names and keeps_missing else whole
     texts = read_descriptions(unwrap_function(handler))
     fields = {
-        name: Field(kind, False, default, texts.get(name, ""))
-        if default is not inspect.Parameter.empty
-        else Field(kind, description=texts.get(name, ""))
-        for name, (kind, default) in shape.fields.items()
+        name: Field(
+            kind,
+            binding.defaults[name] is required,
+            UNKNOWN if binding.defaults[name] is required else binding.defaults[name],
+            texts.get(name, ""),
+        )
+        for name, kind in use.fields.items()
     }
-    payload, account = _Builder(shape.forbids_extra), _Builder(shape.forbids_account_extra)
-    return {
-        "payload": payload.document(_describe_payload(payload, shape, fields)),
-        "account": account.document({"type": "object", **account.of(_or_any(shape.account))}),
-    }
+    if not use.takes_whole:
+        return builder.object_of(fields, use.rest)
+    if not fields:
+        return whole
+    if any(check(use.whole) for check in (is_class, is_typeddict, is_namedtuple)):
+        return builder.object_of({**_class_fields(use.whole), **fields}, use.rest)
+    return {"type": "object", "allOf": [whole, builder.object_of(fields, Any)]}
 
 
-def _describe_payload(builder: _Builder, shape: Shape, fields: Mapping[str, Field]) -> JsonSchema:
-    if shape.payload is None:
-        return builder.object_of(fields, shape.extra)
-    is_own_class = any(check(shape.payload) for check in (is_class, is_typeddict, is_namedtuple))
-    if fields and is_own_class:
-        return builder.object_of({**_class_fields(shape.payload), **fields}, shape.extra)
-    whole = {"type": "object", **builder.of(shape.payload)}
-    if fields:
-        return {"type": "object", "allOf": [whole, builder.object_of(fields, Any)]}
-    # All other classes fill the fields that their objects leave out.
-    if shape.required and (is_typeddict(shape.payload) or not has_fields(shape.payload)):
-        return {"allOf": [whole], "required": list(shape.required)}
-    return whole
-
-
-def _or_any(target: Any) -> Any:
-    return Any if target is None else target
+def _known(target: Any) -> Any:
+    return Any if target is attrs.NOTHING else target
 
 
 class _Builder:
@@ -191,12 +197,12 @@ class _Builder:
         definitions = {"$defs": self.definitions} if self.definitions else {}
         return {"$schema": DIALECT, **root, **definitions}
 
-    def object_of(self, fields: Mapping[str, Field], extra: Any = None) -> JsonSchema:
+    def object_of(self, fields: Mapping[str, Field], extra: Any = attrs.NOTHING) -> JsonSchema:
         """Return the schema of an object.
 
         Args:
             fields: Its fields by name.
-            extra: The type of its other fields; None if nothing takes them.
+            extra: The type of its other fields; NOTHING if nothing takes them.
         """
         schema: JsonSchema = {
             "type": "object",
@@ -204,9 +210,9 @@ class _Builder:
         }
         if required := [name for name, field in fields.items() if field.is_required]:
             schema["required"] = required
-        if extra is None and self._forbid_extra:
+        if extra is attrs.NOTHING and self._forbid_extra:
             schema["additionalProperties"] = False
-        elif others := self.of(_or_any(extra)):
+        elif others := self.of(_known(extra)):
             schema["additionalProperties"] = others
         return schema
 
