@@ -1,32 +1,29 @@
-"""Calling an HTTP API: one client for the provider's life, clear errors, and `Retry-After`.
+"""Calling an HTTP API: one client for the provider's life, its quota, and clear errors.
 
-Run `pip install httpx` first. The files of `sample_api` stand for an API:
+Run `pip install "arbprov[http]"` first. The files of `sample_api` stand for an API:
 
     python -m http.server 8000 --bind 127.0.0.1 --directory examples/sample_api &
     arbprov dev examples/http_api.py --tasks examples/http_api.jsonl
     kill %1
 
-Set API_URL to use another API. A 429 starts a cooldown for the account, as long as the API says:
-until then, the account's tasks are refused, and the API gets no request for it.
+Set API_URL to use another API. Each request counts for the account's limit, however many a task
+makes, and the limit learns from the API's headers. A 429 starts a cooldown for the account, as long
+as the API says: until then, the account's tasks are refused, and the API gets no request for it.
 """
 
 import os
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any
 
 import attrs
 import httpx
 
-from arbprov import ProviderApp, RateLimited, TaskError
+from arbprov import ProviderApp, TaskError
+from arbprov.http import LimitedTransport
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:8000")
 # Seconds for each step of a request, and for the whole task.
 API_TIMEOUT = 5.0
 TASK_TIMEOUT = 10.0
-# Seconds of cooldown for a 429 without a Retry-After.
-DEFAULT_WAIT = 60.0
 
 app = ProviderApp("articles", execution_timeout=TASK_TIMEOUT)
 api: httpx.AsyncClient
@@ -44,7 +41,8 @@ class Account:
 @app.on_startup
 async def open_client() -> None:
     global api
-    api = httpx.AsyncClient(base_url=API_URL, timeout=API_TIMEOUT)
+    limited = LimitedTransport("articles", max_wait=API_TIMEOUT)
+    api = httpx.AsyncClient(base_url=API_URL, timeout=API_TIMEOUT, transport=limited)
 
 
 @app.on_shutdown
@@ -53,7 +51,7 @@ async def close_client() -> None:
 
 
 @app.action
-@app.rate_limit("10/second", key="account.api_key")
+@app.rate_limit("10/second", key="account.api_key", name="articles", manual=True)
 async def get_article(id: int, account: Account) -> Any:
     """Return an article from the API."""
     return await get(f"/articles/{id}.json", account)
@@ -64,7 +62,7 @@ async def get(path: str, account: Account) -> Any:
 
     Raises:
         ApiError: There is no answer, or it is not JSON; the text says why.
-        RateLimited: The API throttles the account.
+        RateLimited: The account's quota is used up.
     """
     try:
         response = await api.get(path, headers={"Authorization": f"Bearer {account.api_key}"})
@@ -72,27 +70,12 @@ async def get(path: str, account: Account) -> Any:
         raise ApiError(f"The API did not answer within {API_TIMEOUT:g} s") from None
     except httpx.TransportError as error:
         raise ApiError(f"The API can't be reached: {error}") from error
-    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        raise RateLimited(seconds_to_wait(response.headers.get("Retry-After", "")))
     if response.is_error:
         raise ApiError(f"The API answered {response.status_code} {response.reason_phrase}")
     try:
         return response.json()
     except ValueError as error:
         raise ApiError("The API's answer is not JSON") from error
-
-
-def seconds_to_wait(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header, which is a number of seconds or a date."""
-    if retry_after.isdecimal():
-        seconds = float(retry_after)
-    else:
-        try:
-            at = parsedate_to_datetime(retry_after)
-            seconds = (at - datetime.now(timezone.utc)).total_seconds()
-        except (TypeError, ValueError):
-            seconds = DEFAULT_WAIT
-    return max(seconds, 1.0)
 
 
 if __name__ == "__main__":

@@ -81,9 +81,26 @@ def test_a_past_date_is_a_second(hub, api):
 
 
 @pytest.mark.parametrize("retry_after", [None, "", "soon", "-5"])
-def test_a_429_without_a_valid_retry_after_is_a_minute(hub, api, retry_after):
+def test_a_429_without_a_valid_retry_after_is_the_period_of_the_limit(hub, api, retry_after):
     api.answer = throttled(retry_after)
-    assert get(hub).data["wait_time"] == 60
+    assert 1 <= get(hub).data["wait_time"] < 1.1
+
+
+def test_a_request_over_the_limit_waits(hub, api):
+    for _ in range(10):
+        get(hub)
+    api.answer = lambda path: Answer(200, {"late": True})
+    assert get(hub).data == {"late": True}
+    assert len(api.requests) == 11
+
+
+def test_the_limit_learns_what_the_api_has_left(example, api):
+    headers = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "4"}
+    api.answer = lambda path: Answer(200, ARTICLE, headers)
+    with example.app.test_client() as client:
+        client.call("get_article", {"id": 1}, account=ACCOUNT)
+        (left,) = client.limits.headroom("get_article", key=ACCOUNT["api_key"])
+    assert left.remaining == 4
 
 
 def test_after_a_429_the_account_is_refused_without_asking_the_api(hub, api):

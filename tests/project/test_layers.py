@@ -174,6 +174,8 @@ def test_no_folder_is_in_a_circle():
         ),
         ("google", {"_proto.hub_pb2"}),
         ("click", {name for name in SOURCES if name.startswith("cli")}),
+        ("httpx", {"http.httpx"}),
+        ("httpx2", {"http.httpx2"}),
         ("pytest", {"pytest_plugin"}),
         ("orjson", {"payload.json"}),
         ("uvloop", {"worker.run"}),
