@@ -5,7 +5,8 @@
 
 from typing import TYPE_CHECKING
 
-from arbprov.http.tokens import Token, TokenCache
+from arbprov.http.locks import LockError
+from arbprov.http.tokens import Token, TokenCache, TokenError
 
 if TYPE_CHECKING:
     from arbprov.http.httpx import LimitedTransport
@@ -29,4 +30,4 @@ else:
         return LimitedTransport
 
 
-__all__ = ["LimitedTransport", "Token", "TokenCache"]
+__all__ = ["LimitedTransport", "LockError", "Token", "TokenCache", "TokenError"]

@@ -12,7 +12,7 @@ from arbprov.limits.declaration import OnStoreError, RateLimit
 from arbprov.limits.stores.base import Store
 from arbprov.limits.stores.memory import MemoryStore
 
-__all__ = ["StoreFactory"]
+__all__ = ["StoreFactory", "open_client"]
 
 _SCHEMES = ("redis", "rediss", "unix")
 
@@ -64,22 +64,31 @@ class StoreFactory:
         from arbprov.limits.stores.failover import FailoverStore
         from arbprov.limits.stores.redis import RedisStore
 
-        if isinstance(store, str):
-            client, name = _connect(store, argument)
-        else:
-            _check_client(store, argument)
-            client, name = store, f"the rate limits' {type(store).__qualname__}"
+        client, name = open_client(store, argument, "the rate limits'")
         shared = RedisStore(client, self._namespace)
         return FailoverStore(shared, self._clock, on_store_error, name, self._workers)
 
 
-def _connect(text: str, argument: str) -> tuple[Any, str]:
-    """Return a client for a URL, and the store's name in log lines, without the password."""
+def open_client(store: Any, argument: str, owner: str) -> tuple[Any, str]:
+    """Return a client, and the server's name in log lines, without the password.
+
+    Args:
+        store: A URL or a client.
+        argument: The name of the author's argument or variable, for errors.
+        owner: Whose server it is, as in ``the rate limits'``.
+
+    Raises:
+        ConfigurationError: The URL or the client is not valid, or the package for it is not
+            installed.
+    """
+    if not isinstance(store, str):
+        _check_client(store, argument)
+        return store, f"{owner} {type(store).__qualname__}"
     from arbprov.limits.stores.redis import connect
 
-    scheme, place = _check_url(text, argument)
+    scheme, place = _check_url(store, argument)
     try:
-        return connect(text), f"the rate limits' store {scheme}://{place}"
+        return connect(store), f"{owner} store {scheme}://{place}"
     except ConfigurationError as error:
         raise ConfigurationError(f"{argument}: {error}") from None
 

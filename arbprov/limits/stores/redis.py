@@ -55,7 +55,7 @@ def connect(url: str) -> Redis:
         from redis.retry import Retry
     except ImportError:
         raise ConfigurationError(
-            'a rate limit in Redis needs the package redis: pip install "arbprov[redis]"'
+            'Redis needs the package redis: pip install "arbprov[redis]"'
         ) from None
     # The server may have closed an idle connection: then a second attempt works at once.
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
