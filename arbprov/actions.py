@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from arbprov.limits import RateLimit
     from arbprov.payload.arguments import Binding
 
-__all__ = ["Action", "ActionRegistry", "DeclaredLimit", "first_line", "is_async"]
+__all__ = ["Action", "ActionRegistry", "Declared", "first_line", "is_async"]
+
+T = TypeVar("T")
 
 _ISOLATIONS = ("thread", "process")
 
@@ -147,20 +149,19 @@ class ActionRegistry:
 
 
 @attrs.frozen(eq=False)
-class DeclaredLimit:
-    """A limit, and the function that `@rate_limit` decorated with it.
+class Declared(Generic[T]):
+    """What a decorator has declared for a function, such as a limit.
 
-    >>> from arbprov.limits import declare
     >>> def search(): ...
-    >>> DeclaredLimit(search, declare("5/second")).limits(search)
+    >>> Declared(search, "5/second").applies_to(search)
     True
     """
 
     function: Handler
-    limit: RateLimit
+    value: T
 
-    def limits(self, handler: Handler) -> bool:
-        """Tell whether it limits a handler: the function itself, or a wrapper around it."""
+    def applies_to(self, handler: Handler) -> bool:
+        """Tell whether a handler is the function itself, or a wrapper around it."""
         # Each access to a method makes a new object, which equals the others.
         return any(
             step is self.function or (inspect.ismethod(step) and step == self.function)

@@ -501,6 +501,8 @@ class ProviderApp(Scaffold):
             for action, blueprint in self._all_actions()
         }
         self._check_limits_are_used(self.actions())
+        for scaffold in (self, *self._blueprints.values()):
+            scaffold._check_retries_are_used(list(scaffold._actions))
         for blueprint in self._blueprints.values():
             blueprint._check_limits_are_used(list(blueprint._actions))
         self._check_limits_are_registered()
@@ -542,6 +544,7 @@ class ProviderApp(Scaffold):
                 probe_timeout=timeout + HOOKS_GRACE,
             ),
             timeout=timeout,
+            retry=(blueprint or self)._find_retry(action, timeout) if action else None,
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
             blocking=not (action and action.is_async),
             pickled=action.pickle_handler() if action and action.isolation == "process" else None,
@@ -620,11 +623,11 @@ class ProviderApp(Scaffold):
             for declared in blueprint._declared_limits:
                 for action in self.actions():
                     # Another app may have registered the blueprint, with the function as an action.
-                    own = any(declared.limits(each.handler) for each in blueprint._actions)
-                    if declared.limits(action.handler) and not own:
+                    own = any(declared.applies_to(each.handler) for each in blueprint._actions)
+                    if declared.applies_to(action.handler) and not own:
                         raise ConfigurationError(
                             f"{describe_handler(declared.function)}: the rate limit "
-                            f"{declared.limit} does not limit the action {action.name!r}: "
+                            f"{declared.value} does not limit the action {action.name!r}: "
                             f"{blueprint!r} declares it and is not registered; declare it with "
                             f"the app, or register the blueprint"
                         )
@@ -633,10 +636,10 @@ class ProviderApp(Scaffold):
         shared = blueprint._limits if blueprint else ()
         owners: list[Scaffold] = [self] if blueprint is None else [blueprint, self]
         declared = [
-            declared.limit
+            declared.value
             for owner in owners
             for declared in owner._declared_limits
-            if declared.limits(action.handler)
+            if declared.applies_to(action.handler)
         ]
         return [*self._limits, *shared, *declared, *action.limits]
 

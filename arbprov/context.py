@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic
@@ -71,6 +72,7 @@ class TaskContext(Generic[StateT_co]):
         account: The account, likewise.
         limits: The limits of this call: what is left, ``refund()``, ``report()``, ``acquire()`` and
             ``observe()``.
+        attempt: The number of this try, from 1; above 1 only with `ProviderApp.retry`.
         cancelled: True once the result can no longer be sent, because the deadline has passed or
             the provider ends. A long plain handler checks it and returns early.
     """
@@ -83,6 +85,8 @@ class TaskContext(Generic[StateT_co]):
     account: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     limits: CallLimits = attrs.field(default=None, repr=False)
     cancelled: bool = False
+    attempt: int = 1
+    _provider: str = attrs.field(default="", kw_only=True, repr=False)
     _clock: Clock = attrs.field(kw_only=True, repr=False)
     _state: Any = attrs.field(default=NO_LIFESPAN, kw_only=True, repr=False)
 
@@ -100,6 +104,26 @@ class TaskContext(Generic[StateT_co]):
             raise ConfigurationError(self._state.reason)
         state: StateT_co = self._state
         return state
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for each try and each redelivery of the task, and no other task's.
+
+        For an API that takes an Idempotency-Key: a call that is repeated then has no second effect.
+
+        >>> from arbprov import ProviderApp
+        >>> app = ProviderApp("shop")
+        >>> @app.action
+        ... def order(ctx: TaskContext) -> str:
+        ...     return ctx.idempotency_key
+        >>> client = app.test_client()
+        >>> keys = [client.call("order", id=id).data for id in ("7", "7", "8")]
+        >>> len(keys[0]), keys[0] == keys[1], keys[0] == keys[2]
+        (32, True, False)
+        """
+        # Names and ids may hold any characters but this.
+        text = f"{self._provider}\0{self.id}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     @property
     def remaining(self) -> float:

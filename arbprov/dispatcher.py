@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import attrs
 
 from arbprov._types import Clock, Handler, Hook
-from arbprov._utils import MEBIBYTE, SOON, class_name, read_seconds, simplify_error, text_of
+from arbprov._utils import MEBIBYTE, SOON, class_name, quote, read_seconds, simplify_error, text_of
 from arbprov.actions import Action
 from arbprov.context import NO_LIFESPAN, TaskContext
 from arbprov.errors import (
@@ -52,6 +52,7 @@ from arbprov.responses import (
     success_result,
     write_envelope,
 )
+from arbprov.retry import RetryPolicy
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
@@ -66,6 +67,8 @@ __all__ = [
     "call_and_wait",
     "run_hooks",
 ]
+
+logger = logging.getLogger("arbprov")
 
 # Seconds that the hooks have after a timeout, before its result is sent without them.
 HOOKS_GRACE = 1.0
@@ -99,6 +102,7 @@ class Route:
         logger: The logger of its handler's context.
         blocking: Whether its handler may block, and so runs on a thread.
         pickled: Its handler as another process gets it; None if it runs in this process.
+        retry: Whether and when its handler is tried again; None if it is not.
     """
 
     action: Action | None
@@ -108,6 +112,7 @@ class Route:
     logger: logging.Logger = attrs.field(repr=False)
     blocking: bool = True
     pickled: bytes | None = attrs.field(default=None, repr=False)
+    retry: RetryPolicy | None = None
     # Computed once, since each call asks for them.
     has_limits: bool = attrs.field(init=False)
     has_manual_limits: bool = attrs.field(init=False)
@@ -155,6 +160,8 @@ class Call:
         readmissions: How often its charge was made again.
         extra_time: Seconds that were added to its timeout meanwhile; infinite while it waits again.
         manual: Its `ctx.limits`, if its handler charges limits itself.
+        timeout: Seconds that it may take from now on: less than the route's in a later try.
+        pause: Seconds until its handler is tried again; None if this try is the last.
     """
 
     task: Task
@@ -177,6 +184,13 @@ class Call:
     readmissions: int = 0
     extra_time: float = 0.0
     manual: ManualLimits | None = attrs.field(default=None, repr=False)
+
+    timeout: float = attrs.field()
+    pause: float | None = None
+
+    @timeout.default
+    def _timeout_of_route(self) -> float:
+        return self.route.timeout
 
     @property
     def unsettled(self) -> bool:
@@ -224,6 +238,14 @@ class Admitter(Protocol):
 
         Returns:
             What has to be awaited first, if anything.
+        """
+        ...
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait before the next try of a handler.
+
+        Returns:
+            False if there is to be no other try: the worker stops.
         """
         ...
 
@@ -323,10 +345,10 @@ class Dispatcher:
         if call.error is not None and not _has_hooks_for(call, call.error):
             outcome = call.error
         else:
-            try:
-                outcome = await runner.run(call, call.route.timeout)
-            except Exception as error:
-                outcome = error
+            outcome = await self._run_once(call, runner)
+            while call.pause is not None and not call.ctx.cancelled:
+                await self._prepare_retry(call, call.pause, admitter)
+                outcome = await self._run_once(call, runner)
         if call.ctx.cancelled:
             result = await self._expire(call, runner)
         else:
@@ -336,6 +358,38 @@ class Dispatcher:
         if call.manual is not None:
             call.manual.close()
         return result
+
+    async def _run_once(self, call: Call, runner: Runner) -> Outcome:
+        call.pause = None
+        try:
+            return await runner.run(call, call.timeout)
+        except Exception as error:
+            return error
+
+    async def _prepare_retry(self, call: Call, pause: float, admitter: Admitter) -> None:
+        """Wait for the next try of a call, and for its limits.
+
+        Its `error` is None after that, unless there is no other try: then only hooks run.
+        """
+        ctx, deadline = call.ctx, call.ctx.deadline
+        if not await admitter.pause(pause):
+            return
+        call.timeout = deadline - self.clock.monotonic()
+        try:
+            if call.route.has_limits:
+                call.decided_at = None
+                await self.admit(call, admitter)
+            if self.clock.monotonic() >= deadline:
+                call.decision.refund()
+                raise TaskTimeoutError(call.route.timeout)
+        except Exception as error:
+            call.error = error
+        else:
+            call.error = None
+            ctx.attempt += 1
+        # The wait for the limits is a part of the call's time.
+        call.timeout = max(0.0, deadline - self.clock.monotonic())
+        ctx.deadline = deadline
 
     async def admit(self, call: Call, admitter: Admitter) -> None:
         """Return once all limits of a call admit it.
@@ -378,7 +432,7 @@ class Dispatcher:
         if call.manual is None:
             call.ctx.limits = decision
         call.begin_before = asked_at + _MAX_CHARGE_AGE
-        call.ctx.deadline = self.clock.monotonic() + call.route.timeout
+        call.ctx.deadline = self.clock.monotonic() + call.timeout
         return decision
 
     def decide_again(self, call: Call) -> Decision:
@@ -386,7 +440,7 @@ class Dispatcher:
         asked_at = self.clock.monotonic()
         self.limiter.acquire_again(call.route.limits, call.decision)
         call.begin_before = asked_at + _MAX_CHARGE_AGE
-        call.ctx.deadline = self.clock.monotonic() + call.route.timeout
+        call.ctx.deadline = self.clock.monotonic() + call.timeout
         return call.decision
 
     async def perform(
@@ -413,6 +467,8 @@ class Dispatcher:
                 # If the limits have decided again, and refused it, the error is theirs.
                 if call.decision.allowed:
                     call.throttled = throttled
+                if call.pause is not None:
+                    return self._fail_call(call, error)
                 result = await self._handle_error(call, error, wait)
         else:
             result = await self._handle_error(call, call.error, wait)
@@ -426,10 +482,11 @@ class Dispatcher:
 
     async def _call_handler(self, call: Call, wait: Wait | None) -> Any:
         """Return the first answer of a before_task hook, or else the handler's."""
-        for hook in call.route.hooks.before:
-            answer = await call_and_wait(wait, hook, call.ctx)
-            if answer is not None:
-                return answer
+        if call.ctx.attempt == 1:
+            for hook in call.route.hooks.before:
+                answer = await call_and_wait(wait, hook, call.ctx)
+                if answer is not None:
+                    return answer
         assert call.route.action is not None  # `prepare` has found it
         while True:
             # The charge may have aged in a hook, in a queue, or while the process was stopped.
@@ -441,6 +498,27 @@ class Dispatcher:
             except ChargeAgedError:
                 # By the system's clock, which the dispatcher's may not follow.
                 call.begin_before = min(call.begin_before, self.clock.monotonic() - 0.001)
+            except Exception as error:
+                if call.route.retry is not None:
+                    call.pause = self._pause_before_retry(call, call.route.retry, error)
+                raise
+
+    def _pause_before_retry(self, call: Call, retry: RetryPolicy, error: Exception) -> float | None:
+        """Return the seconds until the next try of a handler; None if there is no other."""
+        now = self.clock.monotonic()
+        waited = now - (call.ctx.deadline - call.route.timeout)
+        pause = retry.pause(error, call.ctx.attempt, waited)
+        if pause is None or now + pause >= call.ctx.deadline:
+            return None
+        logger.info(
+            "task %s of action %r: try %d failed with %s; the next is in %.1f s",
+            quote(call.task.id),
+            call.task.action,
+            call.ctx.attempt,
+            type(error).__name__,
+            pause,
+        )
+        return pause
 
     async def _readmit(self, call: Call, admitter: Admitter, wait: Wait | None) -> None:
         """Have the limits decide again over a call whose charge has aged.
@@ -601,6 +679,7 @@ class Dispatcher:
             deadline=self.clock.monotonic() + route.timeout,
             logger=route.logger,
             limits=decision,
+            provider=self.provider,
             clock=self.clock,
             state=self.state,
         )
@@ -610,12 +689,15 @@ class Dispatcher:
         """Set a call's error, and return its result."""
         call.error = error
         try:
-            return error_result(call.task, error, self._redactor_of(call))
+            result = error_result(call.task, error, self._redactor_of(call))
         except ValidationFailure as failure:  # JSON can't carry the details of the author's error
             return self._fail_call(call, failure)
         except BaseException:  # from the error's class, whose code is the author's
             plain = simplify_error(class_name(error), text_of(error))
-            return error_result(call.task, plain, self._redactor_of(call))
+            result = error_result(call.task, plain, self._redactor_of(call))
+        if call.route.retry is not None:
+            result.data["attempts"] = call.ctx.attempt
+        return result
 
 
 async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = None) -> None:

@@ -63,6 +63,7 @@ _MAX_REDACTED = 64 * 1024
 ARBPROV_KEYS = frozenset(
     [
         "action",
+        "attempts",
         "available_actions",
         "cooldown",
         "error",

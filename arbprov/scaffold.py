@@ -21,14 +21,17 @@ from arbprov._types import (
     TeardownTaskHookT,
 )
 from arbprov._utils import describe_handler, unwrap_steps
-from arbprov.actions import Action, ActionRegistry, DeclaredLimit, first_line
+from arbprov.actions import Action, ActionRegistry, Declared, first_line
 from arbprov.checks import CheckRegistry, compile_check
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from arbprov.limits import AnyLimit, Cost, Key, OnStoreError, RateLimit, Scope
     from arbprov.limits.monitors import RateLimitMonitor
+    from arbprov.retry import RetryOn, RetryPolicy
 
 __all__ = ["Isolation", "Scaffold"]
 
@@ -46,7 +49,8 @@ class Scaffold:
         # Functions given to @rate_limit, by the decorator it returned, until that is applied. One
         # that never is was meant as a handler: a bare @app.rate_limit.
         self._undecorated: dict[Any, Handler] = {}
-        self._declared_limits: list[DeclaredLimit] = []
+        self._declared_limits: list[Declared[RateLimit]] = []
+        self._declared_retries: list[Declared[RetryPolicy]] = []
 
     @overload
     def action(self, handler: HandlerT, /) -> HandlerT: ...
@@ -234,7 +238,7 @@ class Scaffold:
                 shadow=shadow,
                 manual=manual,
             )
-            self._declared_limits.append(DeclaredLimit(handler, declared))
+            self._declared_limits.append(Declared(handler, declared))
             self._check_limits_are_clear()
             return handler
 
@@ -285,6 +289,80 @@ class Scaffold:
             return function
 
         return register(name) if callable(name) else register
+
+    def retry(
+        self,
+        *,
+        on: RetryOn,
+        attempts: int | None = 10,
+        timeout: float | dt.timedelta | None = 45.0,
+        wait_initial: float | dt.timedelta = 0.1,
+        wait_max: float | dt.timedelta = 5.0,
+        wait_jitter: float | dt.timedelta = 1.0,
+        wait_exp_base: float = 2.0,
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Decorate an action: its handler is tried again after some errors.
+
+        The arguments mean what they mean in the package stamina. No try begins after the action's
+        timeout, which counts from the first try. Each try charges the limits again: if they refuse
+        it beyond their `max_wait`, the task ends with status ``limit``. A task that waits for its
+        next try holds no thread, but its slot. Hooks run once around all tries. `RateLimited` is
+        never retried. ``ctx.attempt`` is the number of the try.
+
+        >>> from arbprov import ProviderApp, TaskContext
+        >>> app = ProviderApp("shop")
+        >>> @app.action(timeout=30)
+        ... @app.retry(on=ConnectionError, attempts=3)
+        ... def price(ctx: TaskContext, article: str) -> dict:
+        ...     if ctx.attempt < 3:
+        ...         raise ConnectionError("the API hung up")
+        ...     return {"price": 3.5, "tries": ctx.attempt}
+        >>> app.test_client().call("price", {"article": "tea"}).data
+        {'price': 3.5, 'tries': 3}
+
+        Args:
+            on: The exception class or classes, or a function of the error that returns whether it
+                is retried: True, False, or the seconds to wait.
+            attempts: The most tries, the first included; None for no maximum.
+            timeout: Seconds from the first try, after which there is no other; None for none.
+            wait_initial: Seconds before the second try.
+            wait_max: The most seconds before a try.
+            wait_jitter: The most seconds that are added at random.
+            wait_exp_base: The factor between two waits.
+
+        Returns:
+            A decorator that declares the retries and returns the function as it is.
+
+        Raises:
+            ConfigurationError: An argument is not valid, the function has retries already, or the
+                app has started. At the start of the app: the function is not an action of this app
+                or blueprint.
+        """
+        from arbprov.retry import RetryPolicy
+
+        def attach(handler: HandlerT) -> HandlerT:
+            self._check_setup(handler)
+            try:
+                policy = RetryPolicy(
+                    on,
+                    attempts,
+                    timeout,
+                    wait_initial,
+                    wait_max,
+                    wait_jitter,
+                    wait_exp_base,
+                )
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{describe_handler(handler)}: {error}") from None
+            if any(declared.function == handler for declared in self._declared_retries):
+                raise ConfigurationError(
+                    f"{describe_handler(handler)}: it has @retry twice; give one of them all "
+                    f"exceptions, as in on=(TimeoutError, ConnectionError)"
+                )
+            self._declared_retries.append(Declared(handler, policy))
+            return handler
+
+        return attach
 
     def on_startup(self, hook: LifecycleHookT) -> LifecycleHookT:
         """Call a function before the first poll, once per process.
@@ -540,10 +618,10 @@ class Scaffold:
             ConfigurationError: There is such a limit.
         """
         for declared in self._declared_limits:
-            names = [action.name for action in self._actions if declared.limits(action.handler)]
+            names = [action.name for action in self._actions if declared.applies_to(action.handler)]
             if len(names) > 1:
                 raise ConfigurationError(
-                    f"{describe_handler(declared.function)}: the rate limit {declared.limit} would "
+                    f"{describe_handler(declared.function)}: the rate limit {declared.value} would "
                     f"limit the actions {' and '.join(map(repr, names))}, which are the same "
                     f"function; define a function for each, so that each has its own limits"
                 )
@@ -558,12 +636,12 @@ class Scaffold:
             ConfigurationError: There is such a limit.
         """
         for declared in self._declared_limits:
-            if any(declared.limits(action.handler) for action in actions):
+            if any(declared.applies_to(action.handler) for action in actions):
                 continue
             inside = {id(step) for step in unwrap_steps(declared.function)}
             wrapped = [action.name for action in actions if id(action.handler) in inside]
             raise ConfigurationError(
-                f"{describe_handler(declared.function)}: the rate limit {declared.limit} limits "
+                f"{describe_handler(declared.function)}: the rate limit {declared.value} limits "
                 + (
                     f"nothing: it decorates a wrapper around the action {wrapped[0]!r}, and tasks "
                     f"call the function inside; move @action to the top of the decorators"
@@ -572,6 +650,48 @@ class Scaffold:
                     f"its @action too, or remove the limit"
                 )
             )
+
+    def _check_retries_are_used(self, actions: Collection[Action]) -> None:
+        """Refuse retries that no action has.
+
+        Args:
+            actions: The actions of this app or blueprint.
+
+        Raises:
+            ConfigurationError: There are such retries.
+        """
+        for declared in self._declared_retries:
+            if not any(declared.applies_to(action.handler) for action in actions):
+                raise ConfigurationError(
+                    f"{describe_handler(declared.function)}: @retry retries nothing: this is not "
+                    f"an action of {self!r}; decorate the function with its @action too, above all "
+                    f"other decorators"
+                )
+
+    def _find_retry(self, action: Action, timeout: float) -> RetryPolicy | None:
+        """Return the retries of an action, and warn if its timeout leaves no time for them.
+
+        Args:
+            action: The action.
+            timeout: Seconds that all of its tries may take together.
+        """
+        import logging
+
+        declared = [d.value for d in self._declared_retries if d.applies_to(action.handler)]
+        if not declared:
+            return None
+        policy = declared[0]
+        if (total := policy.least_total()) >= timeout:
+            logging.getLogger("arbprov").warning(
+                "%s: the waits between the tries of the action %r take %g s at least, and its "
+                "timeout is %g s, so the last tries never begin; raise its timeout, or lower "
+                "attempts or wait_initial",
+                describe_handler(action.handler),
+                action.name,
+                total,
+                timeout,
+            )
+        return policy
 
     def _check_decorated(self, decorators: Iterable[Any]) -> None:
         for decorator in decorators:

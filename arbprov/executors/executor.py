@@ -183,7 +183,7 @@ class Executor:
             self._processes.release(process)
             call.error = error
         # The start took none of the call's time, even if it failed.
-        call.ctx.deadline = self._dispatcher.clock.monotonic() + call.route.timeout
+        call.ctx.deadline = self._dispatcher.clock.monotonic() + call.timeout
 
     def release(self, call: Call) -> None:
         """Take back the process of a call, if any, for other calls."""
@@ -237,7 +237,8 @@ class Deadlines:
 
     def stop(self, seconds: float, what: Hashable) -> None:
         """Stop the time of `what`, which was given `seconds`; it may be up already."""
-        self._running[seconds].pop(what, None)
+        if running := self._running.get(seconds):
+            running.pop(what, None)
 
     def _expire_due(self, seconds: float) -> None:
         running, now = self._running[seconds], self._loop.time()
@@ -250,3 +251,5 @@ class Deadlines:
             del running[what]
             expire(*arguments)
         self._timed.discard(seconds)
+        # The later tries of calls have all kinds of timeouts.
+        del self._running[seconds]

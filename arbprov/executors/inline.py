@@ -322,6 +322,10 @@ class _Steps:
         if not decision.allowed:
             drive(self._dispatcher.await_turn(call, self, decision))
 
+    async def pause(self, seconds: float) -> bool:
+        self._sleep(seconds)
+        return True
+
     async def settle(self, call: Call) -> None:
         self._dispatcher.settle(call)
 

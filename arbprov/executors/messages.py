@@ -94,6 +94,8 @@ class ContextState:
     """The part of a task's context that is sent to the handler's process."""
 
     id: str
+    provider: str
+    attempt: int
     remaining: float
     logger: str
     payload: Mapping[str, Any] = attrs.field(repr=False)
@@ -108,6 +110,8 @@ class ContextState:
         ctx = call.ctx
         return cls(
             id=ctx.id,
+            provider=ctx._provider,
+            attempt=ctx.attempt,
             remaining=ctx.remaining,
             logger=ctx.logger.name,
             payload=ctx.payload,
@@ -128,6 +132,8 @@ class ContextState:
             payload=self.payload,
             account=self.account,
             limits=limits,
+            attempt=self.attempt,
+            provider=self.provider,
             clock=clock,
         )
 

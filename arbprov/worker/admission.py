@@ -93,6 +93,11 @@ class Admission:
         decision = self._dispatcher.decide_again(call)
         return None if decision.allowed else self._dispatcher.await_turn(call, self, decision)
 
+    async def pause(self, seconds: float) -> bool:
+        """Wait before the next try of a handler, unless the worker stops."""
+        await asyncio.wait([self._stopping], timeout=seconds)
+        return not self._stopping.done()
+
     async def settle(self, call: Call) -> None:
         """Tell the limits how a call has ended, if they have to know."""
         if not call.unsettled:

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "arbprov"
 LAYERS = {
     1: "_proto _types _utils _version backoff errors task",
     2: "context hooks limits payload",
-    3: "actions blueprint checks dispatcher redaction responses scaffold",
+    3: "actions blueprint checks dispatcher redaction responses retry scaffold",
     4: "clock executors http logs outbox wire",
     5: "config localhub testing worker",
     6: "__init__ __main__ app cli compat pytest_plugin",

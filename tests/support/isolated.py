@@ -468,5 +468,13 @@ def in_a_thread() -> dict:
     return {"pid": os.getpid()}
 
 
+@app.action(isolation="process")
+@app.retry(on=ConnectionError, attempts=3, wait_initial=0, wait_jitter=0)
+def retried(ctx: TaskContext):
+    if ctx.attempt < 3:
+        raise ConnectionError
+    return {"attempt": ctx.attempt, "key": ctx.idempotency_key, "process": os.getpid()}
+
+
 if __name__ == "__main__":
     app.run()

@@ -463,7 +463,7 @@ def test_no_repr_holds_a_secret():
         Task("t", "fail", json.dumps({"way": SECRET}).encode(), json.dumps(account).encode())
     )
     call.error = ValueError(SECRET)
-    context = ContextState("t", 1.0, "l", {"p": SECRET}, account, [], [])
+    context = ContextState("t", "p", 1, 1.0, "l", {"p": SECRET}, account, [], [], False)
     assert_clean(
         *map(repr, (app, app.config, dispatcher, call, call.ctx, call.route, call.task)),
         *map(repr, (context, CallRequest("fail", [account], account, {}, [], context))),
