@@ -7,10 +7,12 @@ import contextvars
 import faulthandler
 import functools
 import inspect
+import itertools
 import logging
 import multiprocessing
 import os
 import pickle
+import queue
 import signal
 import sys
 import threading
@@ -78,7 +80,7 @@ def serve(
         # The handlers that the provider's module set up would log each record a second time.
         logging.getLogger().handlers[:] = [_Forwarder(server.send)]
         while True:
-            server.handle(connection.recv_bytes())
+            server.handle(server.receive())
 
 
 class _Server:
@@ -92,8 +94,10 @@ class _Server:
         # The number of the current call, or else of the last.
         self._number = 0
         self._current: CallRequest | None = None
-        # Held by the thread that waits for an answer: only one reads at a time.
-        self._asking = threading.Lock()
+        # Calls, as soon as a thread of its own reads the answers to questions; see `_read`.
+        self._calls: queue.SimpleQueue[bytes | None] | None = None
+        self._questions = itertools.count(1)
+        self._waiting: dict[int, queue.SimpleQueue[Any]] = {}
         self._home = ForkGuard("the handler")
         self._home.claim()
         self._levels: Mapping[str, int] = {}
@@ -139,13 +143,45 @@ class _Server:
             RuntimeError: The call has ended.
             BaseException: What the provider answers.
         """
-        with self._asking:
-            self.send_for(request, Kind.QUESTION, question)
-            answer = Message.decode(self._connection.recv_bytes())
-        failure, headroom = answer.load()
+        answers: queue.SimpleQueue[tuple[Failure | None, tuple[Headroom, ...]]]
+        answers = queue.SimpleQueue()
+        with self._lock:
+            number = next(self._questions)
+            self._waiting[number] = answers
+            self.send_for(request, Kind.QUESTION, (number, *question))
+            if self._calls is None:
+                self._calls = queue.SimpleQueue()
+                threading.Thread(target=self._read, args=[self._calls], daemon=True).start()
+        failure, headroom = answers.get()
         if failure is not None:
             raise failure.restore()
-        return tuple(headroom)
+        return headroom
+
+    def _read(self, calls: queue.SimpleQueue[bytes | None]) -> None:
+        """Receive all messages from now on: calls for the main thread, and answers."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                data = self._connection.recv_bytes()
+                message = Message.decode(data)
+                if message.kind is Kind.ANSWER:
+                    number, failure, headroom = message.load()
+                    self._waiting.pop(number).put((failure, headroom))
+                else:
+                    calls.put(data)
+        calls.put(None)
+
+    def receive(self) -> bytes:
+        """Return the next call, as it was sent.
+
+        Raises:
+            EOFError: The provider has closed its end.
+        """
+        if self._calls is None:
+            return self._connection.recv_bytes()
+        data = self._calls.get()
+        if data is None:
+            raise EOFError
+        return data
 
     def handle(self, data: bytes) -> None:
         """Make the call in a message, and send its result or its exception."""
@@ -170,8 +206,6 @@ class _Server:
                 stream.flush()
         with self._lock:
             self._current = None
-        # A thread that the handler has left behind may still read its answer.
-        with self._asking:
             self.send(kind, body)
 
     def _call(self, message: Message) -> Any:

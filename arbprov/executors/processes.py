@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import itertools
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -26,6 +27,7 @@ from arbprov.executors.child import serve
 from arbprov.executors.descendants import kill_marked, kill_tree
 from arbprov.executors.forking import HANDLER_PROCESS
 from arbprov.executors.messages import CallRequest, Failure, Kind, Message, RecordState
+from arbprov.limits import CallLimits, Headroom
 
 __all__ = ["HandlerProcess", "ProcessHandler", "ProcessPool"]
 
@@ -59,6 +61,7 @@ class HandlerProcess:
         self._mark = secrets.token_hex(16)
         self._sweep: threading.Thread | None = None
         self._connection, self._other_end = _SPAWN.Pipe()
+        self._sending = threading.Lock()
         self._process = _SPAWN.Process(
             target=serve,
             args=(self._other_end, dict(handlers), self._mark, list(hidden)),
@@ -172,7 +175,8 @@ class HandlerProcess:
         self._number += 1
         self._owes_answer = True
         try:
-            self._connection.send_bytes(Message(Kind.CALL, self._number, request).encode())
+            with self._sending:
+                self._connection.send_bytes(Message(Kind.CALL, self._number, request).encode())
         except OSError:
             raise self._end() from None
         while True:
@@ -189,22 +193,36 @@ class HandlerProcess:
             else:
                 _change_limits(call, message)
 
-    def _answer(self, call: Call, question: Message) -> None:
+    def _answer(self, call: Call, message: Message) -> None:
         """Acquire or correct a limit for the handler, and send it the outcome."""
-        limits = call.decision if call.manual is None else call.manual
-        failure: Failure | None = None
         try:
-            method, *arguments = question.load()
-            if method == "acquire":
-                name, cost, max_wait = arguments
-                limits.acquire(name, cost=cost, max_wait=max_wait)
-            else:
-                limits.apply(*arguments)
+            number, method, *arguments = message.load()
+        except BaseException:
+            _report_error("a question of a handler's process can't be read")
+            return
+        limits = call.decision if call.manual is None else call.manual
+        if method == "observe":
+            self._send_outcome(number, limits, lambda: limits.apply(*arguments))
+            return
+        name, cost, max_wait = arguments
+        acquire = functools.partial(limits.acquire, name, cost=cost, max_wait=max_wait)
+        # It may wait, and the handler may end before.
+        thread = threading.Thread(
+            target=self._send_outcome, args=(number, limits, acquire), daemon=True
+        )
+        thread.start()
+
+    def _send_outcome(self, number: int, limits: CallLimits, ask: Callable[[], object]) -> None:
+        failure: Failure | None = None
+        headroom: tuple[Headroom, ...] = ()
+        try:
+            ask()
+            headroom = limits.headroom
         except BaseException as error:
             failure = Failure.of(error)
-        body = pickle.dumps((failure, limits.headroom))
+        body = pickle.dumps((number, failure, headroom))
         # A process that is gone needs no answer, and `_receive` finds that out.
-        with contextlib.suppress(OSError):
+        with self._sending, contextlib.suppress(OSError):
             self._connection.send_bytes(Message(Kind.ANSWER, self._number, body).encode())
 
     def _receive(self) -> Message:

@@ -193,6 +193,7 @@ class ActionLimits:
     Args:
         limits: The limits.
         manual: The limits that its handler acquires, by name.
+        observed: The names of the limits to which its handler tells what the API says.
         stores: The stores of the limits, the stores that do not block first.
         monitors: The monitors of the limits, each once, in the same order for all actions.
     """
@@ -201,6 +202,7 @@ class ActionLimits:
     stores: tuple[Store, ...] = ()
     monitors: tuple[RateLimitMonitor, ...] = ()
     manual: Mapping[str, ActionLimits] = attrs.field(factory=dict)
+    observed: set[str] = attrs.field(factory=set)
     # Compiled here, since each call needs them.
     blocks: bool = attrs.field(init=False)
     """Whether a decision may take a while, so that an event loop has to ask on a thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -136,8 +136,8 @@ class ManualLimits:
     _acquirer: Acquirer
     # The last decision over each name.
     _decisions: dict[str, Decision] = attrs.field(factory=dict, init=False)
-    # The probes whose end other calls wait for, by name.
-    _probes: dict[str, list[Receipt]] = attrs.field(factory=dict, init=False)
+    # The probes whose end other calls wait for.
+    _probes: list[Receipt] = attrs.field(factory=list, init=False)
 
     @property
     def headroom(self) -> tuple[Headroom, ...]:
@@ -197,7 +197,8 @@ class ManualLimits:
 
     def apply(self, name: str, answer: ApiAnswer) -> None:
         """Apply what an API says to the limits of a name; see `apply_answer`."""
-        probes = self._probes.pop(name, [])
+        self._limits.observed.add(name)
+        probes = self._take_probes(name)
         charges = [*self._running.decision.charges, *self.charges(self._running)]
         apply_answer(charges, name, answer, self._tell)
         if probes:
@@ -213,9 +214,8 @@ class ManualLimits:
 
     def end_cooldown(self) -> None:
         """Admit other calls again, after the end of a call that was a probe."""
-        probes, self._probes = self._probes, {}
-        for receipts in probes.values():
-            _end_cooldowns(receipts)
+        probes, self._probes = self._probes, []
+        _end_cooldowns(probes)
 
     def close(self) -> None:
         """End the use of the limits, with the end of the call."""
@@ -240,10 +240,19 @@ class ManualLimits:
         ):
             raise ValueError(f"max_wait={max_wait!r} is not a number of seconds, 0 or above")
         limits = self._limits.manual[name]
+        if self._probes and self._limits.observed.isdisjoint(_names(limits)):
+            # No response is observed, but the handler goes on: the API has taken its last call.
+            self._tell(functools.partial(_end_cooldowns, self._take_probes(name)))
         if max_wait is None:
             max_wait = min(limit.declaration.max_wait for limit in limits.limits)
         wait = min(max_wait, running.ctx.remaining)
         return Acquisition(self._limiter, limits, running.seen_by_limits, cost, wait)
+
+    def _take_probes(self, name: str) -> list[Receipt]:
+        """Return the probes of a limit, which end now."""
+        probes = [one for one in self._probes if name in _names_of(one.charges)]
+        self._probes = [one for one in self._probes if one not in probes]
+        return probes
 
     def _note(self, name: str, first: Decision, last: Decision) -> None:
         """Count a decision, and keep it.
@@ -257,12 +266,15 @@ class ManualLimits:
             error = last.refusal(self._running.ctx.now)
             error.limit = name
             raise error
-        if last.is_probing:
-            self._probes.setdefault(name, []).extend(r for r in last.receipts if r.probing)
+        self._probes += [receipt for receipt in last.receipts if receipt.probing]
 
 
 def _names(limits: ActionLimits) -> list[str]:
     return [name for limit in limits.limits for name in limit.names]
+
+
+def _names_of(charges: Iterable[Charge]) -> list[str]:
+    return [name for charge in charges for name in charge.limit.names]
 
 
 def _end_cooldowns(probes: Sequence[Receipt]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import multiprocessing
+import pickle
+import threading
 import types
 
 import pytest
 
+from arbprov import RateLimited
 from arbprov.executors import child
-from arbprov.executors.messages import CallRequest, Kind, Message
+from arbprov.executors.messages import CallRequest, Failure, Kind, Message
+from arbprov.limits import Headroom
+from arbprov.limits.headers import ApiAnswer
 
 
 @pytest.fixture
@@ -22,7 +28,62 @@ def server():
 
 def limits_of(server, request):
     state = types.SimpleNamespace(headroom=(), limit_names=["vendor"])
-    return child._Limits(state, lambda kind, value: server.send_for(request, kind, value))
+    send = lambda kind, value: server.send_for(request, kind, value)
+    return child._Limits(state, send, lambda question: server.ask_for(request, question))
+
+
+def answer(pipe, failure=None):
+    """Answer the next question with a failure, or else with a headroom of 7."""
+    question = Message.decode(pipe.recv_bytes())
+    number, *asked = question.load()
+    outcome = pickle.dumps((number, failure, (Headroom("10/hour", 7, 0.0),)))
+    pipe.send_bytes(Message(Kind.ANSWER, 1, outcome).encode())
+    return asked
+
+
+def test_a_question_is_answered_by_the_provider(server):
+    server, pipe = server
+    server._current = request = object()
+    limits, asked = limits_of(server, request), []
+    for failure in (None, Failure.of(RateLimited(30, "vendor"))):
+        provider = threading.Thread(target=lambda f=failure: asked.append(answer(pipe, f)))
+        provider.start()
+        if failure is None:
+            limits.acquire("vendor", cost=2)
+        else:
+            with pytest.raises(RateLimited) as raised:
+                limits.observe(types.SimpleNamespace(status_code=429, headers={}), limit="vendor")
+        provider.join()
+    assert raised.value.retry_after == 30
+    assert limits.headroom[0].remaining == 7
+    assert asked == [
+        ["acquire", "vendor", 2, None],
+        ["observe", "vendor", ApiAnswer(is_throttled=True)],
+    ]
+
+
+def test_calls_are_received_beside_answers(server):
+    server, pipe = server
+    server._current = request = object()
+    provider = threading.Thread(target=answer, args=[pipe])
+    provider.start()
+    asyncio.run(limits_of(server, request).aacquire("vendor"))
+    provider.join()
+    pipe.send_bytes(Message(Kind.CALL, 2, b"next").encode())
+    assert bytes(Message.decode(server.receive()).body) == b"next"
+    pipe.close()
+    with pytest.raises(EOFError):
+        server.receive()
+
+
+def test_nothing_is_asked_on_an_event_loop(server):
+    server, _ = server
+
+    async def block():
+        limits_of(server, object()).acquire("vendor")
+
+    with pytest.raises(RuntimeError, match="would block the event loop"):
+        asyncio.run(block())
 
 
 def test_a_refund_is_sent_to_the_provider(server):

@@ -563,6 +563,12 @@ def test_an_isolated_handler_observes_limits_that_it_does_not_acquire(call):
     assert call("observe_automatic", answer).data["cooldown"]["action"] == "observe_automatic"
 
 
+def test_an_alarm_ends_a_wait_for_a_limit_and_not_the_process(call):
+    before = call("pid").data["pid"]
+    assert call("acquire_until_alarm").data == {"raised": "rung"}
+    assert call("pid").data["pid"] == before
+
+
 def test_an_acquisition_after_the_task_is_an_error(hub, serve):
     app = app_with(isolated.acquire_late, isolated.acquire_late_errors)
     app.rate_limit("5/hour", name="late", manual=True)(isolated.acquire_late)

@@ -545,6 +545,25 @@ def test_a_handler_waits_out_a_cooldown():
     assert client.clock.monotonic() == 30
 
 
+def test_a_handler_that_goes_first_after_a_cooldown_goes_on():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("10/hour", name="vendor", manual=True)
+    @app.rate_limit("10/hour", name="other", manual=True)
+    def work(ctx: TaskContext, calls: int = 3, throttled: float = 0):
+        for _ in range(calls):
+            ctx.limits.acquire("vendor")
+            ctx.limits.acquire("other")
+        if throttled:
+            raise RateLimited(throttled)
+
+    client = app.test_client()
+    client.call("work", {"calls": 1, "throttled": 30})
+    client.clock.advance(30)
+    assert client.call("work").status.value == "success"
+
+
 def test_only_one_call_goes_first_after_a_cooldown():
     app, log = ProviderApp(), []
 

@@ -243,6 +243,23 @@ def observe_automatic(ctx: TaskContext, status: int, headers: dict) -> dict:
     return {"without": current_limits.get() is None}
 
 
+@process
+@app.rate_limit("1/30s", name="alarmed", manual=True, max_wait=TIMEOUT)
+def acquire_until_alarm(ctx: TaskContext) -> dict:
+    def ring(*_):
+        raise InterruptedError("rung")
+
+    ctx.limits.acquire("alarmed")
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        # Half a minute, if no alarm rings.
+        ctx.limits.acquire("alarmed")
+    except InterruptedError as error:
+        return {"raised": str(error)}
+    return {}
+
+
 _too_late: list[str] = []
 _acquiring: list[threading.Thread] = []
 _may_acquire = threading.Event()
