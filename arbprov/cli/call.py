@@ -10,10 +10,10 @@ import click
 from arbprov._utils import is_positive_number
 from arbprov.cli.options import (
     ADDRESS,
-    account_option,
     check,
     json_option,
     payload_argument,
+    task_account_option,
     token_option,
 )
 from arbprov.cli.output import print_result
@@ -25,7 +25,7 @@ __all__ = ["call"]
 @click.command()
 @click.argument("action")
 @payload_argument
-@account_option
+@task_account_option
 @click.option(
     "--provider", metavar="NAME", default="", help="The provider to run it; any, if left out."
 )

@@ -22,7 +22,10 @@ __all__ = ["check"]
 
 @click.command()
 @app_argument
-@account_option
+@account_option(
+    "The account for the checks: a JSON object, @FILE with a JSON object in it, which keeps it out "
+    "of the shell's history, or - for stdin."
+)
 @json_option("Print JSON.")
 def check(app: ProviderApp, account: dict[str, Any], as_json: bool) -> None:
     """Run a provider's checks, without a hub, and say which ones failed.

@@ -13,7 +13,7 @@ import click
 from arbprov._utils import escape_line
 from arbprov.app import ProviderApp
 from arbprov.cli.loading import app_argument
-from arbprov.cli.options import account_option, json_option, payload_argument
+from arbprov.cli.options import json_option, payload_argument, task_account_option
 from arbprov.cli.output import echo, print_result
 from arbprov.clock import SystemClock
 from arbprov.executors.inline import InlineRunner, make_task
@@ -29,7 +29,7 @@ _MAX_LINE = 1_000
 @app_argument
 @click.argument("action")
 @payload_argument
-@account_option
+@task_account_option
 @json_option("Print the whole envelope, as the hub gets it.")
 def invoke(
     app: ProviderApp, action: str, payload: dict[str, Any], account: dict[str, Any], as_json: bool

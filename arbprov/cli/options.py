@@ -22,6 +22,7 @@ __all__ = [
     "json_option",
     "parse_sendable_object",
     "payload_argument",
+    "task_account_option",
     "token_option",
 ]
 
@@ -84,12 +85,15 @@ def check(
 payload_argument = click.argument(
     "payload", metavar="[PAYLOAD]", default="{}", callback=_read_object
 )
-account_option = click.option(
-    "--account",
-    metavar="JSON",
-    default="{}",
-    callback=_read_object,
-    help="The task's account, given like PAYLOAD; @FILE keeps it out of the shell's history.",
+
+
+def account_option(help: str) -> Callable[[CommandT], CommandT]:
+    """Return the option ``--account``: a JSON object, ``@FILE``, or ``-`` for stdin."""
+    return click.option("--account", metavar="JSON", default="{}", callback=_read_object, help=help)
+
+
+task_account_option = account_option(
+    "The task's account, given like PAYLOAD; @FILE keeps it out of the shell's history."
 )
 token_option = click.option(
     "--token",

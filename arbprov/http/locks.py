@@ -1,4 +1,4 @@
-"""A lock in Redis, so that one process at a time does some work."""
+"""A lock in Redis, so that a single process at a time does some work."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class LockError(TaskError):
 
 
 class RedisLocks:
-    """Locks by name, each of which one process holds at a time.
+    """Locks by name; a single process holds a lock at a time.
 
-    A lock lapses if its process dies, so that it holds up the others for `seconds` at most.
+    The lock of a process that dies lapses, a little later than `seconds` after it was taken.
 
     Args:
         client: A plain Redis client.

@@ -1,4 +1,4 @@
-"""Access tokens that expire: one for each account, refreshed once for all calls that need it."""
+"""Access tokens that expire: each account has a token, refreshed once for all calls of it."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ class TokenCache(Generic[AccountT]):
     goes on if the call that began it is cancelled. An error of it reaches all waiting calls, and
     the next call tries again.
 
-    With Redis, processes wait for each other too: one at a time runs `refresh` for an account, and
-    without Redis none does. The process that has waited calls `refresh` with its old token.
-    `refresh` then looks first whether there is a newer one in the database where it keeps the
-    tokens. arbprov keeps them in memory only, and logs none.
+    With Redis, processes wait for each other too: `refresh` runs in a single process at a time for
+    each account, and not at all while Redis is away. The process that has waited calls `refresh`
+    with its old token. `refresh` then looks first whether there is a newer token in the database
+    where it keeps them. arbprov keeps tokens in memory only, and logs none.
 
     >>> def refresh(account: dict, old: str | None) -> Token:
     ...     return Token(f"token-of-{account['id']}", expires_in=3600)
@@ -131,12 +131,12 @@ class TokenCache(Generic[AccountT]):
 
     Args:
         refresh: Returns the `Token` of an account, plain or ``async``. It is called with the
-            account and the token that has expired or was refused, or None if there is none. A plain
-            one runs on a thread, an ``async`` one on the loop of the call that needs the token.
+            account and the token that has expired or was refused, or None. A plain function runs
+            on a thread, an ``async`` function on the event loop of the call that needs the token.
         key: Returns what tells accounts apart, such as an id; the whole account by default.
         margin: Seconds before its end from which on a token is refreshed; at most half its time.
         redis: A URL or a `redis.Redis` client, needed if several processes refresh the same tokens.
-        namespace: The processes that share accounts have it in common, and each API its own.
+        namespace: Processes that share accounts have the same; another API needs another.
         timeout: Seconds that a refresh may take. A process that dies in one holds up the others for
             a little longer than that.
         clock: Tells when tokens expire; the `clock` of a test client in tests.
@@ -202,7 +202,7 @@ class TokenCache(Generic[AccountT]):
                 self._give_up(key, token)
             elif (value := token.token.result()) is not None:
                 return value
-        raise self._cancelled()
+        raise self._cancellation_error()
 
     async def aget(self, account: AccountT) -> str:
         """Return the account's token; see `get`, which is for plain code.
@@ -227,7 +227,7 @@ class TokenCache(Generic[AccountT]):
                 self._give_up(key, token)
             elif (value := future.result()) is not None:
                 return value
-        raise self._cancelled()
+        raise self._cancellation_error()
 
     def refuse(self, account: AccountT, token: str) -> None:
         """Have a token refreshed that the API does not accept, as by a 401.
@@ -289,7 +289,7 @@ class TokenCache(Generic[AccountT]):
         return TokenAuth(self, account)
 
     def _key_of(self, account: AccountT) -> str:
-        """Return the account's name in memory and in Redis, which tells nothing of it."""
+        """Return the account's name in memory and in Redis: a hash, since both may be read."""
         if self._key is None:
             name = json.dumps(to_builtins(account), sort_keys=True)
         else:
@@ -376,7 +376,7 @@ class TokenCache(Generic[AccountT]):
         try:
             return asyncio.run(asyncio.wait_for(answer, self._timeout))
         except asyncio.TimeoutError:
-            raise self._overdue() from None
+            raise self._timeout_error() from None
         except asyncio.CancelledError:
             raise _LoopGoneError from None
 
@@ -395,7 +395,7 @@ class TokenCache(Generic[AccountT]):
                 break
             if time.monotonic() > ends_at and not future.done():
                 future.cancel()
-                raise self._overdue()
+                raise self._timeout_error()
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()  # Python would warn that it was never awaited
         if not future.done() or future.cancelled():
@@ -424,15 +424,15 @@ class TokenCache(Generic[AccountT]):
             TokenError: In any case.
         """
         self._end_refresh(key, refreshing)
-        raise self._overdue()
+        raise self._timeout_error()
 
-    def _overdue(self) -> TokenError:
+    def _timeout_error(self) -> TokenError:
         return TokenError(
             f"{describe_handler(self._refresh)}: it has not ended within its timeout of "
             f"{self._timeout:g} s; give its requests a shorter timeout, or raise timeout="
         )
 
-    def _cancelled(self) -> TokenError:
+    def _cancellation_error(self) -> TokenError:
         return TokenError(
             f"{describe_handler(self._refresh)}: it was cancelled {_ATTEMPTS} times; does it raise "
             f"CancelledError by itself?"
