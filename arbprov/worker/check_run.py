@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+import attrs
+
+from arbprov._types import Clock
 from arbprov._utils import escape_line
 from arbprov.checks import Check, CheckResult
 from arbprov.context import TaskContext
 from arbprov.dispatcher import Dispatcher
+from arbprov.errors import RateLimited
 from arbprov.executors.threads import ThreadPool
 from arbprov.hooks import Hooks
-from arbprov.limits import Decision
+from arbprov.limits import Headroom, current_limits
+from arbprov.limits.decision import read_checked
+from arbprov.limits.headers import ApiResponse, HeaderNames
 from arbprov.redaction import Redactor, find_secrets
 from arbprov.responses import error_result
 from arbprov.task import Task
@@ -103,13 +109,14 @@ class CheckRun:
         Raises:
             Exception: It has failed.
         """
+        limits = _FreeLimits(self._clock)
         ctx: TaskContext = TaskContext(
             id="check",
             action=check.name,
             deadline=self._clock.monotonic() + check.timeout,
             logger=logging.getLogger(f"arbprov.{check.name}"),
             account=self._account,
-            limits=Decision(),
+            limits=limits,
             clock=self._clock,
             state=self._dispatcher.state,
         )
@@ -124,10 +131,12 @@ class CheckRun:
             except SystemExit as error:  # asyncio would stop the event loop
                 raise _CheckFailed(f"SystemExit: {error}") from None
 
+        restored = current_limits.set(limits)
         task = asyncio.ensure_future(call())
         try:
             await asyncio.wait([task], timeout=check.timeout)
         finally:
+            current_limits.reset(restored)
             ctx.cancelled = not task.done()
             task.cancel()
         if ctx.cancelled:
@@ -145,10 +154,43 @@ class CheckRun:
         """Return an error as a line without secrets, which begins with the error's type."""
         result = error_result(Task("check", name, b"", b""), error, self._redactor)
         kind = result.data.get("type") if isinstance(result.data, dict) else None
-        text = result.message
+        text = str(error) if isinstance(error, RateLimited) else result.message
         if isinstance(kind, str) and not isinstance(error, _CheckFailed):
             text = text if text.startswith(kind) else f"{kind}: {text}"
         return escape_line(text, _MAX_LINE) or type(error).__name__
+
+
+@attrs.frozen
+class _FreeLimits:
+    """`CallLimits` of a check: they count nothing, so that a check needs no action's limits."""
+
+    _clock: Clock
+    headroom: tuple[Headroom, ...] = ()
+    names: Sequence[str] = ()
+    allowed: bool = True
+    wait_time: float = 0.0
+
+    def refund(self) -> None:
+        """Do nothing."""
+
+    def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
+        """Do nothing."""
+
+    def acquire(self, name: str, *, cost: int | None = None, max_wait: float | None = None) -> None:
+        """Do nothing."""
+
+    async def aacquire(
+        self, name: str, *, cost: int | None = None, max_wait: float | None = None
+    ) -> None:
+        """Do nothing."""
+
+    def observe(
+        self, response: ApiResponse, *, limit: str, headers: HeaderNames | None = None
+    ) -> None:
+        """Raise RateLimited if the API throttles the check."""
+        answer = read_checked(response, limit, headers, self._clock.now())
+        if answer.is_throttled:
+            raise RateLimited(answer.retry_after or 0, limit)
 
 
 class _CheckFailed(Exception):

@@ -7,6 +7,8 @@ import json
 import pytest
 from support.commands import CLASS_BASED
 
+from arbprov.cli.actions import task_signature
+
 
 def test_actions_are_listed_with_parameters_limits_and_descriptions(arbprov):
     assert arbprov("actions", "typed").stdout == (
@@ -142,3 +144,11 @@ def test_an_app_without_actions_says_so(arbprov, folder):
     (folder / "other.py").write_text("from arbprov import ProviderApp\napp = ProviderApp('x')\n")
     result = arbprov("actions", "other")
     assert (result.stdout, result.stderr) == ("", "there are no actions\n")
+
+
+@pytest.mark.parametrize("annotation", ["TaskContext", "TaskContext[int]"])
+def test_a_context_is_hidden_though_the_result_s_type_can_not_be_resolved(annotation):
+    def price(ctx, item): ...
+
+    price.__annotations__ = {"ctx": annotation, "item": "str", "return": "Nowhere"}
+    assert list(task_signature(price).parameters) == ["item"]

@@ -78,6 +78,12 @@ def test_a_lock_that_has_lapsed_is_not_taken_from_its_next_holder(client, locks)
     assert client.get("test:lock:it") == b"another"
 
 
+def test_the_lock_of_a_process_that_has_died_is_taken_when_it_lapses(client, locks):
+    client.set("test:lock:it", "dead", px=50)
+    with locks.hold("it"):
+        assert client.get("test:lock:it") != b"dead"
+
+
 def test_a_request_that_is_sent_twice_takes_the_lock_once(client, locks):
     assert locks._take("key", "holder")
     assert locks._take("key", "holder")

@@ -7,10 +7,13 @@ import contextlib
 import contextvars
 import threading
 
+import httpx
 import pytest
 
 from arbprov import InvalidPayloadError, ProviderApp, RateLimited, TaskContext
 from arbprov.clock import SystemClock
+from arbprov.http import LimitedTransport
+from arbprov.limits import current_limits
 from arbprov.worker.check_run import CheckRun
 
 user = contextvars.ContextVar("user", default="nobody")
@@ -104,7 +107,7 @@ def failing(error):
         (LookupError("two\nlines"), r"LookupError: two\nlines"),
         (SystemExit(3), "SystemExit: 3"),
         (InvalidPayloadError("the key is too old"), "the key is too old"),
-        (RateLimited(30), "Rate limit exceeded"),
+        (RateLimited(30), "Rate limit exceeded, retry after 30 s"),
     ],
 )
 @pytest.mark.parametrize("is_async", [False, True])
@@ -264,3 +267,59 @@ def test_the_shutdown_hooks_run_after_an_interruption(app):
     with pytest.raises(KeyboardInterrupt):
         run(app)
     assert ended == [True]
+
+
+# Limits.
+
+
+def answer_with(status, **headers):
+    return httpx.MockTransport(lambda request: httpx.Response(status, headers=headers))
+
+
+def test_a_check_s_requests_charge_no_limit(app):
+    transport = LimitedTransport("vendor", answer_with(200))
+
+    @app.check
+    def plain():
+        with httpx.Client(transport=transport) as client:
+            return client.get("http://vendor.test").is_success
+
+    @app.check
+    async def later():
+        async with httpx.AsyncClient(transport=transport) as client:
+            return (await client.get("http://vendor.test")).is_success
+
+    assert reasons(app) == {"plain": "", "later": ""}
+
+
+def test_an_api_that_throttles_a_check_is_the_reason(app):
+    @app.check
+    def reachable():
+        transport = LimitedTransport("vendor", answer_with(429, **{"Retry-After": "30"}))
+        with httpx.Client(transport=transport) as client:
+            client.get("http://vendor.test")
+
+    assert reasons(app) == {"reachable": "Rate limit exceeded, retry after 30 s"}
+
+
+def test_the_limits_of_a_check_s_context_admit_everything(app):
+    seen = []
+
+    @app.check
+    def look(ctx: TaskContext):
+        ctx.limits.acquire("vendor")
+        ctx.limits.report("vendor", used=1, reset_in=60)
+        ctx.limits.refund()
+        limits = ctx.limits
+        seen.append((limits.headroom, limits.names, limits.allowed, limits.wait_time))
+
+    assert reasons(app) == {"look": ""}
+    assert seen == [((), (), True, 0.0)]
+
+
+def test_the_shutdown_hooks_have_no_limits(app):
+    app.check("it")(lambda: True)
+    seen = []
+    app.on_shutdown(lambda: seen.append(current_limits.get()))
+    run(app)
+    assert seen == [None]
