@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import attrs
 
 from arbprov._types import Hook
-from arbprov._utils import escape_line, format_count
+from arbprov._utils import describe_handler, escape_line, format_count
 from arbprov.backoff import Backoff
 from arbprov.dispatcher import Dispatcher, run_hooks
 from arbprov.errors import HubError, ProviderError
@@ -161,8 +162,7 @@ class Worker:
             self._slots.open(self._settings.concurrency)
             if any(route.limits.settling_blocks for route in self._dispatcher.routes.values()):
                 self._background.spawn(self._keep_up_limit_stores())
-            await self._stopping
-            await self._drain()
+            await self._work()
         finally:
             try:
                 await self._life_hooks.run_shutdown(self._hooks, self._hooks_time())
@@ -172,6 +172,32 @@ class Worker:
                 await self._hub.close()
         if self._failure is not None:
             raise self._failure
+
+    async def _work(self) -> None:
+        """Wait for `stop`, and drain.
+
+        A task group of the lifespan cancels this when a task in it fails. Without draining, the
+        tasks in flight would have no results; the lifespan raises its error when it is left.
+        """
+        try:
+            await asyncio.wait([self._stopping])
+            await self._drain()
+        except asyncio.CancelledError:
+            lifespan = self._hooks.lifespan
+            if lifespan is None or not lifespan.is_async or self._stopping.done():
+                raise
+            self._fail(
+                ProviderError(
+                    f"the lifespan {describe_handler(lifespan.function)} has cancelled the "
+                    f"provider, as a task group does when a task in it fails"
+                )
+            )
+            draining = self._loop.create_task(self._drain())
+            while not draining.done():
+                # Some libraries cancel it again and again.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([draining])
+            draining.result()
 
     @property
     def unready(self) -> str:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import sys
 
+import anyio
 import pytest
+from support.hubs import Held
 from support.processes import Process
 from support.running import Running, tasks
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
-from arbprov import ProviderApp, ProviderError
+from arbprov import ProviderApp, ProviderError, TaskContext
 from arbprov.hooks import Hooks
 from arbprov.localhub import LocalHub
+from arbprov.testing import serving
 from arbprov.worker.life_hooks import LifeHooks
 
 user = contextvars.ContextVar("user", default="nobody")
@@ -201,3 +205,98 @@ def test_a_worker_leaves_the_lifespan_in_the_task_that_has_entered_it(app):
 
     Running(app).until(10)
     assert seen[0] is seen[1]
+
+
+def failing_lifespan(error):
+    """A lifespan that cancels its task from 5 s on, again and again, as a task group does."""
+
+    @contextlib.asynccontextmanager
+    async def live():
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cancel():
+            nonlocal timer
+            task.cancel()
+            timer = loop.call_later(0.5, cancel)
+
+        timer = loop.call_later(5, cancel)
+        try:
+            yield
+        finally:
+            timer.cancel()
+        if error is not None:
+            raise error
+
+    return live
+
+
+async def work_for_three_seconds():
+    await asyncio.sleep(3)
+
+
+def test_a_task_group_of_the_lifespan_that_fails_ends_the_provider_after_its_tasks(app):
+    app.lifespan(failing_lifespan(LookupError("in the background")))
+    app.action("work", timeout=10)(work_for_three_seconds)
+    running = Running(app, polls=[Held(3, *tasks(1))])
+    with pytest.raises(LookupError, match="in the background"):
+        running.until(600)
+    assert running.statuses == ["success"]
+    assert 5 < running.ended_at < 10
+
+
+def test_a_lifespan_that_cancels_the_provider_without_an_error_is_named(app):
+    app.lifespan(failing_lifespan(None))
+    message = failure(Running(app), until=600)
+    assert message.startswith("the lifespan failing_lifespan.<locals>.live (")
+
+
+def test_a_worker_without_an_async_lifespan_is_cancelled_at_once(app):
+    @app.lifespan
+    @contextlib.contextmanager
+    def live():
+        asyncio.get_running_loop().call_later(5, asyncio.current_task().cancel)
+        yield
+
+    running = Running(app)
+    with pytest.raises(asyncio.CancelledError):
+        running.until(600)
+    assert running.ended_at == pytest.approx(5, abs=0.5)
+
+
+async def fail_after(event):
+    await event.wait()
+    raise LookupError("in the background")
+
+
+@contextlib.asynccontextmanager
+async def with_asyncio():
+    async with asyncio.TaskGroup() as group:
+        begun = asyncio.Event()
+        group.create_task(fail_after(begun))
+        yield begun
+
+
+@contextlib.asynccontextmanager
+async def with_anyio():
+    async with anyio.create_task_group() as group:
+        begun = asyncio.Event()
+        group.start_soon(fail_after, begun)
+        yield begun
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no task groups")
+@pytest.mark.parametrize("live", [with_asyncio, with_anyio])
+def test_a_real_task_group_that_fails_ends_the_provider_after_its_tasks(app, hub, live):
+    app.lifespan(live)
+
+    @app.action(timeout=TIMEOUT)
+    async def work(ctx: TaskContext):
+        ctx.state.set()
+        await asyncio.sleep(0.1)
+        return "done"
+
+    with contextlib.suppress(Exception), serving(app, hub) as running:
+        ticket = hub.put("work")
+        error = running.exception(TIMEOUT)
+    assert str(error.exceptions[0]) == "in the background"
+    assert ticket.result().data == "done"
