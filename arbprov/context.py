@@ -41,7 +41,7 @@ class TaskContext:
         account: The account, likewise.
         limits: The limits of this call: what is left, ``refund()`` and ``report()``.
         cancelled: True once the result can no longer be sent, because the deadline has passed or
-            the provider ends. A long plain handler checks it and returns early.
+            a stop has taken `drain_timeout`. A long plain handler checks it and returns early.
     """
 
     id: str

@@ -214,7 +214,7 @@ class Runner(Protocol):
         """Run `Dispatcher.perform` and return its result.
 
         Args:
-            call: `ctx.cancelled` is set at its deadline.
+            call: `ctx.cancelled` is set at its deadline, and when the worker ends before it.
             timeout: Seconds that the call may take.
 
         Raises:

@@ -82,6 +82,7 @@ class Executor:
             return await outcome
         except asyncio.CancelledError:
             # The worker stops. A handler on the loop may clean up first.
+            call.ctx.cancelled = True
             self._abandon(call)
             if not call.route.blocking:
                 await asyncio.wait([call.ended])

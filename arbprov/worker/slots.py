@@ -112,7 +112,7 @@ class Slots:
         Returns:
             The number of their tasks; their results are unknown.
         """
-        unfinished = set(self.tasks.tasks)
+        unfinished = {slot for slot in self.tasks.tasks - self._polling if not slot.done()}
         for slot in unfinished:
             slot.cancel()
         await self.tasks.wait(timeout)
