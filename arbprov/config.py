@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from arbprov._utils import find_timezone, is_positive_number
+from arbprov._utils import MEBIBYTE, find_timezone, is_positive_number
 from arbprov.errors import ConfigurationError
 from arbprov.wire.tokens import TokenFile
 from arbprov.wire.url import parse_hub_url
@@ -107,7 +107,7 @@ class Config:
     )
     max_message_size: int = _setting(
         "ARBPROV_MAX_MESSAGE_SIZE",
-        64 * 1024 * 1024,
+        64 * MEBIBYTE,
         "bytes of the largest task that is accepted",
         _at_most(_MAX_MESSAGE_SIZE),
     )

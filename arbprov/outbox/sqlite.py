@@ -41,6 +41,13 @@ logger = logging.getLogger("arbprov")
 
 # 2 was never used.
 _VERSION = 3
+_ORIGIN_TABLE = """
+CREATE TABLE origin (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    provider TEXT NOT NULL,
+    url TEXT NOT NULL
+);
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE task (
@@ -63,11 +70,7 @@ CREATE TABLE dead_letter (
     reason TEXT NOT NULL,
     at REAL NOT NULL
 );
-CREATE TABLE origin (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    provider TEXT NOT NULL,
-    url TEXT NOT NULL
-);
+{_ORIGIN_TABLE}
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
@@ -76,11 +79,7 @@ COMMIT;
 _MIGRATION = f"""
 BEGIN;
 ALTER TABLE task ADD COLUMN crc INTEGER;
-CREATE TABLE origin (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    provider TEXT NOT NULL,
-    url TEXT NOT NULL
-);
+{_ORIGIN_TABLE}
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
