@@ -12,6 +12,7 @@ import pytest
 from attrs import validators
 from support.structuring import (
     NOT_AN_INTEGER,
+    Point,
     exactly,
     refusal,
     structure,
@@ -19,12 +20,6 @@ from support.structuring import (
 )
 
 pytestmark = pytest.mark.usefixtures("each_json")
-
-
-@attrs.define
-class Point:
-    x: int
-    y: int = 0
 
 
 @attrs.define
