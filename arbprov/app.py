@@ -24,7 +24,14 @@ from arbprov.worker.stopping import StopSignal
 
 if TYPE_CHECKING:
     from arbprov.dispatcher import Dispatcher, Route
-    from arbprov.limits import AnyLimit, Limiter, LimitStats, OpenStore, RateLimit
+    from arbprov.limits import (
+        AnyLimit,
+        Limiter,
+        LimitStats,
+        OpenStore,
+        RateLimit,
+        WorkerPlace,
+    )
     from arbprov.limits.monitors import RateLimitMonitor
     from arbprov.payload.serialize import TaskData
     from arbprov.task import TaskResult
@@ -150,8 +157,8 @@ class ProviderApp(Scaffold):
         self._live: Dispatcher | None = None
         self._making_live = threading.RLock()
         self._store_client = None if is_url else rate_limit_store
-        # The workers of `arbprov run`, which share limits even if their store was never there.
-        self._workers = 1
+        # As one of the workers of `arbprov run`: they share limits though the store is away.
+        self._worker_place: WorkerPlace | None = None
         self._home = ForkGuard(repr(self))
 
     @property
@@ -470,7 +477,7 @@ class ProviderApp(Scaffold):
 
                 clock = SystemClock()
                 namespace = self.config.rate_limit_namespace or self.name
-                stores = StoreFactory(clock, namespace, self._default_store, self._workers)
+                stores = StoreFactory(clock, namespace, self._default_store, self._worker_place)
                 self._live = self._dispatcher(clock, stores.open_store)
             return self._live
 

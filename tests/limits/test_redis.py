@@ -32,9 +32,10 @@ from arbprov import (
     TokenBucket,
 )
 from arbprov.clock import SystemClock
-from arbprov.limits import Charge, Limiter, MemoryStore, StoreFactory, declare
+from arbprov.limits import Charge, Limiter, MemoryStore, StoreFactory, WorkerPlace, declare
 from arbprov.limits.stores.base import CountsDroppedError, DataLostError, StoreError
 from arbprov.limits.stores.failover import FailoverStore
+from arbprov.limits.stores.outage_file import OutageFile
 from arbprov.limits.stores.redis import RedisStore, connect
 from arbprov.testing import VirtualClock
 
@@ -590,11 +591,13 @@ class Cable:
 class Peer:
     """One of the processes that share limits, with its own cable and its own clock."""
 
-    def __init__(self, client, mode="local", workers=1, kind=RedisStore):
-        self.clock = VirtualClock()
+    def __init__(
+        self, client, mode="local", workers=1, kind=RedisStore, name="", file=None, clock=None
+    ):
+        self.clock = clock or VirtualClock()
         self.cable = Cable(client)
-        inner = kind(self.cable, "peers")
-        self.store = FailoverStore(inner, self.clock, mode, "the store", workers)
+        inner = kind(self.cable, "peers") if not name else kind(self.cable, "peers", name)
+        self.store = FailoverStore(inner, self.clock, mode, "the store", workers, file)
         self.store.upkeep()
 
     def admitted(self, times, policy=TEN, **options):
@@ -1175,6 +1178,176 @@ def test_data_that_are_lost_again_and_again_are_an_outage(client, peer):
     assert peer.store.upkeep() == 0.5
 
 
+# A worker is replaced while the server is away.
+
+
+@pytest.fixture
+def worker(client, tmp_path):
+    """Return a function that starts the worker of a name, again if it has one already."""
+    clock = VirtualClock()
+
+    def start(name, cut=False):
+        cable = Cable(client)
+        cable.cut = cut
+        return Peer(cable, name=name, file=OutageFile(tmp_path / name), clock=clock)
+
+    return start
+
+
+@pytest.fixture
+def workers(worker):
+    """Return two workers that know of each other."""
+    workers = [worker("one"), worker("two")]
+    workers[0].store.upkeep()
+    return workers
+
+
+POLICIES_OF_ALL_KINDS = pytest.mark.parametrize(
+    "policy", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/day")], ids=str
+)
+
+
+@POLICIES_OF_ALL_KINDS
+def test_a_worker_that_is_replaced_in_an_outage_has_no_new_share(workers, worker, policy):
+    assert workers[0].admitted(2, policy) == 2
+    cut_off(*workers)
+    assert workers[0].admitted(2, policy) == 2
+    admitted = []
+    for _ in range(3):
+        successor = worker("one", cut=True)
+        admitted.append(successor.admitted(1, policy))
+        admitted.append(successor.admitted(1, policy, key="new"))
+    # Of the 8 that were left, half, and half of the new key.
+    assert admitted == [1, 1, 1, 1, 0, 1]
+
+
+@POLICIES_OF_ALL_KINDS
+def test_the_calls_of_a_worker_that_is_replaced_are_reported_once(workers, worker, policy):
+    cut_off(*workers)
+    assert workers[0].admitted(2, policy) == 2
+    successor = worker("one", cut=True)
+    assert successor.admitted(1, policy) == 1
+    for _ in range(2):
+        successor = worker("one")
+        workers[1].plug_in()
+        successor.pass_time()
+    assert (successor.is_away, successor.remaining(policy)) == (False, 7)
+
+
+def test_a_worker_reports_lost_data_for_its_predecessor(workers, worker, client):
+    assert workers[0].admitted(3) == 3
+    cut_off(*workers)
+    assert workers[0].admitted(1) == 1
+    client.flushall()
+    successor = worker("one")
+    workers[1].plug_in()
+    successor.pass_time()
+    assert successor.remaining() == 6
+
+
+def test_a_worker_is_waited_for_under_the_name_of_its_predecessor(workers, worker):
+    cut_off(*workers)
+    assert [one.admitted(20) for one in workers] == [5, 5]
+    workers[1].plug_in()
+    workers[1].pass_time()
+    assert workers[1].is_away
+    worker("one")
+    workers[1].pass_time()
+    assert (workers[1].is_away, workers[1].admitted(1)) == (False, 0)
+
+
+def test_a_worker_knows_what_the_api_has_said_to_its_predecessor(workers, worker):
+    cut_off(*workers)
+    workers[0].admitted(1)
+    workers[0].store.report(charge(TEN)[0], 10, 30.0)
+    (other,) = charge(TEN, key="other")
+    other.cooldown_action = "work"
+    workers[0].store.start_cooldown([other], 30.0, 1.0)
+    successor = worker("one", cut=True)
+    assert successor.admitted(1) == 0
+    assert successor.store.acquire([other]) is None
+    assert (other.in_cooldown, other.cooldown_action) == (True, "work")
+
+
+def test_after_an_outage_nothing_is_left_for_a_successor(workers, worker, tmp_path):
+    cut_off(*workers)
+    workers[0].admitted(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    for peer in (*workers, *workers):
+        peer.plug_in()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_that_are_admitted_during_a_recovery_count_for_a_successor_s_share(workers, worker):
+    cut_off(*workers)
+    assert workers[0].admitted(1) == 1
+    workers[0].plug_in()
+    assert workers[0].admitted(2) == 2
+    assert worker("one", cut=True).admitted(20) == 2
+
+
+def test_a_file_that_has_grown_is_rewritten_and_stays_true(workers, worker, tmp_path, monkeypatch):
+    monkeypatch.setattr("arbprov.limits.stores.outage_file._MIN_SIZE_TO_REWRITE", 1)
+    cut_off(*workers)
+    sizes = []
+    for number in range(40):
+        workers[0].admitted(1, key=str(number % 4))
+        sizes.append((tmp_path / "one").stat().st_size)
+    assert max(sizes) < 6 * sizes[-1]
+    successor = worker("one", cut=True)
+    assert [successor.admitted(20, key=str(key)) for key in range(5)] == [0, 0, 0, 0, 5]
+
+
+def test_a_record_that_is_not_whole_is_not_read(workers, worker, tmp_path):
+    cut_off(*workers)
+    assert workers[0].admitted(2) == 2
+    file = tmp_path / "one"
+    file.write_bytes(file.read_bytes()[:-5])
+    # The second call is lost with it.
+    assert worker("one", cut=True).admitted(20) == 4
+
+
+@pytest.mark.parametrize("fails_at", ["the start", "a call"])
+def test_a_file_that_can_not_be_written_costs_no_call_and_is_named(
+    workers, log, tmp_path, fails_at
+):
+    cut_off(*workers)
+    if fails_at == "the start":
+        (tmp_path / "one.new").mkdir()
+    assert workers[0].admitted(1) == 1
+    if fails_at == "a call":
+        (tmp_path / "one").unlink()
+        (tmp_path / "one").mkdir()
+    assert workers[0].admitted(2) == 2
+    workers[0].store.start_cooldown(charge(TEN, key="other"), 1.0, 1.0)
+    assert sum("one can't be written" in line for line in log()) == 1
+
+
+def test_workers_of_one_run_wait_for_each_other_though_the_store_was_never_there(client, tmp_path):
+    cables, clocks, stores = [], [], []
+    for number in (1, 2):
+        cables.append(Cable(client))
+        clocks.append(VirtualClock())
+        place = WorkerPlace(number, 2, "run", str(tmp_path))
+        factory = StoreFactory(clocks[-1], "peers", cables[-1], place)
+        stores.append(factory.open_store(declare("10/minute")))
+        cables[-1].cut = True
+        assert stores[-1].acquire(charge(TEN)) is not None
+    for cable, clock, store, missing in zip(cables, clocks, stores, (True, False), strict=True):
+        cable.cut = False
+        clock.advance(0.5)
+        store.upkeep()
+        recovery = client.get("arbprov:{peers}:recovery") or b""
+        assert (b" -run.2.0 " in recovery) is missing
+    assert client.zrange("arbprov:{peers}:peers", 0, -1) == [b"run.1.0", b"run.2.0"]
+
+
+def test_without_a_folder_nothing_is_left_to_a_successor(client):
+    place = WorkerPlace(1, 2, "run", "")
+    store = StoreFactory(VirtualClock(), "peers", client, place).open_store(declare("1/hour"))
+    assert store._file is None
+
+
 # The real server: killed, paused and flushed under load.
 
 
@@ -1554,7 +1727,7 @@ def test_the_last_seen_usage_of_idle_keys_is_forgotten(client, peer):
     for number in range(1025):
         peer.store._last_seen.update(charge(TEN, str(number))[0], 1, peer.clock.monotonic())
         peer.clock.advance(1)
-    assert len(peer.store._last_seen._used) < 100
+    assert len(peer.store._last_seen.used) < 100
 
 
 def test_the_ends_of_quotas_are_bounded(store):
