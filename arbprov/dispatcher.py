@@ -24,6 +24,7 @@ from arbprov.context import TaskContext
 from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
+    Problem,
     RateLimited,
     TaskTimeoutError,
 )
@@ -33,7 +34,7 @@ from arbprov.payload.bound import BoundCall
 from arbprov.payload.ignored import IgnoredField
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
-from arbprov.payload.validation import Problems, ValidationFailure
+from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import Redactor, find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
     error_result,
@@ -260,14 +261,20 @@ class Dispatcher:
         """
         call = self._open(task)
         action, ctx = call.route.action, call.ctx
-        problems = Problems()
+        problems: list[Problem] = []
         try:
             if action is None:
                 raise ActionNotFoundError(task.action, sorted(self.routes))
-            ctx.payload = _load(task.payload, "payload", problems)
-            ctx.account = _load(task.account, "account", problems)
-            if problems.count:
-                raise InvalidPayloadError(problems.listed)
+            try:
+                ctx.payload = parse_object(task.payload)
+            except ValidationFailure as failure:
+                problems += failure.prefixed("payload")
+            try:
+                ctx.account = parse_object(task.account)
+            except ValidationFailure as failure:
+                problems += failure.prefixed("account")
+            if problems:
+                raise InvalidPayloadError(problems)
             call.args, call.kwargs = action.binding.bind(ctx)
             if call.route.binds_limits:
                 arguments = call.args, call.kwargs
@@ -618,7 +625,9 @@ def _find_throttling(error: BaseException) -> tuple[BaseException, RateLimited |
     # `issubclass` runs no code of the error's class, as `isinstance` may.
     throttling = [cast("RateLimited", e) for e in errors if issubclass(type(e), RateLimited)]
     longest = max(throttling, key=lambda each: _read_cooldown(each)[0], default=None)
-    return (longest if longest and len(throttling) == len(errors) else error), longest
+    if longest is not None and len(throttling) == len(errors):
+        error = longest
+    return error, longest
 
 
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:
@@ -634,11 +643,3 @@ def _read_cooldown(error: RateLimited) -> tuple[float, str | None]:
     except BaseException:
         return SOON, None
     return seconds or SOON, limit if type(limit) is str else None
-
-
-def _load(raw: bytes, name: str, problems: Problems) -> dict[str, Any]:
-    try:
-        return parse_object(raw)
-    except ValidationFailure as failure:
-        problems.add(failure, name)
-        return {}
