@@ -1,4 +1,4 @@
-"""`ProviderApp`: what an author imports, and where its parts are put together."""
+"""`ProviderApp`: an author's entry point, which puts all parts together."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class Spool:
         return True
 
     async def _drop_impossible(self, batch: Iterable[_Change]) -> None:
-        """Find the changes that SQLite refuses for their values, and keep them from the others."""
+        """Drop the changes whose values SQLite refuses, so that the next batch works."""
         for change in batch:
             try:
                 # The next batch makes the changes that work.

@@ -75,7 +75,7 @@ PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-# Makes a spool of version 1 one of this version.
+# Brings a spool of version 1 to this version.
 _MIGRATION = f"""
 BEGIN;
 ALTER TABLE task ADD COLUMN crc INTEGER;
@@ -279,7 +279,7 @@ class SpoolFile:
         return returned
 
     def attempt(self, change: Callable[[], Any]) -> None:
-        """Make a change in a transaction, and take it back; raises what the change raises."""
+        """Make a change in a transaction, and roll it back; an error of the change is raised."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             change()
