@@ -203,7 +203,7 @@ class ProviderApp(Scaffold):
         >>> [(action.name, action.description) for action in app.actions()]
         [('forecast', 'Forecast for a city.')]
         """
-        return sorted((action for action, _ in self._all_actions()), key=lambda one: one.name)
+        return sorted((action for action, _ in self._all_actions()), key=lambda action: action.name)
 
     def limits_by_action(self) -> dict[str, list[RateLimit]]:
         """Return each action's limits: the app's, the blueprint's and its own.

@@ -8,10 +8,10 @@ import threading
 import time
 
 import pytest
+from support.stopwatch import Stopwatch
 
 from arbprov import ProviderApp, RateLimited
 from arbprov.testing import SkippingLoop, VirtualClock
-from tests.support.stopwatch import Stopwatch
 
 TIMEOUT = {"error": "The action ran longer than its timeout of 2 s", "timeout": 2.0}
 

@@ -11,11 +11,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.stopwatch import Stopwatch
 from support.waiting import TIMEOUT
 
 from arbprov.testing import VirtualClock
 from arbprov.testing.loop import SkippingLoop
-from tests.support.stopwatch import Stopwatch
 
 HOUR = 3600.0
 # Real seconds that something takes, and what the clock may show of them.
