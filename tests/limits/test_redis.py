@@ -40,6 +40,9 @@ from arbprov.limits.stores.redis import RedisStore, connect
 from arbprov.testing import VirtualClock
 
 TEN = Limit(10, 60)
+POLICIES_OF_ALL_KINDS = pytest.mark.parametrize(
+    "policy", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/week")], ids=str
+)
 EVENING = VirtualClock(datetime.datetime(2026, 3, 25, 22, tzinfo=datetime.timezone.utc))
 
 
@@ -62,15 +65,6 @@ def client(server):
 @pytest.fixture
 def store(client):
     return RedisStore(client, "tests")
-
-
-@pytest.fixture
-def impatient():
-    """Have threads take turns as often as they can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def charge(policy, key="key", cost=1, shadow=False, clock=None):
@@ -426,11 +420,7 @@ def test_a_server_that_forbids_to_ask_for_its_policy_is_taken_as_it_is(client, l
     assert log() == []
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/week")],
-    ids=str,
-)
+@POLICIES_OF_ALL_KINDS
 def test_counts_that_were_evicted_are_noticed_and_restored(client, log, policy):
     first, second = Peer(client), Peer(client)
     admitted = first.admitted(4, policy, clock=EVENING) + second.admitted(6, policy, clock=EVENING)
@@ -888,6 +878,22 @@ def test_data_that_are_lost_in_each_step_of_a_recovery_are_restored(client):
     assert [(peer.is_away, peer.remaining()) for peer in peers] == [(False, 4)] * 2
 
 
+@POLICIES_OF_ALL_KINDS
+def test_a_call_that_is_noted_after_lost_data_were_restored_is_reported_too(client, peer, policy):
+    acquire = peer.store._store.acquire
+
+    def acquire_slowly(charges, known):
+        peer.store._store.acquire = acquire
+        receipt = acquire(charges, known)
+        client.flushall()
+        peer.store.upkeep()
+        return receipt
+
+    assert peer.admitted(1, policy) == 1
+    peer.store._store.acquire = acquire_slowly
+    assert (peer.admitted(1, policy), peer.remaining(policy)) == (1, 8)
+
+
 def test_a_report_of_lost_data_that_fails_is_made_again(client, peer):
     assert peer.admitted(3) == 3
     client.flushall()
@@ -1118,9 +1124,7 @@ def test_a_store_that_was_never_there_leaves_each_process_its_share():
     ]
 
 
-@pytest.mark.parametrize(
-    "policy", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/day")], ids=str
-)
+@POLICIES_OF_ALL_KINDS
 def test_data_that_are_lost_are_put_together_again_from_all_processes(client, policy):
     peers = [Peer(client) for _ in range(2)]
     assert [peer.admitted(3, policy) for peer in peers] == [3, 3]
@@ -1200,11 +1204,6 @@ def workers(worker):
     workers = [worker("one"), worker("two")]
     workers[0].store.upkeep()
     return workers
-
-
-POLICIES_OF_ALL_KINDS = pytest.mark.parametrize(
-    "policy", [TEN, TokenBucket(requests_per_minute=1, burst_size=10), Calendar("10/day")], ids=str
-)
 
 
 @POLICIES_OF_ALL_KINDS

@@ -212,6 +212,7 @@ class FailoverStore:
     # While the store is there.
 
     def _acquire(self, charges: Sequence[Charge]) -> Receipt | None:
+        generation = self._store.generation
         # Read first: another thread's call is counted by the store before it is noted here.
         noted = [self._own.used(charge) for charge in charges]
         try:
@@ -221,7 +222,13 @@ class FailoverStore:
         self._note_usage(charges)
         if receipt is None:
             return None
-        return attrs.evolve(receipt, store=self, copies=[self._own.record(receipt.charges)])
+        copies = [self._own.record(receipt.charges)]
+        if generation not in ("", self._store.generation):
+            # Since then, another thread has noticed that the data were lost, and has reported.
+            late = MemoryStore(self._clock)
+            late.record(receipt.charges)
+            self._store.merge(late.outstanding())
+        return attrs.evolve(receipt, store=self, copies=copies)
 
     def _note_usage(self, charges: Sequence[Charge]) -> None:
         now = self._clock.monotonic()
@@ -238,13 +245,7 @@ class FailoverStore:
             try:
                 return self._store.acquire(charges, known)
             except CountsDroppedError:
-                self._restore(
-                    [
-                        charge
-                        for charge, units in zip(charges, known, strict=True)
-                        if self._counted_units(charge) < units
-                    ]
-                )
+                self._restore(charges, known)
             try:
                 return self._store.acquire(charges, known)
             except CountsDroppedError:
@@ -259,16 +260,13 @@ class FailoverStore:
             return sum(int(seconds / algorithm.interval) for seconds, _ in noted)
         return sum(units for _, units in noted)
 
-    def _counted_units(self, charge: Charge) -> int:
-        """Return the units that the store counts in a bucket."""
-        asked = attrs.evolve(charge)
-        self._store.peek([asked])
-        return charge.algorithm.capacity - asked.remaining
-
-    def _restore(self, charges: Sequence[Charge]) -> None:
-        for charge in charges:
-            for seconds, used in self._known_usage(charge):
-                self._store.report(charge, used, seconds)
+    def _restore(self, charges: Sequence[Charge], known: Sequence[int]) -> None:
+        for charge, units in zip(charges, known, strict=True):
+            asked = attrs.evolve(charge)
+            self._store.peek([asked])
+            if charge.algorithm.capacity - asked.remaining < units:
+                for seconds, used in self._known_usage(charge):
+                    self._store.report(charge, used, seconds)
         now = self._clock.monotonic()
         if now >= self._warns_at:
             self._warns_at = now + _WARN_INTERVAL
