@@ -184,3 +184,18 @@ def test_a_value_that_a_validator_refuses_is_a_problem(target, json_value, path,
 def test_every_validator_of_a_value_runs():
     target = Annotated[int, small, even]
     assert refusal(target, 11) == [("value", "is too large"), ("value", "is odd")]
+
+
+def test_a_tag_that_may_be_left_out_is_not_asked_for():
+    @attrs.define
+    class Square:
+        side: int
+        kind: Literal["square"] = "square"
+
+    @attrs.define
+    class Circle:
+        radius: int
+        kind: Literal["circle"] = "circle"
+
+    assert refusal(Square | Circle, {"side": "a"}) == [("value.side", NOT_AN_INTEGER)]
+    assert refusal(Square | Circle, {"kind": "line"})[0][0] == "value.kind"
