@@ -164,8 +164,12 @@ class Worker:
             await self._stopping
             await self._drain()
         finally:
+            # If the start has failed, the hooks have all the time of a stop.
+            left = self._settings.drain_timeout
+            if self._stop_ends_at is not None:
+                left = max(_CLOSING / 2, self._stop_ends_at - self._loop.time())
             try:
-                await self._life_hooks.run_shutdown(self._hooks.on_shutdown, self._hooks_time())
+                await self._life_hooks.run_shutdown(self._hooks.on_shutdown, left)
             finally:
                 self._executor.close()
                 await self._outbox.close()
@@ -191,12 +195,6 @@ class Worker:
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
         self.stop()
-
-    def _hooks_time(self) -> float:
-        """Return the seconds that a stop leaves to the shutdown hooks."""
-        if self._stop_ends_at is None:  # the start has failed
-            return self._settings.drain_timeout
-        return max(_CLOSING / 2, self._stop_ends_at - self._loop.time())
 
     async def _drain(self) -> None:
         timeout = max(0.0, self._settings.drain_timeout - _CLOSING)
