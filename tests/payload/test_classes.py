@@ -1,4 +1,4 @@
-"""What an object becomes as an attrs class, a dataclass, a TypedDict or a NamedTuple."""
+"""Objects as attrs classes, dataclasses, TypedDicts and NamedTuples."""
 
 # Annotations are not postponed here: strings inside annotations are under test.
 

@@ -1,4 +1,4 @@
-"""What an array or an object becomes as a list, a tuple, a set or a dict of any kind."""
+"""Arrays and objects as lists, tuples, sets and dicts of any kind."""
 
 # ruff: noqa: UP006 - the old spellings are under test too
 

@@ -1,4 +1,4 @@
-"""What a scalar, an enum or a literal becomes in a handler, and what is refused."""
+"""Scalars, enums and literals in a handler, and values that are refused."""
 
 from __future__ import annotations
 

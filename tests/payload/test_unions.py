@@ -1,4 +1,4 @@
-"""What a value becomes as a union or an Annotated type."""
+"""Values as unions and Annotated types."""
 
 # ruff: noqa: UP007, UP045 - the old spellings are under test too
 

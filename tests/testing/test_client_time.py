@@ -263,7 +263,7 @@ def test_no_thread_is_left(app):
     assert {*threading.enumerate()} <= before
 
 
-def test_what_a_handler_leaves_behind_is_cancelled(app):
+def test_a_task_that_a_handler_leaves_behind_is_cancelled(app):
     left = []
 
     @app.action
@@ -377,7 +377,7 @@ def test_a_handler_that_stops_the_loop_is_named(app):
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_what_ends_a_process_comes_through(app, is_async):
+def test_an_exit_comes_through(app, is_async):
     async def end():
         raise SystemExit(3)
 
