@@ -64,12 +64,12 @@ HOOKS_GRACE = 1.0
 # Characters of a line that are searched for secrets.
 _MAX_REDACTED_LINE = 64 * 1024
 
-# Seconds that may pass between a charge and the start of its handler, which the limits are about.
+# Seconds from a charge to the start of its handler. An API counts the starts.
 _MAX_CHARGE_AGE = 0.1
-# How often a charge that is older is made again; after that, its handler starts all the same.
+# How often an older charge is made again, before the handler starts with it in any case.
 _MAX_READMISSIONS = 3
 
-# Blocks until an awaitable has its result, and returns that.
+# Blocks until an awaitable has ended, and returns its result.
 Wait = Callable[[Awaitable[Any]], Any]
 Outcome = TaskResult | BaseException
 
@@ -199,7 +199,7 @@ class Admitter(Protocol):
         It is called where the handler is about to begin: on its thread, or on the event loop.
 
         Returns:
-            What has to be awaited first, if anything.
+            An awaitable to wait for before the handler begins, or None.
         """
         ...
 
@@ -325,7 +325,7 @@ class Dispatcher:
             await self.await_turn(call, admitter, decision)
 
     async def await_turn(self, call: Call, admitter: Admitter, refused: Decision) -> None:
-        """Return once all limits of a call admit it that they have refused.
+        """Wait until the limits that have refused a call admit it.
 
         Raises:
             RateLimited: Its `max_wait` does not suffice.
@@ -420,7 +420,7 @@ class Dispatcher:
             TaskTimeoutError: Its time was up before.
             Exception: A limit could not be asked; see `decide`.
         """
-        # Nothing to give back if its hook has done that, or if only monitors count it.
+        # No receipts: a hook has refunded the charge, or only monitors count the call.
         if call.readmissions == _MAX_READMISSIONS or not call.decision.receipts:
             call.begin_before = math.inf
             return
@@ -516,7 +516,7 @@ class Dispatcher:
             if type(outcome) is TaskResult:
                 result = outcome
                 if result.status is Status.ERROR:
-                    # The author's text may quote an API's answer, and that the account.
+                    # The author's text may quote an API's answer, and that answer the account.
                     result = redact_result(result, self._redactor_of(call))
             else:
                 result = self._fail_call(call, cast("BaseException", outcome))
@@ -554,7 +554,7 @@ class Dispatcher:
         ]
 
     def _redactor_of(self, call: Call) -> Redactor:
-        """Return what removes a call's secrets; it is made once, when a text is redacted."""
+        """Return the redactor of a call, which is made when its first text is redacted."""
         if call.redactor is None:
             call.redactor = Redactor(self.secrets_of(call))
         return call.redactor

@@ -38,7 +38,7 @@ _IDLE_PAUSE = (0.025, 1.0)
 _MAX_RESULTS = 256
 # Seconds of `drain_timeout` reserved for shutdown hooks and closing.
 _CLOSING = 0.5
-# Seconds after which a stop looks again whether the hub can answer its polls.
+# Seconds after which a stop checks again whether the hub can answer its polls.
 _CONNECTION_CHECK = 0.25
 # Seconds in which the hub accepts no result, until a stop leaves the results to the spool.
 _SPOOLED_PATIENCE = 2.0
@@ -233,7 +233,7 @@ class Worker:
         self._slots.cancel_polls()
 
     async def _flush(self, timeout: float) -> None:
-        """Let the hub have the results; those that a spool keeps are not waited for for long."""
+        """Let the hub have the results; the wait for results that a spool keeps is short."""
         if self._outbox.lost:
             await self._outbox.flush(timeout)
         elif not isinstance(self._failure, HubError):

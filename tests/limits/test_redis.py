@@ -1551,18 +1551,11 @@ def test_a_test_client_needs_no_server(url_of_nobody, monkeypatch):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_charge_that_is_old_when_the_handler_begins_is_made_again(
-    server, client, monkeypatch, asynchronous
+    server, client, made_again, asynchronous
 ):
-    made_again, acquire_again = [], Limiter.acquire_again
-
-    def spy(self, limits, decision):
-        acquire_again(self, limits, decision)
-        made_again.append(decision)
-
     async def work():
         return None
 
-    monkeypatch.setattr(Limiter, "acquire_again", spy)
     app = ProviderApp("aged", rate_limit_store=server.url)
     app.action("work")(app.rate_limit("5/hour")(work if asynchronous else lambda: None))
     app.before_task(lambda: time.sleep(0.15))
