@@ -111,16 +111,19 @@ def test_a_hanging_call_is_never_answered(start):
 
 
 def test_a_call_that_is_over_does_not_pause(start):
-    over = threading.Event()
+    started, over = threading.Event(), threading.Event()
 
     def play(exchange):
+        started.set()
         exchange.pause(None)
         exchange.pause(None)
         over.set()
         return b""
 
     _, client = start(Fault("patient", "poll", play))
-    code_of(client.poll, timeout=0.1)
+    call = client._channel.unary_unary("/Hub/GetTask").future(b"")
+    assert started.wait(TIMEOUT)
+    call.cancel()
     assert over.wait(TIMEOUT)
 
 
