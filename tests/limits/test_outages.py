@@ -592,7 +592,9 @@ def worker(client, tmp_path):
     def start(name, cut=False):
         cable = Cable(client)
         cable.cut = cut
-        return Peer(cable, name=name, file=OutageFile(tmp_path / name), clock=clock)
+        others = [tmp_path / other for other in ("one", "two") if other != name]
+        file = OutageFile(tmp_path / name, others)
+        return Peer(cable, workers=2, name=name, file=file, clock=clock)
 
     return start
 
@@ -681,6 +683,16 @@ def test_calls_that_are_admitted_during_a_recovery_count_for_a_successor_s_share
     assert workers[0].admitted(1) == 1
     workers[0].plug_in()
     assert workers[0].admitted(2) == 2
+    assert worker("one", cut=True).admitted(20) == 2
+
+
+def test_a_worker_whose_predecessor_had_not_noticed_knows_what_the_others_have_seen(
+    workers, worker
+):
+    assert [one.admitted(3) for one in workers] == [3, 3]
+    cut_off(*workers)
+    assert workers[1].admitted(1) == 1
+    # Half of the 4 that were left.
     assert worker("one", cut=True).admitted(20) == 2
 
 

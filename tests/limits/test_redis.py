@@ -445,6 +445,23 @@ def test_a_bucket_that_counts_less_than_is_known_is_not_charged(store):
     assert [one.remaining for one in charges] == [10, 9]
 
 
+def test_only_counts_that_were_dropped_are_restored(client, peer, monkeypatch):
+    both = [*charge(TEN, key="dropped"), *charge(TEN, key="kept")]
+    assert peer.store.acquire(both)
+    client.delete("arbprov:{peers}:used:10/minute|window:" + b"dropped".hex())
+    restored, report = [], peer.store._store.report
+    monkeypatch.setattr(
+        peer.store._store,
+        "report",
+        lambda charge, used, reset_in: (
+            restored.append(charge.key),
+            report(charge, used, reset_in),
+        ),
+    )
+    assert peer.store.acquire(both)
+    assert (set(restored), [one.remaining for one in both]) == ({b"dropped"}, [8, 8])
+
+
 def test_a_refund_is_not_taken_off_a_count_that_is_being_restored_without_it(client):
     peer = Peer(client)
     receipts = [peer.store.acquire(charge(TEN)) for _ in range(10)]

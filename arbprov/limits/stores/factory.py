@@ -102,7 +102,12 @@ class StoreFactory:
         names = [f"{place.run}.{number}.{index}" for number in range(1, place.count + 1)]
         own_name = names[place.number - 1]
         shared = RedisStore(client, self._namespace, own_name, names)
-        file = OutageFile(Path(place.folder) / own_name) if place.folder else None
+        file = None
+        if place.folder:
+            path, *others = (
+                Path(place.folder) / each for each in sorted(names, key=own_name.__ne__)
+            )
+            file = OutageFile(path, others)
         return FailoverStore(shared, self._clock, on_store_error, name, place.count, file)
 
 

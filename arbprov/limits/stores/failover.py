@@ -312,6 +312,9 @@ class FailoverStore:
             self._outage = _Outage(now, peers, self._store.names, *views, level)
             for charge, seconds, probe_timeout in self._own.running_cooldowns():
                 self._outage.view.start_cooldown([charge], seconds, probe_timeout)
+            if self._file is not None and not self._store.peers:
+                # The last worker may have ended before it noticed that the store is away.
+                self._last_seen.used.update(self._file.last_seen_by_others())
             if not recovers:
                 self._save_all(self._outage)
         problem = "recovers" if recovers else "is away"

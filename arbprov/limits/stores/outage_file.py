@@ -66,10 +66,12 @@ class OutageFile:
 
     Args:
         path: A path in a folder that only this user can write to, since the file is unpickled.
+        others: The paths of the other workers' files.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Sequence[Path] = ()) -> None:
         self._path = path
+        self._others = others
         self._has_start = False
         self._rewrites_beyond = 0
         self._has_warned = False
@@ -83,6 +85,15 @@ class OutageFile:
             while True:
                 records.append(pickle.load(file))  # noqa: S301
         return records
+
+    def last_seen_by_others(self) -> dict[BucketKey, tuple[int, float]]:
+        """Return the most units of each bucket that a worker had seen used, and until when."""
+        most: dict[BucketKey, tuple[int, float]] = {}
+        for path in self._others:
+            for start in [record.start for record in OutageFile(path).load() if record.start]:
+                for bucket, seen in start.last_seen.items():
+                    most[bucket] = max(seen, most.get(bucket, seen))
+        return most
 
     def rewrite(self, record: OutageRecord) -> None:
         """Replace all records by one that has a start."""
