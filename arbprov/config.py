@@ -231,7 +231,7 @@ def _check_names(environ: Mapping[str, str]) -> None:
         # Slow to import, and rarely needed.
         import difflib
 
-        if near := difflib.get_close_matches(name, meant, n=1, cutoff=0.7):
+        if near := difflib.get_close_matches(name, meant, n=1, cutoff=0.8):
             raise ConfigurationError(f"{variable} is not a setting; did you mean {meant[near[0]]}?")
 
 
