@@ -3,7 +3,7 @@
 import os
 from importlib.util import find_spec
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
 from sybil.integration.pytest import SybilItem
@@ -13,9 +13,17 @@ from sybil.parsers.rest import DocTestParser
 pytest_plugins = ["pytester"]
 
 # The same examples in each run, so that a red test is due to a change; HYPOTHESIS_PROFILE=nightly
-# searches for new ones. There are no deadlines, since a machine may be slow.
-settings.register_profile("fixed", deadline=None, derandomize=True, stateful_step_count=100)
-settings.register_profile("nightly", deadline=None, max_examples=2_000, stateful_step_count=100)
+# searches for new ones. No time is limited, since a machine may be slow.
+settings.register_profile(
+    "fixed",
+    deadline=None,
+    derandomize=True,
+    stateful_step_count=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "nightly", settings.get_profile("fixed"), derandomize=False, max_examples=2_000
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 _documents = Sybil(

@@ -1,4 +1,4 @@
-"""`ProviderApp`: what an author imports, and where its parts are put together."""
+"""`ProviderApp`: an author's entry point, which puts all parts together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ from arbprov.worker.stopping import StopSignal
 
 if TYPE_CHECKING:
     from arbprov.dispatcher import Dispatcher, Route
-    from arbprov.limits import AnyLimit, Limiter, LimitStats, OpenStore, RateLimit
+    from arbprov.limits import (
+        AnyLimit,
+        Limiter,
+        LimitStats,
+        OpenStore,
+        RateLimit,
+        WorkerPlace,
+    )
     from arbprov.limits.monitors import RateLimitMonitor
     from arbprov.payload.arguments import Binding
     from arbprov.payload.serialize import TaskData
@@ -153,8 +160,8 @@ class ProviderApp(Scaffold):
         self._live: Dispatcher | None = None
         self._making_live = threading.RLock()
         self._store_client = None if is_url else rate_limit_store
-        # The workers of `arbprov run`, which share limits even if their store was never there.
-        self._workers = 1
+        # As one of the workers of `arbprov run`: they share limits though the store is away.
+        self._worker_place: WorkerPlace | None = None
         self._home = ForkGuard(repr(self))
 
     @property
@@ -239,7 +246,7 @@ class ProviderApp(Scaffold):
         >>> [(action.name, action.description) for action in app.actions()]
         [('forecast', 'Forecast for a city.')]
         """
-        return sorted((action for action, _ in self._all_actions()), key=lambda one: one.name)
+        return sorted((action for action, _ in self._all_actions()), key=lambda action: action.name)
 
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return the JSON Schema (2020-12) of each action's payload and account.
@@ -565,7 +572,7 @@ class ProviderApp(Scaffold):
 
                 clock = SystemClock()
                 namespace = self.config.rate_limit_namespace or self.name
-                stores = StoreFactory(clock, namespace, self._default_store, self._workers)
+                stores = StoreFactory(clock, namespace, self._default_store, self._worker_place)
                 self._live = self._dispatcher(clock, stores.open_store)
             return self._live
 

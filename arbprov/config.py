@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from arbprov._utils import find_timezone, is_positive_number
+from arbprov._utils import MEBIBYTE, find_timezone, is_positive_number
 from arbprov.errors import ConfigurationError
 from arbprov.wire.tokens import TokenFile
 from arbprov.wire.url import parse_hub_url
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "load_config"]
 
+_PREFIX = "ARBPROV_"
 _MAX_CONCURRENCY = 1_000_000  # each slot is allocated at the start
 _MAX_MESSAGE_SIZE = 2**31 - 1  # gRPC counts in 32 bits
 
@@ -107,7 +108,7 @@ class Config:
     )
     max_message_size: int = _setting(
         "ARBPROV_MAX_MESSAGE_SIZE",
-        64 * 1024 * 1024,
+        64 * MEBIBYTE,
         "bytes of the largest task that is accepted",
         _at_most(_MAX_MESSAGE_SIZE),
     )
@@ -182,11 +183,14 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str] | None 
         environ: The environment; the process's own by default.
 
     Raises:
-        ConfigurationError: A value is not valid; the message names its argument or variable.
+        ConfigurationError: A value is not valid, or a variable's name is misspelt; the message
+            names the argument or the variable.
     """
+    environ = os.environ if environ is None else environ
+    _check_names(environ)
     values: dict[str, Any] = {}
     for field in attrs.fields(Config):
-        origin, value = _find(field, arguments, os.environ if environ is None else environ)
+        origin, value = _find(field, arguments, environ)
         if origin:
             values[field.name] = _parse(field, origin, value)
     config = Config(**values)
@@ -198,6 +202,37 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str] | None 
             f"({tls_settings[0]}=) asks for TLS; change one of them"
         )
     return config
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    """Refuse a variable whose name is nearly that of a setting, or the file of one that has none.
+
+    Other variables with the prefix may be there for other programs: Kubernetes, for one, sets some
+    for each service.
+
+    Raises:
+        ConfigurationError: There is such a variable.
+    """
+    # The variables that are meant, by what may follow the prefix.
+    meant = {name: f"{_PREFIX}{name}" for name in ("WORKERS", "HANDLER_PROCESS")}
+    for field in attrs.fields(Config):
+        variable = field.metadata["variable"]
+        if field.repr and f"{variable}_FILE" in environ:
+            raise ConfigurationError(
+                f"{variable}_FILE is not a setting, since only secrets are read from files; set "
+                f"{variable}"
+            )
+        meant[field.name.upper()] = variable
+        meant[f"{field.name.upper()}_FILE"] = f"{variable}_FILE"
+    for variable in environ:
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or variable in meant.values():
+            continue
+        # Slow to import, and rarely needed.
+        import difflib
+
+        if near := difflib.get_close_matches(name, meant, n=1, cutoff=0.8):
+            raise ConfigurationError(f"{variable} is not a setting; did you mean {meant[near[0]]}?")
 
 
 def _find(

@@ -74,7 +74,7 @@ class TaskContext(Generic[StateT_co]):
             ``observe()``.
         attempt: The number of this try, from 1; above 1 only with `ProviderApp.retry`.
         cancelled: True once the result can no longer be sent, because the deadline has passed or
-            the provider ends. A long plain handler checks it and returns early.
+            a stop has taken `drain_timeout`. A long plain handler checks it and returns early.
     """
 
     id: str

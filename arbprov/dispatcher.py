@@ -24,6 +24,7 @@ from arbprov.context import NO_LIFESPAN, TaskContext
 from arbprov.errors import (
     ActionNotFoundError,
     InvalidPayloadError,
+    Problem,
     RateLimited,
     TaskTimeoutError,
 )
@@ -42,7 +43,7 @@ from arbprov.payload.bound import BoundCall
 from arbprov.payload.ignored import IgnoredField
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
-from arbprov.payload.validation import Problems, ValidationFailure
+from arbprov.payload.validation import ValidationFailure
 from arbprov.redaction import Redactor, find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
     error_result,
@@ -76,12 +77,12 @@ HOOKS_GRACE = 1.0
 # Characters of a line that are searched for secrets.
 _MAX_REDACTED_LINE = 64 * 1024
 
-# Seconds that may pass between a charge and the start of its handler, which the limits are about.
+# Seconds from a charge to the start of its handler. An API counts the starts.
 _MAX_CHARGE_AGE = 0.1
-# How often a charge that is older is made again; after that, its handler starts all the same.
+# How often an older charge is made again, before the handler starts with it in any case.
 _MAX_READMISSIONS = 3
 
-# Blocks until an awaitable has its result, and returns that.
+# Blocks until an awaitable has ended, and returns its result.
 Wait = Callable[[Awaitable[Any]], Any]
 Outcome = TaskResult | BaseException
 
@@ -237,7 +238,7 @@ class Admitter(Protocol):
         It is called where the handler is about to begin: on its thread, or on the event loop.
 
         Returns:
-            What has to be awaited first, if anything.
+            An awaitable to wait for before the handler begins, or None.
         """
         ...
 
@@ -261,7 +262,7 @@ class Runner(Protocol):
         """Run `Dispatcher.perform` and return its result.
 
         Args:
-            call: `ctx.cancelled` is set at its deadline.
+            call: `ctx.cancelled` is set at its deadline, and when the worker ends before it.
             timeout: Seconds that the call may take.
 
         Raises:
@@ -309,14 +310,20 @@ class Dispatcher:
         """
         call = self._open(task)
         action, ctx = call.route.action, call.ctx
-        problems = Problems()
+        problems: list[Problem] = []
         try:
             if action is None:
                 raise ActionNotFoundError(task.action, sorted(self.routes))
-            ctx.payload = _load(task.payload, "payload", problems)
-            ctx.account = _load(task.account, "account", problems)
-            if problems.count:
-                raise InvalidPayloadError(problems.listed)
+            try:
+                ctx.payload = parse_object(task.payload)
+            except ValidationFailure as failure:
+                problems += failure.prefixed("payload")
+            try:
+                ctx.account = parse_object(task.account)
+            except ValidationFailure as failure:
+                problems += failure.prefixed("account")
+            if problems:
+                raise InvalidPayloadError(problems)
             call.args, call.kwargs = action.binding.bind(ctx)
             if call.route.binds_limits:
                 arguments = call.args, call.kwargs
@@ -405,7 +412,7 @@ class Dispatcher:
             await self.await_turn(call, admitter, decision)
 
     async def await_turn(self, call: Call, admitter: Admitter, refused: Decision) -> None:
-        """Return once all limits of a call admit it that they have refused.
+        """Wait until the limits that have refused a call admit it.
 
         Raises:
             RateLimited: Its `max_wait` does not suffice.
@@ -528,7 +535,7 @@ class Dispatcher:
             TaskTimeoutError: Its time was up before.
             Exception: A limit could not be asked; see `decide`.
         """
-        # Nothing to give back if its hook has done that, or if only monitors count it.
+        # No receipts: a hook has refunded the charge, or only monitors count the call.
         if call.readmissions == _MAX_READMISSIONS or not call.decision.receipts:
             call.begin_before = math.inf
             return
@@ -627,7 +634,7 @@ class Dispatcher:
             if type(outcome) is TaskResult:
                 result = outcome
                 if result.status is Status.ERROR:
-                    # The author's text may quote an API's answer, and that the account.
+                    # The author's text may quote an API's answer, and that answer the account.
                     result = redact_result(result, self._redactor_of(call))
             else:
                 result = self._fail_call(call, cast("BaseException", outcome))
@@ -665,7 +672,7 @@ class Dispatcher:
         ]
 
     def _redactor_of(self, call: Call) -> Redactor:
-        """Return what removes a call's secrets; it is made once, when a text is redacted."""
+        """Return the redactor of a call, which is made when its first text is redacted."""
         if call.redactor is None:
             call.redactor = Redactor(self.secrets_of(call))
         return call.redactor
@@ -743,7 +750,9 @@ def _find_throttling(error: BaseException) -> tuple[BaseException, RateLimited |
     longest = max(throttling, key=lambda each: _read_cooldown(each)[0], default=None)
     asked = [each for each in throttling if _asks_for_cooldown(each)]
     throttled = max(asked, key=lambda each: _read_cooldown(each)[0], default=None)
-    return (longest if longest and len(throttling) == len(errors) else error), throttled
+    if longest is not None and len(throttling) == len(errors):
+        error = longest
+    return error, throttled
 
 
 def _unwrap_stop_iteration(error: BaseException) -> BaseException:
@@ -767,11 +776,3 @@ def _asks_for_cooldown(error: RateLimited) -> bool:
         return bool(error.starts_cooldown)
     except BaseException:
         return True
-
-
-def _load(raw: bytes, name: str, problems: Problems) -> dict[str, Any]:
-    try:
-        return parse_object(raw)
-    except ValidationFailure as failure:
-        problems.add(failure, name)
-        return {}

@@ -62,7 +62,7 @@ def log_failure(dispatcher: Dispatcher, call: Call) -> None:
 
 
 def _handle_safely(record: logging.LogRecord) -> None:
-    """Handle a record of arbprov's own: what an author's handler or filter raises ends nothing."""
+    """Handle a record of arbprov; an error of an author's handler or filter is only reported."""
     try:
         type(logger).handle(logger, record)
     except BaseException:

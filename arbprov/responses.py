@@ -50,7 +50,7 @@ MAX_RESULT_SIZE = 256 * MEBIBYTE
 MAX_TEXT_BYTES = 8 * 1024
 _MAX_PROBLEM_BYTES = 1024
 _MAX_PROBLEMS_BYTES = 32 * 1024
-# What the keys of a problem add.
+# Bytes that the keys of a problem add.
 _PROBLEM_OVERHEAD = 24
 # Errors of an exception group that its text lists.
 _MAX_MEMBERS = 10

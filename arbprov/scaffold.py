@@ -39,7 +39,11 @@ Isolation = Literal["thread", "process"]
 
 
 class Scaffold:
-    """Registers actions, limits and hooks. Every decorator returns the function as it is."""
+    """Registers actions, limits and hooks.
+
+    Every decorator returns the function as it is. It raises `ConfigurationError` if the function's
+    parameters do not match, or if the app has started.
+    """
 
     def __init__(self) -> None:
         self._actions = ActionRegistry()
@@ -381,12 +385,6 @@ class Scaffold:
 
         Args:
             hook: A plain or async function without arguments.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function has required parameters, or the app has started.
         """
         return self._add_hook("on_startup", hook)
 
@@ -406,12 +404,6 @@ class Scaffold:
 
         Args:
             hook: A plain or async function without arguments.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function has required parameters, or the app has started.
         """
         return self._add_hook("on_shutdown", hook)
 
@@ -426,12 +418,6 @@ class Scaffold:
 
         Args:
             hook: A plain or async function without arguments.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function has required parameters, or the app has started.
         """
         return self._add_hook("on_connect", hook)
 
@@ -448,12 +434,6 @@ class Scaffold:
 
         Args:
             hook: A plain or async function of the `HubError`.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function's parameters do not match, or the app has started.
         """
         return self._add_hook("on_disconnect", hook)
 
@@ -475,12 +455,6 @@ class Scaffold:
 
         Args:
             hook: A plain or async function of the `TaskContext`.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function's parameters do not match, or the app has started.
         """
         return self._add_hook("before_task", hook)
 
@@ -503,12 +477,6 @@ class Scaffold:
         Args:
             hook: A plain or async function of the `TaskResult` and the `TaskContext`; it returns a
                 `TaskResult`.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function's parameters do not match, or the app has started.
         """
         return self._add_hook("after_task", hook)
 
@@ -530,12 +498,6 @@ class Scaffold:
         Args:
             hook: A plain or async function of the exception, which is None after a success, and
                 the `TaskContext`.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function's parameters do not match, or the app has started.
         """
         return self._add_hook("teardown_task", hook)
 
@@ -553,12 +515,6 @@ class Scaffold:
 
         Args:
             hook: A plain or async function of the `TaskResult` and the `HubError`.
-
-        Returns:
-            The function as it is.
-
-        Raises:
-            ConfigurationError: The function's parameters do not match, or the app has started.
         """
         return self._add_hook("on_submit_failed", hook)
 

@@ -24,12 +24,12 @@ _HUB = "{hub}"
 
 @attrs.frozen
 class Contestant:
-    """What starts a contestant.
+    """How to start a contestant.
 
     Args:
-        name: As it is printed.
-        arguments: For Python.
-        in_flight: Tasks at once.
+        name: Its name in the table.
+        arguments: The command line of its Python process.
+        in_flight: How many tasks run at once.
         action: The action to call; empty for the row's action.
         warm_up: The least number of tasks before the measurement.
         core_only: Whether it can't import uvloop and orjson, even if they are installed.

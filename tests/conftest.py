@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support.waiting import TIMEOUT
 
+from arbprov.limits import Limiter
 from arbprov.localhub import LocalHub, LocalHubClient, Ticket
 from arbprov.payload import json
 from arbprov.testing import FaultyHub
@@ -96,3 +97,16 @@ def log_line():
     logging.getLogger("arbprov").addHandler(handler)
     yield wait_for
     logging.getLogger("arbprov").removeHandler(handler)
+
+
+@pytest.fixture
+def made_again(monkeypatch):
+    """The decisions whose charges were made again, since they had aged."""
+    made, acquire_again = [], Limiter.acquire_again
+
+    def spy(self, limits, decision):
+        acquire_again(self, limits, decision)
+        made.append(decision)
+
+    monkeypatch.setattr(Limiter, "acquire_again", spy)
+    return made

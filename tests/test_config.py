@@ -176,9 +176,10 @@ def test_the_argument_overrides_the_file(secret_file):
 
 @pytest.mark.parametrize("name", [n for n in SETTINGS if n not in SECRETS])
 def test_only_a_secret_is_read_from_a_file(secret_file, name):
-    variable, _, _, default = SETTINGS[name]
-    config = load_config({}, {f"{variable}_FILE": str(secret_file)})
-    assert getattr(config, name) == default
+    variable = SETTINGS[name][0]
+    assert complaint(environ={f"{variable}_FILE": str(secret_file)}) == (
+        f"{variable}_FILE is not a setting, since only secrets are read from files; set {variable}"
+    )
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -265,6 +266,41 @@ def test_an_argument_that_is_not_above_0_is_named(name, variable, value):
 @every_text
 def test_an_argument_that_is_not_a_string_is_named(name, variable, value):
     assert complaint({name: value}).startswith(f"{name}=")
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("ARBPROV_CONCURENCY", "ARBPROV_CONCURRENCY"),
+        ("ARBPROV_DRAIN_TIME_OUT", "ARBPROV_DRAIN_TIMEOUT"),
+        ("ARBPROV_RATE_LIMITS_STORE_FILE", "ARBPROV_RATE_LIMIT_STORE_FILE"),
+        ("ARBPROV_WORKER", "ARBPROV_WORKERS"),
+        ("ARBPROV_EXECUTION_TIMEOUT", "TASK_EXECUTION_TIMEOUT"),
+        ("ARBPROV_HUB_URL", "HUB_GRPC_URL"),
+        ("ARBPROV_AUTH_TOKEN_FILE", "PROVIDER_AUTH_TOKEN_FILE"),
+    ],
+)
+def test_a_variable_whose_name_is_misspelt_is_refused(variable, meant):
+    message = complaint(environ={variable: "4"})
+    assert message == f"{variable} is not a setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "ARBPROV_WORKERS",
+        "ARBPROV_HANDLER_PROCESS",
+        "ARBPROV_RATE_LIMIT_STORE_FILE",
+        # As Kubernetes sets them for a service named arbprov-hub.
+        "ARBPROV_HUB_SERVICE_HOST",
+        "ARBPROV_HUB_PORT_50051_TCP_ADDR",
+        "ARBPROV_HUB_TOKEN",
+        "CONCURENCY",
+    ],
+)
+def test_other_variables_may_be_there(tmp_path, variable):
+    (tmp_path / "secret").write_text("redis://localhost")
+    load_config({}, {variable: str(tmp_path / "secret")})
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e3"])

@@ -106,45 +106,41 @@ class _ConsoleDispatcher(Dispatcher):
         ignored = call.ignored_fields()
         started_at = self.clock.monotonic()
         result = await super().run(call, admitter, runner)
-        lines = self._describe(call, result, self.clock.monotonic() - started_at)
-        lines += self._describe_ignored(call, ignored)
+        lines = self._describe(call, ignored, result, self.clock.monotonic() - started_at)
         if lines:
             console.info("%s", "\n".join(lines))
         return result
 
-    def _describe(self, call: Call, result: TaskResult, seconds: float) -> list[str]:
-        """Return the lines about a task: the task with its place, the reason, the traceback."""
+    def _describe(
+        self, call: Call, ignored: Sequence[IgnoredField], result: TaskResult, seconds: float
+    ) -> list[str]:
+        """Return the lines about a task: its place, reason, traceback and ignored fields."""
         is_failed = result.status is Status.ERROR
         place = find_place(call) if is_failed else ""
-        lines = []
-        if self.options.mode != "tasks":
-            lines.append(self._summarize(result, seconds, place))
-            reasons = [] if result.status is Status.SUCCESS else describe_reason(call, result)
-            for reason in reasons:
-                text = escape_line(reason.lstrip(), MAX_TEXT)
-                indent = INDENT + len(reason) - len(reason.lstrip())
-                lines += self.terminal.fold(text, indent, _MAX_LINES)
-        elif place:
+        notes = describe_ignored(ignored, lambda text: self.redact(text, call))
+        if self.options.mode == "tasks":
             # `dev` itself prints the result.
             task = f"task {escape_line(result.id)} of action {escape_line(result.action)}"
-            lines.append(self.terminal.cut(f"{task} failed at {place}"))
+            lines = [self.terminal.cut(f"{task} failed at {place}")] if place else []
+            notes = self._fold([f"{task}: {note}" for note in notes], 0)
+        else:
+            reasons = [] if result.status is Status.SUCCESS else describe_reason(call, result)
+            lines = [self._summarize(result, seconds, place), *self._fold(reasons, INDENT)]
+            notes = self._fold(notes, INDENT)
         if is_failed and self.options.traceback and call.error is not None:
             text = self.redact(format_user_traceback(call.error), call)
             for line in indent_lines(text).split("\n"):
                 lines += self.terminal.fold(line.strip(), len(line) - len(line.lstrip()))
-        return lines
+        return [*lines, *(self.terminal.style(note, fg="yellow") for note in notes)]
 
-    def _describe_ignored(self, call: Call, ignored: Sequence[IgnoredField]) -> list[str]:
-        start, indent = "", INDENT
-        if self.options.mode == "tasks":
-            start, indent = f"task {call.task.id} of action {call.task.action}: ", 0
-        return [
-            self.terminal.style(folded, fg="yellow")
-            for line in describe_ignored(ignored, lambda text: self.redact(text, call))
-            for folded in self.terminal.fold(
-                escape_line(start + line, MAX_TEXT), indent, _MAX_LINES
-            )
-        ]
+    def _fold(self, texts: Sequence[str], indent: int) -> list[str]:
+        """Return texts as lines that fit the terminal; a text keeps an indent of its own."""
+        lines: list[str] = []
+        for text in texts:
+            own = len(text) - len(text.lstrip())
+            shown = escape_line(text.lstrip(), MAX_TEXT)
+            lines += self.terminal.fold(shown, indent + own, _MAX_LINES)
+        return lines
 
     def _summarize(self, result: TaskResult, seconds: float, place: str) -> str:
         """Return a line with the time, the action, its status, its duration and its place."""

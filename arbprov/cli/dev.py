@@ -17,7 +17,7 @@ from arbprov.cli.options import ADDRESS, DEFAULT_TOKEN, json_option, token_optio
 from arbprov.cli.output import echo
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.signals import Interruption, catch_interruption
-from arbprov.cli.tasks import Arguments, Summary, run_tasks, tasks_option
+from arbprov.cli.tasks import Arguments, Results, run_tasks, tasks_option
 from arbprov.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def dev(
             _run_and_reload(command, watch, interruption)
             return
         # Entered before the provider, so that the summary comes after the last line of its log.
-        summary = Summary(len(tasks))
-        stack.callback(summary.show)
+        results = Results(len(tasks), as_json)
+        stack.callback(results.print_summary)
         command += ["--dev-mode", "tasks"]
         # What handlers print goes to stderr: on stdout are only results.
         provider = stack.enter_context(_Provider(command, stdout=_STDERR))
@@ -89,7 +89,7 @@ def dev(
             provider.check_usage()
             return "interrupted" if interruption.is_set() else "the provider has ended"
 
-        run_tasks(hub, tasks, summary=summary, as_json=as_json, check_end=check_end)
+        run_tasks(hub, tasks, results, check_end)
 
 
 @contextlib.contextmanager

@@ -61,19 +61,27 @@ def outbox(
     provider or hub takes over a spool that has nothing undelivered, and is refused otherwise.
     --move-to moves a spool with all its tasks, while its provider does not run.
     """
-    from arbprov.outbox.sqlite import drop_dead_letters, read_origin, read_spool
+    from arbprov.outbox import sqlite
+    from arbprov.wire.url import parse_hub_url
 
     if path is None:
         raise click.UsageError("PATH is missing; give the spool's path, or set ARBPROV_SPOOL")
     path = path.expanduser().absolute()
     spools = find_spools(path) or [path]
     if ids:
-        echo(f"{sum(drop_dead_letters(spool, ids) for spool in spools)} dropped", err=True)
+        echo(f"{sum(sqlite.drop_dead_letters(spool, ids) for spool in spools)} dropped", err=True)
         return
     if target:
-        _move(spools, *target)
+        owner = sqlite.SpoolOrigin(*target)
+        try:
+            parse_hub_url(owner.url)
+        except ValueError as error:
+            message = f"{owner.url!r} {error}"
+            raise click.BadParameter(message, param_hint="'--move-to'") from None
+        moved = sum(sqlite.move_spool(spool, owner) for spool in spools)
+        echo(f"moved {format_count(moved, 'undelivered task')} to {owner}", err=True)
         return
-    entries = [entry for spool in spools for entry in read_spool(spool)]
+    entries = [entry for spool in spools for entry in sqlite.read_spool(spool)]
     rows = [_describe(entry) for entry in sorted(entries, key=lambda entry: entry.at)]
     if as_json:
         print_json(rows)
@@ -82,22 +90,10 @@ def outbox(
         header = [column.upper() for column in _COLUMNS]
         cells = [[row[column] for column in _COLUMNS] for row in rows]
         print_table(header, [["" if cell is None else str(cell) for cell in row] for row in cells])
-    for origin in {origin: None for spool in spools if (origin := read_origin(spool))}:
+    for origin in {origin: None for spool in spools if (origin := sqlite.read_origin(spool))}:
         echo(f"of {origin}:", err=True)
     counts = Counter(row["state"] for row in rows)
     echo(", ".join(f"{counts[state]} {state}" for state in _STATES), err=True)
-
-
-def _move(spools: list[Path], provider: str, url: str) -> None:
-    from arbprov.outbox.sqlite import SpoolOrigin, move_spool
-    from arbprov.wire.url import parse_hub_url
-
-    try:
-        parse_hub_url(url)
-    except ValueError as error:
-        raise click.BadParameter(f"{url!r} {error}", param_hint="'--move-to'") from None
-    moved = sum(move_spool(spool, SpoolOrigin(provider, url)) for spool in spools)
-    echo(f"moved {format_count(moved, 'undelivered task')} to provider {provider!r}", err=True)
 
 
 def _describe(entry: SpoolEntry) -> dict[str, Any]:

@@ -29,7 +29,7 @@ __all__ = ["run"]
     help="Number of processes; a supervisor replaces those that die.",
 )
 # Set by the supervisor; see `WorkerInfo`.
-@click.option("--worker", type=int, nargs=3, hidden=True)
+@click.option("--worker", type=(int, int, str, str, int), hidden=True)
 @click.option("--hub-url", metavar="HOST:PORT", help="The hub; overrides all other settings of it.")
 @click.option(
     "--auth-token-file",
@@ -47,7 +47,7 @@ __all__ = ["run"]
 def run(
     target: str,
     workers: int,
-    worker: tuple[int, int, int] | None,
+    worker: tuple[int, int, str, str, int] | None,
     hub_url: str | None,
     auth_token_file: Path | None,
     no_spool: bool,

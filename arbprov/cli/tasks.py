@@ -32,7 +32,7 @@ from arbprov.task import Status
 if TYPE_CHECKING:
     from arbprov.localhub import LocalHub, Submission
 
-__all__ = ["Arguments", "Summary", "run_tasks", "tasks_option"]
+__all__ = ["Arguments", "Results", "run_tasks", "tasks_option"]
 
 # The keyword arguments of `LocalHub.put`.
 Arguments = dict[str, Any]
@@ -90,47 +90,63 @@ tasks_option = click.option(
 
 
 @attrs.define
-class Summary:
-    """How many tasks had each status.
+class Results:
+    """Prints each task's result, and counts them.
 
     Args:
         tasks: The number of all tasks.
+        as_json: Whether to print envelopes, not a line for each result.
     """
 
     tasks: int
-    counts: Counter[str] = attrs.field(factory=Counter, init=False)
+    as_json: bool
+    _counts: Counter[str] = attrs.field(factory=Counter, init=False)
     _started_at: float = attrs.field(factory=time.monotonic, init=False)
 
-    def show(self) -> None:
-        """Print the numbers to stderr, unless no task has a result."""
+    def add(self, result: Submission) -> None:
+        """Print a result as a line on stdout, and what does not fit into the line on stderr."""
+        status = result.status
+        self._counts[status] += 1
+        if self.as_json:
+            echo_json(result.result)
+            return
+        terminal = Terminal(sys.stdout)
+        text = summarize(status, result.message, result.data)
+        text += suggest_action(result.action, result.data)
+        names = (f"{escape_line(result.id):10}", f"{escape_line(result.action):16}")
+        line = "  ".join((*names, f"{status:8}", text))
+        shown = terminal.cut(line)
+        echo(shown.replace(f"  {status} ", f"  {terminal.style_status(status)} ", 1))
+        if shown != line and status != "success":
+            # In whole, since it says what to fix.
+            for problem in find_problems(result.data)[:_MAX_PROBLEMS] or [text]:
+                for part in Terminal(sys.stderr).fold(problem, _INDENT, _MAX_LINES):
+                    echo(part, err=True)
+
+    def print_summary(self) -> None:
+        """Print how many tasks had each status to stderr, unless no task has a result."""
         if not self.tasks:
             echo("the file has no tasks", err=True)
-        if not self.counts:
+        if not self._counts:
             return
         terminal = Terminal(sys.stderr)
-        statuses = sorted(self.counts, key=_STATUSES.index)
-        parts = [f"{self.counts[name]} {terminal.style_status(name)}" for name in statuses]
-        if left := self.tasks - sum(self.counts.values()):
+        statuses = sorted(self._counts, key=_STATUSES.index)
+        parts = [f"{self._counts[name]} {terminal.style_status(name)}" for name in statuses]
+        if left := self.tasks - sum(self._counts.values()):
             parts.append(f"{left} without a result")
         seconds = format_seconds(time.monotonic() - self._started_at)
         echo(f"{format_count(self.tasks, 'task')} in {seconds}: {', '.join(parts)}", err=True)
 
 
 def run_tasks(
-    hub: LocalHub,
-    tasks: list[Arguments],
-    *,
-    summary: Summary,
-    as_json: bool,
-    check_end: Callable[[], str],
+    hub: LocalHub, tasks: list[Arguments], results: Results, check_end: Callable[[], str]
 ) -> None:
     """Put tasks into a hub and print each result when it arrives.
 
     Args:
         hub: A hub that a provider works for.
         tasks: The tasks.
-        summary: Counts the results.
-        as_json: Whether to print envelopes, not a summary of each.
+        results: Prints the results.
         check_end: Called between results; returns why the provider has ended, or an empty string.
 
     Raises:
@@ -141,30 +157,10 @@ def run_tasks(
         # First: the last results arrive just before the provider ends.
         reason = check_end()
         done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
-        for result in [future.result() for future in done]:
-            summary.counts[result.status] += 1
-            if as_json:
-                echo_json(result.result)
-            else:
-                _print_result(result)
+        for future in done:
+            results.add(future.result())
         if pending and not done and reason:
             verb = "has" if len(pending) == 1 else "have"
             raise ProviderError(
                 f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
             )
-
-
-def _print_result(result: Submission) -> None:
-    """Print a result as a line on stdout, and what does not fit into that on stderr."""
-    terminal = Terminal(sys.stdout)
-    text = summarize(result.status, result.message, result.data)
-    text += suggest_action(result.action, result.data)
-    names = (f"{escape_line(result.id):10}", f"{escape_line(result.action):16}")
-    line = "  ".join((*names, f"{result.status:8}", text))
-    shown = terminal.cut(line)
-    echo(shown.replace(f"  {result.status} ", f"  {terminal.style_status(result.status)} ", 1))
-    if shown != line and result.status != "success":
-        # In whole, since it says what to fix.
-        for problem in find_problems(result.data)[:_MAX_PROBLEMS] or [text]:
-            for part in Terminal(sys.stderr).fold(problem, _INDENT, _MAX_LINES):
-                echo(part, err=True)

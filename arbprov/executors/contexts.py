@@ -17,7 +17,7 @@ class SharedContext:
     The event loop runs the awaitable in a copy of the waiting thread's context.
 
     Args:
-        awaitable: An awaitable of the author's: what a hook or a handler returned.
+        awaitable: An awaitable that a hook or a handler of the author's returned.
 
     >>> import asyncio
     >>> user = contextvars.ContextVar("user", default="nobody")
@@ -33,7 +33,7 @@ class SharedContext:
         self._variables: contextvars.Context | None = None
 
     def wait(self, run: Callable[[Any], T]) -> T:
-        """Return what `run` returns for a coroutine, and raise what it raises."""
+        """Return the result of `run` for a coroutine, or raise its error."""
         try:
             return run(self._await())
         finally:

@@ -20,7 +20,7 @@ __all__ = ["MARKER", "kill_marked", "kill_tree", "list_children"]
 MARKER = "ARBPROV_HANDLER_PROCESS"
 
 _PROC = Path("/proc")
-# A process may start another one while it is searched for.
+# A process may start another while it is searched for.
 _MAX_ROUNDS = 10
 
 

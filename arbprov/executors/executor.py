@@ -82,6 +82,7 @@ class Executor:
             return await outcome
         except asyncio.CancelledError:
             # The worker stops. A handler on the loop may clean up first.
+            call.ctx.cancelled = True
             self._abandon(call)
             if not call.route.blocking:
                 await asyncio.wait([call.ended])
@@ -203,7 +204,7 @@ def _find_secret_variables(tokens: Iterable[str]) -> list[str]:
     """Return the names of the environment variables whose values isolated handlers do not need.
 
     Args:
-        tokens: The known tokens of the hub; a variable of any name may have one as its value.
+        tokens: The known tokens of the hub; a variable of any name may hold a token.
     """
     known = set(tokens)
     holding = {name for name, value in os.environ.items() if value.strip() in known}
@@ -215,7 +216,7 @@ class Deadlines:
 
     Nearly all calls do end in time, and a timer for each would keep the event loop busier than the
     call does. Calls of the same timeout expire in the order in which they started, so they share
-    one timer.
+    a timer.
 
     Args:
         loop: The event loop that has the timers.
@@ -227,28 +228,28 @@ class Deadlines:
         self._running: dict[float, dict[Hashable, tuple[float, Expire, tuple[Any, ...]]]] = {}
         self._timed: set[float] = set()
 
-    def start(self, seconds: float, what: Hashable, expire: Expire, *arguments: Any) -> None:
-        """Call `expire` in `seconds`, unless `what` is stopped before."""
+    def start(self, seconds: float, key: Hashable, expire: Expire, *arguments: Any) -> None:
+        """Call `expire` in `seconds`, unless `key` is stopped before then."""
         at = self._loop.time() + seconds
-        self._running.setdefault(seconds, {})[what] = (at, expire, arguments)
+        self._running.setdefault(seconds, {})[key] = (at, expire, arguments)
         if seconds not in self._timed:
             self._timed.add(seconds)
             self._loop.call_at(at, self._expire_due, seconds)
 
-    def stop(self, seconds: float, what: Hashable) -> None:
-        """Stop the time of `what`, which was given `seconds`; it may be up already."""
+    def stop(self, seconds: float, key: Hashable) -> None:
+        """Stop the time of `key`, which was started with `seconds`; it may be up already."""
         if running := self._running.get(seconds):
-            running.pop(what, None)
+            running.pop(key, None)
 
     def _expire_due(self, seconds: float) -> None:
         running, now = self._running[seconds], self._loop.time()
         # Not in a `for` loop: an expired call may stop or start another one.
         while running:
-            what, (at, expire, arguments) = next(iter(running.items()))
+            key, (at, expire, arguments) = next(iter(running.items()))
             if at > now:
                 self._loop.call_at(at, self._expire_due, seconds)
                 return
-            del running[what]
+            del running[key]
             expire(*arguments)
         self._timed.discard(seconds)
         # The later tries of calls have all kinds of timeouts.

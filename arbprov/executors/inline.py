@@ -336,7 +336,7 @@ class _Steps:
         raise AssertionError
 
     def _stopwatch(self, timeout: float) -> Callable[[], bool] | None:
-        """Return what tells whether code has really run for longer than `timeout`."""
+        """Return a function that tells whether code has really run for longer than `timeout`."""
         worked = self._worked
         if worked is None:
             return None

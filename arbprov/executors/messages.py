@@ -35,7 +35,7 @@ _PLAIN = frozenset({bool, float, int, str, type(None)})
 
 
 class Kind(enum.IntEnum):
-    """What a message is."""
+    """The kinds of messages."""
 
     READY = 0
     CALL = 1
@@ -55,7 +55,7 @@ class Message:
     """A message whose kind and call can be read even if its body can't be unpickled.
 
     Args:
-        kind: What the body is.
+        kind: The meaning of the body.
         call: The number of the call that the message belongs to; 0 before the first.
         body: A pickled value.
 
@@ -85,7 +85,7 @@ class Message:
         return cls(Kind(kind), call, memoryview(data)[_HEADER.size :])
 
     def load(self) -> Any:
-        """Unpickle the body; raises whatever unpickling raises."""
+        """Unpickle the body; the classes in it may raise any error."""
         return pickle.loads(self.body)  # noqa: S301 - from a process of our own
 
 
@@ -271,8 +271,11 @@ class RecordState:
                 continue
             if type(value) in _PLAIN:
                 attributes[text_of(key)] = value
-            else:
-                pickled[text_of(key)] = _pickle_or_none(value), text_of(value)
+                continue
+            name, value_text = text_of(key), text_of(value)
+            pickled[name] = None, value_text
+            with contextlib.suppress(BaseException):
+                pickled[name] = pickle.dumps(value), value_text
         return cls(attributes, pickled)
 
     def restore(self) -> logging.LogRecord:
@@ -284,12 +287,6 @@ class RecordState:
                 if pickled is not None:
                     vars(record)[name] = pickle.loads(pickled)  # noqa: S301 - our own process
         return record
-
-
-def _pickle_or_none(value: Any) -> bytes | None:
-    with contextlib.suppress(BaseException):
-        return pickle.dumps(value)
-    return None
 
 
 def _pickle_error(error: BaseException, text: str) -> bytes | None:

@@ -97,7 +97,7 @@ class HandlerProcess:
         if self.is_killed:
             self.kill()
         if self._receive().kind is not Kind.READY:
-            raise self._end("has sent what is not an answer")
+            raise self._end("has sent data that are not an answer")
         self.is_started = True
 
     def run(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -237,7 +237,7 @@ class HandlerProcess:
         try:
             return Message.decode(data)
         except ValueError:
-            raise self._end("has sent what is not an answer, and was killed") from None
+            raise self._end("has sent data that are not an answer, and was killed") from None
 
     def _end(self, reason: str = "") -> HandlerProcessError:
         """Give the process up, and return the error that says why.

@@ -14,7 +14,7 @@ from arbprov.limits.manual import Acquirer, Acquisition, ManualLimits, current_l
 from arbprov.limits.policies import Calendar, Limit, MinDelay, Policy, TokenBucket, parse_limits
 from arbprov.limits.stats import LimitCounts, LimitState, LimitStats
 from arbprov.limits.stores.base import Charge, Store
-from arbprov.limits.stores.factory import StoreFactory
+from arbprov.limits.stores.factory import StoreFactory, WorkerPlace
 from arbprov.limits.stores.memory import MemoryStore
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Store",
     "StoreFactory",
     "TokenBucket",
+    "WorkerPlace",
     "check_report",
     "current_limits",
     "declare",

@@ -201,7 +201,7 @@ def _read_start(path: Path, size: int) -> bytes:
 def count_lost_commits(path: Path) -> int:
     """Return how many transactions in SQLite's log cannot be read, because one of them is damaged.
 
-    SQLite ends its log at the first damaged page without a word. One transaction may be there that
+    SQLite silently ends its log at the first damaged page. One transaction may be there that
     a crash has cut off while it was written; any more had been written for good.
 
     Args:

@@ -339,7 +339,7 @@ class Outbox:
 def _is_result(stored: StoredResult) -> bool:
     try:
         return decode_result(stored.message).id == stored.id
-    except Exception:  # protobuf's and JSON's errors, and those of what should be in it
+    except Exception:  # of protobuf, of JSON, or of a missing field
         return False
 
 

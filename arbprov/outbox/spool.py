@@ -166,13 +166,16 @@ class Spool:
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
     async def _write_all(self) -> None:
-        while self._pending:
-            if await self._write_batch():
-                continue
-            if self._closing.is_set():  # that was the last attempt
-                return
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), self._backoff.next())
+        while self._pending and (await self._write_batch() or await self._pause()):
+            pass
+
+    async def _pause(self) -> bool:
+        """Wait before a retry; return False if there is none because the spool is closing."""
+        if self._closing.is_set():
+            return False
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._backoff.next())
+        return True
 
     async def _write_batch(self) -> bool:
         """Write all pending changes in one transaction; return whether that worked."""
@@ -209,7 +212,7 @@ class Spool:
         return True
 
     async def _drop_impossible(self, batch: Iterable[_Change]) -> None:
-        """Find the changes that SQLite refuses for their values, and keep them from the others."""
+        """Drop the changes whose values SQLite refuses, so that the next batch works."""
         for change in batch:
             try:
                 # The next batch makes the changes that work.

@@ -41,6 +41,13 @@ logger = logging.getLogger("arbprov")
 
 # 2 was never used.
 _VERSION = 3
+_ORIGIN_TABLE = """
+CREATE TABLE origin (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    provider TEXT NOT NULL,
+    url TEXT NOT NULL
+);
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE task (
@@ -63,24 +70,16 @@ CREATE TABLE dead_letter (
     reason TEXT NOT NULL,
     at REAL NOT NULL
 );
-CREATE TABLE origin (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    provider TEXT NOT NULL,
-    url TEXT NOT NULL
-);
+{_ORIGIN_TABLE}
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-# Makes a spool of version 1 one of this version.
+# Brings a spool of version 1 to this version.
 _MIGRATION = f"""
 BEGIN;
 ALTER TABLE task ADD COLUMN crc INTEGER;
-CREATE TABLE origin (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    provider TEXT NOT NULL,
-    url TEXT NOT NULL
-);
+{_ORIGIN_TABLE}
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
@@ -280,7 +279,7 @@ class SpoolFile:
         return returned
 
     def attempt(self, change: Callable[[], Any]) -> None:
-        """Make a change in a transaction, and take it back; raises what the change raises."""
+        """Make a change in a transaction, and roll it back; an error of the change is raised."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             change()

@@ -50,8 +50,10 @@ from arbprov.payload.validation import (
 __all__ = ["Arguments", "Binding", "compile_binding"]
 
 Arguments = tuple[list[Any], dict[str, Any]]
-# Adds the values of some parameters, by name, and the problems that it finds.
-Source = Callable[[TaskContext, dict[str, Any], Problems], None]
+# An error of a part of a task, and the part's path.
+Failure = tuple[Exception, str]
+# Adds the values of some parameters, by name, and the failures that it finds.
+Source = Callable[[TaskContext, dict[str, Any], list[Failure]], None]
 
 # Structures the whole payload or account of a task.
 Structure = Callable[[TaskContext], Any]
@@ -105,10 +107,13 @@ class Binding:
             InvalidPayloadError: The payload or the account does not fit; it has every problem.
         """
         values: dict[str, Any] = {}
-        problems = Problems()
+        failures: list[Failure] = []
         for source in self._sources:
-            source(ctx, values, problems)
-        if problems.count:
+            source(ctx, values, failures)
+        if failures:
+            problems = Problems()
+            for error, path in failures:
+                problems.add(error, path)
             listed = list(dict.fromkeys(problems.listed))
             count = problems.count - len(problems.listed) + len(listed)
             raise InvalidPayloadError(suggest_names(listed), count=count)
@@ -210,7 +215,7 @@ class _Compiler:
     def compile(self, payload_schema: Any, account_schema: Any) -> Binding:
         contexts = self._contexts
 
-        def add_contexts(ctx: TaskContext, values: dict[str, Any], _: Problems) -> None:
+        def add_contexts(ctx: TaskContext, values: dict[str, Any], _: list[Failure]) -> None:
             for name in contexts:
                 values[name] = ctx
 
@@ -378,21 +383,22 @@ class _Compiler:
         forbids_extra = self._forbids_extra and not use.takes_whole
         known = self._fields
 
-        def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
+        def source(ctx: TaskContext, values: dict[str, Any], failures: list[Failure]) -> None:
             payload = ctx.payload
             for name, hook, target, default in fields:
                 if name in payload:
                     try:
                         values[name] = hook(payload[name], target)
                     except Exception as error:
-                        problems.add(error, field_path(name))
+                        failures.append((error, field_path(name)))
                 elif default is _EMPTY:
-                    problems.append(Problem(field_path(name), MISSING))
+                    failures.append((ValidationFailure([Problem("", MISSING)]), field_path(name)))
                 else:
                     values[name] = default
-            if forbids_extra:
-                unknown = [name for name in payload if not use.takes(name)]
+            if forbids_extra and (unknown := [n for n in payload if not use.takes(n)]):
+                problems = Problems()
                 add_unknown_fields(problems, unknown, known)
+                failures.append((ValidationFailure(problems.listed, problems.count), ""))
 
         return source
 
@@ -437,11 +443,11 @@ class _Compiler:
 def _reporting_source(fill: Callable[[TaskContext], dict[str, Any]], path: str = "") -> Source:
     """Return a source of the values that `fill` returns; its failure is reported under `path`."""
 
-    def source(ctx: TaskContext, values: dict[str, Any], problems: Problems) -> None:
+    def source(ctx: TaskContext, values: dict[str, Any], failures: list[Failure]) -> None:
         try:
             values.update(fill(ctx))
         except Exception as error:
-            problems.add(error, path)
+            failures.append((error, path))
 
     return source
 

@@ -102,15 +102,17 @@ def _expect_array(value: Any) -> list[Any]:
 
 def _structure_items(items: Iterable[Any], hook: StructureHook, item_type: Any) -> list[Any]:
     structured: list[Any] = []
-    problems = Problems()
+    problems: Problems | None = None
     for index, item in enumerate(items):
         try:
             structured.append(hook(item, item_type))
         except Exception as error:
+            problems = problems or Problems()
             problems.add(error, f"[{index}]")
             if problems.is_full:
                 break
-    problems.check()
+    if problems is not None:
+        problems.check()
     return structured
 
 

@@ -150,7 +150,8 @@ def _convert_float(value: float, _: int) -> float:
 def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
     if levels == 0:
         raise RecursionError
-    data, problems = {}, Problems()
+    data: dict[str, Any] = {}
+    problems: Problems | None = None
     for key, item in value.items():
         try:
             kind = type(item)
@@ -161,10 +162,12 @@ def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
             is_plain = type(key) is str and key.isascii() and len(key) <= _MAX_TEXT
             data[key if is_plain else _convert_key(key)] = converted
         except ValidationFailure as failure:
+            problems = problems or Problems()
             problems.add(failure, field_path(_describe_key(key)))
             if problems.is_full:
                 break
-    problems.check()
+    if problems is not None:
+        problems.check()
     if len(data) < len(value):
         raise ValidationFailure("two of its keys are the same text")
     return data
@@ -174,7 +177,8 @@ def _convert_dict(value: dict[Any, Any], levels: int) -> dict[str, Any]:
 def _convert_list(value: Any, levels: int) -> list[Any]:
     if levels == 0:
         raise RecursionError
-    data, problems = [], Problems()
+    data: list[Any] = []
+    problems: Problems | None = None
     for index, item in enumerate(value):
         try:
             kind = type(item)
@@ -183,15 +187,18 @@ def _convert_list(value: Any, levels: int) -> list[Any]:
             else:
                 data.append(_CONVERSIONS.get(kind, _convert_object)(item, levels - 1))
         except ValidationFailure as failure:
+            problems = problems or Problems()
             problems.add(failure, f"[{index}]")
             if problems.is_full:
                 break
-    problems.check()
+    if problems is not None:
+        problems.check()
     return data
 
 
 def _convert_object(value: Any, levels: int) -> Any:
-    value = encode_object(value)
+    kind: Any = type(value)
+    value = _find_encoder(kind)(value)
     return _CONVERSIONS.get(type(value), _convert_object)(value, levels)
 
 

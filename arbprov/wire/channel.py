@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import attrs
 import grpc
@@ -62,10 +63,21 @@ class HubChannel:
         tls: TLS settings; None for plaintext.
         max_message_size: Bytes of the largest message to accept.
         keepalive: When to give up a silent connection.
+        methods: The full names of the hub's methods, such as ``/Hub/GetTask``.
+
+    Attributes:
+        methods: What calls each method: it takes the encoded message and a `timeout`, and returns
+            the answer's bytes or raises `grpc.aio.AioRpcError`.
     """
 
     def __init__(
-        self, target: str, *, tls: Tls | None, max_message_size: int, keepalive: Keepalive
+        self,
+        target: str,
+        *,
+        tls: Tls | None,
+        max_message_size: int,
+        keepalive: Keepalive,
+        methods: Iterable[str],
     ) -> None:
         options = [
             *_OPTIONS,
@@ -86,33 +98,7 @@ class HubChannel:
             if tls.server_name:
                 options.append(("grpc.ssl_target_name_override", tls.server_name))
             self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable] = {}
-        self._calls = 0
-        # Set when the last call ends; None until `close_when_idle` waits for that.
-        self._idle: asyncio.Event | None = None
-
-    async def call(self, method: str, request: bytes, timeout: float) -> bytes:
-        """Call a method of the hub once; return the answer's bytes.
-
-        Args:
-            method: Full name, such as ``/Hub/GetTask``.
-            request: The encoded message.
-            timeout: Seconds to wait for the answer.
-
-        Raises:
-            grpc.aio.AioRpcError: The call failed or timed out.
-        """
-        call = self._methods.get(method)
-        if call is None:
-            call = self._methods[method] = self._channel.unary_unary(method)
-        self._calls += 1
-        try:
-            answer: bytes = await call(request, timeout=timeout)
-            return answer
-        finally:
-            self._calls -= 1
-            if self._idle is not None and not self._calls:
-                self._idle.set()
+        self.methods = {name: self._channel.unary_unary(name) for name in methods}
 
     @property
     def is_connected(self) -> bool:
@@ -135,9 +121,6 @@ class HubChannel:
         """Close the connection and cancel its calls."""
         await self._channel.close()
 
-    async def close_when_idle(self) -> None:
-        """Close the connection once its calls have ended."""
-        if self._calls:
-            self._idle = asyncio.Event()
-            await self._idle.wait()
-        await self._channel.close()
+    async def close_when_idle(self, timeout: float) -> None:
+        """Close the connection once its calls have ended, after `timeout` seconds at the latest."""
+        await self._channel.close(grace=timeout)

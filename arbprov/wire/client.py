@@ -57,6 +57,8 @@ _MIN_PAUSE = 1.0
 _EXTRA_PAUSE = (1.0, 9.0)
 # Seconds that the author's function may take to return a token.
 _TOKEN_TIMEOUT = 10.0
+# Seconds beyond its timeout after which a call on a replaced channel is cancelled.
+_CLOSING_GRACE = 1.0
 # A poll that lasted this share of its timeout has timed out here; the hub did not end it earlier.
 _FULL_POLL = 0.9
 _TLS_HUB = (
@@ -191,7 +193,7 @@ class GrpcHub:
         while True:
             token, channel = self._token.current, self._channel
             try:
-                answer = await channel.call(method, message(), timeout)
+                answer: bytes = await channel.methods[method](message(), timeout=timeout)
             except grpc.aio.AioRpcError as error:
                 code = _code(error)
                 if not await self._prepare_retry(code, token, channel, pauses, was_healthy):
@@ -236,13 +238,15 @@ class GrpcHub:
             tls=self._tls,
             max_message_size=self._max_message_size,
             keepalive=self._keepalive,
+            methods=(_GET_TASK, _SUBMIT),
         )
 
     def _replace_channel(self, channel: HubChannel) -> None:
         """Use a new channel from now on, unless `channel` has been replaced already."""
         if channel is self._channel:
             self._channel = self._new_channel()
-            closing = self._loop.create_task(channel.close_when_idle())
+            longest_call = max(self._poll_timeout, self._submit_timeout) + _CLOSING_GRACE
+            closing = self._loop.create_task(channel.close_when_idle(longest_call))
             self._replaced[channel] = closing
             closing.add_done_callback(lambda _: self._replaced.pop(channel))
 

@@ -1,4 +1,4 @@
-"""HTTP proxies on the way to the hub: which calls go through one, and what one has answered."""
+"""HTTP proxies between a provider and its hub: which calls use one, and its own answers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def find_proxy(target: str, environ: Mapping[str, str] | None = None) -> str:
         return ""
     variable = next((name for name in _VARIABLES if environ.get(name)), "")
     exceptions = next((found for name in _EXCEPTIONS if (found := environ.get(name))), "")
-    if not variable or any(_matches(address[0], one.strip()) for one in exceptions.split(",")):
+    if not variable or any(_matches(address[0], name.strip()) for name in exceptions.split(",")):
         return ""
     # Without user and password.
     proxy = environ[variable].rpartition("://")[2].rpartition("@")[2].partition("/")[0]

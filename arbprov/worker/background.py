@@ -31,20 +31,21 @@ class Background:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine, and return its task."""
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            self.tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._on_error(error)
+
         task = self._loop.create_task(coroutine)
         self.tasks.add(task)
-        task.add_done_callback(self._on_done)
+        task.add_done_callback(on_done)
         return task
 
     async def wait(self, timeout: float) -> None:
         """Wait until all tasks have ended, but at most `timeout` seconds."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=timeout)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_error(error)
 
 
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -112,7 +112,7 @@ class Slots:
         Returns:
             The number of their tasks; their results are unknown.
         """
-        unfinished = set(self.tasks.tasks)
+        unfinished = {slot for slot in self.tasks.tasks - self._polling if not slot.done()}
         for slot in unfinished:
             slot.cancel()
         await self.tasks.wait(timeout)
@@ -154,7 +154,13 @@ class Slots:
             held: Seconds until it arrived.
         """
         if isinstance(answer, Pause):
-            self._pause(answer.seconds)
+            seconds = min(answer.seconds, _MAX_PAUSE)
+            if answer.seconds > seconds:
+                text = "the hub asks for no polls for %g s; it is polled again after %g s"
+                logger.warning(text, answer.seconds, seconds)
+            else:
+                logger.info("the hub asks for no polls for %g s", seconds)
+            self._throttle.pause(seconds)
             return None
         if answer is not None and self._outbox.note_duplicate(answer.id):
             task = quote(answer.id)
@@ -165,17 +171,6 @@ class Slots:
         else:
             self._throttle.task_received()
         return answer
-
-    def _pause(self, seconds: float) -> None:
-        if seconds <= _MAX_PAUSE:
-            logger.info("the hub asks for no polls for %g s", seconds)
-        else:
-            logger.warning(
-                "the hub asks for no polls for %g s; it is polled again after %g s",
-                seconds,
-                _MAX_PAUSE,
-            )
-        self._throttle.pause(min(seconds, _MAX_PAUSE))
 
     async def _run(self, task: Task) -> None:
         """Run a task, and give its result to the outbox."""

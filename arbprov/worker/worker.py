@@ -39,7 +39,7 @@ _IDLE_PAUSE = (0.025, 1.0)
 _MAX_RESULTS = 256
 # Seconds of `drain_timeout` reserved for shutdown hooks and closing.
 _CLOSING = 0.5
-# Seconds after which a stop looks again whether the hub can answer its polls.
+# Seconds after which a stop checks again whether the hub can answer its polls.
 _CONNECTION_CHECK = 0.25
 # Seconds in which the hub accepts no result, until a stop leaves the results to the spool.
 _SPOOLED_PATIENCE = 2.0
@@ -164,8 +164,12 @@ class Worker:
                 self._background.spawn(self._keep_up_limit_stores())
             await self._work()
         finally:
+            # If the start has failed, the hooks have all the time of a stop.
+            left = self._settings.drain_timeout
+            if self._stop_ends_at is not None:
+                left = max(_CLOSING / 2, self._stop_ends_at - self._loop.time())
             try:
-                await self._life_hooks.run_shutdown(self._hooks, self._hooks_time())
+                await self._life_hooks.run_shutdown(self._hooks, left)
             finally:
                 self._executor.close()
                 await self._outbox.close()
@@ -218,12 +222,6 @@ class Worker:
         self._failure = self._failure or error
         self.stop()
 
-    def _hooks_time(self) -> float:
-        """Return the seconds that a stop leaves to the shutdown hooks."""
-        if self._stop_ends_at is None:  # the start has failed
-            return self._settings.drain_timeout
-        return max(_CLOSING / 2, self._stop_ends_at - self._loop.time())
-
     async def _drain(self) -> None:
         timeout = max(0.0, self._settings.drain_timeout - _CLOSING)
         ends_at = self._loop.time() + timeout
@@ -261,7 +259,7 @@ class Worker:
         self._slots.cancel_polls()
 
     async def _flush(self, timeout: float) -> None:
-        """Let the hub have the results; those that a spool keeps are not waited for for long."""
+        """Let the hub have the results; the wait for results that a spool keeps is short."""
         if self._outbox.lost:
             await self._outbox.flush(timeout)
         elif not isinstance(self._failure, HubError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import operator
 import os
@@ -182,8 +183,9 @@ def test_a_place_is_shown_from_its_end_if_it_is_long(app, run, monkeypatch, tmp_
     assert len(line) <= 60
 
 
-def test_an_error_in_a_library_has_the_place_of_the_author_s_call(app, run):
-    app.action("price")(lambda: os.stat("/nowhere/at/all"))
+@pytest.mark.parametrize("fail", [lambda: os.stat("/nowhere/at/all"), lambda: json.loads("{")])
+def test_an_error_in_a_library_has_the_place_of_the_author_s_call(app, run, fail):
+    app.action("price")(fail)
     assert "test_console.py" in run("price")[0]
 
 

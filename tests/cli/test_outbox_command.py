@@ -81,7 +81,9 @@ def test_a_spool_that_does_not_exist_is_bad_configuration(arbprov):
 def test_a_spool_is_moved_with_those_of_workers_and_says_whose_it_is(arbprov, spool, folder):
     shutil.copyfile(spool, folder / "spool.1")
     moved = arbprov("outbox", "spool", "--move-to", "weather", "hub:50051")
-    assert moved.stderr == "moved 4 undelivered tasks to provider 'weather'\n"
+    assert (
+        moved.stderr == "moved 4 undelivered tasks to provider 'weather' at the hub 'hub:50051'\n"
+    )
     assert arbprov("outbox", "spool").stderr == (
         "of provider 'weather' at the hub 'hub:50051':\n2 started, 2 pending, 2 dead\n"
     )

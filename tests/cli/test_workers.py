@@ -15,6 +15,7 @@ from support.waiting import TIMEOUT, wait_until
 from arbprov import Blueprint, ConfigurationError, ProviderApp, TimeBasedRateLimitMonitor
 from arbprov.cli.supervisor.restart_policy import Stage
 from arbprov.cli.supervisor.spools import warn_of_orphans
+from arbprov.cli.supervisor.supervisor import _temporary_folder
 from arbprov.cli.supervisor.worker import WorkerInfo, run_worker
 from arbprov.cli.supervisor.worker_process import WorkerProcess
 from arbprov.outbox.spool import Spool
@@ -267,7 +268,7 @@ def limited(**options):
 
 def test_several_workers_refuse_limits_that_each_would_count_for_itself():
     with pytest.raises(ConfigurationError) as error:
-        run_worker(limited(rate_limit="50/second"), WorkerInfo(1, 3, -1))
+        run_worker(limited(rate_limit="50/second"), WorkerInfo(1, 3, "run", "", -1))
     assert str(error.value) == (
         "each of 3 workers would count these limits for itself, so together they would admit 3 "
         "times as many calls: 1/hour per account.id of action 'square', 3/second of the blueprint, "
@@ -281,6 +282,40 @@ def test_several_workers_refuse_limits_that_each_would_count_for_itself():
 def test_with_a_shared_store_only_a_monitor_counts_for_itself(store):
     (found,) = limited(rate_limit_store=store)._limits_in_memory()
     assert found == "a delay of 2s of action 'square'"
+
+
+# Limits while their store is away
+
+
+def test_a_worker_that_is_replaced_while_the_store_is_away_has_no_new_share(working, folder, hub):
+    limited = '@app.action\n@app.rate_limit("2/hour")\ndef wait_for_file'
+    (folder / "crew.py").write_text(PROVIDER.replace("@app.action\ndef wait_for_file", limited))
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    provider, tickets = working(
+        ARBPROV_RATE_LIMIT_STORE="redis://127.0.0.1:1", TMPDIR=str(temporary)
+    )
+    (folder / "go").touch()
+    assert {ticket.result(TIMEOUT).status for ticket in tickets} == {Status.SUCCESS}
+    (kept,) = temporary.iterdir()
+    assert (kept.stat().st_mode & 0o777, len(list(kept.iterdir()))) == (0o700, 2)
+    for pid in pids_of(folder):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: provider.log.count("its counts go on here") == 2)
+    tickets = [hub.put("wait_for_file") for _ in range(6)]
+    assert {ticket.result(TIMEOUT).status for ticket in tickets} == {Status.LIMIT}
+    provider.stop()
+    assert list(temporary.iterdir()) == []
+
+
+def test_without_a_temporary_folder_workers_run_too(monkeypatch, caplog):
+    def refuse(prefix):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with _temporary_folder() as folder:
+        assert folder == ""
+    assert "there is no temporary folder: no space left" in caplog.text
 
 
 # Spools

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from arbprov import ProviderApp, TaskTimeoutError
+from arbprov import ProviderApp, TaskContext, TaskTimeoutError
 from arbprov.clock import SystemClock
 from arbprov.dispatcher import Dispatcher
 from arbprov.executors.executor import Executor
@@ -77,6 +77,26 @@ def test_a_cancelled_call_does_not_wait_for_its_thread():
         return running.cancelled(), ended_before
 
     assert blocking.run(main) == (True, False)
+
+
+def test_a_plain_handler_notices_that_the_worker_ends():
+    blocking, noticed = Blocking(), threading.Event()
+
+    @blocking.app.action
+    def loops(ctx: TaskContext):
+        blocking.started.set()
+        while not ctx.cancelled:
+            assert not blocking.go_on.wait(0.005)
+        noticed.set()
+
+    async def main(executor, prepare):
+        running = asyncio.ensure_future(executor.run(prepare(Task("t", "loops")), TIMEOUT))
+        await asyncio.to_thread(blocking.started.wait, TIMEOUT)
+        running.cancel()
+        await asyncio.wait([running])
+        return await asyncio.to_thread(noticed.wait, TIMEOUT)
+
+    assert blocking.run(main)
 
 
 def test_a_call_has_ended_when_its_thread_has():

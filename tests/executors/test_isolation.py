@@ -30,7 +30,7 @@ from arbprov import (
 from arbprov.config import Config
 from arbprov.executors import child, executor, messages, processes
 from arbprov.executors.messages import Failure, Kind, Message, RecordState
-from arbprov.limits import Decision, Limiter
+from arbprov.limits import Decision
 from arbprov.localhub import LocalHub
 from arbprov.responses import error_response
 
@@ -440,14 +440,9 @@ def test_a_limit_is_charged_once_the_process_is_ready(hub, serve, monkeypatch):
     assert remaining == [5, 4]
 
 
-def test_a_charge_that_ages_on_the_way_to_the_process_is_made_again(hub, serve, monkeypatch):
-    made_again, acquire_again = [], Limiter.acquire_again
-
-    def spy(self, limits, decision):
-        made_again.append(decision)
-        acquire_again(self, limits, decision)
-
-    monkeypatch.setattr(Limiter, "acquire_again", spy)
+def test_a_charge_that_ages_on_the_way_to_the_process_is_made_again(
+    hub, serve, monkeypatch, made_again
+):
     # As if this process had been stopped just before it sent the call, each time.
     monkeypatch.setattr(messages, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
     serve(app_with(isolated.pid, rate_limit="9/hour"))
@@ -687,7 +682,7 @@ def test_a_process_that_refunds_another_call_is_killed(call):
 
 def test_a_process_that_sends_garbage_is_killed(call):
     assert call("send_garbage").data["error"] == (
-        "The action's process has sent what is not an answer, and was killed"
+        "The action's process has sent data that are not an answer, and was killed"
     )
     assert call("log_a_number", {"number": 5}).data == 5
 
@@ -695,7 +690,7 @@ def test_a_process_that_sends_garbage_is_killed(call):
 def test_a_process_whose_first_message_is_another_one_does_not_start(monkeypatch):
     process = processes.HandlerProcess("odd", {})
     monkeypatch.setattr(processes.HandlerProcess, "_receive", lambda self: Message(Kind.RESULT, 0))
-    with pytest.raises(HandlerProcessError, match="what is not an answer"):
+    with pytest.raises(HandlerProcessError, match="data that are not an answer"):
         process.start()
     assert not process.is_alive
 

@@ -23,19 +23,6 @@ from arbprov.worker.admission import Admission
 TIMEOUT = 60.0
 
 
-@pytest.fixture
-def made_again(monkeypatch):
-    """The decisions whose charges were made again."""
-    made, acquire_again = [], Limiter.acquire_again
-
-    def spy(self, limits, decision):
-        acquire_again(self, limits, decision)
-        made.append(decision)
-
-    monkeypatch.setattr(Limiter, "acquire_again", spy)
-    return made
-
-
 def app_of(kind, limit="1/second", hook=None, **options):
     """Return an app whose action ``work`` has a limit and a hook before it, and runs so long."""
     app = ProviderApp("test", execution_timeout=1)

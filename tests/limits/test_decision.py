@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -838,15 +837,6 @@ def hammer(store, charges, tries=500, threads=8):
 
     with ThreadPoolExecutor(threads) as pool:
         return sum(running.result() for running in [pool.submit(work) for _ in range(threads)])
-
-
-@pytest.fixture
-def impatient():
-    """Have threads take turns as often as they can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def test_threads_together_are_admitted_exactly_the_limit(store, impatient):

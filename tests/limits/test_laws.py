@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -74,15 +73,6 @@ def test_keys_never_interact(make_bench, policy, schedule):
 
 def costs(call):
     return call.payload["cost"]
-
-
-@pytest.fixture
-def impatient():
-    """Have threads take turns as often as they can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 LIMITS = (Limit(40, 1.0), Limit(90, 4.0))

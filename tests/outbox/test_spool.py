@@ -38,11 +38,11 @@ def path(tmp_path):
     return tmp_path / "spool"
 
 
-def using(path, main, **options):
+def using(path, main, make=Spool, **options):
     """Run a coroutine function with the spool at a path; return its value."""
 
     async def run():
-        spool = Spool(path, **options)
+        spool = make(path, **options)
         try:
             return await asyncio.wait_for(main(spool), TIMEOUT)
         finally:
@@ -51,9 +51,48 @@ def using(path, main, **options):
     return asyncio.run(run())
 
 
-async def finished(spool, id, message=b"result"):
+@contextlib.contextmanager
+def open_database(path):
+    """Yield the database at a path, without transactions."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        yield database
+
+
+def execute(path, statement):
+    """Execute a statement in the database at a path, and return the rows."""
+    with open_database(path) as database:
+        return database.execute(statement).fetchall()
+
+
+def flip_bit(path, index):
+    """Damage a file; return its content."""
+    content = bytearray(path.read_bytes())
+    content[index] ^= 1
+    path.write_bytes(content)
+    return content
+
+
+async def begin(spool):
+    return await spool.begin(TASK)
+
+
+async def finish(spool, id="t", message=b"result"):
     await spool.begin(Task(id, "work"))
     await spool.finish(id, message)
+
+
+async def deliver(spool, id="t", message=b"result"):
+    await finish(spool, id, message)
+    spool.mark_delivered(id, message)
+
+
+async def refuse(spool):
+    await finish(spool)
+    spool.mark_refused("t", b"result", "PERMISSION_DENIED, not yours")
+
+
+async def interrupted(spool):
+    return await spool.interrupted_tasks()
 
 
 async def stored(spool):
@@ -68,7 +107,7 @@ async def stored(spool):
 
 
 def test_a_result_waits_for_the_next_start(path):
-    using(path, lambda spool: finished(spool, "t"))
+    using(path, finish)
     assert using(path, stored) == [("t", b"result")]
 
 
@@ -84,11 +123,7 @@ def test_results_wait_in_the_order_their_tasks_came(path):
 
 
 def test_a_result_that_the_hub_has_does_not_wait(path):
-    async def main(spool):
-        await finished(spool, "t")
-        spool.mark_delivered("t", b"result")
-
-    using(path, main)
+    using(path, deliver)
     assert using(path, stored) == []
 
 
@@ -98,42 +133,36 @@ def test_a_task_that_has_begun_is_known_after_a_crash(path, tmp_path):
         return crash_image(path, tmp_path / "crashed")
 
     crashed = using(path, main)
-    assert using(crashed, lambda spool: spool.interrupted_tasks()) == [TASK]
+    assert using(crashed, interrupted) == [TASK]
 
 
 def test_a_result_is_known_after_a_crash(path, tmp_path):
     async def main(spool):
-        await finished(spool, "t")
+        await finish(spool)
         return crash_image(path, tmp_path / "crashed")
 
     assert using(using(path, main), stored) == [("t", b"result")]
 
 
 def test_a_finished_task_was_not_interrupted(path):
-    using(path, lambda spool: finished(spool, "t"))
-    assert using(path, lambda spool: spool.interrupted_tasks()) == []
+    using(path, finish)
+    assert using(path, interrupted) == []
 
 
 def test_a_finished_task_is_known_at_the_next_start(path):
-    async def main(spool):
-        await finished(spool, "t")
-        spool.mark_delivered("t", b"result")
-
-    using(path, main)
-    assert using(path, lambda spool: spool.begin(TASK)) == b"result"
+    using(path, deliver)
+    assert using(path, begin) == b"result"
 
 
 def test_only_so_many_are_kept_over_a_restart_too(path):
     async def main(spool):
         for name in "abcd":
-            await finished(spool, name)
-            spool.mark_delivered(name, b"result")
+            await deliver(spool, name)
 
     using(path, main, max_results=3)
 
     async def known(spool):
-        await finished(spool, "e")
-        spool.mark_delivered("e", b"result")
+        await deliver(spool, "e")
         return [name for name in "abcde" if await spool.begin(Task(name, "work"))]
 
     assert using(path, known, max_results=3) == ["c", "d", "e"]
@@ -145,9 +174,7 @@ def test_the_texts_of_a_task_go_when_its_result_is_there(path):
         await spool.finish("t", b"result")
 
     using(path, main)
-    with sqlite3.connect(path) as database:
-        assert database.execute("SELECT payload, account FROM task").fetchall() == [(None, None)]
-    database.close()
+    assert execute(path, "SELECT payload, account FROM task") == [(None, None)]
 
 
 def test_changes_of_several_tasks_share_a_transaction(path, monkeypatch):
@@ -177,11 +204,6 @@ def test_what_is_written_is_on_the_disk_itself(path):
 
 
 # Dead letters.
-
-
-async def refuse(spool):
-    await finished(spool, "t")
-    spool.mark_refused("t", b"result", "PERMISSION_DENIED, not yours")
 
 
 def listed(path):
@@ -221,7 +243,7 @@ def test_a_result_stays_a_dead_letter_when_something_else_is_taken_in_its_place(
 def test_a_spool_can_be_read_while_it_is_used(path):
     async def main(spool):
         await spool.begin(TASK)
-        await finished(spool, "u")
+        await finish(spool, "u")
         return [(entry.state, entry.id, entry.action, entry.size) for entry in read_spool(path)]
 
     assert using(path, main) == [("started", "t", "work", None), ("pending", "u", "work", 6)]
@@ -249,7 +271,14 @@ def test_reading_a_missing_spool_does_not_create_it(path):
 
 
 def modes(path):
-    return {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.glob(f"{path.name}*")}
+    """Return the mode of each of a spool's files."""
+    files = path.parent.glob(f"{path.name}*")
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in files}
+
+
+async def modes_in_use(spool):
+    await spool.begin(TASK)
+    return modes(spool.path)
 
 
 @pytest.fixture
@@ -260,33 +289,23 @@ def open_umask():
 
 
 def test_only_its_user_may_read_it(path, open_umask):
-    async def main(spool):
-        await spool.begin(TASK)
-        return modes(path)
-
     names = ("spool", "spool-owner", "spool-shm", "spool-wal")
-    assert using(path, main) == dict.fromkeys(names, 0o600)
+    assert using(path, modes_in_use) == dict.fromkeys(names, 0o600)
 
 
 def test_its_files_were_never_readable_for_other_users(path, open_umask, monkeypatch):
     monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
 
-    async def main(spool):
-        return modes(path)
-
-    assert set(using(path, main).values()) == {0o600}
+    assert set(using(path, modes_in_use).values()) == {0o600}
 
 
 def test_files_that_other_users_can_read_are_made_private(path, open_umask):
-    using(path, lambda spool: finished(spool, "t"))
+    using(path, finish)
     for suffix in ("", "-owner", "-wal", "-shm"):
         Path(f"{path}{suffix}").touch()
         Path(f"{path}{suffix}").chmod(0o644)
 
-    async def main(spool):
-        return modes(path)
-
-    assert set(using(path, main).values()) == {0o600}
+    assert set(using(path, modes_in_use).values()) == {0o600}
 
 
 def refusal(path):
@@ -326,10 +345,8 @@ def test_a_file_that_is_not_a_database_is_left_alone(path):
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_the_database_of_another_program_is_left_alone(path, mode):
-    with sqlite3.connect(path) as database:
-        database.execute(f"PRAGMA journal_mode = {mode}")
-        database.execute("CREATE TABLE task (id)")
-    database.close()
+    execute(path, f"PRAGMA journal_mode = {mode}")
+    execute(path, "CREATE TABLE task (id)")
     path.chmod(0o644)
     before = path.read_bytes()
     assert "another program's database" in refusal(path)
@@ -338,7 +355,7 @@ def test_the_database_of_another_program_is_left_alone(path, mode):
 
 
 def test_the_database_of_another_program_that_runs_is_left_alone(path):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+    with open_database(path) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA application_id = 7")
         assert "another program's database" in refusal(path)
@@ -347,17 +364,15 @@ def test_the_database_of_another_program_that_runs_is_left_alone(path):
 
 @pytest.mark.parametrize("content", [b"", b"short"])
 def test_another_program_s_log_without_pages_is_left_alone(path, content):
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode = WAL")
+    execute(path, "PRAGMA journal_mode = WAL")
     Path(f"{path}-wal").write_bytes(content)
     assert "another program's database" in refusal(path)
 
 
 def test_what_an_older_log_left_behind_is_not_read(path):
-    using(path, lambda spool: finished(spool, "t"))
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("PRAGMA application_id = 0")
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+    using(path, finish)
+    execute(path, "PRAGMA application_id = 0")
+    with open_database(path) as database:
         # The first page with the spool's id, then the log starts again from its beginning.
         database.execute("PRAGMA wal_autocheckpoint = 0")
         database.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -371,15 +386,14 @@ def test_what_an_older_log_left_behind_is_not_read(path):
 
 
 def test_a_spool_whose_first_page_is_only_in_the_log_is_a_spool(path):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+    with open_database(path) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(VERSION_1)
         using(crash_image(path, path.with_name("crashed")), stored)
 
 
 def test_the_database_of_another_program_is_not_read_as_a_spool(path):
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE task (id)")
+    execute(path, "CREATE TABLE task (id)")
     for use in (read_spool, lambda path: drop_dead_letters(path, ["t"])):
         with pytest.raises(ConfigurationError, match="another program's database"):
             use(path)
@@ -392,20 +406,19 @@ def test_a_log_without_its_spool_is_not_thrown_away(path):
 
 
 def test_a_hard_link_is_refused(path):
-    using(path, lambda spool: finished(spool, "t"))
+    using(path, finish)
     os.link(path, path.with_name("other"))
     assert "has a second name (a hard link)" in refusal(path)
 
 
 def test_a_spool_that_lacks_a_column_is_refused(path):
-    using(path, lambda spool: finished(spool, "t"))
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("DROP TABLE dead_letter")
+    using(path, finish)
+    execute(path, "DROP TABLE dead_letter")
     assert "is damaged (table dead_letter lacks at, id, message, reason)" in refusal(path)
 
 
 def test_a_spool_whose_pages_are_damaged_is_refused(path):
-    using(path, lambda spool: finished(spool, "t"))
+    using(path, finish)
     content = bytearray(path.read_bytes())
     content[4096 : 4096 + 8] = b"\xff" * 8
     path.write_bytes(content)
@@ -415,40 +428,36 @@ def test_a_spool_whose_pages_are_damaged_is_refused(path):
 def test_a_spool_with_a_damaged_log_is_refused_and_left_as_it_is(path, tmp_path):
     async def main(spool):
         for name in "tuv":
-            await finished(spool, name)
+            await finish(spool, name)
         return crash_image(path, tmp_path / "crashed")
 
     crashed = using(path, main)
     log = Path(f"{crashed}-wal")
-    content = bytearray(log.read_bytes())
-    content[32 + 24 + 100] ^= 1
-    log.write_bytes(content)
+    content = flip_bit(log, 32 + 24 + 100)
     assert "transactions in its -wal file cannot be read" in refusal(crashed)
     assert log.read_bytes() == content
 
 
 def test_a_transaction_that_a_crash_has_cut_off_is_no_damage(path, tmp_path):
     async def main(spool):
-        await finished(spool, "t")
+        await finish(spool)
         await spool.begin(Task("u", "work"))
         return crash_image(path, tmp_path / "crashed")
 
     crashed = using(path, main)
-    log = Path(f"{crashed}-wal")
-    content = bytearray(log.read_bytes())
-    content[-1] ^= 1
-    log.write_bytes(content)
+    flip_bit(Path(f"{crashed}-wal"), -1)
     assert using(crashed, stored) == [("t", b"result")]
 
 
 def test_a_spool_whose_schema_is_damaged_is_refused(path):
-    using(path, lambda spool: finished(spool, "t"))
+    using(path, finish)
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE task", b"CREATE TABLE t\xffsk"))
     assert "is damaged (malformed database schema" in refusal(path)
 
 
 # Version 1.
 
+# As version 1 wrote it, whatever the code writes now.
 VERSION_1 = f"""
 BEGIN;
 CREATE TABLE task (
@@ -482,7 +491,7 @@ COMMIT;
 
 @pytest.fixture
 def old(path):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+    with open_database(path) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(VERSION_1)
     return path
@@ -519,7 +528,7 @@ PRODUCTION = SpoolOrigin("weather", "production:50051")
 
 
 def test_a_spool_of_another_hub_is_refused_while_it_has_results(path):
-    using(path, lambda spool: finished(spool, "t"), origin=STAGING)
+    using(path, finish, origin=STAGING)
     with pytest.raises(ConfigurationError) as caught:
         Spool(path, origin=PRODUCTION)
     assert str(caught.value) == (
@@ -533,7 +542,7 @@ def test_a_spool_of_another_hub_is_refused_while_it_has_results(path):
 
 
 def test_a_spool_of_another_provider_is_refused_while_a_task_has_no_result(path):
-    using(path, lambda spool: spool.begin(TASK), origin=STAGING)
+    using(path, begin, origin=STAGING)
     with pytest.raises(ConfigurationError, match="has 1 undelivered task of provider 'weather'"):
         Spool(path, origin=SpoolOrigin("shop", STAGING.url))
 
@@ -541,11 +550,8 @@ def test_a_spool_of_another_provider_is_refused_while_a_task_has_no_result(path)
 def test_a_spool_of_another_hub_with_nothing_undelivered_is_taken_over_and_knows_no_task(
     path, caplog
 ):
-    async def deliver(spool):
-        await refuse(spool)
-
-    using(path, deliver, origin=STAGING)
-    assert using(path, lambda spool: spool.begin(TASK), origin=PRODUCTION) is None
+    using(path, refuse, origin=STAGING)
+    assert using(path, begin, origin=PRODUCTION) is None
     assert read_origin(path) == PRODUCTION
     assert f"the spool at {path} was of provider 'weather' at the hub 'staging:50051'" in (
         caplog.text
@@ -556,11 +562,11 @@ def test_a_spool_of_another_hub_with_nothing_undelivered_is_taken_over_and_knows
 
 def test_a_spool_of_the_same_hub_knows_its_tasks(path):
     using(path, refuse, origin=STAGING)
-    assert using(path, lambda spool: spool.begin(TASK), origin=STAGING) == b"result"
+    assert using(path, begin, origin=STAGING) == b"result"
 
 
 def test_a_spool_that_is_moved_keeps_all_that_it_has(path):
-    using(path, lambda spool: finished(spool, "t"), origin=STAGING)
+    using(path, finish, origin=STAGING)
     assert move_spool(path, PRODUCTION) == 1
     assert using(path, stored, origin=PRODUCTION) == [("t", b"result")]
 
@@ -583,39 +589,30 @@ def test_a_missing_spool_can_not_be_moved(path):
 # Damaged rows.
 
 
-def damage(path, change):
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute(change)
-
-
 @pytest.mark.parametrize("message", ["'result'", "x'ffff'", "5", "x''"])
 def test_a_damaged_result_is_recognised(path, message):
-    using(path, lambda spool: finished(spool, "t"))
-    damage(path, f"UPDATE task SET message = {message}")
+    using(path, finish)
+    execute(path, f"UPDATE task SET message = {message}")
     damaged = using(path, lambda spool: spool.next_stored(0))
     assert (damaged.id, damaged.action, damaged.is_damaged) == ("t", "work", True)
     assert isinstance(damaged.message, bytes)
-    assert using(path, lambda spool: spool.begin(TASK)) == DAMAGED
+    assert using(path, begin) == DAMAGED
 
 
 def test_an_intact_result_is_not_damaged(path):
-    using(path, lambda spool: finished(spool, "t"))
+    using(path, finish)
     assert not using(path, lambda spool: spool.next_stored(0)).is_damaged
 
 
 def test_a_started_task_with_damaged_texts_is_a_task_still(path):
-    using(path, lambda spool: spool.begin(TASK))
-    damage(path, "UPDATE task SET account = NULL, payload = 'text', action = CAST(x'ff' AS TEXT)")
-    assert using(path, lambda spool: spool.interrupted_tasks()) == [
-        Task("t", "\N{REPLACEMENT CHARACTER}", b"text", b"")
-    ]
+    using(path, begin)
+    execute(path, "UPDATE task SET account = NULL, payload = 'text', action = CAST(x'ff' AS TEXT)")
+    assert using(path, interrupted) == [Task("t", "\N{REPLACEMENT CHARACTER}", b"text", b"")]
 
 
 def test_a_spool_of_another_version_is_left_alone(path):
-    using(path, lambda spool: finished(spool, "t"))
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 9")
-    database.close()
+    using(path, finish)
+    execute(path, "PRAGMA user_version = 9")
     assert "has version 9, but this arbprov uses version 3" in refusal(path)
 
 
@@ -657,34 +654,36 @@ def owner(path):
     )
 
 
+def refusal_of_another_process(path):
+    with owner(path) as other:
+        return other.communicate(timeout=TIMEOUT)[1]
+
+
 def test_a_second_process_can_not_use_the_spool(path):
     with owner(path) as first:
         assert first.stdout.readline() == "mine\n"
-        with owner(path) as second:
-            assert "is in use: each running provider" in second.communicate(timeout=TIMEOUT)[1]
+        assert "is in use: each running provider" in refusal_of_another_process(path)
         first.communicate(timeout=TIMEOUT)
 
 
 def test_a_refused_owner_in_the_process_of_the_first_leaves_it_locked_for_others(path):
     async def main(spool):
         refusal(path)
-        with owner(path) as other:
-            return other.communicate(timeout=TIMEOUT)[1]
+        return refusal_of_another_process(path)
 
     assert "is in use" in using(path, main)
 
 
-def copy_of_files(path):
+def read_files(path):
     """Read a spool's files, as a backup does: this releases SQLite's locks of this process."""
-    for one in path.parent.glob(f"{path.name}*"):
-        one.read_bytes()
+    for file in path.parent.glob(f"{path.name}*"):
+        file.read_bytes()
 
 
 def test_a_backup_of_the_files_does_not_unlock_the_spool(path):
     async def main(spool):
-        copy_of_files(path)
-        with owner(path) as other:
-            return other.communicate(timeout=TIMEOUT)[1]
+        read_files(path)
+        return refusal_of_another_process(path)
 
     assert "is in use" in using(path, main)
 
@@ -698,9 +697,9 @@ def test_a_letter_dropped_after_a_backup_of_the_files_does_not_lose_later_result
     async def main(spool):
         await refuse(spool)
         await spool.finish("t", b"small")
-        copy_of_files(path)
+        read_files(path)
         assert drop() == b"1\n"
-        await finished(spool, "u")
+        await finish(spool, "u")
         return crash_image(path, tmp_path / "crashed")
 
     assert using(using(path, main), stored) == [("t", b"small"), ("u", b"result")]
@@ -724,7 +723,7 @@ def test_a_forked_child_does_not_keep_the_spool_locked(path):
 
     child = using(path, main)
     try:
-        assert using(path, lambda spool: spool.begin(TASK)) is None
+        assert using(path, begin) is None
     finally:
         os.close(writer)
         os.waitpid(child, 0)
@@ -736,34 +735,24 @@ def test_a_spool_is_free_when_its_owner_is_killed(path):
     with owner(path) as first:
         assert first.stdout.readline() == "mine\n"
         first.kill()
-    assert using(path, lambda spool: spool.begin(TASK)) is None
+    assert using(path, begin) is None
 
 
 # Values that SQLite never stores.
 
 
 @pytest.fixture
-def small_limit(path):
+def small_limit():
+    """Return a function that makes a spool whose SQLite refuses larger values than 50 kB."""
     if not hasattr(sqlite3, "SQLITE_LIMIT_LENGTH"):
         pytest.skip("this Python cannot set SQLite's limits")
 
-    def opened():
+    def make(path):
         spool = Spool(path, executor=Inline())
         spool._file._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
         return spool
 
-    return opened
-
-
-def with_limit(opened, main):
-    async def run():
-        spool = opened()
-        try:
-            return await asyncio.wait_for(main(spool), TIMEOUT)
-        finally:
-            await spool.close()
-
-    return asyncio.run(run())
+    return make
 
 
 def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
@@ -776,29 +765,30 @@ def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
         )
         return spool.ready, [spool.is_durable(name) for name in "tuv"]
 
-    assert with_limit(small_limit, main) == (True, [False, True, True])
+    assert using(path, main, small_limit) == (True, [False, True, True])
     assert using(path, stored) == [("u", b"small"), ("v", b"small")]
     assert "task 't' can't be stored in the spool at" in caplog.text
 
 
 def test_a_result_that_can_not_be_stored_is_known_when_the_hub_has_it(path, small_limit):
     async def main(spool):
-        await finished(spool, "t", BIG)
-        spool.mark_delivered("t", BIG)
+        await deliver(spool, "t", BIG)
         return await spool.begin(Task("t", "work")), spool.is_durable("t")
 
-    assert with_limit(small_limit, main) == (BIG, False)
-    assert using(path, lambda spool: spool.interrupted_tasks()) == []
+    assert using(path, main, small_limit) == (BIG, False)
+    assert using(path, interrupted) == []
 
 
-def test_a_task_that_can_not_be_stored_runs(small_limit):
+def test_a_task_that_can_not_be_stored_runs(path, small_limit):
     async def main(spool):
         return await spool.begin(Task("t", "work", BIG)), spool.ready, spool.is_durable("t")
 
-    assert with_limit(small_limit, main) == (None, True, False)
+    assert using(path, main, small_limit) == (None, True, False)
 
 
-def test_a_disk_that_fills_while_a_value_is_sought_out_is_a_full_disk(small_limit, monkeypatch):
+def test_a_disk_that_fills_while_a_value_is_sought_out_is_a_full_disk(
+    path, small_limit, monkeypatch
+):
     async def main(spool):
         def full(change):
             fill(spool)
@@ -809,7 +799,7 @@ def test_a_disk_that_fills_while_a_value_is_sought_out_is_a_full_disk(small_limi
         await asyncio.gather(spool.finish("t", BIG), spool.begin(Task("u", "work", b"x" * 40_000)))
         return spool.ready
 
-    assert with_limit(small_limit, main) is False
+    assert using(path, main, small_limit) is False
 
 
 # A full disk.
@@ -835,7 +825,7 @@ def no_pauses(monkeypatch):
 def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
     async def main(spool):
         fill(spool)
-        await finished(spool, "t", BIG)
+        await finish(spool, "t", BIG)
         assert not spool.is_durable("t")
         relieve(spool)
         await until(spool, ready=True)
@@ -848,8 +838,8 @@ def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
 def test_no_task_waits_for_a_disk_that_is_full(path):
     async def main(spool):
         fill(spool)
-        await finished(spool, "t", BIG)
-        await finished(spool, "u", BIG)
+        await finish(spool, "t", BIG)
+        await finish(spool, "u", BIG)
         return spool.ready
 
     assert using(path, main) is False
@@ -861,7 +851,7 @@ def test_a_full_disk_is_logged_once_for_each_change(path, no_pauses, caplog):
         for ids in ("ab", "cd"):
             fill(spool)
             for name in ids:
-                await finished(spool, name, BIG)
+                await finish(spool, name, BIG)
             relieve(spool)
             await until(spool, ready=True)
             counts.append(len(caplog.messages))
@@ -876,10 +866,9 @@ def test_a_full_disk_is_logged_once_for_each_change(path, no_pauses, caplog):
 
 def test_a_task_that_comes_while_the_disk_is_full_is_new_if_it_is(path):
     async def main(spool):
-        await finished(spool, "old")
-        spool.mark_delivered("old", b"result")
+        await deliver(spool, "old")
         fill(spool)
-        await finished(spool, "t", BIG)
+        await finish(spool, "t", BIG)
         return [await spool.begin(Task(name, "work")) for name in ("old", "new")]
 
     assert using(path, main) == [b"result", None]
@@ -888,8 +877,7 @@ def test_a_task_that_comes_while_the_disk_is_full_is_new_if_it_is(path):
 def test_a_result_that_was_taken_while_the_disk_is_full_is_known_still(path):
     async def main(spool):
         fill(spool)
-        await finished(spool, "t", BIG)
-        spool.mark_delivered("t", BIG)
+        await deliver(spool, "t", BIG)
         return await spool.begin(Task("t", "work"))
 
     assert using(path, main) == BIG
@@ -909,9 +897,9 @@ def test_a_result_that_will_never_fit_does_not_keep_the_spool_from_working(path,
 
 def test_a_result_of_before_that_is_taken_while_the_disk_is_full_is_noted(path, no_pauses):
     async def main(spool):
-        await finished(spool, "t")
+        await finish(spool)
         fill(spool)
-        await finished(spool, "u", BIG)
+        await finish(spool, "u", BIG)
         spool.mark_delivered("t", b"result")
         relieve(spool)
         await until(spool, ready=True)
@@ -923,7 +911,7 @@ def test_a_result_of_before_that_is_taken_while_the_disk_is_full_is_noted(path, 
 def test_the_end_tries_once_more_to_write(path):
     async def main(spool):
         fill(spool)
-        await finished(spool, "t", BIG)
+        await finish(spool, "t", BIG)
         relieve(spool)
 
     using(path, main)

@@ -1,4 +1,4 @@
-"""How a handler's parameters are filled, and which parameters are refused at import."""
+"""How a handler's parameters are filled, and parameters that are refused at import."""
 
 from __future__ import annotations
 

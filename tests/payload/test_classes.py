@@ -1,4 +1,4 @@
-"""What an object becomes as an attrs class, a dataclass, a TypedDict or a NamedTuple."""
+"""Objects as attrs classes, dataclasses, TypedDicts and NamedTuples."""
 
 # Annotations are not postponed here: strings inside annotations are under test.
 
@@ -13,6 +13,7 @@ from attrs import validators
 from support.structuring import (
     MISSING,
     NOT_AN_INTEGER,
+    Point,
     exactly,
     problems,
     refusal,
@@ -22,12 +23,6 @@ from support.structuring import (
 from typing_extensions import NotRequired, Required, TypedDict
 
 pytestmark = pytest.mark.usefixtures("each_json")
-
-
-@attrs.define
-class Point:
-    x: int
-    y: int = 0
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""What `Annotated` says is enforced, or refused at registration by name: never ignored."""
+"""Metadata of `Annotated` is enforced, or refused at registration by name: never ignored."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def is_even(value):
     return value % 2 == 0
 
 
-def one(target, value):
-    """Return the message of the one problem that a value has."""
+def message_of(target, value):
+    """Return the message of a value's only problem."""
     ((path, message),) = refusal(target, value)
     assert path.startswith("value")
     return message
@@ -108,7 +108,7 @@ def test_a_constraint_holds_inside_containers_and_under_other_names():
 def test_constraints_are_enforced(target, fits, wrong, message):
     received, result = structure(target, fits)
     assert received, result.message
-    assert one(target, wrong) == message
+    assert message_of(target, wrong) == message
 
 
 def test_a_validator_of_pydantic_may_convert_the_value():
@@ -122,7 +122,7 @@ def test_a_validator_may_return_nothing_true_or_the_value(validator):
 
 
 def test_a_validator_that_returns_another_value_is_a_problem_since_the_value_would_be_lost():
-    message = one(Annotated[str, str.strip], " a ")
+    message = message_of(Annotated[str, str.strip], " a ")
     assert message.startswith("can't be checked by str.strip: it returned str")
 
 
@@ -194,7 +194,7 @@ def test_the_declaration_of_a_field_of_pydantic_is_not_a_default_of_another_clas
         structure(Order, {})
 
 
-def test_a_plain_default_named_like_a_field_is_one():
+def test_a_plain_default_named_like_a_field_is_a_default():
     class Field:
         pass
 

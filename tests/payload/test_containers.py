@@ -1,4 +1,4 @@
-"""What an array or an object becomes as a list, a tuple, a set or a dict of any kind."""
+"""Arrays and objects as lists, tuples, sets and dicts of any kind."""
 
 # ruff: noqa: UP006 - the old spellings are under test too
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 import collections
 import collections.abc
 import datetime as dt
-import enum
 import typing
 import uuid
 from typing import Annotated, Any, Literal, NewType
@@ -18,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.structuring import (
     NOT_AN_INTEGER,
+    Colour,
+    Point,
     exactly,
     refusal,
     structure,
@@ -30,17 +31,6 @@ pytestmark = pytest.mark.usefixtures("each_json")
 
 AN_UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 DATE = "expected an ISO 8601 date such as '2026-03-20'"
-
-
-class Colour(str, enum.Enum):
-    RED = "red"
-    BLUE = "blue"
-
-
-@attrs.define
-class Point:
-    x: int
-    y: int = 0
 
 
 @attrs.frozen

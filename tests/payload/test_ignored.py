@@ -360,7 +360,7 @@ def test_fields_that_only_pydantic_can_resolve_are_not_listed():
 # Parameters.
 
 
-def one(city: str, days: int = 3): ...
+def forecast(city: str, days: int = 3): ...
 def nested(places: list[Place]): ...
 def none(): ...
 def whole(payload: dict): ...
@@ -375,7 +375,7 @@ def film_and_note(payload: Film, note: str = ""): ...
 
 
 PARAMETERS = {
-    "a field": (one, {}, {"city": "Oslo", "dyas": 3}, ["dyas"]),
+    "a field": (forecast, {}, {"city": "Oslo", "dyas": 3}, ["dyas"]),
     "a nested field": (nested, {}, {"places": [{"city": "Rome"}, PLACE]}, ["places[1].zpi"]),
     "no parameter": (none, {}, {"city": "Oslo"}, ["city"]),
     "the whole payload": (whole, {}, {"city": "Oslo"}, []),
@@ -392,7 +392,12 @@ PARAMETERS = {
     "**extra of a type": (typed_rest, {}, {"city": "Oslo", "a": PLACE}, ["a.zpi"]),
     "**extra and the whole payload": (whole_and_rest, {}, {**PLACE, "payload": 1}, ["payload"]),
     "a TypedDict and a field": (film_and_note, {}, {"title": "a", "note": "b", "x": 1}, ["x"]),
-    "a bound argument": (functools.partial(one, days=1), {}, {"city": "a", "days": 3}, ["days"]),
+    "a bound argument": (
+        functools.partial(forecast, days=1),
+        {},
+        {"city": "a", "days": 3},
+        ["days"],
+    ),
 }
 SCHEMAS = {
     "a schema": (none, {"a": {"b": int}}, {"a": {"b": 1, "c": 2}, "d": 3}, ["d", "a.c"]),
@@ -401,7 +406,7 @@ SCHEMAS = {
     "a schema and **extra": (rest, {"city": str}, {"city": "a", "b": 2, "ctx": 1}, ["ctx"]),
     "a TypedDict and **extra": (only_rest, Film, {"title": "a", "b": 1, "ctx": 1}, ["ctx"]),
     "a class and **extra": (rest, Place, PLACE, ["zpi"]),
-    "a class": (one, Place, {**PLACE, "days": 5}, ["zpi", "days"]),
+    "a class": (forecast, Place, {**PLACE, "days": 5}, ["zpi", "days"]),
 }
 
 
@@ -427,7 +432,7 @@ def test_fields_that_no_parameter_takes_are_problems_where_they_are_forbidden(
 
 DICT = {
     "no parameter": (none, {"a": 1}, ["a"]),
-    "a field": (one, {"city": "Oslo", "a": {"b": 1}}, ["a"]),
+    "a field": (forecast, {"city": "Oslo", "a": {"b": 1}}, ["a"]),
     "the whole payload": (whole, {"a": 1}, []),
     "**extra": (rest, {"city": "Oslo", "a": 1, "ctx": 2}, ["ctx"]),
 }
@@ -451,7 +456,7 @@ def test_the_rest_is_taken_whether_or_not_unknown_fields_are_forbidden(schema, f
     assert result.data == ["Oslo", {"a": 1, "b": [2]}]
 
 
-def test_a_whole_payload_that_forbids_fields_does_not_see_those_of_other_parameters():
+def test_a_whole_payload_that_forbids_fields_does_not_see_fields_of_other_parameters():
     def it(payload: Film, note: str):
         return [payload["title"], note]
 
@@ -471,7 +476,7 @@ def test_limits_see_the_payload_of_a_schema_that_forbids_fields():
     assert notes == ["success", "success", "limit"]
 
 
-# What is not known of a payload.
+# Payloads without a list of ignored fields.
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"{"])
@@ -576,7 +581,7 @@ def test_an_actions_own_forbid_extra_includes_its_account():
 
 def test_a_problem_of_a_forbidden_field_has_the_near_name():
     payload = {"city": "Oslo", "Days": 3, "far": 1}
-    assert problems(call(one, None, payload, forbid_extra=True)) == [
+    assert problems(call(forecast, None, payload, forbid_extra=True)) == [
         ("Days", "unknown field; did you mean 'days'?"),
         ("far", "unknown field"),
     ]
@@ -598,12 +603,12 @@ def test_the_near_name_may_be_that_of_any_reader_of_the_payload():
 
 def test_only_the_first_problems_have_near_names_since_finding_them_takes_long():
     payload = {"city": "Oslo", **{f"days{number:02}": 1 for number in range(30)}}
-    messages = [text for _, text in problems(call(one, None, payload, forbid_extra=True))]
+    messages = [text for _, text in problems(call(forecast, None, payload, forbid_extra=True))]
     assert len(messages) == 30
     assert [text for text in messages if "did you mean" in text] == messages[:10]
 
 
 def test_a_long_name_is_not_compared():
-    assert problems(call(one, None, {"city": "a", "days" * 50: 1}, forbid_extra=True)) == [
+    assert problems(call(forecast, None, {"city": "a", "days" * 50: 1}, forbid_extra=True)) == [
         ("days" * 50, "unknown field")
     ]

@@ -1,4 +1,4 @@
-"""Dataclasses with InitVar fields, which only the constructor takes."""
+"""Dataclasses with InitVar fields: arguments of the constructor only."""
 
 from __future__ import annotations
 

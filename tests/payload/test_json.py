@@ -1,4 +1,4 @@
-"""JSON text as a task carries it: what is read, and what is refused."""
+"""JSON text as a task carries it: read, or refused."""
 
 from __future__ import annotations
 

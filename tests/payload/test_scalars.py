@@ -1,4 +1,4 @@
-"""What a scalar, an enum or a literal becomes in a handler, and what is refused."""
+"""Scalars, enums and literals in a handler, and values that are refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 from support.structuring import (
     NOT_AN_INTEGER,
+    Colour,
     exactly,
     refusal,
     structure,
@@ -31,11 +32,6 @@ Number = typing.NewType("Number", int)
 class Mood(enum.Enum):
     CALM = "calm"
     LEVEL = 2
-
-
-class Colour(str, enum.Enum):
-    RED = "red"
-    BLUE = "blue"
 
 
 class Size(int, enum.Enum):

@@ -1,4 +1,4 @@
-"""Which value a parameter gets when `payload_schema` is a class: what the object holds."""
+"""The value of a parameter when `payload_schema` is a class: the object's own."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def size_of(schema: Any, payload: dict[str, Any]) -> Any:
         (Typed, {"size": 3}, 3),
     ],
 )
-def test_a_parameter_gets_what_the_object_holds_before_its_own_default(schema, payload, size):
+def test_a_parameter_gets_the_value_of_the_object_before_its_own_default(schema, payload, size):
     assert size_of(schema, payload) == size
 
 

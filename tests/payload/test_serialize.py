@@ -1,4 +1,4 @@
-"""What a handler may return, and the JSON that it becomes."""
+"""Values that a handler may return, and their JSON."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_every_part_without_a_json_form_is_reported_at_once():
     assert [path for path, _ in refusal(value)] == ["a", "b[1]", "c.d"]
 
 
-# Any value, compared with a simple model of what it becomes.
+# Any value, compared with a simple model of its JSON.
 
 VALID = (
     st.none()

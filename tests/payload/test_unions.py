@@ -1,4 +1,4 @@
-"""What a value becomes as a union or an Annotated type."""
+"""Values as unions and Annotated types."""
 
 # ruff: noqa: UP007, UP045 - the old spellings are under test too
 
@@ -12,6 +12,7 @@ import pytest
 from attrs import validators
 from support.structuring import (
     NOT_AN_INTEGER,
+    Point,
     exactly,
     refusal,
     structure,
@@ -19,12 +20,6 @@ from support.structuring import (
 )
 
 pytestmark = pytest.mark.usefixtures("each_json")
-
-
-@attrs.define
-class Point:
-    x: int
-    y: int = 0
 
 
 @attrs.define
@@ -189,3 +184,18 @@ def test_a_value_that_a_validator_refuses_is_a_problem(target, json_value, path,
 def test_every_validator_of_a_value_runs():
     target = Annotated[int, small, even]
     assert refusal(target, 11) == [("value", "is too large"), ("value", "is odd")]
+
+
+def test_a_tag_that_may_be_left_out_is_not_asked_for():
+    @attrs.define
+    class Square:
+        side: int
+        kind: Literal["square"] = "square"
+
+    @attrs.define
+    class Circle:
+        radius: int
+        kind: Literal["circle"] = "circle"
+
+    assert refusal(Square | Circle, {"side": "a"}) == [("value.side", NOT_AN_INTEGER)]
+    assert refusal(Square | Circle, {"kind": "line"})[0][0] == "value.kind"

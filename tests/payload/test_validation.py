@@ -1,4 +1,4 @@
-"""Messages of problems: they never hold the value, which may be a secret."""
+"""Messages of problems: they never hold the value, since it may be a secret."""
 
 from __future__ import annotations
 

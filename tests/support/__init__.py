@@ -1,1 +1,1 @@
-"""What several tests need."""
+"""Servers, fakes and helpers that several tests use."""

@@ -4,7 +4,7 @@ It runs in a process of its own, in the folder where the records are to be:
 
 - `received`: the id of each task, as soon as the wire has brought it;
 - `begun`: the id of each task that is about to run;
-- `returned`: the id, and a digest of what the handler returned or raised.
+- `returned`: the id, and a digest of the value that the handler returned or raised.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ received, begun, returned = map(Record, ("received", "begun", "returned"))
 
 
 def outcome(ctx: TaskContext, number: int, size: int = 0) -> dict[str, Any]:
-    """Return what no other run of the task returns."""
+    """Return a value that no other run of the task returns."""
     data = {"number": number, "run": secrets.token_hex(8), "filler": secrets.token_hex(size)}
     returned.add(ctx.id, digest(data))
     return data

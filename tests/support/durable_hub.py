@@ -30,15 +30,15 @@ _REPEATS_OF = 2_000
 
 @attrs.frozen(kw_only=True)
 class Orders:
-    """What a hub is to do.
+    """The settings of a hub.
 
     Args:
-        log: The file that outlives it.
-        address: Where it listens; port 0 takes a free one.
+        log: Path of its log, which outlives it.
+        address: Address to listen on; port 0 means any free port.
         count: How many tasks it has to hand out, each once.
-        repeats: Which share of polls get a task that was handed out before.
+        repeats: Share of polls that get a task again, which was handed out before.
         age: Milliseconds after which it ends a connection in good order; 0 for never.
-        seed: Of what it does at random.
+        seed: Seed of its random choices.
         isolated: Whether all tasks are for the handler with a process of its own.
     """
 

@@ -21,11 +21,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load(name, **environ):
-    """Return an example as a fresh module, so that no test sees what another one has counted.
+    """Return an example as a fresh module, so that tests share no counts.
 
     Args:
         name: The module's name.
-        environ: What it finds in the environment.
+        environ: Environment variables during the import.
     """
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -35,7 +35,7 @@ def load(name, **environ):
 
 
 def load_part(name, **environ):
-    """Return a module of an example that is a package; all its modules are fresh ones."""
+    """Return a module of an example that is a package, with all its modules imported afresh."""
     package = name.partition(".")[0]
     for known in [one for one in sys.modules if one.partition(".")[0] == package]:
         del sys.modules[known]

@@ -1,4 +1,4 @@
-"""A TCP proxy that reads along what HTTP/2 frames pass."""
+"""A TCP proxy that records the HTTP/2 frames it forwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from arbprov.testing import TcpProxy
 DATA, HEADERS, PING, GOAWAY = 0, 1, 6, 7
 ACK = 1
 ENHANCE_YOUR_CALM = 11
-# What a client sends before its first frame.
+# Bytes that a client sends before its first frame.
 PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 
@@ -23,7 +23,7 @@ class Frame:
 
 @attrs.define
 class Connection:
-    """The frames of one connection, as they came."""
+    """The frames of a connection, in the order of arrival."""
 
     frames: list[Frame] = attrs.field(factory=list)
 
@@ -36,8 +36,8 @@ class Connection:
     def most_strikes(self) -> int:
         """The most strikes that a server with the defaults of gRPC has counted.
 
-        Each ping is one that comes less than 5 minutes after another, if the server has sent
-        neither headers nor data between; more than 2 end the connection.
+        A ping is a strike if it comes less than 5 minutes after another ping, and the server has
+        sent neither headers nor data in between. More than 2 strikes end the connection.
         """
         pings, most = 0, 0
         for frame in self.frames:
@@ -49,7 +49,7 @@ class Connection:
 
     @property
     def goaways(self) -> list[int]:
-        """The error codes with which the server has told the client to go."""
+        """The error codes of the server's GOAWAY frames."""
         return [
             int.from_bytes(frame.payload[4:8], "big")
             for frame in self.frames
@@ -61,7 +61,7 @@ class Connection:
 
 
 class _Tap:
-    """A reader that shows what it reads."""
+    """A reader that records the frames in the bytes it reads."""
 
     def __init__(self, reader, sender, connection, skip):
         self._reader = reader

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -49,6 +50,8 @@ class Wire(GrpcHub):
         self.answers = collections.deque(answers)
         self.messages: list[bytes] = []
         self._on_empty = on_empty
+        names = ("/Hub/GetTask", "/Hub/SubmitTaskResult")
+        self.methods = {name: functools.partial(self.call, name) for name in names}
         super().__init__(
             "localhost:1", provider="fuzz", token=token, poll_timeout=60.0, submit_timeout=30.0
         )

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback, which answers as a test tells it."""
+"""A real HTTP server on loopback, whose answers a test chooses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 
 @attrs.frozen
 class Answer:
-    """What a request is answered: a status, JSON or bytes as they are, and headers."""
+    """An answer to a request: a status, a body (bytes as they are, else JSON), and headers."""
 
     status: int = 200
     body: object = None
@@ -26,7 +26,7 @@ class HttpServer:
 
     answer: Callable[[str], Answer] = lambda path: Answer()
     requests: list[BaseHTTPRequestHandler] = attrs.field(factory=list)
-    # Set at the end: what an answer may wait for, if it is never to come.
+    # Set at the end of the test, so that an answer that never comes ends its thread.
     closing: threading.Event = attrs.field(factory=threading.Event)
     _server: ThreadingHTTPServer = attrs.field(init=False)
     _thread: threading.Thread = attrs.field(init=False)
@@ -71,7 +71,7 @@ class HttpServer:
                 self.wfile.write(body)
 
             def handle(self):
-                with contextlib.suppress(ConnectionError):  # who has asked may be gone
+                with contextlib.suppress(ConnectionError):  # the client may be gone
                     super().handle()
 
             def log_message(self, *_):

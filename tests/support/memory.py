@@ -1,4 +1,4 @@
-"""The memory that another process holds, as Linux tells it."""
+"""The memory of another process, by Linux's figures."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ MEBIBYTE = 1024 * 1024
 
 
 def resident(pid: int) -> float:
-    """Return what a process holds now, in MiB."""
+    """Return the memory that a process uses now, in MiB."""
     return _status(pid, "VmRSS")
 
 
 def peak(pid: int) -> float:
-    """Return the most that a process has held since `forget_peak`, in MiB."""
+    """Return the most memory that a process has used since `forget_peak`, in MiB."""
     return _status(pid, "VmHWM")
 
 
 def forget_peak(pid: int) -> None:
-    """Have the peak begin anew with what is held now."""
+    """Reset a process's peak to the memory it uses now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

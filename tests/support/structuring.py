@@ -1,13 +1,27 @@
-"""Calls a handler with one typed parameter, to see what a JSON value becomes."""
+"""Calls a handler with a typed parameter, to see how a JSON value arrives."""
 
 from __future__ import annotations
 
+import enum
+
+import attrs
 import pytest
 
 from arbprov import ProviderApp
 
 MISSING = "required field is missing"
 NOT_AN_INTEGER = "expected an integer, got a string"
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@attrs.define
+class Point:
+    x: int
+    y: int = 0
 
 
 def structure(target, value, **options):

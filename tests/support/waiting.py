@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does, where no event tells of it."""
+"""Waiting for another thread or process where no event reports its progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Seconds that nothing takes which a test waits for, however busy the machine is.
+# Seconds before a test gives up waiting; even on a busy machine, nothing takes as long.
 TIMEOUT = 60.0
 
 

@@ -192,7 +192,7 @@ def test_startup_and_shutdown_hooks_run_around(app):
     assert ran == ["startup", "call", "shutdown"]
 
 
-def test_what_startup_makes_lives_in_the_loop_of_the_calls(app):
+def test_objects_of_a_startup_hook_live_in_the_loop_of_the_calls(app):
     made = {}
 
     @app.on_startup

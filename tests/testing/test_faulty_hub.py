@@ -110,17 +110,20 @@ def test_a_hanging_call_is_never_answered(start):
     assert code_of(client.poll, timeout=0.2) == "DEADLINE_EXCEEDED"
 
 
-def test_a_call_that_is_over_holds_nobody(start):
-    over = threading.Event()
+def test_a_call_that_is_over_does_not_pause(start):
+    started, over = threading.Event(), threading.Event()
 
     def play(exchange):
+        started.set()
         exchange.pause(None)
         exchange.pause(None)
         over.set()
         return b""
 
     _, client = start(Fault("patient", "poll", play))
-    code_of(client.poll, timeout=0.1)
+    call = client._channel.unary_unary("/Hub/GetTask").future(b"")
+    assert started.wait(TIMEOUT)
+    call.cancel()
     assert over.wait(TIMEOUT)
 
 
@@ -136,7 +139,7 @@ def test_a_hub_that_hangs_can_be_stopped_at_once(monkeypatch):
     client.close()
 
 
-def test_a_hub_that_has_stopped_holds_nobody(start):
+def test_a_hub_that_has_stopped_holds_no_call(start):
     hub, _ = start()
     hub.stop()
     began = time.monotonic()
@@ -171,7 +174,7 @@ def test_a_duplicate_is_handed_out_twice(start):
 
 
 @pytest.mark.parametrize("step", [faults.duplicate(), faults.die_during_poll()])
-def test_a_step_about_a_task_waits_for_one(start, step):
+def test_a_fault_of_a_task_waits_for_a_task(start, step):
     hub, client = start(step)
     assert client.poll().id == ""
     assert hub.script_left == [step]

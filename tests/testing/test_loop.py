@@ -1,4 +1,4 @@
-"""The event loop whose time jumps, and what makes its time pass as it really does."""
+"""The event loop whose time jumps, or really passes while anything real is under way."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.stopwatch import Stopwatch
 from support.waiting import TIMEOUT
 
 from arbprov.testing import VirtualClock
 from arbprov.testing.loop import SkippingLoop
-from tests.support.stopwatch import Stopwatch
 
 HOUR = 3600.0
-# Real seconds that something takes, and what the clock may show of them.
+# Real seconds of a work, and the seconds that the clock may show.
 SHORT = 0.15
 
 
@@ -65,7 +65,7 @@ def test_sleeps_end_in_their_order(loop):
     assert ended == [(1, 1), (2, 2), (3, 3)]
 
 
-def test_a_timeout_ends_what_never_happens(clock, loop):
+def test_a_timeout_ends_a_wait_without_end(clock, loop):
     async def main():
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), HOUR)
@@ -112,7 +112,7 @@ def test_another_thread_may_advance_the_clock(clock, loop):
     assert HOUR <= elapsed(clock, loop, main()) < HOUR + 5
 
 
-def test_between_runs_the_clock_wakes_what_sleeps_till_then(clock, loop):
+def test_between_runs_the_clock_wakes_tasks_that_sleep_till_then(clock, loop):
     woken = []
 
     async def tick():
@@ -133,7 +133,7 @@ def test_between_runs_the_clock_wakes_what_sleeps_till_then(clock, loop):
     loop.run_until_complete(asyncio.wait([ticking]))
 
 
-def test_what_never_rests_does_not_keep_the_clock_from_advancing(clock, loop):
+def test_a_task_that_never_rests_does_not_keep_the_clock_from_advancing(clock, loop):
     async def spin():
         while True:
             await asyncio.sleep(0)
@@ -194,7 +194,7 @@ def test_time_jumps_again_when_the_executor_is_idle(clock, loop):
     assert stopwatch.seconds < 60
 
 
-def test_what_sleeps_beside_a_thread_sleeps_on_after_its_end(clock, loop):
+def test_a_task_that_sleeps_beside_a_thread_sleeps_on_after_its_end(clock, loop):
     async def main():
         await asyncio.gather(asyncio.to_thread(time.sleep, SHORT), asyncio.sleep(HOUR))
 
@@ -287,7 +287,7 @@ def test_time_passes_really_while_an_answer_is_awaited(clock):
     assert SHORT / 2 < clock.monotonic() < HOUR
 
 
-def test_time_passes_really_for_what_sleeps_beside_an_awaited_answer(clock):
+def test_time_really_passes_for_a_sleep_beside_an_awaited_answer(clock):
     async def main():
         async with connected(server) as (reader, writer):
             writer.write(b"question\n")

@@ -18,6 +18,11 @@ def address_of(listening):
     return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
+def connection_to(proxy):
+    host, port = proxy.address.split(":")
+    return socket.create_connection((host, int(port)), TIMEOUT)
+
+
 class Echo:
     """A server that sends back every byte it receives."""
 
@@ -69,18 +74,30 @@ def connect(proxy):
     with contextlib.ExitStack() as stack:
 
         def connect():
-            host, port = proxy.address.split(":")
-            return stack.enter_context(socket.create_connection((host, int(port)), TIMEOUT))
+            return stack.enter_context(connection_to(proxy))
 
         yield connect
 
 
-def exchanged(connection, data=b"hello"):
-    connection.sendall(data)
-    received = b""
-    while len(received) < len(data):
-        received += connection.recv(1 << 16)
-    return received
+@pytest.fixture
+def connection(connect):
+    """A connection through which bytes have passed."""
+    connection = connect()
+    exchange(connection)
+    return connection
+
+
+def receive(connection, size):
+    data = b""
+    while len(data) < size:
+        data += connection.recv(1 << 16)
+    return data
+
+
+def exchange(connection):
+    """Send a word, and return the echo."""
+    connection.sendall(b"hello")
+    return receive(connection, 5)
 
 
 def assert_nothing_comes(connection):
@@ -90,8 +107,13 @@ def assert_nothing_comes(connection):
     connection.settimeout(TIMEOUT)
 
 
+def assert_reset(connection):
+    with pytest.raises(ConnectionResetError):
+        connection.recv(1)
+
+
 def test_bytes_pass_both_ways(connect):
-    assert exchanged(connect()) == b"hello"
+    assert exchange(connect()) == b"hello"
 
 
 def test_many_bytes_pass_as_they_are(connect):
@@ -99,23 +121,16 @@ def test_many_bytes_pass_as_they_are(connect):
     connection = connect()
     sender = threading.Thread(target=connection.sendall, args=(data,))
     sender.start()
-    received = b""
-    while len(received) < len(data):
-        received += connection.recv(1 << 16)
+    assert receive(connection, len(data)) == data
     sender.join()
-    assert received == data
 
 
-def test_the_end_of_one_side_is_the_end_of_the_other(connect, echo):
-    connection = connect()
-    exchanged(connection)
+def test_the_end_of_one_side_is_the_end_of_the_other(connection, echo):
     echo.accepted[0].shutdown(socket.SHUT_RDWR)
     assert connection.recv(1) == b""
 
 
-def test_nothing_passes_a_proxy_that_stalls(connect, proxy):
-    connection = connect()
-    exchanged(connection)
+def test_nothing_passes_a_proxy_that_stalls(connection, proxy):
     proxy.stall()
     connection.sendall(b"hello")
     assert_nothing_comes(connection)
@@ -128,9 +143,7 @@ def test_a_new_connection_is_stalled_too(connect, proxy):
     assert_nothing_comes(connection)
 
 
-def test_the_end_of_a_connection_is_held_back_too(connect, proxy, echo):
-    connection = connect()
-    exchanged(connection)
+def test_the_end_of_a_connection_is_held_back_too(connection, proxy, echo):
     proxy.stall()
     echo.accepted[0].shutdown(socket.SHUT_RDWR)
     assert_nothing_comes(connection)
@@ -138,9 +151,7 @@ def test_the_end_of_a_connection_is_held_back_too(connect, proxy, echo):
     assert connection.recv(1) == b""
 
 
-def test_nothing_passes_a_half_open_connection_ever_again(connect, proxy):
-    connection = connect()
-    exchanged(connection)
+def test_nothing_passes_a_half_open_connection_ever_again(connection, proxy):
     proxy.half_open()
     connection.sendall(b"hello")
     proxy.let_pass()
@@ -148,18 +159,15 @@ def test_nothing_passes_a_half_open_connection_ever_again(connect, proxy):
 
 
 def test_a_new_connection_is_welcome_beside_half_open_ones(connect, proxy):
-    exchanged(connect())
+    exchange(connect())
     proxy.half_open()
-    assert exchanged(connect()) == b"hello"
+    assert exchange(connect()) == b"hello"
 
 
-def test_half_open_connections_can_be_reset(connect, proxy):
-    connection = connect()
-    exchanged(connection)
+def test_half_open_connections_can_be_reset(connection, proxy):
     proxy.half_open()
     proxy.cut()
-    with pytest.raises(ConnectionResetError):
-        connection.recv(1)
+    assert_reset(connection)
 
 
 def test_bytes_that_were_held_back_arrive_later(connect, proxy):
@@ -170,21 +178,15 @@ def test_bytes_that_were_held_back_arrive_later(connect, proxy):
     assert connection.recv(5) == b"hello"
 
 
-def test_a_reset_reaches_a_connected_client(connect, proxy):
-    connection = connect()
-    exchanged(connection)
+def test_a_reset_reaches_a_connected_client(connection, proxy):
     proxy.reset()
-    with pytest.raises(ConnectionResetError):
-        connection.recv(1)
+    assert_reset(connection)
 
 
-def test_a_reset_reaches_a_stalled_client(connect, proxy):
-    connection = connect()
-    exchanged(connection)
+def test_a_reset_reaches_a_stalled_client(connection, proxy):
     proxy.stall()
     proxy.reset()
-    with pytest.raises(ConnectionResetError):
-        connection.recv(1)
+    assert_reset(connection)
 
 
 def test_new_connections_are_reset_until_they_may_pass(connect, proxy):
@@ -192,16 +194,13 @@ def test_new_connections_are_reset_until_they_may_pass(connect, proxy):
     with pytest.raises(ConnectionResetError):
         connect().recv(1)
     proxy.let_pass()
-    assert exchanged(connect()) == b"hello"
+    assert exchange(connect()) == b"hello"
 
 
-def test_a_cut_resets_existing_connections_only(connect, proxy):
-    first = connect()
-    exchanged(first)
+def test_a_cut_resets_existing_connections_only(connection, connect, proxy):
     proxy.cut()
-    with pytest.raises(ConnectionResetError):
-        first.recv(1)
-    assert exchanged(connect()) == b"hello"
+    assert_reset(connection)
+    assert exchange(connect()) == b"hello"
 
 
 def test_a_cut_of_nothing_is_fine(proxy):
@@ -209,16 +208,14 @@ def test_a_cut_of_nothing_is_fine(proxy):
 
 
 def test_connections_are_counted(connect, proxy):
-    exchanged(connect())
-    exchanged(connect())
+    exchange(connect())
+    exchange(connect())
     assert proxy.connections == 2
     proxy.cut()
     assert proxy.connections == 0
 
 
-def test_a_reset_by_the_server_is_passed_on(connect, echo):
-    connection = connect()
-    exchanged(connection)
+def test_a_reset_by_the_server_is_passed_on(connection, echo):
     echo.accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     # The reading thread holds the connection open.
     echo.accepted[0].shutdown(socket.SHUT_RD)
@@ -230,36 +227,35 @@ def test_a_reset_by_the_server_is_passed_on(connect, echo):
 
 
 def test_a_server_that_is_away_is_a_reset():
-    with refusing_address() as away, TcpProxy(away) as proxy:
-        host, port = proxy.address.split(":")
-        with (
-            pytest.raises(ConnectionResetError),
-            socket.create_connection((host, int(port)), 10) as connection,
-        ):
-            connection.recv(1)
+    with (
+        refusing_address() as away,
+        TcpProxy(away) as proxy,
+        pytest.raises(ConnectionResetError),
+        connection_to(proxy) as connection,
+    ):
+        connection.recv(1)
 
 
 def test_new_connections_go_to_a_new_target(connect, proxy, echo):
     another = Echo()
     proxy.target = another.address
-    exchanged(connect())
+    exchange(connect())
     assert (len(another.accepted), len(echo.accepted)) == (1, 0)
     another.close()
 
 
 def test_connections_are_reset_when_the_proxy_stops(echo):
     with TcpProxy(echo.address) as proxy:
-        host, port = proxy.address.split(":")
-        connection = socket.create_connection((host, int(port)), 10)
-        exchanged(connection)
-    with connection, pytest.raises(ConnectionResetError):
-        connection.recv(1)
+        connection = connection_to(proxy)
+        exchange(connection)
+    with connection:
+        assert_reset(connection)
 
 
 def test_a_connection_that_comes_as_the_proxy_stops_is_closed(echo):
     for _ in range(50):
         proxy = TcpProxy(echo.address).start()
-        with socket.create_connection(proxy.address.split(":")):
+        with connection_to(proxy):
             proxy.stop()
     # A connection left open would warn now, and warnings are errors.
     gc.collect()

@@ -10,35 +10,44 @@ from arbprov.wire.tls_diagnosis import speaks_tls
 PROXY = {"http_proxy": "http://proxy:3128"}
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "127.0.0.1:1",
-        "127.1.2.3:1",
-        "localhost:1",
-        "LOCALHOST.:1",
-        "hub.localhost:1",
-        "[::1]:1",
-        "[::ffff:127.0.0.1]:1",
-        "0.0.0.0:1",
-        "[::]:1",
-        "dns:///localhost:1",
-        "dns:localhost:1",
-        "ipv4:127.0.0.1:1",
-        "ipv4:127.0.0.1:1,127.0.0.1:2",
-        "ipv6:[::1]:1",
-        "unix:/run/hub.sock",
-        "unix-abstract:hub",
-    ],
-)
-def test_an_address_on_this_machine_has_no_proxy(target):
+LOCAL = [
+    "127.0.0.1:1",
+    "127.1.2.3:1",
+    "localhost:1",
+    "LOCALHOST.:1",
+    "hub.localhost:1",
+    "[::1]:1",
+    "[::ffff:127.0.0.1]:1",
+    "0.0.0.0:1",
+    "[::]:1",
+    "dns:///localhost:1",
+    "dns:localhost:1",
+    "ipv4:127.0.0.1:1",
+    "ipv4:127.0.0.1:1,127.0.0.1:2",
+    "ipv6:[::1]:1",
+    "unix:/run/hub.sock",
+    "unix-abstract:hub",
+]
+REMOTE = ["hub:1", "10.0.0.1:1", "[fe80::1]:1", "127.0.0.1.hub:1"]
+
+
+@pytest.mark.parametrize("target", LOCAL)
+def test_an_address_on_this_machine_is_local(target):
     assert is_local(target)
+
+
+@pytest.mark.parametrize("target", REMOTE)
+def test_another_address_is_not_local(target):
+    assert not is_local(target)
+
+
+@pytest.mark.parametrize("target", LOCAL)
+def test_a_local_address_has_no_proxy(target):
     assert find_proxy(target, PROXY) == ""
 
 
-@pytest.mark.parametrize("target", ["hub:1", "10.0.0.1:1", "[fe80::1]:1", "127.0.0.1.hub:1"])
+@pytest.mark.parametrize("target", REMOTE)
 def test_another_address_has_a_proxy(target):
-    assert not is_local(target)
     assert find_proxy(target, PROXY) == "proxy:3128 (http_proxy)"
 
 

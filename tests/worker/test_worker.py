@@ -8,6 +8,7 @@ import contextvars
 import itertools
 import logging
 import math
+import types
 import weakref
 
 import pytest
@@ -410,6 +411,22 @@ def test_a_stop_ends_within_its_time_though_a_result_can_not_be_sent(app):
 
 def test_a_stop_ends_at_once_when_there_is_nothing_to_do():
     assert Running().until(30.5).ended_at == pytest.approx(30.5, abs=1e-6)
+
+
+def test_a_poll_that_takes_long_to_give_up_is_not_an_unfinished_task():
+    running = Running(afterwards=Held(1000))
+    fetch = running.hub.fetch
+
+    async def linger():
+        try:
+            return await fetch()
+        finally:
+            await asyncio.sleep(60)
+
+    running.hub = types.SimpleNamespace(
+        fetch=linger, close=running.hub.close, is_connected=True, submit=running.hub.submit
+    )
+    assert running.until(5, drain_timeout=5.0).ended_at <= 11
 
 
 def test_the_connection_is_closed_at_the_end():

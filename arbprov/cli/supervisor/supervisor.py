@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from arbprov._utils import describe_exit
@@ -206,12 +209,14 @@ def supervise(command: Sequence[str], count: int) -> int:
     """Run a provider in several processes until it ends; return its exit code.
 
     Args:
-        command: Runs a worker; its number, the number of workers and a descriptor are added.
+        command: Runs a worker; the values of `WorkerInfo` are added.
         count: The number of workers.
     """
+    run_name = uuid.uuid4().hex
 
     def start(number: int, on_stage: OnStage) -> Awaitable[Worker]:
-        return WorkerProcess.start([*command, str(number), str(count)], on_stage)
+        values = (str(number), str(count), run_name, folder)
+        return WorkerProcess.start([*command, *values], on_stage)
 
     async def run() -> int:
         supervisor = Supervisor(start, count)
@@ -220,4 +225,24 @@ def supervise(command: Sequence[str], count: int) -> int:
         return await supervisor.run()
 
     ensure_handler()
-    return asyncio.run(run())
+    with _temporary_folder() as folder:
+        return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """Make a folder for this user only, until the end; its path is empty if that is impossible."""
+    try:
+        folder = tempfile.mkdtemp(prefix="arbprov-")
+    except OSError as error:
+        logger.warning(
+            "a worker that is replaced while the limits' store is away will have its share of the "
+            "limits again, since there is no temporary folder: %s",
+            error,
+        )
+        yield ""
+        return
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

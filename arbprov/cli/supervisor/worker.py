@@ -13,6 +13,7 @@ from arbprov.cli.supervisor.restart_policy import Stage
 from arbprov.cli.supervisor.spools import warn_of_orphans, worker_spool
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
+from arbprov.limits.stores.factory import WorkerPlace
 from arbprov.logs import ensure_handler
 
 __all__ = ["WorkerInfo", "run_worker"]
@@ -27,11 +28,15 @@ class WorkerInfo:
     Args:
         number: The worker's number, from 1 on.
         count: The number of workers.
+        run: A name that the workers have in common, and nothing else.
+        folder: A folder for files that a worker leaves to its successor; empty if there is none.
         descriptor: File descriptor of the connection to the supervisor.
     """
 
     number: int
     count: int
+    run: str
+    folder: str
     descriptor: int
 
 
@@ -53,7 +58,7 @@ def run_worker(app: ProviderApp, worker: WorkerInfo, **changes: Any) -> None:
             f'limits with rate_limit_store="redis://..." or ARBPROV_RATE_LIMIT_STORE, or run one '
             f"worker, as a monitor always needs"
         )
-    app._workers = worker.count
+    app._worker_place = WorkerPlace(worker.number, worker.count, worker.run, worker.folder)
     # In the log, this is %(processName)s.
     multiprocessing.current_process().name = f"worker-{worker.number}"
     ensure_handler(who=_PROCESS_FORMAT)

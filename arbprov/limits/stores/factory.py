@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
+
+import attrs
 
 from arbprov._types import Clock
 from arbprov.errors import ConfigurationError
@@ -12,9 +15,27 @@ from arbprov.limits.declaration import OnStoreError, RateLimit
 from arbprov.limits.stores.base import Store
 from arbprov.limits.stores.memory import MemoryStore
 
-__all__ = ["StoreFactory", "open_client"]
+__all__ = ["StoreFactory", "WorkerPlace", "open_client"]
 
 _SCHEMES = ("redis", "rediss", "unix")
+
+
+@attrs.frozen
+class WorkerPlace:
+    """The place of a process among the workers of a provider; a worker that is replaced leaves it.
+
+    Args:
+        number: The worker's number, from 1 on.
+        count: The number of workers.
+        run: A name that the workers have in common, and nothing else.
+        folder: A folder that only this user can write to, where a worker leaves files for its
+            successor; empty if there is none.
+    """
+
+    number: int
+    count: int
+    run: str
+    folder: str
 
 
 class StoreFactory:
@@ -24,7 +45,7 @@ class StoreFactory:
         clock: Tells the time.
         namespace: The name that the processes have in common that share limits.
         default: The store of limits without a ``store=``; if empty, they are in memory.
-        workers: The processes that are known to share the limits.
+        place: The place of this process, if it is one of several workers.
 
     >>> from arbprov.limits import declare
     >>> from arbprov.testing import VirtualClock
@@ -33,11 +54,13 @@ class StoreFactory:
     'MemoryStore'
     """
 
-    def __init__(self, clock: Clock, namespace: str, default: Any = None, workers: int = 1) -> None:
+    def __init__(
+        self, clock: Clock, namespace: str, default: Any = None, place: WorkerPlace | None = None
+    ) -> None:
         self._clock = clock
         self._namespace = namespace
         self._default = default
-        self._workers = workers
+        self._place = place
         self._memory = MemoryStore(clock)
         self._shared: dict[tuple[Any, OnStoreError], Store] = {}
 
@@ -62,11 +85,26 @@ class StoreFactory:
     def _open_redis(self, store: Any, argument: str, on_store_error: OnStoreError) -> Store:
         # Limits in memory need neither of these modules.
         from arbprov.limits.stores.failover import FailoverStore
+        from arbprov.limits.stores.outage_file import OutageFile
         from arbprov.limits.stores.redis import RedisStore
 
         client, name = open_client(store, argument, "the rate limits'")
-        shared = RedisStore(client, self._namespace)
-        return FailoverStore(shared, self._clock, on_store_error, name, self._workers)
+        place = self._place
+        if place is None:
+            shared = RedisStore(client, self._namespace)
+            return FailoverStore(shared, self._clock, on_store_error, name)
+        # Workers open the same stores in the same order.
+        index = len(self._shared)
+        names = [f"{place.run}.{number}.{index}" for number in range(1, place.count + 1)]
+        own_name = names[place.number - 1]
+        shared = RedisStore(client, self._namespace, own_name, names)
+        file = None
+        if place.folder:
+            path, *others = (
+                Path(place.folder) / each for each in sorted(names, key=own_name.__ne__)
+            )
+            file = OutageFile(path, others)
+        return FailoverStore(shared, self._clock, on_store_error, name, place.count, file)
 
 
 def open_client(store: Any, argument: str, owner: str) -> tuple[Any, str]:

@@ -24,6 +24,7 @@ from arbprov.limits.stores.base import (
     StoreError,
 )
 from arbprov.limits.stores.memory import MemoryStore
+from arbprov.limits.stores.outage_file import OutageFile, OutageRecord, OutageStart
 
 if TYPE_CHECKING:
     from arbprov.limits.stores.redis import RedisStore
@@ -96,6 +97,8 @@ class FailoverStore:
             refuses all calls, ``"open"`` admits all.
         name: The name of the store in log lines.
         workers: The processes that are known to share the limits, also before the first answer.
+        file: Where a worker finds the counts of its predecessor, if that ended in an outage, and
+            keeps its own for a successor.
     """
 
     blocks = True
@@ -107,6 +110,7 @@ class FailoverStore:
         on_store_error: OnStoreError,
         name: str,
         workers: int = 1,
+        file: OutageFile | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -123,6 +127,9 @@ class FailoverStore:
         self._next_beat_at = -math.inf
         self._has_asked_policy = False
         self._warns_at = -math.inf
+        self._file = file
+        if file is not None and (records := file.load()):
+            self._outage = self._take_over(records)
 
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Make all charges or none; see `Store.acquire`."""
@@ -152,7 +159,7 @@ class FailoverStore:
         self._last_seen.update(charge, used, self._clock.monotonic())
         self._with_fallback(
             lambda: self._store.report(charge, used, reset_in),
-            lambda outage: outage.view.report(charge, used, reset_in),
+            lambda outage: self._report_away(outage, charge, used, reset_in),
         )
 
     def start_cooldown(
@@ -162,7 +169,7 @@ class FailoverStore:
         self._own.start_cooldown(charges, seconds, probe_timeout)
         self._with_fallback(
             lambda: self._store.start_cooldown(charges, seconds, probe_timeout),
-            lambda outage: outage.view.start_cooldown(charges, seconds, probe_timeout),
+            lambda outage: self._start_cooldown_away(outage, charges, seconds, probe_timeout),
         )
 
     def pass_probe(self, charges: Sequence[Charge]) -> None:
@@ -205,6 +212,7 @@ class FailoverStore:
     # While the store is there.
 
     def _acquire(self, charges: Sequence[Charge]) -> Receipt | None:
+        generation = self._store.generation
         # Read first: another thread's call is counted by the store before it is noted here.
         noted = [self._own.used(charge) for charge in charges]
         try:
@@ -214,7 +222,13 @@ class FailoverStore:
         self._note_usage(charges)
         if receipt is None:
             return None
-        return attrs.evolve(receipt, store=self, copies=[self._own.record(receipt.charges)])
+        copies = [self._own.record(receipt.charges)]
+        if generation not in ("", self._store.generation):
+            # Since then, another thread has noticed that the data were lost, and has reported.
+            late = MemoryStore(self._clock)
+            late.record(receipt.charges)
+            self._store.merge(late.outstanding())
+        return attrs.evolve(receipt, store=self, copies=copies)
 
     def _note_usage(self, charges: Sequence[Charge]) -> None:
         now = self._clock.monotonic()
@@ -231,13 +245,7 @@ class FailoverStore:
             try:
                 return self._store.acquire(charges, known)
             except CountsDroppedError:
-                self._restore(
-                    [
-                        charge
-                        for charge, units in zip(charges, known, strict=True)
-                        if self._counted_units(charge) < units
-                    ]
-                )
+                self._restore(charges, known)
             try:
                 return self._store.acquire(charges, known)
             except CountsDroppedError:
@@ -252,16 +260,13 @@ class FailoverStore:
             return sum(int(seconds / algorithm.interval) for seconds, _ in noted)
         return sum(units for _, units in noted)
 
-    def _counted_units(self, charge: Charge) -> int:
-        """Return the units that the store counts in a bucket."""
-        asked = attrs.evolve(charge)
-        self._store.peek([asked])
-        return charge.algorithm.capacity - asked.remaining
-
-    def _restore(self, charges: Sequence[Charge]) -> None:
-        for charge in charges:
-            for seconds, used in self._known_usage(charge):
-                self._store.report(charge, used, seconds)
+    def _restore(self, charges: Sequence[Charge], known: Sequence[int]) -> None:
+        for charge, units in zip(charges, known, strict=True):
+            asked = attrs.evolve(charge)
+            self._store.peek([asked])
+            if charge.algorithm.capacity - asked.remaining < units:
+                for seconds, used in self._known_usage(charge):
+                    self._store.report(charge, used, seconds)
         now = self._clock.monotonic()
         if now >= self._warns_at:
             self._warns_at = now + _WARN_INTERVAL
@@ -307,6 +312,11 @@ class FailoverStore:
             self._outage = _Outage(now, peers, self._store.names, *views, level)
             for charge, seconds, probe_timeout in self._own.running_cooldowns():
                 self._outage.view.start_cooldown([charge], seconds, probe_timeout)
+            if self._file is not None and not self._store.peers:
+                # The last worker may have ended before it noticed that the store is away.
+                self._last_seen.used.update(self._file.last_seen_by_others())
+            if not recovers:
+                self._save_all(self._outage)
         problem = "recovers" if recovers else "is away"
         meanwhile = _MEANWHILE["local" if recovers else self._mode].format(peers=peers)
         logger.log(level, "%s %s; meanwhile %s: %s", self._name, problem, meanwhile, error)
@@ -367,11 +377,14 @@ class FailoverStore:
                 self._store.start_cooldown([charge], seconds, probe_timeout)
             self._store.finish_report()
             outage.has_reported = True
+            self._save_all(outage)
         if self._store.recovering:
             return False
         self._outage = None
         self._has_asked_policy = False  # it may be another server by now
         self._next_beat_at = -math.inf  # the last answer may not have had all names
+        if self._file is not None:
+            self._file.remove()
         seconds = self._clock.monotonic() - outage.started_at
         logger.log(outage.log_level, "%s decides again, after %.1f s", self._name, seconds)
         return True
@@ -389,6 +402,7 @@ class FailoverStore:
             return self._acquire_recovering(outage, charges, receipt)
         admitted = [charge for charge in charges if not charge.wait_time]
         copies = [receipt, self._own.record(admitted), outage.unreported.record(admitted)]
+        self._save(outage, admitted)
         return attrs.evolve(receipt, store=self, charges=admitted, copies=copies)
 
     def _acquire_recovering(
@@ -408,6 +422,7 @@ class FailoverStore:
             share.refund()
             return None
         copies = [share, self._own.record(receipt.charges)]
+        self._save(outage, receipt.charges)
         return attrs.evolve(receipt, store=self, copies=copies)
 
     def _decide_away(self, outage: _Outage, charges: Sequence[Charge]) -> Receipt | None:
@@ -422,6 +437,16 @@ class FailoverStore:
         receipt = outage.view.acquire(charges_of_all)
         _copy_answers(outage, charges_of_all, charges)
         return receipt
+
+    def _report_away(self, outage: _Outage, charge: Charge, used: int, reset_in: float) -> None:
+        outage.view.report(charge, used, reset_in)
+        self._save(outage, [charge])
+
+    def _start_cooldown_away(
+        self, outage: _Outage, charges: Sequence[Charge], seconds: float, probe_timeout: float
+    ) -> None:
+        outage.view.start_cooldown(charges, seconds, probe_timeout)
+        self._save_all(outage)
 
     def _peek_away(
         self,
@@ -452,6 +477,55 @@ class FailoverStore:
         usage = [(seconds, level) for (seconds, _), level in zip(own, levels, strict=True)]
         return usage + self._last_seen.usage(charge, self._clock.monotonic())
 
+    # When this worker is replaced meanwhile.
+
+    def _save(self, outage: _Outage, charges: Sequence[Charge]) -> None:
+        """Keep the counts of some charges for a successor."""
+        if self._file is not None and self._file.append(self._record(outage, charges)):
+            self._save_all(outage)
+
+    def _save_all(self, outage: _Outage) -> None:
+        """Keep all that a successor has to know."""
+        if self._file is None:
+            return
+        now = self._clock.monotonic()
+        start = OutageStart(
+            outage.started_at,
+            outage.peers,
+            outage.names,
+            self._store.generation,
+            self._last_seen.used.copy(),  # other threads change it
+            [(c, now + seconds, t) for c, seconds, t in self._own.running_cooldowns()],
+        )
+        self._file.rewrite(attrs.evolve(self._record(outage), start=start))
+
+    def _record(self, outage: _Outage, charges: Sequence[Charge] | None = None) -> OutageRecord:
+        return OutageRecord(
+            self._own.states(charges),
+            outage.view.states(charges),
+            outage.unreported.states(charges),
+        )
+
+    def _take_over(self, records: Sequence[OutageRecord]) -> _Outage:
+        """Return the outage in which the predecessor of this worker has ended."""
+        start = records[0].start
+        assert start is not None
+        views = MemoryStore(self._clock), MemoryStore(self._clock)
+        outage = _Outage(start.started_at, start.peers, start.names, *views, logging.WARNING)
+        for record in records:
+            self._own.set_states(record.own)
+            outage.view.set_states(record.view)
+            outage.unreported.set_states(record.unreported)
+        self._last_seen.used = dict(start.last_seen)
+        self._store.generation = start.generation
+        for charge, ends_at, probe_timeout in start.cooldowns:
+            seconds = ends_at - self._clock.monotonic()
+            for store in (self._own, outage.view):
+                store.start_cooldown([charge], seconds, probe_timeout)
+        self._save_all(outage)
+        logger.info("%s was away when the last worker ended: its counts go on here", self._name)
+        return outage
+
 
 def _copy_answers(
     outage: _Outage, charges_of_all: Sequence[Charge], charges: Sequence[Charge]
@@ -468,18 +542,18 @@ class _LastSeen:
 
     def __init__(self) -> None:
         # The units, and the time when none of them can count any more.
-        self._used: dict[BucketKey, tuple[int, float]] = {}
+        self.used: dict[BucketKey, tuple[int, float]] = {}
         self._sweeps_beyond = _MIN_SIZE_TO_SWEEP
 
     def update(self, charge: Charge, used: int, now: float) -> None:
         """Remember the usage of a bucket."""
-        self._used[charge.bucket] = (used, now + charge.algorithm.ttl)
-        if len(self._used) > self._sweeps_beyond:
+        self.used[charge.bucket] = (used, now + charge.algorithm.ttl)
+        if len(self.used) > self._sweeps_beyond:
             # A copy, since other threads update too.
-            self._used = {b: seen for b, seen in self._used.copy().items() if seen[1] > now}
-            self._sweeps_beyond = max(_MIN_SIZE_TO_SWEEP, 2 * len(self._used))
+            self.used = {b: seen for b, seen in self.used.copy().items() if seen[1] > now}
+            self._sweeps_beyond = max(_MIN_SIZE_TO_SWEEP, 2 * len(self.used))
 
     def usage(self, charge: Charge, now: float) -> list[Usage]:
         """Return the usage that may still count: at worst, all of it for a whole period more."""
-        used, until = self._used.get(charge.bucket, (0, now))
+        used, until = self.used.get(charge.bucket, (0, now))
         return [(until - now, used)] if until > now and used else []

@@ -13,7 +13,10 @@ from arbprov.limits.algorithms import Algorithm, SlidingWindow, State, Usage
 from arbprov.limits.cooldowns import Cooldowns
 from arbprov.limits.stores.base import BucketKey, Charge, Receipt
 
-__all__ = ["MemoryStore"]
+__all__ = ["BucketState", "MemoryStore"]
+
+# The group and key of a bucket, and how and what it counts.
+BucketState = tuple[str, bytes, Algorithm, State]
 
 _MIN_SIZE_TO_SWEEP = 1024
 # A sweep each second over all keys of a limit would cost more than it frees.
@@ -205,6 +208,25 @@ class MemoryStore:
         """Tell whether a bucket has a state, so that it was charged and is not idle."""
         with self._lock:
             return self._find(charge) is not None
+
+    def states(self, charges: Iterable[Charge] | None = None) -> list[BucketState]:
+        """Return copies of the states of some buckets, or of all."""
+        with self._lock:
+            if charges is not None:
+                found = [(charge, self._find(charge)) for charge in charges]
+                return [(c.group, c.key, c.algorithm, s[:]) for c, s in found if s is not None]
+            return [
+                (group, key, table.algorithm, state[:])
+                for group, table in self._tables.items()
+                for key, state in table.states.items()
+            ]
+
+    def set_states(self, states: Iterable[BucketState]) -> None:
+        """Set the states of some buckets; they were counted by the same clock."""
+        with self._lock:
+            for group, key, algorithm, state in states:
+                self._save(Charge(group, key, algorithm, 0), state)
+                self._tables[group].states[key] = state
 
     def running_cooldowns(self) -> list[tuple[Charge, float, float]]:
         """Return a charge of 0 units, the seconds left and the probe timeout of each cooldown."""

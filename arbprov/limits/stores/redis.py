@@ -86,11 +86,15 @@ class RedisStore:
         client: A Redis client; a decision takes up to its `socket_timeout`.
         namespace: The name that the processes have in common that share limits. It is the hash tag
             of all keys, so that a cluster keeps them on the same node.
+        name: The name of this process, without blanks; random if it is empty.
+        names: The names of the processes that are known before the first answer.
     """
 
     blocks = True
 
-    def __init__(self, client: Redis, namespace: str) -> None:
+    def __init__(
+        self, client: Redis, namespace: str, name: str = "", names: Sequence[str] = ()
+    ) -> None:
         self._client = client
         self._script = resources.files("arbprov.limits.stores").joinpath("decide.lua").read_text()
         self._digest = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
@@ -99,12 +103,12 @@ class RedisStore:
         self._prefix = f"arbprov:{{{tag}}}:"
         common = ("generation", "peers", "recovery")
         self._common_keys = [self._prefix + name for name in common]
-        self._caller = uuid.uuid4().hex
+        self._caller = name or uuid.uuid4().hex
         self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
         # The number of processes in the last answer; 0 before the first heartbeat.
         self.peers = 0
         # Their names in the last heartbeat's answer.
-        self.names: Sequence[str] = ()
+        self.names = names
         # Whether processes had yet to report the calls of an outage, as of the last answer.
         self.recovering = False
         # The server's name for the data that this process knows; empty before the first answer.
