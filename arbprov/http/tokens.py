@@ -315,12 +315,17 @@ class TokenCache(Generic[AccountT]):
             refreshing = entry.refreshing = _Refreshing(seconds)
             self._drop_oldest()
         loop = asyncio._get_running_loop() if is_async(self._refresh) else None
-        threading.Thread(
+        thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self._run_refresh, key, refreshing, account, entry.value, loop),
             name="arbprov-token",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process has too many threads
+            self._end_refresh(key, refreshing)
+            refreshing.token.set_exception(error)
         return refreshing
 
     def _drop_oldest(self) -> None:

@@ -360,3 +360,37 @@ def test_an_empty_spool_and_another_program_s_file_are_not_logged(tmp_path, capl
     warn_of_orphans(str(tmp_path / "tasks"), 2)
     warn_of_orphans("", 2)
     assert caplog.messages == []
+
+
+LIVING = """
+import contextlib
+import os
+from arbprov import ProviderApp
+
+app = ProviderApp("crew")
+
+def note(word):
+    with open("life", "a") as file:
+        file.write(f"{word} {os.getpid()}\\n")
+
+@app.lifespan
+@contextlib.contextmanager
+def live():
+    note("entered")
+    yield
+    note("left")
+"""
+
+
+def test_each_worker_enters_the_lifespan_and_leaves_it(folder, start):
+    (folder / "crew.py").write_text(LIVING)
+    provider = start()
+
+    def workers(word):
+        lines = (folder / "life").read_text().splitlines() if (folder / "life").exists() else []
+        return {line.split()[1] for line in lines if line.startswith(word)}
+
+    wait_until(lambda: len(workers("entered")) == 2)
+    provider.send(signal.SIGTERM)
+    assert provider.wait() == 0
+    assert workers("left") == workers("entered")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import subprocess
 import sys
 
 import pytest
+from support.waiting import TIMEOUT
 
-from arbprov import ConfigurationError
+from arbprov import ConfigurationError, ProviderApp, TaskContext
 from arbprov.http import Token, TokenCache
 
 LIBRARIES = ["httpx", "httpx2"]
@@ -156,3 +158,43 @@ assert not loaded, loaded
 def test_the_module_of_a_library_is_importable(library):
     module = importlib.import_module(f"arbprov.http.{library.__name__}_auth")
     assert issubclass(module.TokenAuth, library.Auth)
+
+
+def test_requests_and_refreshes_of_a_handler_are_within_its_limit(library):
+    """The client of the handlers refreshes the token too."""
+    app = ProviderApp("shop", execution_timeout=TIMEOUT)
+    limited = importlib.import_module(f"arbprov.http.{library.__name__}").LimitedTransport
+
+    def vendor(request):
+        if request.url.path == "/token":
+            return library.Response(200, json={"token": f"token-{len(asked) + 1}"})
+        return library.Response(200 if request.headers["Authorization"] in good else 401)
+
+    asked, good = [], {"Bearer token-2"}
+
+    @app.lifespan
+    @contextlib.asynccontextmanager
+    async def connect():
+        async def refresh(account, old):
+            answer = await client.post("/token")
+            asked.append(old)
+            return Token(answer.json()["token"])
+
+        transport = limited("vendor", library.MockTransport(vendor))
+        async with library.AsyncClient(
+            base_url="http://vendor.test", transport=transport
+        ) as client:
+            yield client, TokenCache(refresh)
+
+    @app.action
+    @app.rate_limit("100/minute", name="vendor", manual=True)
+    async def orders(ctx: TaskContext, account: dict):
+        client, tokens = ctx.state
+        auth = getattr(tokens, f"{library.__name__}_auth")(account)
+        return (await client.get("/orders", auth=auth)).status_code
+
+    with app.test_client() as client:
+        assert client.call("orders", account={"id": 1}).data == 200
+        # Two requests of orders, and two of tokens.
+        assert client.limits.headroom("orders")[0].remaining == 96
+    assert asked == [None, "token-1"]

@@ -259,6 +259,17 @@ def test_nothing_is_logged(api, caplog):
     assert [record for record in caplog.records if record.name.startswith("arbprov")] == []
 
 
+def test_a_thread_that_can_not_start_is_an_error_of_that_call(api, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            api.tokens.get("ada")
+    assert api.tokens.get("ada") == "token-1"
+
+
 # Calls at once.
 
 
