@@ -83,9 +83,12 @@ class Token:
 
     @value.validator
     def _check_value(self, attribute: object, value: str) -> None:
-        if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
+        # HTTP libraries quote a header that they refuse, and with it the token.
+        is_sendable = isinstance(value, str) and value.isascii() and value.isprintable()
+        if not is_sendable or value.split() != [value]:
             raise ValueError(
-                "the token's value must be a text of printable ASCII characters, as a header needs"
+                "the token's value must be a text of printable ASCII characters without blanks, as "
+                "a header needs"
             )
 
 

@@ -73,7 +73,9 @@ def test_seconds_that_are_not_a_number_are_refused(expires_in):
         Token("value", expires_in)
 
 
-@pytest.mark.parametrize("value", ["", "two\nlines", "tökén", None, 5, b"bytes"])
+@pytest.mark.parametrize(
+    "value", ["", "two\nlines", "tökén", " secret", "secret ", "the secret", None, 5, b"bytes"]
+)
 def test_a_value_that_a_header_can_not_have_is_refused_and_not_shown(value):
     with pytest.raises(ValueError, match="the token's value must be a text") as caught:
         Token(value)
