@@ -383,8 +383,8 @@ class _Acquirer:
 
         turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
         ahead = turns.demand_ahead(acquisition.charges())
-        decision = acquisition.peek(ahead) if ahead else acquisition.charge()
-        if ahead and decision.allowed:
+        decision = acquisition.peek(ahead) if ahead else None
+        if decision is None or decision.allowed:
             decision = acquisition.charge()
         if decision.allowed or not decision.may_wait(0.0):
             return decision, decision

@@ -564,6 +564,12 @@ def test_an_alarm_ends_a_wait_for_a_limit_and_not_the_process(call):
     assert call("pid").data["pid"] == before
 
 
+def test_a_question_that_can_not_be_read_is_reported(capsys):
+    process = processes.HandlerProcess("unused", {})
+    process._answer(None, Message(Kind.QUESTION, 1, b"not pickled"))
+    assert "a question of a handler's process can't be read" in capsys.readouterr().err
+
+
 def test_an_acquisition_after_the_task_is_an_error(hub, serve):
     app = app_with(isolated.acquire_late, isolated.acquire_late_errors)
     app.rate_limit("5/hour", name="late", manual=True)(isolated.acquire_late)

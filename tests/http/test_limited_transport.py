@@ -235,47 +235,46 @@ def test_a_handler_s_own_thread_needs_a_copy_of_the_context():
     assert app.test_client().call("work").data == [200]
 
 
-class PlainOnly(httpx.BaseTransport):
-    closed = False
+def one_sided(module):
+    """Return the classes of a transport for plain requests only, and of one for async requests."""
 
-    def handle_request(self, request):
-        return httpx.Response(200)
+    class PlainOnly(module.BaseTransport):
+        closed = False
 
-    def close(self):
-        self.closed = True
+        def close(self):
+            self.closed = True
 
+    class AsyncOnly(module.AsyncBaseTransport):
+        closed = False
 
-class AsyncOnly(httpx.AsyncBaseTransport):
-    closed = False
+        async def aclose(self):
+            self.closed = True
 
-    async def handle_async_request(self, request):
-        return httpx.Response(200)
-
-    async def aclose(self):
-        self.closed = True
+    return PlainOnly, AsyncOnly
 
 
-def test_a_client_of_the_other_kind_is_an_error():
-    request = httpx.Request("GET", URL)
-    error = error_of(LimitedTransport("vendor", AsyncOnly()).handle_request, request)
+def test_a_client_of_the_other_kind_is_an_error(library):
+    plain, asynchronous = one_sided(library.module)
+    request = library.module.Request("GET", URL)
+    error = error_of(library.transport("vendor", asynchronous()).handle_request, request)
     assert type(error) is TypeError
     assert "has to send plain requests by <" in str(error)
-    sending = LimitedTransport("vendor", PlainOnly()).handle_async_request(request)
+    sending = library.transport("vendor", plain()).handle_async_request(request)
     error = error_of(asyncio.run, sending)
     assert "has to send async requests by <" in str(error)
 
 
-@pytest.mark.parametrize("kind", [PlainOnly, AsyncOnly])
-def test_the_transport_inside_is_closed_too(kind):
-    inside = kind()
-    transport = LimitedTransport("vendor", inside)
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+def test_the_transport_inside_is_closed_too(library, kind):
+    inside = one_sided(library.module)[kind]()
+    transport = library.transport("vendor", inside)
     transport.close()
     asyncio.run(transport.aclose())
     assert inside.closed
 
 
-def test_a_transport_that_has_sent_nothing_is_closed():
-    transport = LimitedTransport("vendor")
+def test_a_transport_that_has_sent_nothing_is_closed(library):
+    transport = library.transport("vendor")
     transport.close()
     asyncio.run(transport.aclose())
 

@@ -359,6 +359,17 @@ def test_a_repeated_header_is_a_list():
     assert read_answer(200, items, NOW) == ApiAnswer(5, 1)
 
 
+def test_a_header_in_bytes_is_left_out():
+    items = [(b"RateLimit-Remaining", b"5"), ("X-RateLimit-Remaining", b"5"), ("RateLimit", None)]
+    assert read_answer(200, items, NOW) == ApiAnswer()
+
+
+def test_so_many_headers_are_not_read():
+    items = [(f"X-{number}", "1") for number in range(1000)] + [("X-RateLimit-Remaining", "5")]
+    assert read_answer(200, items, NOW) == ApiAnswer()
+    assert read_answer(200, items[1:], NOW).remaining == 5
+
+
 @pytest.mark.parametrize(
     ("limit", "remaining", "used"),
     [(10, 4, 0.6), (10, 0, 1), (10, 20, 0), (0, 0, None), (None, 3, None), (10, None, None)],
