@@ -87,6 +87,11 @@ class Algorithm(ABC):
     def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Undo a charge that was made at `charged_at`."""
 
+    def move(self, state: State, charged_at: float, now: float, cost: int) -> None:
+        """Count a charge that was made at `charged_at` as of now."""
+        self.refund(state, charged_at, cost)
+        self.charge(state, now, cost)
+
     @abstractmethod
     def report(self, state: State, now: float, used: int, reset_in: float) -> None:
         """Raise the usage to at least `used` units, for `reset_in` seconds."""
@@ -308,6 +313,9 @@ class Gcra(Algorithm):
     def refund(self, state: State, charged_at: float, cost: int) -> None:
         """Put tokens back, except those that were refilled before the last charge."""
         state[0] -= max(0.0, cost * self.interval - (state[1] - charged_at))
+
+    def move(self, state: State, charged_at: float, now: float, cost: int) -> None:
+        """Do nothing: a bucket keeps to a pace, and knows only its last charge."""
 
     def report(self, state: State, now: float, used: int, reset_in: float) -> None:
         """Leave at most ``capacity - used`` tokens; they return at the usual pace."""

@@ -197,8 +197,9 @@ class CallLimits(Protocol):
 
         A 429 starts a cooldown of the limit, and so does a 403 or 503 with a Retry-After, and a 403
         with nothing left. Any other response raises the limit's count to the share that the API
-        has counted; a limit that is less than half or more than twice as large as the API's quota
-        admits what the API has left.
+        has counted. Its call, if it was charged by `acquire`, counts from now on: the API may have
+        counted it as late as that. A limit that is less than half or more than twice as large as
+        the API's quota admits what the API has left.
 
         Args:
             response: What an HTTP library returned: httpx, httpx2, requests, aiohttp, urllib3, or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Protocol
@@ -29,6 +30,9 @@ from arbprov.limits.limiter import Limiter
 from arbprov.limits.stores.base import BucketKey, Charge, Receipt
 
 __all__ = ["Acquirer", "Acquisition", "ManualLimits", "RunningCall", "current_limits"]
+
+# Calls of an API, without a response so far, that are remembered for each task.
+_MAX_UNANSWERED = 256
 
 # The limits of the call that runs here, if its action has manual limits.
 current_limits: ContextVar[CallLimits | None] = ContextVar("arbprov_limits", default=None)
@@ -136,6 +140,10 @@ class ManualLimits:
     _acquirer: Acquirer
     # The last decision over each name.
     _decisions: dict[str, Decision] = attrs.field(factory=dict, init=False)
+    # The receipts of acquisitions before calls of the API whose responses are not observed yet.
+    _unanswered: deque[Sequence[Receipt]] = attrs.field(
+        factory=lambda: deque(maxlen=_MAX_UNANSWERED), init=False
+    )
     # The probes whose end other calls wait for.
     _probes: list[Receipt] = attrs.field(factory=list, init=False)
 
@@ -198,6 +206,7 @@ class ManualLimits:
     def apply(self, name: str, answer: ApiAnswer) -> None:
         """Apply what an API says to the limits of a name; see `apply_answer`."""
         self._limits.observed.add(name)
+        self._move_to_now(name)
         probes = self._take_probes(name)
         charges = [*self._running.decision.charges, *self.charges(self._running)]
         apply_answer(charges, name, answer, self._tell)
@@ -248,6 +257,20 @@ class ManualLimits:
         wait = min(max_wait, running.ctx.remaining)
         return Acquisition(self._limiter, limits, running.seen_by_limits, cost, wait)
 
+    def _move_to_now(self, name: str) -> None:
+        """Count the oldest call of a limit without a response as of now.
+
+        The API may have counted the call as late as that.
+        """
+        for receipts in list(self._unanswered):
+            if any(name in _names_of(receipt.charges) for receipt in receipts):
+                try:
+                    self._unanswered.remove(receipts)
+                except ValueError:  # another thread of the handler has taken it
+                    continue
+                self._tell(functools.partial(_move, receipts))
+                return
+
     def _take_probes(self, name: str) -> list[Receipt]:
         """Return the probes of a limit, which end now."""
         probes = [one for one in self._probes if name in _names_of(one.charges)]
@@ -266,6 +289,7 @@ class ManualLimits:
             error = last.refusal(self._running.ctx.now)
             error.limit = name
             raise error
+        self._unanswered.append(last.receipts)
         self._probes += [receipt for receipt in last.receipts if receipt.probing]
 
 
@@ -275,6 +299,11 @@ def _names(limits: ActionLimits) -> list[str]:
 
 def _names_of(charges: Iterable[Charge]) -> list[str]:
     return [name for charge in charges for name in charge.limit.names]
+
+
+def _move(receipts: Sequence[Receipt]) -> None:
+    for receipt in receipts:
+        receipt.store.move(receipt)
 
 
 def _end_cooldowns(probes: Sequence[Receipt]) -> None:

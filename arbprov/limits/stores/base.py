@@ -165,6 +165,10 @@ class Store(Protocol):
         """Undo the charges of a receipt."""
         ...
 
+    def move(self, receipt: Receipt) -> None:
+        """Count the charges of a receipt as of now."""
+        ...
+
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage to at least `used` units, for `reset_in` seconds."""
         ...

@@ -437,6 +437,17 @@ function operations.refund(charges, now)
   return { 'ok', text(now) }
 end
 
+-- Counts the charges that were made at FIRST as of now. A bucket keeps to a pace, and stays.
+function operations.move(charges, now)
+  for _, charge in ipairs(charges) do
+    if charge.kind ~= 'bucket' then
+      local state = charge.algorithm.refund(charge, load(charge), FIRST, charge.cost)
+      save(charge, charge.algorithm.charge(charge, state, now, charge.cost), now)
+    end
+  end
+  return { 'ok', text(now) }
+end
+
 function operations.report(charges, now)
   for _, charge in ipairs(charges) do
     save(charge, charge.algorithm.report(charge, load(charge), now, FIRST, SECOND), now)

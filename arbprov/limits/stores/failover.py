@@ -154,6 +154,15 @@ class FailoverStore:
             if not any(charge.fallback for charge in receipt.charges):
                 self._with_fallback(lambda: self._store.refund(receipt), lambda outage: None)
 
+    def move(self, receipt: Receipt) -> None:
+        """Count charges as of now, unless they were made while the store was away."""
+        if any(charge.fallback for charge in receipt.charges):
+            return
+        # First there: what this process notes must never be more than what the store counts.
+        self._with_fallback(lambda: self._store.move(receipt), lambda outage: None)
+        for copy in receipt.copies:
+            copy.store.move(copy)
+
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage; see `Store.report`."""
         self._last_seen.update(charge, used, self._clock.monotonic())

@@ -128,6 +128,15 @@ class MemoryStore:
                 if (state := self._find(charge)) is not None:
                     charge.algorithm.refund(state, receipt.charged_at, charge.cost)
 
+    def move(self, receipt: Receipt) -> None:
+        """Count charges as of now; see `Store.move`."""
+        with self._lock:
+            now = self._now()
+            for charge in receipt.charges:
+                state = self._state(charge)
+                charge.algorithm.move(state, receipt.charged_at, now, charge.cost)
+                self._save(charge, state)
+
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage; see `Store.report`."""
         self.raise_usage(charge, [(reset_in, used)])

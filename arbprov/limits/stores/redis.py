@@ -149,6 +149,10 @@ class RedisStore:
         """Undo charges; see `Store.refund`."""
         self._run("refund", receipt.charges, receipt.charged_at)
 
+    def move(self, receipt: Receipt) -> None:
+        """Count charges as of now; see `Store.move`."""
+        self._run("move", receipt.charges, receipt.charged_at)
+
     def report(self, charge: Charge, used: int, reset_in: float) -> None:
         """Raise a bucket's usage; see `Store.report`."""
         self._run("report", [charge], used, reset_in)
