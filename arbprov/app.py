@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -555,6 +556,8 @@ class ProviderApp(Scaffold):
             logger=logging.getLogger(f"arbprov.{name}" if name else "arbprov"),
             blocking=not (action and action.is_async),
             pickled=action.pickle_handler() if action and action.isolation == "process" else None,
+            # Known by its import: it needs no registration.
+            hides_tokens="arbprov.http.tokens" in sys.modules,
         )
 
     def _life_hooks(self) -> Hooks:

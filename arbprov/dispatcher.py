@@ -12,7 +12,7 @@ import inspect
 import logging
 import math
 import types
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import attrs
@@ -44,7 +44,7 @@ from arbprov.payload.ignored import IgnoredField
 from arbprov.payload.json import parse_object
 from arbprov.payload.serialize import to_builtins
 from arbprov.payload.validation import ValidationFailure
-from arbprov.redaction import Redactor, find_secrets, find_secrets_in_json, redact
+from arbprov.redaction import Redactor, call_secrets, find_secrets, find_secrets_in_json, redact
 from arbprov.responses import (
     error_result,
     group_members,
@@ -104,6 +104,7 @@ class Route:
         blocking: Whether its handler may block, and so runs on a thread.
         pickled: Its handler as another process gets it; None if it runs in this process.
         retry: Whether and when its handler is tried again; None if it is not.
+        hides_tokens: Whether its calls may get access tokens from a `TokenCache`.
     """
 
     action: Action | None
@@ -114,6 +115,7 @@ class Route:
     blocking: bool = True
     pickled: bytes | None = attrs.field(default=None, repr=False)
     retry: RetryPolicy | None = None
+    hides_tokens: bool = False
     # Computed once, since each call asks for them.
     has_limits: bool = attrs.field(init=False)
     has_manual_limits: bool = attrs.field(init=False)
@@ -163,6 +165,7 @@ class Call:
         manual: Its `ctx.limits`, if its handler charges limits itself.
         timeout: Seconds that it may take from now on: less than the route's in a later try.
         pause: Seconds until its handler is tried again; None if this try is the last.
+        tokens: The access tokens that it has got, which its errors must not show.
     """
 
     task: Task
@@ -188,6 +191,7 @@ class Call:
 
     timeout: float = attrs.field()
     pause: float | None = None
+    tokens: Sequence[str] = attrs.field(default=(), repr=False)
 
     @timeout.default
     def _timeout_of_route(self) -> float:
@@ -466,6 +470,10 @@ class Dispatcher:
         hooks, ctx = call.route.hooks, call.ctx
         if call.manual is not None:
             current_limits.set(call.manual)
+        if call.route.hides_tokens:
+            call.tokens = tokens = list(call.tokens)
+            call_secrets.set(tokens)
+            call.redactor = None  # that of an earlier try does not know the tokens of this try
         if call.error is None:
             try:
                 result = success_result(call.task, await self._call_handler(call, wait))
@@ -663,11 +671,12 @@ class Dispatcher:
         return redact(text, [*self.secrets, *secrets])
 
     def secrets_of(self, call: Call) -> list[str]:
-        """Return the app's secrets and those of a call's account."""
+        """Return the app's secrets, those of a call's account, and the call's tokens."""
         account = call.ctx.account
         # Errors may quote an account that could not be parsed.
         return [
             *(find_secrets(account) if account else find_secrets_in_json(call.task.account)),
+            *call.tokens,
             *self.secrets,
         ]
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
@@ -19,7 +20,11 @@ import attrs
 from arbprov.payload.json import parse_object
 from arbprov.payload.validation import ValidationFailure
 
-__all__ = ["Redactor", "find_secrets", "find_secrets_in_json", "redact"]
+__all__ = ["Redactor", "call_secrets", "find_secrets", "find_secrets_in_json", "redact"]
+
+# Gets the secrets that the running call comes to know, such as access tokens; None where no error
+# of a call would show them.
+call_secrets: ContextVar[list[str] | None] = ContextVar("arbprov_secrets", default=None)
 
 _REDACTED = "[redacted]"
 # Shorter values are common words and numbers, and shorter tokens are used in tests only: removing

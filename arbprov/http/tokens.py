@@ -24,6 +24,7 @@ from arbprov.clock import SystemClock
 from arbprov.errors import ConfigurationError, TaskError
 from arbprov.http.locks import RedisLocks
 from arbprov.payload.serialize import to_builtins
+from arbprov.redaction import call_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -36,6 +37,8 @@ AccountT = TypeVar("AccountT")
 
 # Tokens that a cache keeps at most: the accounts come from outside.
 _MAX_TOKENS = 10_000
+# Tokens of a call that its errors are searched for.
+_MAX_HIDDEN = 100
 # Seconds after which a refresh on an event loop looks whether the loop is still there.
 _LOOP_CHECK = 0.1
 # Seconds that a waiting call gives a refresh beyond its timeout, to end by itself.
@@ -199,12 +202,12 @@ class TokenCache(Generic[AccountT]):
         for _ in range(_ATTEMPTS):
             token = self._find_or_refresh(key, account)
             if isinstance(token, str):
-                return token
+                return _hide(token)
             done, _ = concurrent.futures.wait([token.token], token.ends_at - time.monotonic())
             if not done:
                 self._give_up(key, token)
             elif (value := token.token.result()) is not None:
-                return value
+                return _hide(value)
         raise self._cancellation_error()
 
     async def aget(self, account: AccountT) -> str:
@@ -220,7 +223,7 @@ class TokenCache(Generic[AccountT]):
         for _ in range(_ATTEMPTS):
             token = self._find_or_refresh(key, account)
             if isinstance(token, str):
-                return token
+                return _hide(token)
             future = asyncio.wrap_future(token.token)
             try:
                 await asyncio.wait([future], timeout=token.ends_at - time.monotonic())
@@ -229,7 +232,7 @@ class TokenCache(Generic[AccountT]):
             if not done:
                 self._give_up(key, token)
             elif (value := future.result()) is not None:
-                return value
+                return _hide(value)
         raise self._cancellation_error()
 
     def refuse(self, account: AccountT, token: str) -> None:
@@ -449,6 +452,14 @@ class TokenCache(Generic[AccountT]):
 
 class _LoopGoneError(Exception):
     """The event loop that ran a refresh was closed, or has cancelled it."""
+
+
+def _hide(token: str) -> str:
+    """Keep a token out of the errors of the call that gets it, and return it."""
+    secrets = call_secrets.get()
+    if secrets is not None and token not in secrets and len(secrets) < _MAX_HIDDEN:
+        secrets.append(token)
+    return token
 
 
 async def _await(

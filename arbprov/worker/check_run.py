@@ -21,7 +21,7 @@ from arbprov.hooks import Hooks
 from arbprov.limits import Headroom, current_limits
 from arbprov.limits.decision import read_checked
 from arbprov.limits.headers import ApiResponse, HeaderNames
-from arbprov.redaction import Redactor, find_secrets
+from arbprov.redaction import Redactor, call_secrets, find_secrets
 from arbprov.responses import error_result
 from arbprov.task import Task
 from arbprov.worker.background import close_loop
@@ -58,7 +58,7 @@ class CheckRun:
         self._account = account
         self._timeout = timeout
         self._report = report
-        self._redactor = Redactor([*find_secrets(account), *dispatcher.secrets])
+        self._secrets = [*find_secrets(account), *dispatcher.secrets]
 
     def run(self, checks: Iterable[Check]) -> None:
         """Run checks in an event loop of their own.
@@ -74,6 +74,7 @@ class CheckRun:
 
     async def _run_all(self, checks: Iterable[Check]) -> None:
         loop = asyncio.get_running_loop()
+        call_secrets.set(self._secrets)
         # From the first moment, as if a stop had begun: the start has to end in time.
         stopping = loop.create_future()
         stopping.set_result(None)
@@ -152,7 +153,8 @@ class CheckRun:
 
     def _describe(self, name: str, error: BaseException) -> str:
         """Return an error as a line without secrets, which begins with the error's type."""
-        result = error_result(Task("check", name, b"", b""), error, self._redactor)
+        redactor = Redactor(self._secrets)
+        result = error_result(Task("check", name, b"", b""), error, redactor)
         kind = result.data.get("type") if isinstance(result.data, dict) else None
         text = str(error) if isinstance(error, RateLimited) else result.message
         if isinstance(kind, str) and not isinstance(error, _CheckFailed):

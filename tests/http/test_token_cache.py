@@ -13,13 +13,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import attrs
 import pytest
+from support.running import Running, tasks
 from support.waiting import TIMEOUT, wait_until
 
 from arbprov import ConfigurationError, ProviderApp
+from arbprov.clock import SystemClock
 from arbprov.errors import TaskError
 from arbprov.http import Token, TokenCache, TokenError
 from arbprov.http import tokens as tokens_module
 from arbprov.testing import VirtualClock
+from arbprov.worker.check_run import CheckRun
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -523,3 +526,70 @@ def test_a_handler_in_a_test_client_gets_its_token(api):
     client = app.test_client()
     answers = [client.call(name, account={"id": 1}).data for name in ("token", "plain")]
     assert answers == ["token-1"] * 2
+
+
+# Errors.
+
+
+@pytest.fixture
+def leaky(api):
+    """An app whose errors quote the token."""
+    app = ProviderApp("test", execution_timeout=TIMEOUT)
+
+    @app.action
+    async def later(account: dict):
+        raise LookupError(f"the API refuses {await api.tokens.aget('ada')}")
+
+    @app.action
+    def plain(account: dict):
+        raise LookupError(f"the API refuses {api.tokens.get('ada')}")
+
+    @app.check
+    def check():
+        raise LookupError(f"the API refuses {api.tokens.get('ada')}")
+
+    return app
+
+
+@pytest.mark.parametrize("action", ["later", "plain"])
+def test_neither_a_result_nor_the_log_shows_a_token(leaky, caplog, action):
+    result = leaky.test_client().call(action)
+    assert result.message == "the API refuses [redacted]"
+    assert ("refuses [redacted]" in caplog.text, "token-1" in caplog.text) == (True, False)
+
+
+def test_a_worker_s_results_show_no_token(leaky):
+    polls = [*tasks(1, "later"), *tasks(1, "plain")]
+    running = Running(leaky, polls=polls).until(30)
+    assert {result.message for _, result in running.results} == {"the API refuses [redacted]"}
+
+
+def test_a_check_s_reason_shows_no_token(leaky):
+    results = []
+    run = CheckRun(leaky._dispatcher(SystemClock()), leaky._life_hooks(), {}, 20, results.append)
+    run.run(leaky.checks())
+    assert [result.reason for result in results] == ["LookupError: the API refuses [redacted]"]
+
+
+def test_a_later_try_shows_none_of_its_tokens(api):
+    app = ProviderApp("test", execution_timeout=TIMEOUT)
+
+    @app.action
+    @app.retry(on=LookupError, attempts=2)
+    def fail(account: dict):
+        token = api.tokens.get("ada")
+        api.tokens.refuse("ada", token)
+        raise LookupError(f"the API refuses {token}")
+
+    assert app.test_client().call("fail").message == "the API refuses [redacted]"
+    assert len(api.asked) == 2
+
+
+def test_only_so_many_tokens_of_a_call_are_looked_for(api, monkeypatch):
+    monkeypatch.setattr(tokens_module, "_MAX_HIDDEN", 2)
+    secrets = []
+    restored = tokens_module.call_secrets.set(secrets)
+    for name in ("ada", "bob", "ada", "eve"):
+        api.tokens.get(name)
+    tokens_module.call_secrets.reset(restored)
+    assert secrets == ["token-1", "token-2"]
