@@ -28,6 +28,13 @@ def campaigns() -> dict:
 def other() -> dict:
     return {}
 
+manual = ProviderApp("manual")
+
+@manual.action
+@manual.rate_limit("9/minute", name="vendor", manual=True, shadow=True)
+def calls() -> dict:
+    return {}
+
 free = ProviderApp("free")
 """
 
@@ -49,6 +56,14 @@ def test_each_limit_is_listed_with_what_is_left(limits):
         "other      50/second          50          app               -",
         "other      other.<lambda>     -           name:vendor       -",
         "other      Closed             -     90 s  action:other      -",
+    ]
+
+
+def test_a_limit_that_a_handler_charges_is_marked(limits):
+    result = limits(target="other:manual")
+    assert result.stdout.splitlines() == [
+        "ACTION  LIMIT                       LEFT  WAIT  SCOPE        KEY",
+        "calls   9/minute (shadow) (manual)  9           name:vendor  -",
     ]
 
 
