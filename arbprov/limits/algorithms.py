@@ -197,8 +197,8 @@ class SlidingWindow(Algorithm):
     def report(self, state: State, now: float, used: int, reset_in: float) -> None:
         """Raise the usage to at least `used` until the reset, but for a period at most."""
         self._expire(state, now)
-        step = math.ceil((now + min(reset_in, self.period)) * _STEPS / self.period)
-        end, at, missing = step * self.period / _STEPS, len(state), min(used, self.capacity)
+        end = self._round_up(now + min(reset_in, self.period))
+        at, missing = len(state), min(used, self.capacity)
         while at > 1 and state[at - 2] >= end:
             at -= 2
             missing -= int(state[at + 1])
@@ -226,6 +226,13 @@ class SlidingWindow(Algorithm):
         end = step * self.period / _STEPS
         # The division may have rounded down, but two calls must be a whole period apart.
         return end if end - now >= self.period else (step + 1) * self.period / _STEPS
+
+    def _round_up(self, moment: float) -> float:
+        """Return the end of the step that a moment is in."""
+        step = math.ceil(moment * _STEPS / self.period)
+        end = step * self.period / _STEPS
+        # The division may have rounded down.
+        return end if end >= moment else (step + 1) * self.period / _STEPS
 
     def _insert(self, state: State, end: float, cost: int) -> None:
         """Add an entry in its place; only reports end after a charge that is made now."""

@@ -294,3 +294,13 @@ def test_no_wait_is_more_than_a_thousandth_too_long_however_floats_round(period)
         now = step * period / 1000
         wait = used(limit, (now, 1)).wait_time(now, 1)
         assert wait <= period * 1.001 + 4 * math.ulp(now + wait)
+
+
+@pytest.mark.parametrize("period", [0.1, 0.3, 0.7, 1.0, 7.0, 60.0])
+def test_a_report_holds_until_its_reset_however_floats_round(period):
+    limit = Limit(1, period)
+    for step in range(1, 100_000, 37):
+        now = step * period / 1000
+        window = Gauge(limit)
+        window.report(now, 1, 0.99 * period)
+        assert now + window.wait_time(now, 1) >= now + 0.99 * period

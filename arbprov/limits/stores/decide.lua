@@ -166,10 +166,17 @@ function window.remove(state, place, units)
   return set(state, 0, get(state, 0) - (units - lacking))
 end
 
+-- Returns the end of the step that a moment is in; the division may have rounded down.
+function window.round_up(charge, moment)
+  local step = math.ceil(moment * STEPS / charge.second)
+  local ending = step * charge.second / STEPS
+  return ending >= moment and ending or (step + 1) * charge.second / STEPS
+end
+
 function window.report(charge, state, now, used, reset_in)
   local amount, period = charge.first, charge.second
   state = window.expire(state, now)
-  local moment = math.ceil((now + math.min(reset_in, period)) * STEPS / period) * period / STEPS
+  local moment = window.round_up(charge, now + math.min(reset_in, period))
   local place, missing = size(state), math.min(used, amount)
   while place > 1 and get(state, place - 2) >= moment do
     place = place - 2
@@ -182,8 +189,7 @@ function window.report(charge, state, now, used, reset_in)
 end
 
 function window.merge(charge, state, now, seconds, cost)
-  local step = math.ceil((now + seconds) * STEPS / charge.second)
-  return window.insert(state, step * charge.second / STEPS, cost)
+  return window.insert(state, window.round_up(charge, now + seconds), cost)
 end
 
 function window.lasts_until(state)
