@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -141,9 +141,8 @@ class ManualLimits:
     # The last decision over each name.
     _decisions: dict[str, Decision] = attrs.field(factory=dict, init=False)
     # The receipts of acquisitions before calls of the API whose responses are not observed yet.
-    _unanswered: deque[Sequence[Receipt]] = attrs.field(
-        factory=lambda: deque(maxlen=_MAX_UNANSWERED), init=False
-    )
+    _unanswered: dict[int, Sequence[Receipt]] = attrs.field(factory=dict, init=False)
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     # The probes whose end other calls wait for.
     _probes: list[Receipt] = attrs.field(factory=list, init=False)
 
@@ -262,12 +261,10 @@ class ManualLimits:
 
         The API may have counted the call as late as that.
         """
-        for receipts in list(self._unanswered):
-            if any(name in _names_of(receipt.charges) for receipt in receipts):
-                try:
-                    self._unanswered.remove(receipts)
-                except ValueError:  # another thread of the handler has taken it
-                    continue
+        for number, receipts in list(self._unanswered.items()):
+            is_named = any(name in _names_of(receipt.charges) for receipt in receipts)
+            # Another thread of the handler may have taken it.
+            if is_named and self._unanswered.pop(number, None) is not None:
                 self._tell(functools.partial(_move, receipts))
                 return
 
@@ -289,7 +286,9 @@ class ManualLimits:
             error = last.refusal(self._running.ctx.now)
             error.limit = name
             raise error
-        self._unanswered.append(last.receipts)
+        number = next(self._numbers)
+        self._unanswered[number] = last.receipts
+        self._unanswered.pop(number - _MAX_UNANSWERED, None)
         self._probes += [receipt for receipt in last.receipts if receipt.probing]
 
 

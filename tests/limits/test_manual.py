@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.redis_servers import RedisServer
+from support.waiting import TIMEOUT
 from support.workers import task, work_off
 
 from arbprov import (
@@ -19,10 +20,10 @@ from arbprov import (
     RateLimitMonitor,
     TaskContext,
 )
-from arbprov.clock import SystemClock
 from arbprov.limits import Limiter, MemoryStore, declare
 from arbprov.limits.decision import Decision
 from arbprov.limits.manual import Acquisition, current_limits
+from arbprov.testing import VirtualClock
 
 
 def calling(*limits, is_async=False, timeout=60.0, **action):
@@ -689,21 +690,26 @@ def acquisition(limiter, limits, max_wait):
 
 
 class BlockingStore(MemoryStore):
-    """Blocks as a store on a server does, and notes its threads."""
+    """Blocks as a store on a server does, and notes its threads.
+
+    Its time passes with each second refusal: by then, a call waits.
+    """
 
     blocks = True
 
     def __init__(self, clock):
         super().__init__(clock)
+        self.clock = clock
+        self.refusals = 0
         self.threads = set()
 
     def acquire(self, charges):
         self.threads.add(threading.current_thread().name)
-        return super().acquire(charges)
-
-    def start_cooldown(self, charges, seconds, probe_timeout):
-        self.threads.add(threading.current_thread().name)
-        super().start_cooldown(charges, seconds, probe_timeout)
+        receipt = super().acquire(charges)
+        if receipt is None:
+            self.refusals += 1
+            self.clock.advance(0.2 if self.refusals % 2 == 0 else 0)
+        return receipt
 
 
 def run_admission(test):
@@ -711,8 +717,9 @@ def run_admission(test):
     from arbprov.executors.threads import ThreadPool
     from arbprov.worker.admission import Admission
 
-    store = BlockingStore(SystemClock())
-    limiter = Limiter(SystemClock(), lambda declaration: store)
+    clock = VirtualClock()
+    store = BlockingStore(clock)
+    limiter = Limiter(clock, lambda declaration: store)
     limits = limiter.compile([declare(Limit(1, 0.1), name="vendor", manual=True)], action="work")
 
     async def main():
@@ -720,7 +727,7 @@ def run_admission(test):
         pool = ThreadPool(loop, "pool")
         admission = Admission(None, pool, None, 8, loop.create_future())
         try:
-            return await asyncio.wait_for(test(admission, limiter, limits, store), 20)
+            return await asyncio.wait_for(test(admission, limiter, limits, store), TIMEOUT)
         finally:
             pool.close()
 
@@ -729,8 +736,8 @@ def run_admission(test):
 
 def test_a_store_that_blocks_is_asked_on_a_thread():
     async def test(admission, limiter, limits, store):
-        await admission.aacquire(acquisition(limiter, limits, 5))
-        first, last = await admission.aacquire(acquisition(limiter, limits, 5))
+        await admission.aacquire(acquisition(limiter, limits, TIMEOUT))
+        first, last = await admission.aacquire(acquisition(limiter, limits, TIMEOUT))
         return first.allowed, last.allowed, store.threads
 
     assert run_admission(test) == (False, True, {"pool-1"})
@@ -739,7 +746,7 @@ def test_a_store_that_blocks_is_asked_on_a_thread():
 def test_a_handler_s_thread_asks_itself_and_waits_on_the_loop():
     async def test(admission, limiter, limits, store):
         def acquire():
-            return [admission.acquire(acquisition(limiter, limits, 5)) for _ in range(2)]
+            return [admission.acquire(acquisition(limiter, limits, TIMEOUT)) for _ in range(2)]
 
         decisions = await asyncio.to_thread(acquire)
         return [(first.allowed, last.allowed) for first, last in decisions], len(store.threads)
@@ -750,10 +757,10 @@ def test_a_handler_s_thread_asks_itself_and_waits_on_the_loop():
 def test_a_handler_s_thread_waits_behind_those_that_wait():
     async def test(admission, limiter, limits, store):
         order = []
-        await admission.aacquire(acquisition(limiter, limits, 5))
+        await admission.aacquire(acquisition(limiter, limits, TIMEOUT))
 
         async def wait():
-            await admission.aacquire(acquisition(limiter, limits, 5))
+            await admission.aacquire(acquisition(limiter, limits, TIMEOUT))
             order.append("loop")
 
         waiting = asyncio.create_task(wait())
@@ -761,7 +768,7 @@ def test_a_handler_s_thread_waits_behind_those_that_wait():
             await asyncio.sleep(0.001)
 
         def acquire():
-            admission.acquire(acquisition(limiter, limits, 5))
+            admission.acquire(acquisition(limiter, limits, TIMEOUT))
             order.append("thread")
 
         await asyncio.gather(asyncio.to_thread(acquire), waiting)
@@ -783,7 +790,7 @@ def test_a_loop_of_a_plain_handler_waits_in_the_worker_s_queue():
     async def test(admission, limiter, limits, store):
         async def acquire():
             for _ in range(2):
-                first, last = await admission.aacquire(acquisition(limiter, limits, 5))
+                first, last = await admission.aacquire(acquisition(limiter, limits, TIMEOUT))
             return first.allowed, last.allowed
 
         return await asyncio.to_thread(asyncio.run, acquire())

@@ -251,8 +251,8 @@ def acquire_until_alarm(ctx: TaskContext) -> dict:
 
     ctx.limits.acquire("alarmed")
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
         # Half a minute, if no alarm rings.
         ctx.limits.acquire("alarmed")
     except InterruptedError as error:
