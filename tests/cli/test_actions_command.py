@@ -107,6 +107,7 @@ def compare(
     pair: tuple[int, bytes],
     unit: Unit = Unit.CELSIUS,
     limit: int | None = None,
+    count: Annotated[int, annotated_types.Ge(1)] = 1,
     kind: Annotated[str | None, "what it is"] = object(),
 ):
     ...
@@ -124,6 +125,7 @@ def test_the_fields_of_payload_and_account_are_listed_with_those_of_their_object
         "      pair: [integer, base64]\n"
         '      unit: "celsius" | "kelvin" = "celsius"\n'
         "      limit: integer | null = null\n"
+        "      count: integer, at least 1 = 1\n"
         "      kind: string | null (optional)  what it is\n"
         "    account\n"
         "      api_key: string\n"
