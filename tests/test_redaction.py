@@ -436,6 +436,15 @@ def test_a_text_of_no_call_or_of_several_is_redacted(count):
     assert text == ", ".join(["[redacted]"] * (1 + count) + ["hunter22", "swordfish"][count:])
 
 
+def test_the_lines_of_a_text_of_more_than_a_mebibyte_are_cut():
+    app = ProviderApp("test")
+    app.action("echo")(lambda: None)
+    dispatcher = app._dispatcher(SystemClock())
+    call = dispatcher.prepare(Task("t", "echo", b"{}", b'{"key": "hunter22"}'))
+    text = dispatcher.redact("x" * 2**20 + "\nhunter22", call)
+    assert text == "x" * 2**16 + "\n[redacted]"
+
+
 def test_a_long_text_ends_before_a_secret_that_may_be_cut():
     app = ProviderApp("test")
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import multiprocessing
 import pickle
+import sys
 import threading
 import types
 
@@ -74,6 +75,17 @@ def test_calls_are_received_beside_answers(server):
     pipe.close()
     with pytest.raises(EOFError):
         server.receive()
+
+
+def test_a_limit_is_acquired_without_asyncio_which_takes_long_to_import(server, monkeypatch):
+    server, pipe = server
+    server._current = request = object()
+    provider = threading.Thread(target=answer, args=[pipe])
+    provider.start()
+    monkeypatch.delitem(sys.modules, "asyncio")
+    limits_of(server, request).acquire("vendor")
+    provider.join()
+    assert "asyncio" not in sys.modules
 
 
 def test_nothing_is_asked_on_an_event_loop(server):

@@ -916,6 +916,17 @@ def test_an_idle_process_that_does_not_exit_is_killed_with_its_group_only(monkey
     assert not process.is_alive
 
 
+def test_a_process_that_has_ended_is_not_taken_back():
+    pool = processes.ProcessPool({})
+    process = pool.acquire()
+    process.start()
+    process.request_exit()
+    process.wait(TIMEOUT)
+    pool.release(process)
+    assert (process.is_killed, pool.acquire() is process) == (True, False)
+    pool.close()
+
+
 def test_an_errorhandler_gets_a_handler_s_exception(call):
     assert call("fail", {"how": "odd"}).message == "handled 5"
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.structuring import structure
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import Doc, NotRequired, TypedDict
 
 from arbprov import ProviderApp, TaskContext
 from arbprov.payload.json_schema import make_json_schema
@@ -172,6 +172,7 @@ def test_types(target, schema):
         (Annotated[bytes, at.MaxLen(1)], {}),
         (Annotated[str, at.Predicate(str.isupper)], {}),
         (Annotated[str, "the city"], {"description": "the city"}),
+        (Annotated[str, Doc("the city")], {"description": "the city"}),
         (Annotated[str, pydantic.Field(pattern="^a", title="A")], {"pattern": "^a", "title": "A"}),
         (Annotated[str, msgspec.Meta(pattern="b")], {"pattern": "b"}),
         (Annotated[str, msgspec.Meta(description="x")], {"description": "x"}),
