@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -34,35 +34,57 @@ class BoundCall:
         self._binding = binding
         self._arguments = arguments
 
-    # Computed when a limit reads them: most limits read only payload or account.
+    # Computed when a limit reads them: most limits read one of them.
 
     @cached_property
     def payload(self) -> Mapping[str, Any]:
         """The payload that the handler gets."""
-        return _merge(self._ctx.payload, self._binding.bound_payload(self._ctx, self._arguments))
+        bound = self._binding.bound_payload(self._ctx, self._arguments)
+        return _BoundFields(self._ctx.payload, bound)
 
     @cached_property
     def account(self) -> Mapping[str, Any]:
         """The account that the handler gets."""
-        return _merge(self._ctx.account, self._binding.bound_account(self._ctx, self._arguments))
+        bound = self._binding.bound_account(self._ctx, self._arguments)
+        return _BoundFields(self._ctx.account, bound)
 
 
-def _merge(raw: Mapping[str, Any], bound: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields of JSON, with the values that were bound in their places."""
-    merged = dict(raw)
-    for name, value in bound.items():
-        given = raw.get(name)
+class _BoundFields(Mapping[str, Any]):
+    """The fields of JSON, with the values that were bound in their places.
+
+    A field is converted when it is read: most keys read one of many.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
+        self._raw = raw
+        self._bound = bound
+        self._converted: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._bound:
+            return self._raw[name]
+        if name not in self._converted:
+            self._converted[name] = self._convert(name)
+        return self._converted[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in {**self._raw, **self._bound} if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _convert(self, name: str) -> Any:
+        value, given = self._bound[name], self._raw.get(name)
         if type(value) is type(given) and type(value) in _JSON_TYPES and value == given:
-            continue  # the usual case, without a copy of a large list
+            return value  # the usual case, without a copy of a large list
         try:
-            merged[name] = _add_fields(given, to_builtins(value))
+            return _add_fields(given, to_builtins(value))
         except ValidationFailure:  # JSON has no form for it
-            continue
-    return merged
+            return self._raw[name]
 
 
 def _add_fields(raw: Any, bound: Any) -> Any:
-    """Add the fields that only the raw value has, such as aliases and unknown fields."""
+    """Add the fields that only the raw value has: those of an alias, or that no class takes."""
     if isinstance(raw, dict) and isinstance(bound, dict):
         return {**raw, **{name: _add_fields(raw.get(name), value) for name, value in bound.items()}}
     return bound
