@@ -11,6 +11,7 @@ import threading
 import types
 
 import pytest
+from support.waiting import TIMEOUT
 
 from arbprov import RateLimited
 from arbprov.executors import child
@@ -23,8 +24,14 @@ from arbprov.limits.headers import ApiAnswer
 def server():
     """The serving part of a handler's process, and the provider's end of its pipe."""
     ours, theirs = multiprocessing.Pipe()
-    with ours, theirs:
-        yield child._Server(theirs, {}), ours
+    before = set(threading.enumerate())
+    with theirs:
+        with ours:
+            yield child._Server(theirs, {}), ours
+        # It reads until the provider's end is closed. Later, it would read from the next pipe that
+        # gets the number of its file descriptor.
+        for reader in set(threading.enumerate()) - before:
+            reader.join(TIMEOUT)
 
 
 def limits_of(server, request):
@@ -35,10 +42,8 @@ def limits_of(server, request):
 
 def answer(pipe, failure=None):
     """Answer the next question with a failure, or else with a headroom of 7."""
-    message = Message.decode(pipe.recv_bytes())
-    while message.kind is not Kind.QUESTION:  # such as a log record of another thread
-        message = Message.decode(pipe.recv_bytes())
-    number, *asked = message.load()
+    question = Message.decode(pipe.recv_bytes())
+    number, *asked = question.load()
     outcome = pickle.dumps((number, failure, (Headroom("10/hour", 7, 0.0),)))
     pipe.send_bytes(Message(Kind.ANSWER, 1, outcome).encode())
     return asked
