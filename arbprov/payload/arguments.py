@@ -220,24 +220,12 @@ class _Compiler:
                 values[name] = ctx
 
         sources: list[Source] = [add_contexts] if contexts else []
-        takes_account = self._takes("account")
-        account_structure: Structure | None = None
-        account_type = self._types["account"] if takes_account else attrs.NOTHING
-        if account_schema is not None:
-            account_type = account_schema
-        if account_type is not attrs.NOTHING:
-            account_hook = self._find_hook("account", account_type, self._account_converter)
-
-            def structure_account(ctx: TaskContext) -> Any:
-                return account_hook(ctx.account, account_type)
-
-            account_structure = structure_account
-
-            def fill_account(ctx: TaskContext) -> dict[str, Any]:
-                account = structure_account(ctx)
-                return {"account": account} if takes_account else {}
-
-            sources.append(_reporting_source(fill_account, "account"))
+        account_type = account_schema
+        if account_schema is None:
+            account_type = self._types["account"] if self._takes("account") else attrs.NOTHING
+        account_structure = self._account_structure(account_type)
+        if account_structure is not None:
+            sources.append(self._account_source(account_structure))
         use = self._payload_use(payload_schema)
         sources += [self._schema_source(use)] if use.is_schema else self._payload_sources(use)
         payload_structure: Structure | None = None
@@ -255,6 +243,21 @@ class _Compiler:
             payload_structure,
             account_structure,
         )
+
+    def _account_structure(self, account_type: Any) -> Structure | None:
+        if account_type is attrs.NOTHING:
+            return None
+        hook = self._find_hook("account", account_type, self._account_converter)
+        return lambda ctx: hook(ctx.account, account_type)
+
+    def _account_source(self, structure: Structure) -> Source:
+        is_taken = self._takes("account")
+
+        def fill(ctx: TaskContext) -> dict[str, Any]:
+            account = structure(ctx)
+            return {"account": account} if is_taken else {}
+
+        return _reporting_source(fill, "account")
 
     def _read_signature(self) -> list[inspect.Parameter]:
         try:
