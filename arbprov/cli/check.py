@@ -45,8 +45,8 @@ def check(app: ProviderApp, account: dict[str, Any], as_json: bool) -> None:
     checks = app.checks()
     if not checks:
         raise ConfigurationError(
-            f"{app!r} has no checks; decorate a function with @app.check, as in "
-            f"@app.check / def reachable(): ..."
+            f"{app!r} has no checks; decorate a function with @app.check that raises if the API "
+            f"can't be reached"
         )
     results: list[CheckResult] = []
     width = max(len(each.name) for each in checks)

@@ -19,13 +19,13 @@ class LimitedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     limit learns what the API says, as by ``ctx.limits.observe``: a request that the API throttles
     raises `RateLimited`, and the task ends with status ``limit``. Redirects count as requests.
 
-    One client for all tasks is enough: the limit and its key are those of the task that runs. It
-    may be an `httpx.Client`, for plain handlers, or an `httpx.AsyncClient`.
+    One client for all tasks is enough: the limit and its key are the running task's. It may
+    be an `httpx.Client`, for plain handlers, or an `httpx.AsyncClient`.
 
     Args:
         limit: The limit's `name`.
         transport: What sends the requests, with its own settings for TLS, proxies and connections:
-            a client ignores these if it gets a transport. By default, `httpx.HTTPTransport` or
+            a client that gets a transport ignores its own. By default, `httpx.HTTPTransport` or
             `httpx.AsyncHTTPTransport`.
         max_wait: Seconds that a request may wait for the limit; by default, the limit's `max_wait`.
         headers: The names of the API's own headers; see ``ctx.limits.observe``.

@@ -303,7 +303,7 @@ class TokenCache(Generic[AccountT]):
             if given is None or given == "":
                 raise TokenError(
                     f"{describe_handler(self._key)}: the account has no key ({given!r}), so its "
-                    f"token can't be told from those of other accounts"
+                    f"token can't be told from the tokens of other accounts"
                 )
             name = str(given)
         return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()

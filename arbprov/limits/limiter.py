@@ -251,8 +251,8 @@ def _group_by_counters(charges: Iterable[Charge]) -> list[tuple[Counters, list[C
 def _warn(charges: Iterable[Charge], clock: Clock) -> None:
     """Log a warning if a charge has crossed a threshold of its quota; a pace has none.
 
-    A short limit crosses it again and again: a warning of it comes once a minute at most, and that
-    of a longer limit once in its period, or an hour.
+    A short limit crosses it again and again: it warns once a minute at most, and a longer
+    limit once in its period, or once an hour.
     """
     for charge in first_charges(charges):
         limit, capacity = charge.limit, charge.algorithm.capacity

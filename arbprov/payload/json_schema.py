@@ -67,7 +67,7 @@ _SCALARS: dict[Any, JsonSchema] = {
     bytes: _text(
         "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", contentEncoding="base64"
     ),
-    # Seconds; the bounds are those of a timedelta.
+    # Seconds; the bounds of a timedelta.
     dt.timedelta: {
         "type": "number",
         "minimum": -86399999913600,
@@ -84,7 +84,7 @@ _SCALARS: dict[Any, JsonSchema] = {
 }
 
 
-# The default of a required field, or one that is made anew for each object.
+# The default of a required field, or a default that a factory makes for each object.
 UNKNOWN = object()
 
 
