@@ -91,6 +91,8 @@ class HubChannel:
         if is_local(target):
             # A proxy, which gRPC takes from the environment, cannot reach this machine.
             options.append(("grpc.enable_http_proxy", 0))
+        # None after its end.
+        self._channel: grpc.aio.Channel | None
         if tls is None:
             self._channel = grpc.aio.insecure_channel(target, options=options)
         else:
@@ -103,14 +105,17 @@ class HubChannel:
     @property
     def is_connected(self) -> bool:
         """Whether the channel has a connection now."""
-        return bool(self._channel.get_state() is grpc.ChannelConnectivity.READY)
+        channel = self._channel
+        return channel is not None and channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def reconnects(self) -> bool:
         """Connect again after the hub has closed the connection; return whether that worked."""
+        if (channel := self._channel) is None:
+            return False
         loop = asyncio.get_running_loop()
         gives_up_at = loop.time() + _RECONNECT_TIMEOUT
-        while (state := self._channel.get_state(try_to_connect=True)) in _CONNECTING:
-            change = self._channel.wait_for_state_change(state)
+        while (state := channel.get_state(try_to_connect=True)) in _CONNECTING:
+            change = channel.wait_for_state_change(state)
             try:
                 await asyncio.wait_for(change, gives_up_at - loop.time())
             except asyncio.TimeoutError:
@@ -119,8 +124,15 @@ class HubChannel:
 
     async def close(self) -> None:
         """Close the connection and cancel its calls."""
-        await self._channel.close()
+        await self._close(grace=None)
 
     async def close_when_idle(self, timeout: float) -> None:
         """Close the connection once its calls have ended, after `timeout` seconds at the latest."""
-        await self._channel.close(grace=timeout)
+        await self._close(grace=timeout)
+
+    async def _close(self, grace: float | None) -> None:
+        if self._channel is not None:
+            await self._channel.close(grace)
+        # An error's traceback may keep this object until Python exits. If it kept gRPC's channel,
+        # gRPC 1.65 would wait then for its polling thread, which Python has ended: for ever.
+        self._channel, self.methods = None, {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import threading
 import time
+import weakref
 
 import pytest
 from support.frames import ENHANCE_YOUR_CALM, WatchingProxy
@@ -64,6 +66,29 @@ def start():
     yield start
     for hub in hubs:
         hub.stop()
+
+
+def test_a_closed_connection_keeps_no_channel_of_grpc(start):
+    # Whatever keeps the connection, such as an error's traceback: old versions of gRPC hang at the
+    # end of the process if a channel is still there.
+    async def main():
+        provider = provider_of(start().url)
+        await provider.fetch()
+        channel = weakref.ref(provider._channel._channel)
+        await provider.close()
+        gc.collect()
+        return channel() is None, provider._channel.is_connected
+
+    assert asyncio.run(main()) == (True, False)
+
+
+def test_a_closed_channel_does_not_reconnect(start):
+    async def main():
+        provider = provider_of(start().url)
+        await provider.close()
+        return await provider._channel.reconnects()
+
+    assert asyncio.run(main()) is False
 
 
 # A frozen hub.
