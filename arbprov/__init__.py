@@ -22,7 +22,7 @@ from arbprov.errors import (
 from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 if typing.TYPE_CHECKING:
-    from arbprov.limits import Calendar, Limit, MinDelay, TokenBucket
+    from arbprov.limits import Calendar, Concurrency, Limit, MinDelay, TokenBucket
     from arbprov.limits.monitors import (
         AdvancedRateLimitMonitor,
         RateLimitMonitor,
@@ -45,6 +45,7 @@ __all__ = [
     "AuthenticationError",
     "Blueprint",
     "Calendar",
+    "Concurrency",
     "ConfigurationError",
     "HandlerProcessError",
     "HubConnectionError",
@@ -73,6 +74,7 @@ __all__ = [
 _ON_DEMAND = {
     "AdvancedRateLimitMonitor": "arbprov.limits.monitors",
     "Calendar": "arbprov.limits",
+    "Concurrency": "arbprov.limits",
     "Limit": "arbprov.limits",
     "MinDelay": "arbprov.limits",
     "RateLimitMonitor": "arbprov.limits.monitors",

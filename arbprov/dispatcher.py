@@ -258,6 +258,10 @@ class Admitter(Protocol):
         """Call `Dispatcher.settle`."""
         ...
 
+    async def release(self, call: Call) -> None:
+        """Call `Decision.release`, and let the calls that wait for these units ask again."""
+        ...
+
 
 class Runner(Protocol):
     """Runs the handlers of calls, with their hooks, where they belong."""
@@ -352,23 +356,31 @@ class Dispatcher:
                 await self.admit(call, admitter)
             except Exception as error:
                 call.error = error
-        outcome: Outcome
-        if call.error is not None and not _has_hooks_for(call, call.error):
-            outcome = call.error
-        else:
-            outcome = await self._run_once(call, runner)
-            while call.pause is not None and not call.ctx.cancelled:
-                await self._prepare_retry(call, call.pause, admitter)
-                outcome = await self._run_once(call, runner)
+        outcome = await self._run_tries(call, admitter, runner)
         if call.ctx.cancelled:
             result = await self._expire(call, runner)
         else:
             result = self.finish(call, outcome)
         if call.unsettled:
             await admitter.settle(call)
+        # A handler that runs on after its timeout keeps what it holds.
+        if call.decision.held and not call.ctx.cancelled:
+            await admitter.release(call)
         if call.manual is not None:
             call.manual.close()
         return result
+
+    async def _run_tries(self, call: Call, admitter: Admitter, runner: Runner) -> Outcome:
+        """Run a call's handler and hooks, again and again if that may help."""
+        if call.error is not None and not _has_hooks_for(call, call.error):
+            return call.error
+        outcome = await self._run_once(call, runner)
+        while call.pause is not None and not call.ctx.cancelled:
+            if call.decision.held:
+                await admitter.release(call)
+            await self._prepare_retry(call, call.pause, admitter)
+            outcome = await self._run_once(call, runner)
+        return outcome
 
     async def _run_once(self, call: Call, runner: Runner) -> Outcome:
         call.pause = None
@@ -391,7 +403,7 @@ class Dispatcher:
                 call.decided_at = None
                 await self.admit(call, admitter)
             if self.clock.monotonic() >= deadline:
-                call.decision.refund()
+                call.decision.undo()
                 raise TaskTimeoutError(call.route.timeout)
         except Exception as error:
             call.error = error
@@ -543,7 +555,8 @@ class Dispatcher:
             TaskTimeoutError: Its time was up before.
             Exception: A limit could not be asked; see `decide`.
         """
-        # No receipts: a hook has refunded the charge, or only monitors count the call.
+        # No receipts: a hook has refunded the charge, or nothing but monitors and places counts the
+        # call.
         if call.readmissions == _MAX_READMISSIONS or not call.decision.receipts:
             call.begin_before = math.inf
             return
@@ -557,7 +570,7 @@ class Dispatcher:
         finally:
             call.extra_time = call.ctx.deadline - latest
         if call.ctx.cancelled:
-            call.decision.refund()
+            call.decision.undo()
             raise TaskTimeoutError(call.route.timeout)
 
     async def _handle_error(

@@ -166,7 +166,7 @@ class Scaffold:
         cost: Cost = 1,
         burst: int | None = None,
         max_wait: float = 0.0,
-        warn_at: Sequence[float] = (0.8, 0.95),
+        warn_at: Sequence[float] | None = None,
         store: Any = None,
         on_store_error: OnStoreError = "local",
         shadow: bool = False,
@@ -193,9 +193,9 @@ class Scaffold:
 
         Args:
             limit: ``"10/minute"``, ``"5 per second"``, ``"100/2h"``, several joined by ``;``, a
-                `Limit`, `TokenBucket`, `MinDelay` or `Calendar`, a `RateLimitMonitor`, or a
-                function of the call that returns a text or a limit. No period of a limit's length
-                ever holds more calls.
+                `Limit`, `TokenBucket`, `MinDelay`, `Calendar` or `Concurrency`, a
+                `RateLimitMonitor`, or a function of the call that returns a text or a limit. No
+                period of a limit's length ever holds more calls.
             key: Whose quota is charged: a dotted path such as ``"account.id"``, a tuple of paths,
                 or a function of the call. All calls share one quota by default.
             name: Limits of the same name share their count, on any action, if limit and key are the
@@ -206,7 +206,8 @@ class Scaffold:
             burst: The most that is admitted at once; the rest is spread evenly.
             max_wait: Seconds that a task may wait for its turn, first come, first served. At most
                 half of the app's `concurrency` waits; further tasks are refused.
-            warn_at: Shares of the limit; reaching one logs a warning.
+            warn_at: Shares of the limit; reaching one logs a warning. By default 0.8 and 0.95, and
+                none for a `Concurrency`, whose places are there to be used.
             store: Where the count is kept: ``"redis://..."`` or a Redis client, to share it with
                 other processes; the app's `rate_limit_store` by default, else memory.
             on_store_error: What to do while the store is away: ``"local"`` limits each process to

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -37,6 +38,8 @@ logger = logging.getLogger("arbprov")
 
 T = TypeVar("T")
 NewLoop = Callable[[], "asyncio.AbstractEventLoop"]
+# Seconds until a shared store has to hear of a call in flight.
+_HEARTBEAT_INTERVAL = 2.0
 # Seconds for what has been cancelled to end.
 _END_TIMEOUT = 10.0
 
@@ -191,12 +194,14 @@ class InlineRunner:
         call = self._dispatcher.prepare(task)
         # Before the handler runs, which may change the payload.
         ignored = tuple(field.path for field in call.ignored_fields())
-        result = await self._dispatcher.run(call, admitter=steps, runner=steps)
+        with self._upkeep_of(call):
+            result = await self._dispatcher.run(call, admitter=steps, runner=steps)
         error = call.error
         if type(error) is _LoopRunsError:
             raise error
         if call.ctx.cancelled:
             await self._wait_for_end(call, steps)
+            await steps.release(call)
         else:
             if raise_errors and error is not None and not issubclass(type(error), TaskError):
                 raise error
@@ -204,6 +209,23 @@ class InlineRunner:
         # The data as the hub will read them.
         data = result.envelope["data"]["response"]
         return TaskResult(result.task, result.status, result.message, data, result.body, ignored)
+
+    @contextlib.contextmanager
+    def _upkeep_of(self, call: Call) -> Iterator[None]:
+        """Let a shared store know that this process lives, for a call that may hold its units."""
+        limits = call.route.limits
+        if not (limits.may_hold and limits.blocks):
+            yield
+            return
+        from arbprov.executors.upkeep import StoreUpkeep
+
+        limiter = self._dispatcher.limiter
+        upkeep = StoreUpkeep(limiter.upkeep, lambda error: logger.error("%s", error))
+        upkeep.start(_HEARTBEAT_INTERVAL)
+        try:
+            yield
+        finally:
+            upkeep.close()
 
     async def _wait_for_end(self, call: Call, steps: _Steps) -> None:
         """Wait for the handler of a call that has been cancelled at its deadline."""
@@ -313,7 +335,7 @@ class _Steps:
         clock, decision = self._dispatcher.clock, refused
         started_at = clock.monotonic() - waited
         while not decision.allowed and decision.may_wait(clock.monotonic() - started_at):
-            self._sleep(decision.wait_time)
+            self._sleep(decision.pause(clock.monotonic() - started_at))
             decision = self._dispatcher.decide(call)
         return decision
 
@@ -328,6 +350,9 @@ class _Steps:
 
     async def settle(self, call: Call) -> None:
         self._dispatcher.settle(call)
+
+    async def release(self, call: Call) -> None:
+        call.decision.release()
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
         raise AssertionError
@@ -437,6 +462,30 @@ class _AwaitingSteps(_Steps):
     def blocks(self, call: Call) -> bool:
         # As a plain handler does in any case.
         return call.route.blocking
+
+    async def wait(self, call: Call, refused: Decision, waited: float) -> Decision:
+        import asyncio
+
+        from arbprov.executors.turns import Turns
+
+        if not refused.awaits_calls:
+            return await _Steps.wait(self, call, refused, waited)
+
+        async def charge() -> Decision:
+            decision = self._dispatcher.decide(call)
+            return decision if decision.awaits_calls else await _Steps.wait(self, call, decision, 0)
+
+        # The calls in flight need this loop to end.
+        turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
+        return await turns.wait(refused, waited, charge)
+
+    async def release(self, call: Call) -> None:
+        import asyncio
+
+        held = call.decision.held_charges
+        call.decision.release()
+        if (turns := self._turns.get(asyncio.get_running_loop())) is not None:
+            turns.notify(held)
 
     async def run(self, call: Call, timeout: float) -> TaskResult:
         import asyncio

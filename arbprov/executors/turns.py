@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from arbprov.limits import Charge, Decision
@@ -48,23 +48,26 @@ class Turns:
             charge: Decides again.
         """
         # Only the first in the queue asks the limits.
-        is_first = asyncio.Event()
-        waiter = Waiter(refused.waiting_costs, is_first.set)
+        has_changed = asyncio.Event()
+        waiter = Waiter(refused.waiting_costs, has_changed.set)
         max_wait = refused.longest_wait - waited
         loop = asyncio.get_running_loop()
         decision, started_at = refused, loop.time() - waited
         self._queue.enqueue(waiter)
         try:
             if not self._queue.is_first(waiter):
-                await self._wait_or_stop(is_first.wait(), max_wait)
-                if self.has_stopped or not is_first.is_set():
+                await self._wait_or_stop(has_changed, max_wait)
+                if self.has_stopped or not has_changed.is_set():
                     return decision
+                has_changed.clear()
                 decision = await charge()
             while not decision.allowed and decision.may_wait(loop.time() - started_at):
-                pause = min(decision.wait_time, _ASK_AGAIN_AFTER)
-                await self._wait_or_stop(asyncio.sleep(pause), max_wait)
+                pause = min(decision.pause(loop.time() - started_at), _ASK_AGAIN_AFTER)
+                await self._wait_or_stop(has_changed, pause)
                 if self.has_stopped:
                     break
+                # First: what changes from now on may be too late for the answer.
+                has_changed.clear()
                 decision = await charge()
             return decision
         finally:
@@ -75,8 +78,12 @@ class Turns:
         """Whether no call waits any more."""
         return self._stopping is not None and self._stopping.done()
 
-    async def _wait_or_stop(self, waiting: Coroutine[Any, Any, Any], timeout: float) -> None:
-        task = asyncio.get_running_loop().create_task(waiting)
+    def notify(self, charges: Iterable[Charge]) -> None:
+        """Let the first calls that wait for the buckets of some charges ask again at once."""
+        self._queue.notify(one.bucket for one in charges)
+
+    async def _wait_or_stop(self, changed: asyncio.Event, timeout: float) -> None:
+        task = asyncio.get_running_loop().create_task(changed.wait())
         either: list[asyncio.Future[Any]] = [task]
         if self._stopping is not None:
             either.append(self._stopping)

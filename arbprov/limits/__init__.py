@@ -11,7 +11,15 @@ from arbprov.limits.declaration import AnyLimit, Cost, OnStoreError, RateLimit, 
 from arbprov.limits.keys import Key, LimitedCall
 from arbprov.limits.limiter import Limiter
 from arbprov.limits.manual import Acquirer, Acquisition, ManualLimits, current_limits
-from arbprov.limits.policies import Calendar, Limit, MinDelay, Policy, TokenBucket, parse_limits
+from arbprov.limits.policies import (
+    Calendar,
+    Concurrency,
+    Limit,
+    MinDelay,
+    Policy,
+    TokenBucket,
+    parse_limits,
+)
 from arbprov.limits.stats import LimitCounts, LimitState, LimitStats
 from arbprov.limits.stores.base import Charge, Store
 from arbprov.limits.stores.factory import StoreFactory, WorkerPlace
@@ -26,6 +34,7 @@ __all__ = [
     "Calendar",
     "CallLimits",
     "Charge",
+    "Concurrency",
     "Cost",
     "Decision",
     "Headroom",

@@ -1,4 +1,4 @@
-"""How limits count: an exact rolling window, a token bucket and a calendar quota. Pure.
+"""How limits count: a rolling window, a token bucket, a calendar quota, and calls in flight. Pure.
 
 All keys of a limit share an `Algorithm`. The usage of one key is a `State`: an array of doubles, so
 that 100,000 keys stay small, and so that `stores/decide.lua` can keep the same numbers on a server.
@@ -23,6 +23,7 @@ __all__ = [
     "Algorithm",
     "CalendarWindow",
     "Gcra",
+    "Semaphore",
     "SlidingWindow",
     "State",
     "Usage",
@@ -41,6 +42,8 @@ _MAX_WINDOW = 1 + 2 * (_STEPS + 1)
 # A token lacking less than this share is whole: floats are not exact. Charges are added up without
 # this tolerance, so a bucket is early by this share of an interval at most, however long it runs.
 _ROUNDING = 1e-6
+# Seconds until a call asks again for a place: when a call in flight will end is unknown.
+_ASK_AGAIN_AFTER = 0.2
 _HOUR = 3600.0
 _DAY = 86_400.0
 
@@ -54,6 +57,8 @@ class Algorithm(ABC):
     """The name of the algorithm in ``decide.lua``. It is part of Redis keys: never change it."""
     capacity: int
     """The most units that are ever admitted at once."""
+    holds: ClassVar[bool] = False
+    """Whether a call holds its units until it has ended, whatever time that takes."""
 
     @property
     @abstractmethod
@@ -418,6 +423,62 @@ class CalendarWindow(Algorithm):
         days = 1 if self.days == 1 else 7 - today.weekday()
         midnight = dt.datetime.combine(today + dt.timedelta(days=days), dt.time(), self.zone)
         return (midnight.astimezone(dt.timezone.utc) - wall).total_seconds()
+
+
+@attrs.frozen
+class Semaphore(Algorithm):
+    """At most `capacity` units at the same time: a call gives them back when it has ended.
+
+    A state is the units in use. How long a refused call would have to wait is unknown: the answer
+    is when to ask again.
+
+    Args:
+        capacity: Units.
+    """
+
+    kind: ClassVar[str] = "semaphore"
+    holds: ClassVar[bool] = True
+    capacity: int
+
+    @property
+    def ttl(self) -> float:
+        """A minute: the units of a call in flight may change at any time."""
+        return 60.0
+
+    def initial_state(self) -> State:
+        """Return no units in use."""
+        return array("d", (0.0,))
+
+    def peek(self, state: State, now: float, cost: int) -> tuple[float, int]:
+        """Return the seconds until it is worth asking again, 0 if `cost` fits, and the units."""
+        left = self.capacity - int(state[0])
+        return 0.0 if cost <= left else _ASK_AGAIN_AFTER, max(0, left)
+
+    def charge(self, state: State, now: float, cost: int) -> None:
+        """Add `cost` to the units in use."""
+        state[0] += cost
+
+    def refund(self, state: State, charged_at: float, cost: int) -> None:
+        """Take `cost` from the units in use."""
+        state[0] = max(0.0, state[0] - cost)
+
+    def move(self, state: State, charged_at: float, now: float, cost: int) -> None:
+        """Do nothing: the units are in use until they are given back."""
+
+    def report(self, state: State, now: float, used: int, reset_in: float) -> None:
+        """Do nothing: an API does not know which calls are in flight here."""
+
+    def is_idle(self, state: State, now: float) -> bool:
+        """Tell whether no units are in use."""
+        return state[0] == 0
+
+    def outstanding(self, state: State, now: float) -> list[Usage]:
+        """Return the units in use, without an end."""
+        return [(math.inf, int(state[0]))] if state[0] else []
+
+    def parameters(self, wall: dt.datetime) -> tuple[float, float, float]:
+        """Return the capacity, and when to ask again."""
+        return self.capacity, _ASK_AGAIN_AFTER, 0
 
 
 def seconds_until(now: float, moment: float) -> float:

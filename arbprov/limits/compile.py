@@ -16,7 +16,13 @@ from arbprov._types import Clock
 from arbprov.errors import ConfigurationError, ProviderError
 from arbprov.limits.algorithms import Algorithm, SlidingWindow
 from arbprov.limits.decision import Headroom, headroom_of
-from arbprov.limits.declaration import RateLimit, check_cost, describe_limit, read_policies
+from arbprov.limits.declaration import (
+    RateLimit,
+    check_cost,
+    check_may_be_manual,
+    describe_limit,
+    read_policies,
+)
 from arbprov.limits.keys import CompiledKey, Key, LimitedCall, describe_key, read_keys
 from arbprov.limits.monitors import PolicyMonitor, RateLimitMonitor, ask_monitor
 from arbprov.limits.policies import Policy
@@ -157,6 +163,8 @@ class FunctionLimit(CompiledLimit):
             units = cost(call) if callable(cost) else cost
             for policy in policies:
                 check_cost(units, policy)
+                if self.declaration.manual:
+                    check_may_be_manual(policy)
         except ConfigurationError as error:
             raise ProviderError(f"the rate limit {self.text}: {error}") from None
         return [self._compile(policy, units) for policy in policies]
@@ -210,6 +218,8 @@ class ActionLimits:
     """The same for the limits that its handler acquires, too."""
     fields_of: frozenset[str] = attrs.field(init=False)
     """The parts of a call, payload and account, whose fields a key, a cost or a limit may read."""
+    may_hold: bool = attrs.field(init=False)
+    """Whether a call may hold units until it has ended."""
     only_store: Store | None = attrs.field(init=False)
     """The store of all limits, if there is only one, and no monitor."""
     charges: Callable[[LimitedCall], list[Charge]] = attrs.field(init=False)
@@ -234,6 +244,13 @@ class ActionLimits:
             is_function = isinstance(limit, FunctionLimit)
             parts |= {"payload", "account"} if is_function else limit.key.parts
         return frozenset(parts)
+
+    @may_hold.default
+    def _find_may_hold(self) -> bool:
+        return any(
+            isinstance(limit, FunctionLimit) or any(one.holds for _, one in limit.buckets)
+            for limit in self.limits
+        )
 
     @only_store.default
     def _find_only_store(self) -> Store | None:

@@ -78,7 +78,10 @@ class CallLimits(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """The names that `report` takes: each limit's `name`, and its text."""
+        """The names that `report` takes: each limit's `name`, and its text.
+
+        No API can correct a `Concurrency`, so it has no name here.
+        """
         ...
 
     @property
@@ -95,7 +98,7 @@ class CallLimits(Protocol):
         """Take back the call's charges, because the handler did not call the API after all.
 
         A second call changes nothing. A `RateLimitMonitor` counts for itself, and is not asked to
-        take anything back.
+        take anything back. The place of a `Concurrency` limit is kept until the handler has ended.
 
         >>> from arbprov import ProviderApp, TaskContext
         >>> app, cache = ProviderApp("shop"), {"tea": 3.5}
@@ -238,12 +241,14 @@ class Decision:
     Args:
         charges: The charges of the call, with the answers of stores and monitors.
         receipts: The receipts of the stores; none if the call was refused.
+        held: The receipts of the units that the call holds until it has ended; see `hold`.
         max_wait: Seconds that the call may wait, instead of what its limits say.
     """
 
     charges: Sequence[Charge] = ()
     receipts: Sequence[Receipt] = ()
     max_wait: float | None = None
+    held: Sequence[Receipt] = ()
     # Whether this call has started or ended a cooldown.
     _has_settled: bool = attrs.field(default=False, init=False)
 
@@ -255,7 +260,12 @@ class Decision:
     @property
     def names(self) -> list[str]:
         """The names that `report` takes; see `CallLimits.names`."""
-        return [name for charge in self.charges if charge.group for name in charge.limit.names]
+        return [
+            name
+            for charge in self.charges
+            if charge.group and not charge.algorithm.holds
+            for name in charge.limit.names
+        ]
 
     @property
     def wait_time(self) -> float:
@@ -269,6 +279,11 @@ class Decision:
         return not [charge for charge in self.charges if charge.refused]
 
     @property
+    def awaits_calls(self) -> bool:
+        """Whether the call is refused, and may fit as soon as calls in flight have ended."""
+        return any(charge.refused and charge.awaits_calls for charge in self.charges)
+
+    @property
     def refusing_limits(self) -> list[CompiledLimit]:
         """The limits that refuse the call."""
         return [charge.limit for charge in self.charges if charge.refused]
@@ -276,13 +291,51 @@ class Decision:
     @property
     def is_probing(self) -> bool:
         """Whether the call is the probe of a cooldown, so that other calls wait for its end."""
-        return bool([receipt for receipt in self.receipts if receipt.probing])
+        return bool([receipt for receipt in self._all_receipts if receipt.probing])
+
+    @property
+    def _all_receipts(self) -> Sequence[Receipt]:
+        return [*self.receipts, *self.held] if self.held else self.receipts
+
+    @property
+    def held_charges(self) -> list[Charge]:
+        """The charges of the units that the call holds."""
+        return [charge for receipt in self.held for charge in receipt.charges]
+
+    def hold(self) -> Decision:
+        """Set the units apart that the call holds until it has ended; return the decision."""
+        counted, held = [], []
+        for receipt in self.receipts:
+            holds = [charge.algorithm.holds for charge in receipt.charges]
+            if all(holds):
+                held.append(receipt)
+            elif any(holds):
+                held.append(receipt.part(held=True))
+                counted.append(receipt.part(held=False))
+            else:
+                counted.append(receipt)
+        self.receipts, self.held = counted, held
+        return self
 
     def refund(self) -> None:
-        """Take back the call's charges; see `CallLimits.refund`."""
+        """Take back the call's charges, but no units that it holds; see `CallLimits.refund`."""
         receipts, self.receipts = self.receipts, ()
         for receipt in receipts:
             receipt.refund()
+        for receipt in self.held:
+            if receipt.probing:
+                receipt.store.pass_probe(receipt.charges)
+
+    def undo(self) -> None:
+        """Take back all, because the call has not begun."""
+        self.refund()
+        self.release()
+
+    def release(self) -> None:
+        """Give back the units that the call has held, because it has ended."""
+        held, self.held = self.held, ()
+        for receipt in held:
+            receipt.store.refund(receipt)
 
     def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
         """Correct a limit's count by the API's own; see `CallLimits.report`."""
@@ -339,11 +392,25 @@ class Decision:
         Args:
             waited: Seconds that the call has waited already.
         """
-        return all(
-            waited + charge.wait_time <= self._max_wait_of(charge)
-            for charge in self.charges
-            if charge.refused
-        )
+        for charge in self.charges:
+            if charge.refused:
+                max_wait = self._max_wait_of(charge)
+                if charge.awaits_calls:
+                    # They may end at any time.
+                    is_too_long = waited >= max_wait
+                else:
+                    is_too_long = waited + charge.wait_time > max_wait
+                if is_too_long:
+                    return False
+        return True
+
+    def pause(self, waited: float) -> float:
+        """Return the seconds until it is worth to ask again, if the call may wait.
+
+        Args:
+            waited: Seconds that the call has waited already.
+        """
+        return min(self.wait_time, self.longest_wait - waited)
 
     @property
     def longest_wait(self) -> float:
@@ -389,7 +456,7 @@ class Decision:
         if self._has_settled:
             return
         self._has_settled = True
-        for receipt in self.receipts:
+        for receipt in self._all_receipts:
             if receipt.probing:
                 receipt.store.end_cooldown(receipt.charges)
 
@@ -429,7 +496,7 @@ def report_usage(charges: Iterable[Charge], name: str, used: float, reset_in: fl
         reset_in: Seconds until it is free again.
     """
     for charge in first_charges(charges):
-        if charge.group and name in charge.limit.names:
+        if charge.group and name in charge.limit.names and not charge.algorithm.holds:
             units = _units(used, charge.algorithm.capacity)
             charge.limit.store.report(charge, units, reset_in)
 
@@ -479,6 +546,8 @@ def apply_answer(
     if answer.remaining is not None:
         remaining = answer.remaining
         for charge in first_charges(named):
+            if charge.algorithm.holds:
+                continue  # an API's quota says nothing about the calls in flight here
             tell(functools.partial(_report_remaining, charge, remaining, answer))
 
 

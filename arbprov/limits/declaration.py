@@ -12,7 +12,7 @@ from arbprov._utils import is_positive_integer
 from arbprov.errors import ConfigurationError
 from arbprov.limits.keys import Key, LimitedCall, check_key, describe_key
 from arbprov.limits.monitors import PolicyMonitor, RateLimitMonitor
-from arbprov.limits.policies import Limit, Policy, parse_limits
+from arbprov.limits.policies import Concurrency, Limit, Policy, parse_limits
 
 __all__ = [
     "AnyLimit",
@@ -21,6 +21,7 @@ __all__ = [
     "RateLimit",
     "Scope",
     "check_cost",
+    "check_may_be_manual",
     "declare",
     "describe_limit",
     "read_policies",
@@ -31,6 +32,9 @@ OnStoreError = Literal["local", "closed", "open"]
 # A text, a policy, a monitor, or a function of the call that returns a text or a policy.
 AnyLimit = str | Policy | RateLimitMonitor | Callable[[LimitedCall], Any]
 Cost = int | Callable[[LimitedCall], int]
+
+# Shares of a limit whose use is worth a warning.
+_DEFAULT_LEVELS = (0.8, 0.95)
 
 
 @attrs.frozen
@@ -77,7 +81,7 @@ def declare(
     cost: Cost = 1,
     burst: int | None = None,
     max_wait: float = 0.0,
-    warn_at: Sequence[float] = (0.8, 0.95),
+    warn_at: Sequence[float] | None = None,
     store: Any = None,
     on_store_error: OnStoreError = "local",
     shadow: bool = False,
@@ -107,6 +111,8 @@ def declare(
             raise ConfigurationError(f"{option}={value!r} must be True or False")
     if manual:
         _check_manual(limit, name, scope)
+    if warn_at is None:
+        warn_at = () if isinstance(limit, Concurrency) else _DEFAULT_LEVELS
     if type(max_wait) not in (int, float) or not 0 <= max_wait < float("inf"):
         raise ConfigurationError(f"max_wait={max_wait!r} is not a number of seconds, 0 or above")
     if not callable(cost):
@@ -198,10 +204,24 @@ def _check_manual(limit: AnyLimit, name: str | None, scope: Scope) -> None:
         raise ConfigurationError(
             'manual=True needs a name, such as name="vendor", for ctx.limits.acquire("vendor")'
         )
+    check_may_be_manual(limit)
     if scope != "action":
         raise ConfigurationError(
             f"scope={scope!r} does nothing for a manual limit: all actions that declare it with "
             f"the name {name!r} share it; leave scope= out"
+        )
+
+
+def check_may_be_manual(limit: Any) -> None:
+    """Refuse a limit whose units a call holds until its handler has ended.
+
+    Raises:
+        ConfigurationError: The limit is refused.
+    """
+    if isinstance(limit, Concurrency):
+        raise ConfigurationError(
+            f"manual=True is for limits on single calls of an API; {limit!r} counts a handler from "
+            f"its start to its end: leave manual= out"
         )
 
 

@@ -94,13 +94,15 @@ class Limiter:
             store = limits.only_store
             if store is not None:
                 receipt = store.acquire(charges)
-                return Decision(charges, () if receipt is None else (receipt,))
-            if not limits.monitors:
-                return Decision(charges, _acquire_stores(limits.stores, charges))
-            with ExitStack() as deciding:
-                for monitor in limits.monitors:
-                    deciding.enter_context(monitor.deciding)
-                return _acquire_with_monitors(limits.stores, charges)
+                decision = Decision(charges, () if receipt is None else (receipt,))
+            elif not limits.monitors:
+                decision = Decision(charges, _acquire_stores(limits.stores, charges))
+            else:
+                with ExitStack() as deciding:
+                    for monitor in limits.monitors:
+                        deciding.enter_context(monitor.deciding)
+                    decision = _acquire_with_monitors(limits.stores, charges)
+            return decision.hold() if limits.may_hold else decision
         except Exception:
             raise
         except BaseException as error:  # such as SystemExit, which would end the worker
@@ -127,9 +129,11 @@ class Limiter:
             limits: The limits of the call's action.
             decision: The decision that admitted the call; it has the answers afterwards.
         """
-        decision.refund()
+        decision.undo()
         counted = [charge for charge in decision.charges if charge.group]
         decision.receipts = _acquire_stores(limits.stores, counted)
+        if limits.may_hold:
+            decision.hold()
 
     def peek(
         self,

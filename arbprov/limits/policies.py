@@ -1,4 +1,4 @@
-"""The limits that an author writes: `Limit`, `TokenBucket`, `MinDelay`, `Calendar`, or a text.
+"""The limits that an author writes: a text, or one of the classes below.
 
 A text follows the grammar of `parse_limits`: ``10/minute``, ``5 per second``,
 ``100/2h burst 20; 1000/day``.
@@ -20,9 +20,9 @@ from arbprov._utils import (
     is_positive_number,
 )
 from arbprov.errors import ConfigurationError
-from arbprov.limits.algorithms import Algorithm, CalendarWindow, Gcra, SlidingWindow
+from arbprov.limits.algorithms import Algorithm, CalendarWindow, Gcra, Semaphore, SlidingWindow
 
-__all__ = ["Calendar", "Limit", "MinDelay", "Policy", "TokenBucket", "parse_limits"]
+__all__ = ["Calendar", "Concurrency", "Limit", "MinDelay", "Policy", "TokenBucket", "parse_limits"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS = {
@@ -282,6 +282,49 @@ class Calendar(Policy):
         """Return the quota of a day or a week."""
         days = _DAYS[self._limit.period]
         return (CalendarWindow(self._limit.amount, days, self._zone, clock),)
+
+
+@attrs.frozen
+class Concurrency(Policy):
+    """At most `calls` calls at the same time, from the start of a handler until it has ended.
+
+    A handler that runs on after its timeout still counts. A refused call waits for a place as long
+    as its ``max_wait=`` allows.
+
+    Args:
+        calls: The calls; a call counts as 1 unless the limit has a ``cost=``.
+
+    Raises:
+        ConfigurationError: `calls` is not a whole number above 0.
+
+    >>> from arbprov import Concurrency, ProviderApp
+    >>> app = ProviderApp("weather")
+    >>> @app.action
+    ... @app.rate_limit(Concurrency(5), key="account.id", max_wait=10)
+    ... def forecast() -> None: ...
+    >>> app.test_client().limits.headroom("forecast", key=42)[0].remaining
+    5
+    """
+
+    calls: int
+
+    def __attrs_post_init__(self) -> None:
+        if not is_positive_integer(self.calls):
+            raise ConfigurationError(
+                f"a concurrency's calls must be a whole number above 0, not {self.calls!r}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.calls} at a time"
+
+    @property
+    def capacity(self) -> int:
+        """The calls."""
+        return self.calls
+
+    def algorithms(self, clock: Clock) -> tuple[Algorithm, ...]:
+        """Return the count of calls in flight."""
+        return (Semaphore(self.calls),)
 
 
 def parse_limits(text: str) -> tuple[Limit, ...]:

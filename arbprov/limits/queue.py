@@ -17,11 +17,12 @@ class Waiter:
 
     Args:
         costs: The units that it will take, by bucket.
-        on_first: Called when no call is before it any more.
+        on_change: Called when no call is before it any more, and when units that the first calls
+            wait for were given back.
     """
 
     costs: Mapping[BucketKey, int]
-    on_first: Callable[[], object]
+    on_change: Callable[[], object]
 
 
 class WaitQueue:
@@ -71,10 +72,14 @@ class WaitQueue:
             del queue[waiter]
             if not queue:
                 del self._queues[bucket]
-        for bucket in waiter.costs:
+        self.notify(waiter.costs)
+
+    def notify(self, buckets: Iterable[BucketKey]) -> None:
+        """Notify the calls that are first in the queues of some buckets, and in all their own."""
+        for bucket in buckets:
             first = next(iter(self._queues.get(bucket, ())), None)
             if first is not None and self.is_first(first):
-                first.on_first()
+                first.on_change()
 
     def is_first(self, waiter: Waiter) -> bool:
         """Tell whether a call is the first in all of its queues."""

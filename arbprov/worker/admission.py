@@ -107,6 +107,12 @@ class Admission:
         else:
             self._dispatcher.settle(call)
 
+    async def release(self, call: Call) -> None:
+        """Give back what a call has held; see `arbprov.dispatcher.Admitter`."""
+        held = call.decision.held_charges
+        await self._ask(call.route.limits, call.decision.release)
+        self._turns.notify(held)
+
     # On behalf of a running handler.
 
     def acquire(self, acquisition: Acquisition) -> tuple[Decision, Decision]:
@@ -139,7 +145,7 @@ class Admission:
         limits = acquisition.limits
 
         async def charge() -> Decision:
-            return await self._ask(limits, acquisition.charge, Decision.refund)
+            return await self._ask(limits, acquisition.charge, Decision.undo)
 
         ahead = self._turns.demand_ahead(acquisition.charges())
         decision = await self._ask(limits, lambda: acquisition.peek(ahead)) if ahead else None
@@ -153,14 +159,14 @@ class Admission:
 
     async def _readmit_beside_loop(self, call: Call) -> None:
         again = lambda: self._dispatcher.decide_again(call)  # noqa: E731
-        decision = await self._ask(call.route.limits, again, Decision.refund)
+        decision = await self._ask(call.route.limits, again, Decision.undo)
         if not decision.allowed:
             await self._dispatcher.await_turn(call, self, decision)
 
     async def _charge(self, call: Call) -> Decision:
         limits = call.route.limits
         if call.route.pickled is None:
-            return await self._ask(limits, lambda: self._dispatcher.decide(call), Decision.refund)
+            return await self._ask(limits, lambda: self._dispatcher.decide(call), Decision.undo)
         # The process is started first: a charge is for a call that starts right now.
         limiter = self._dispatcher.limiter
         async with self._starting:
@@ -171,9 +177,7 @@ class Admission:
             if call.error is not None:
                 raise call.error
             try:
-                return await self._ask(
-                    limits, lambda: self._dispatcher.decide(call), Decision.refund
-                )
+                return await self._ask(limits, lambda: self._dispatcher.decide(call), Decision.undo)
             except BaseException:
                 self._executor.release(call)
                 raise

@@ -187,3 +187,5 @@ class Slots:
             await self._stuck.wait_for(call)
             # The handler may have raised RateLimited after its deadline; the limits need it still.
             await self._admission.settle(call)
+            if call.decision.held and call.ended.done():
+                await self._admission.release(call)

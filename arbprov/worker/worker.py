@@ -17,6 +17,7 @@ from arbprov.dispatcher import Dispatcher, run_hooks
 from arbprov.errors import HubError, ProviderError
 from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
+from arbprov.executors.upkeep import StoreUpkeep
 from arbprov.hooks import Hooks
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.outbox.outbox import Outbox, OutboxEvents
@@ -95,6 +96,7 @@ class Worker:
         self._background = Background(self._fail)
         self._threads = ThreadPool(self._loop, "arbprov")
         self._executor = Executor(dispatcher, self._threads)
+        self._upkeep = StoreUpkeep(dispatcher.limiter.upkeep, self._fail_from_thread)
         self._throttle = PollThrottle(settings.concurrency, Backoff(*_IDLE_PAUSE))
         self._stuck = StuckHandlers(settings.concurrency, self._stopping, self._fail)
         self._connection = HubConnection(
@@ -161,7 +163,7 @@ class Worker:
             await self._outbox.recover()
             self._slots.open(self._settings.concurrency)
             if any(route.limits.settling_blocks for route in self._dispatcher.routes.values()):
-                self._background.spawn(self._keep_up_limit_stores())
+                self._upkeep.start()
             await self._work()
         finally:
             # If the start has failed, the hooks have all the time of a stop.
@@ -171,6 +173,7 @@ class Worker:
             try:
                 await self._life_hooks.run_shutdown(self._hooks, left)
             finally:
+                self._upkeep.close()
                 self._executor.close()
                 await self._outbox.close()
                 await self._hub.close()
@@ -217,6 +220,11 @@ class Worker:
         if not self._stopping.done():
             self._stop_ends_at = self._loop.time() + self._settings.drain_timeout
             self._stopping.set_result(None)
+
+    def _fail_from_thread(self, error: BaseException) -> None:
+        # The loop is closed if the worker has ended meanwhile.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fail, error)
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
@@ -265,9 +273,3 @@ class Worker:
         elif not isinstance(self._failure, HubError):
             patience = _SPOOLED_PATIENCE if self._hub.is_connected else _CONNECTION_CHECK
             await self._outbox.flush(timeout, patience)
-
-    async def _keep_up_limit_stores(self) -> None:
-        """Let the limits' stores show that this process lives, and recover from outages."""
-        upkeep = self._dispatcher.limiter.upkeep
-        while not self._stopping.done() and (pause := await self._threads.run(upkeep)):
-            await asyncio.wait([self._stopping], timeout=pause)

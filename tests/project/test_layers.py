@@ -29,7 +29,10 @@ IO = {
     *("asyncio", "concurrent", "grpc", "multiprocessing", "queue", "sched", "select"),
     *("selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request"),
 }
-LOCKS = {f"limits.{name}": {"threading"} for name in ("stores.failover", "stores.memory", "stats")}
+LOCKS = {
+    f"limits.{name}": {"threading"}
+    for name in ("stores.failover", "stores.leases", "stores.memory", "stats")
+}
 # `handle_throttling` sleeps, as the class-based framework's does, by the machine's clock.
 MONITORS = "limits.monitors"
 ALLOWED_IO = LOCKS | {MONITORS: {"threading", "time"}, "_utils": {"signal"}}

@@ -6,7 +6,7 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from arbprov import Calendar, Limit, MinDelay, TokenBucket
+from arbprov import Calendar, Concurrency, Limit, MinDelay, TokenBucket
 from arbprov.limits import declare
 
 from .ledgers import TICK, CooldownLedger, ledger_of, noise
@@ -34,6 +34,7 @@ policies = st.one_of(
         burst_size=st.integers(1, 8),
     ),
     st.builds(MinDelay, periods),
+    st.builds(Concurrency, st.integers(1, 8)),
     st.builds(
         Calendar, st.sampled_from(["3/day", "8/day"]), st.sampled_from(["UTC", "Asia/Tokyo"])
     ),
@@ -147,6 +148,9 @@ class LimitsMachine(RuleBasedStateMachine):
         if refused is not None:
             self._check_not_late(call, which, refused)
             self.bench.advance(refused.wait_time)
+            if self._awaits_calls(call, which):
+                assert not self.limiter.peek(self.stacks[which], call).allowed
+                return
             then = self.limiter.peek(self.stacks[which], call)
             assert then.allowed, "after exactly its wait, a call is admitted"
             if any(isinstance(one.policy, Calendar) for one in self.groups[which]):
@@ -176,8 +180,8 @@ class LimitsMachine(RuleBasedStateMachine):
         decision = self.limiter.acquire(self.stacks[which], call)
         self._check(call, which, decision)
         before = self.limiter.peek(self.stacks[which], call)
-        decision.refund()
-        decision.refund()
+        decision.undo()
+        decision.undo()
         if decision.allowed:
             after = self.limiter.peek(self.stacks[which], call)
             assert after.allowed
@@ -190,19 +194,36 @@ class LimitsMachine(RuleBasedStateMachine):
         held = data.draw(st.sampled_from(self.held), "refunded")
         self.held.remove(held)
         was_probe = held.decision.is_probing
-        held.decision.refund()
-        held.twin.refund()
+        held.decision.undo()
+        held.twin.undo()
         for limit in held.limits if was_probe else ():
             limit.cooldown(held.call).pass_probe()
         for limit, entry in zip(held.limits, held.entries, strict=True):
             limit.ledger(held.call).refund(entry)
 
     @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def end(self, data):
+        self._count()
+        held = data.draw(st.sampled_from(self.held), "ended")
+        self.held.remove(held)
+        # Even if its handler has taken back its charge.
+        for decision in (held.decision, held.twin):
+            decision.release()
+            decision.release()
+        for limit, entry in zip(held.limits, held.entries, strict=True):
+            if isinstance(limit.policy, Concurrency):
+                limit.ledger(held.call).end(entry)
+
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), most=st.integers(1, 8), reset_in=st.sampled_from([0.05, 0.5, 0.99, 3]))
     def report(self, data, most, reset_in):
         self._count()
         held = data.draw(st.sampled_from(self.held), "reporting")
-        limit = data.draw(st.sampled_from(held.limits), "reported")
+        reported = [one for one in held.limits if not isinstance(one.policy, Concurrency)]
+        if not reported:
+            return
+        limit = data.draw(st.sampled_from(reported), "reported")
         used = min(most, _amount(limit.policy))
         usage = {"used": used / _amount(limit.policy), "reset_in": reset_in * _period(limit.policy)}
         for decision in (held.decision, held.twin):
@@ -260,6 +281,15 @@ class LimitsMachine(RuleBasedStateMachine):
         self.held.append(Held(call, limits, entries, decision, twin))
         return None
 
+    def _awaits_calls(self, call, which):
+        """Tell whether time alone does not admit a call."""
+        now = self.bench.now()
+        return any(
+            isinstance(one.policy, Concurrency)
+            and one.ledger(call).must_refuse(now, one.cost(call))
+            for one in self.groups[which]
+        )
+
     def _twin(self, call, which):
         decision = self.twin.acquire(self.twins[which], call)
         assert decision.allowed, "a refused, peeked or refunded call has changed a decision"
@@ -268,7 +298,7 @@ class LimitsMachine(RuleBasedStateMachine):
     def _check(self, call, which, decision):
         LimitsMachine.decisions += 1
         for one, headroom in zip(self.groups[which], decision.headroom, strict=True):
-            self._check_limit(one, call, headroom, charged=bool(decision.receipts))
+            self._check_limit(one, call, headroom, charged=bool(decision.receipts or decision.held))
         waits = [headroom.wait_time for headroom in decision.headroom]
         assert decision.wait_time == max(waits)
         assert decision.allowed == (max(waits) == 0)

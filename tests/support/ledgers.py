@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from arbprov import Calendar, Limit, MinDelay, TokenBucket
+from arbprov import Calendar, Concurrency, Limit, MinDelay, TokenBucket
 
 # The share of a period by which a window may be late.
 LATE = 0.001
@@ -207,6 +207,34 @@ def _possibly(days, today):
     return bool(days & today)
 
 
+@attrs.define
+class InFlightLedger:
+    """At most `capacity` at the same time, however long they take."""
+
+    capacity: int
+    entries: list[Entry] = attrs.field(factory=list)
+
+    def charge(self, now, cost):
+        entry = Entry(now, cost)
+        self.entries.append(entry)
+        return entry
+
+    def refund(self, entry):
+        self.end(entry)
+
+    def end(self, entry):
+        self.entries.remove(entry)
+
+    def must_refuse(self, now, cost):
+        return sum(one.cost for one in self.entries) + cost > self.capacity
+
+    def must_admit(self, now, cost):
+        return not self.must_refuse(now, cost)
+
+    def is_late(self, now, wait, cost):
+        return False
+
+
 def ledger_of(policy, started_at=datetime(2026, 1, 1, tzinfo=timezone.utc)):
     """Return the ledger of one key of a limit.
 
@@ -216,6 +244,8 @@ def ledger_of(policy, started_at=datetime(2026, 1, 1, tzinfo=timezone.utc)):
     """
     if isinstance(policy, MinDelay):
         return WindowLedger(1, policy.seconds)
+    if isinstance(policy, Concurrency):
+        return InFlightLedger(policy.calls)
     if isinstance(policy, TokenBucket):
         return BucketLedger(policy.burst_size, Fraction(60.0 / policy.requests_per_minute))
     if isinstance(policy, Calendar):

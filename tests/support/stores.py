@@ -88,13 +88,16 @@ class RedisBench:
     def __init__(self, client):
         self.clock = EpochClock()
         self._client = client
+        self._stores = []
         self._names = itertools.count()
         client.flushall()
         self._tell_the_time()
 
     def store(self):
         """Return a store that shares nothing with the others but the server and the clock."""
-        return ClockedRedisStore(self._client, f"bench-{next(self._names)}")
+        store = ClockedRedisStore(self._client, f"bench-{next(self._names)}")
+        self._stores.append(store)
+        return store
 
     def limiter(self):
         """Return a limiter that shares nothing with the others but the server and the clock."""
@@ -110,6 +113,8 @@ class RedisBench:
         # A double of today's date is off by half a microsecond at most.
         self.clock.advance(math.ceil(seconds * 1e6 + 0.5) / 1e6 if seconds else 0.0)
         self._tell_the_time()
+        for store in self._stores:
+            store.upkeep()  # or the leases of the calls in flight would lapse
 
     def close(self):
         """Free the resources of the bench."""

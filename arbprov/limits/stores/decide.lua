@@ -4,8 +4,8 @@
 -- KEYS: the generation of the data, the processes, the recovery, and for each charge its state and
 --       its cooldown.
 -- ARGV: the operation, the generation that the caller knows, the caller's name, and two numbers for
---       the operation; then a text for each charge, see CHARGE; then the usage to merge, or the
---       actions of cooldowns.
+--       the operation; then a text for each charge, see CHARGE; then the usage to merge, the leases
+--       that the caller holds, or the actions of cooldowns.
 -- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
 -- caller knows; "recovering" if processes have yet to report the calls of an outage; "dropped" if
 -- fewer units are counted than the caller knows; or "renew" if a quota has ended, so that the caller
@@ -17,15 +17,19 @@
 local OPERATION, KNOWN, CALLER = ARGV[1], ARGV[2], ARGV[3]
 local FIRST, SECOND = tonumber(ARGV[4]), tonumber(ARGV[5])
 local HEAD = 5
--- A charge's kind, three parameters, cost, "1" for a shadow limit, and the units that must be
--- counted already.
-local CHARGE = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+-- A charge's kind, three parameters, cost, "1" for a shadow limit, the units that must be counted
+-- already, and the caller's name for a lease.
+local CHARGE = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 local HEAD_KEYS = 3
 local STEPS, ROUNDING = 1000, 1e-6
 -- Seconds after which a cooldown is forgotten that no call has probed.
 local FORGOTTEN_AFTER = 3600
 -- Seconds that a recovery waits for the processes that have not reported: they may have ended.
 local MAX_RECOVERY = 30
+-- Seconds after which a process without a heartbeat counts as gone, and its leases have lapsed.
+local PEER_LIFETIME = 30
+-- Seconds after which the leases of a bucket are forgotten that no call has asked for.
+local LEASES_FORGOTTEN_AFTER = 604800
 local INFINITY = math.huge
 
 local function text(number)
@@ -67,8 +71,8 @@ end
 
 -- The algorithms: `peek` returns the wait, the units left, and the state without ended charges.
 
-local window, bucket, quota = {}, {}, {}
-local ALGORITHMS = { window = window, bucket = bucket, quota = quota }
+local window, bucket, quota, semaphore = {}, {}, {}, {}
+local ALGORITHMS = { window = window, bucket = bucket, quota = quota, semaphore = semaphore }
 
 function window.initial_state()
   return pack(0)
@@ -278,9 +282,51 @@ function quota.lasts_until(state)
   return get(state, 0) > 0 and get(state, 2) or -INFINITY
 end
 
+-- A semaphore has no string of doubles: it has a hash of the units by lease. A lease is its process
+-- and that process's name for it, as in '5f0c 17'.
+
+-- Returns the units that calls hold, but for the lease of the charge itself; drops the leases of
+-- processes that are gone.
+function semaphore.load(charge, now)
+  local leases, held, is_alive = redis.call('HGETALL', charge.state_key), 0, {}
+  for place = 1, #leases, 2 do
+    local lease = leases[place]
+    local process = lease:match('^%S+')
+    if is_alive[process] == nil then
+      local beat = redis.call('ZSCORE', KEYS[2], process)
+      is_alive[process] = beat and tonumber(beat) >= now - PEER_LIFETIME or false
+    end
+    if not is_alive[process] then
+      redis.call('HDEL', charge.state_key, lease)
+    elseif lease ~= charge.lease then
+      held = held + tonumber(leases[place + 1])
+    end
+  end
+  return held
+end
+
+function semaphore.peek(charge, held, now, cost)
+  local left = charge.first - held
+  charge.used = held
+  return cost <= left and 0 or charge.second, math.max(0, left), held
+end
+
+function semaphore.hold(charge, lease, units, now)
+  redis.call('HSET', charge.state_key, lease, units)
+  redis.call('EXPIRE', charge.state_key, LEASES_FORGOTTEN_AFTER)
+  redis.call('ZADD', KEYS[2], text(now), CALLER)
+end
+
+function semaphore.release(charge)
+  redis.call('HDEL', charge.state_key, charge.lease)
+end
+
 -- The buckets and their cooldowns.
 
-local function load(charge)
+local function load(charge, now)
+  if charge.algorithm == semaphore then
+    return semaphore.load(charge, now)
+  end
   return redis.call('GET', charge.state_key) or charge.algorithm.initial_state()
 end
 
@@ -372,7 +418,7 @@ local function peek(charges, now)
     local started = load_cooldown(charge, now)
     local cooldown = cooldown_wait(started, now)
     charge.wait, charge.left, charge.state =
-      charge.algorithm.peek(charge, load(charge), now, charge.cost)
+      charge.algorithm.peek(charge, load(charge, now), now, charge.cost)
     charge.in_cooldown = cooldown > charge.wait
     charge.cooldown_action = started and started:sub(COOLDOWN_SIZE + 1) or ''
     charge.wait = math.max(cooldown, charge.wait)
@@ -394,7 +440,7 @@ end
 
 local function counts_less_than_known(charges)
   for _, charge in ipairs(charges) do
-    if charge.wait == 0 and charge.first - charge.left < charge.known then
+    if charge.wait == 0 and (charge.used or charge.first - charge.left) < charge.known then
       return true
     end
   end
@@ -410,6 +456,12 @@ end
 
 function operations.acquire(charges, now)
   if peek(charges, now) then
+    for _, charge in ipairs(charges) do
+      if charge.algorithm == semaphore then
+        -- The caller may have told of this lease, before this answer.
+        semaphore.release(charge)
+      end
+    end
     return answers(now, false, false, charges)
   end
   if counts_less_than_known(charges) then
@@ -418,7 +470,11 @@ function operations.acquire(charges, now)
   local probing = false
   for _, charge in ipairs(charges) do
     if charge.wait == 0 then
-      save(charge, charge.algorithm.charge(charge, charge.state, now, charge.cost), now)
+      if charge.algorithm == semaphore then
+        semaphore.hold(charge, charge.lease, charge.cost, now)
+      else
+        save(charge, charge.algorithm.charge(charge, charge.state, now, charge.cost), now)
+      end
       charge.left = charge.left - charge.cost
       local cooldown = load_cooldown(charge, now)
       if cooldown then
@@ -435,8 +491,10 @@ operations.acquire_recovering = operations.acquire
 
 function operations.refund(charges, now)
   for _, charge in ipairs(charges) do
-    local state = redis.call('GET', charge.state_key)
-    if state then
+    local state = charge.algorithm ~= semaphore and redis.call('GET', charge.state_key)
+    if charge.algorithm == semaphore then
+      semaphore.release(charge)
+    elseif state then
       save(charge, charge.algorithm.refund(charge, state, FIRST, charge.cost), now)
     end
   end
@@ -446,8 +504,8 @@ end
 -- Counts the charges that were made at FIRST as of now. A bucket keeps to a pace, and stays.
 function operations.move(charges, now)
   for _, charge in ipairs(charges) do
-    if charge.kind ~= 'bucket' then
-      local state = charge.algorithm.refund(charge, load(charge), FIRST, charge.cost)
+    if charge.algorithm == window or charge.algorithm == quota then
+      local state = charge.algorithm.refund(charge, load(charge, now), FIRST, charge.cost)
       save(charge, charge.algorithm.charge(charge, state, now, charge.cost), now)
     end
   end
@@ -456,7 +514,7 @@ end
 
 function operations.report(charges, now)
   for _, charge in ipairs(charges) do
-    save(charge, charge.algorithm.report(charge, load(charge), now, FIRST, SECOND), now)
+    save(charge, charge.algorithm.report(charge, load(charge, now), now, FIRST, SECOND), now)
   end
   return { 'ok', text(now) }
 end
@@ -464,12 +522,28 @@ end
 -- Adds usage that was charged elsewhere: the seconds that it still counts, and its units.
 function operations.merge(charges, now)
   local charge = charges[1]
-  local state = load(charge)
+  local state = load(charge, now)
   for place = HEAD + 2, #ARGV, 2 do
     local seconds, cost = tonumber(ARGV[place]), tonumber(ARGV[place + 1])
     state = charge.algorithm.merge(charge, state, now, seconds, cost)
   end
   save(charge, state, now)
+  return { 'ok', text(now) }
+end
+
+-- Makes the caller's leases of a bucket those that it holds: the name and the units of each.
+function operations.hold(charges, now)
+  local charge, is_held = charges[1], {}
+  for place = HEAD + 2, #ARGV, 2 do
+    local lease = CALLER .. ' ' .. ARGV[place]
+    is_held[lease] = true
+    semaphore.hold(charge, lease, ARGV[place + 1], now)
+  end
+  for _, lease in ipairs(redis.call('HKEYS', charge.state_key)) do
+    if lease:match('^%S+') == CALLER and not is_held[lease] then
+      redis.call('HDEL', charge.state_key, lease)
+    end
+  end
   return { 'ok', text(now) }
 end
 
@@ -503,11 +577,13 @@ function operations.reopen_gate(charges, now)
   return { 'ok', text(now) }
 end
 
--- Notes that the caller is alive, and drops processes without a heartbeat for FIRST seconds.
+-- Notes that the caller is alive, and drops processes without a heartbeat. Returns whether the
+-- caller's own had been missed, so that its leases may have lapsed, and the names of all processes.
 function operations.beat(charges, now)
-  redis.call('ZADD', KEYS[2], text(now), CALLER)
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - FIRST))
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - PEER_LIFETIME))
+  local has_lapsed = redis.call('ZADD', KEYS[2], text(now), CALLER)
   local reply = redis.call('ZRANGE', KEYS[2], 0, -1)
+  table.insert(reply, 1, has_lapsed)
   table.insert(reply, 1, text(now))
   table.insert(reply, 1, 'ok')
   return reply
@@ -532,7 +608,8 @@ end
 local function charges_of(now)
   local charges = {}
   for number = 1, (#KEYS - HEAD_KEYS) / 2 do
-    local kind, first, second, third, cost, shadow, known = ARGV[HEAD + number]:match(CHARGE)
+    local kind, first, second, third, cost, shadow, known, lease =
+      ARGV[HEAD + number]:match(CHARGE)
     charges[number] = {
       state_key = KEYS[HEAD_KEYS + number * 2 - 1],
       cooldown_key = KEYS[HEAD_KEYS + number * 2],
@@ -544,6 +621,7 @@ local function charges_of(now)
       cost = tonumber(cost),
       shadow = shadow == '1',
       known = tonumber(known),
+      lease = CALLER .. ' ' .. lease,
     }
   end
   return charges

@@ -6,13 +6,14 @@ import itertools
 import logging
 import math
 import threading
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
 from arbprov._types import Clock
-from arbprov.limits.algorithms import Gcra, Usage
+from arbprov.limits.algorithms import Gcra, State, Usage
 from arbprov.limits.declaration import OnStoreError
 from arbprov.limits.stores.base import (
     BucketKey,
@@ -23,6 +24,7 @@ from arbprov.limits.stores.base import (
     RecoveringError,
     StoreError,
 )
+from arbprov.limits.stores.leases import Leases, held_charges, timed_charges
 from arbprov.limits.stores.memory import MemoryStore
 from arbprov.limits.stores.outage_file import OutageFile, OutageRecord, OutageStart
 
@@ -118,6 +120,7 @@ class FailoverStore:
         self._name = name
         self._workers = workers
         self._own = MemoryStore(clock)
+        self._leases = Leases(store)
         self._last_seen = _LastSeen()
         self._lock = threading.Lock()
         self._recovering = threading.Lock()
@@ -126,6 +129,8 @@ class FailoverStore:
         self._retry_at = 0.0
         self._next_beat_at = -math.inf
         self._has_asked_policy = False
+        # Whether the store may drop leases.
+        self._may_evict = False
         self._warns_at = -math.inf
         self._file = file
         if file is not None and (records := file.load()):
@@ -147,7 +152,19 @@ class FailoverStore:
         )
 
     def refund(self, receipt: Receipt) -> None:
-        """Undo charges; while the store is away that is impossible, and only delays calls."""
+        """Undo charges; while the store is away that is impossible, and only delays calls.
+
+        Units that the call has held are free in any case: the store hears of it afterwards.
+        """
+        held = receipt.part(held=True)
+        if held.charges:
+            self._with_fallback(
+                lambda: self._leases.release(held.charges),
+                lambda outage: self._leases.forget(held.charges),
+            )
+            receipt = receipt.part(held=False)
+        if not receipt.charges:
+            return
         with self._refunding_or_restoring:
             for copy in receipt.copies:
                 copy.refund()
@@ -224,25 +241,31 @@ class FailoverStore:
         generation = self._store.generation
         # Read first: another thread's call is counted by the store before it is noted here.
         noted = [self._own.used(charge) for charge in charges]
-        try:
-            receipt = self._store.acquire(charges, noted)
-        except CountsDroppedError:
-            receipt = self._acquire_restored(charges)
+        receipt = self._leases.acquire(charges, lambda: self._acquire_noted(charges, noted))
         self._note_usage(charges)
         if receipt is None:
             return None
-        copies = [self._own.record(receipt.charges)]
+        copies = [self._own.record(timed_charges(receipt.charges))]
         if generation not in ("", self._store.generation):
             # Since then, another thread has noticed that the data were lost, and has reported.
             late = MemoryStore(self._clock)
-            late.record(receipt.charges)
+            late.record(timed_charges(receipt.charges))
             self._store.merge(late.outstanding())
         return attrs.evolve(receipt, store=self, copies=copies)
+
+    def _acquire_noted(self, charges: Sequence[Charge], noted: Sequence[int]) -> Receipt | None:
+        try:
+            return self._store.acquire(charges, noted)
+        except CountsDroppedError:
+            return self._acquire_restored(charges)
 
     def _note_usage(self, charges: Sequence[Charge]) -> None:
         now = self._clock.monotonic()
         for charge in charges:
-            self._last_seen.update(charge, charge.algorithm.capacity - charge.remaining, now)
+            used = charge.algorithm.capacity - charge.remaining
+            if charge.algorithm.holds:
+                used -= self._leases.units(charge)  # the rest is held by other processes
+            self._last_seen.update(charge, used, now)
         if self._store.peers != len(self._store.names):
             self._next_beat_at = -math.inf  # a process has joined: the answer has its name
 
@@ -289,9 +312,13 @@ class FailoverStore:
         pause = self._store.upkeep()
         if self._store.recovering:
             raise RecoveringError
+        if self._store.has_lapsed or self._may_evict:
+            self._leases.tell()
         if not self._has_asked_policy:
             self._has_asked_policy = True
-            if policy := self._store.eviction_policy():
+            policy = self._store.eviction_policy()
+            self._may_evict = bool(policy)
+            if policy:
                 logger.warning(
                     "%s drops keys when its memory is full (maxmemory-policy %s), and limits whose "
                     "counts are dropped admit too many calls; set the policy noeviction, or use a "
@@ -381,6 +408,7 @@ class FailoverStore:
         if not outage.has_reported:
             calls = self._own if outage.has_lost_data else outage.unreported
             self._store.merge(calls.outstanding())
+            self._leases.tell()
             outage.unreported, outage.has_lost_data = MemoryStore(self._clock), False
             for charge, seconds, probe_timeout in self._own.running_cooldowns():
                 self._store.start_cooldown([charge], seconds, probe_timeout)
@@ -410,8 +438,10 @@ class FailoverStore:
         if outage.has_reported:
             return self._acquire_recovering(outage, charges, receipt)
         admitted = [charge for charge in charges if not charge.wait_time]
-        copies = [receipt, self._own.record(admitted), outage.unreported.record(admitted)]
-        self._save(outage, admitted)
+        self._leases.add(held_charges(admitted))
+        timed = timed_charges(admitted)
+        copies = [receipt, self._own.record(timed), outage.unreported.record(timed)]
+        self._save(outage, timed)
         return attrs.evolve(receipt, store=self, charges=admitted, copies=copies)
 
     def _acquire_recovering(
@@ -419,7 +449,9 @@ class FailoverStore:
     ) -> Receipt | None:
         """Have the store decide over a call that this process's share admits."""
         try:
-            receipt = self._store.acquire(charges, recovering=True)
+            receipt = self._leases.acquire(
+                charges, lambda: self._store.acquire(charges, recovering=True)
+            )
         except (StoreError, DataLostError):
             outage.has_reported = False
             share.refund()
@@ -430,8 +462,9 @@ class FailoverStore:
         if receipt is None:
             share.refund()
             return None
-        copies = [share, self._own.record(receipt.charges)]
-        self._save(outage, receipt.charges)
+        timed = timed_charges(receipt.charges)
+        copies = [share, self._own.record(timed)]
+        self._save(outage, timed)
         return attrs.evolve(receipt, store=self, copies=copies)
 
     def _decide_away(self, outage: _Outage, charges: Sequence[Charge]) -> Receipt | None:
@@ -441,11 +474,26 @@ class FailoverStore:
                 charge.wait_time, charge.remaining = _CLOSED_WAIT, 0
             return None
         if self._mode == "open":
-            return outage.view.record(charges)
+            return outage.view.record(timed_charges(charges))
         charges_of_all = self._multiply(outage, charges)
-        receipt = outage.view.acquire(charges_of_all)
-        _copy_answers(outage, charges_of_all, charges)
+        waits = [(self._wait_for_held(outage, c), c.shadow) for c in held_charges(charges)]
+        if any(wait and not shadow for wait, shadow in waits):
+            outage.view.peek(charges_of_all)
+            receipt = None
+        else:
+            receipt = outage.view.acquire(charges_of_all)
+        self._copy_answers(outage, charges_of_all, charges)
         return receipt
+
+    def _wait_for_held(self, outage: _Outage, charge: Charge, demand_ahead: int = 0) -> float:
+        """Set the answer of a charge of units that a call holds; return its wait."""
+        own, others = self._leases.units(charge), self._last_seen.units(charge, self._clock)
+        used: State = array("d", (max(own * outage.peers, own + others),))
+        algorithm = charge.algorithm
+        of_all = min((charge.cost + demand_ahead) * outage.peers, algorithm.capacity)
+        cost = max(charge.cost + demand_ahead, of_all)
+        charge.wait_time, charge.remaining = algorithm.peek(used, 0.0, cost)
+        return charge.wait_time
 
     def _report_away(self, outage: _Outage, charge: Charge, used: int, reset_in: float) -> None:
         outage.view.report(charge, used, reset_in)
@@ -465,19 +513,40 @@ class FailoverStore:
     ) -> None:
         charges_of_all = self._multiply(outage, charges)
         outage.view.peek(charges_of_all, demand_ahead)
-        _copy_answers(outage, charges_of_all, charges)
+        for charge in held_charges(charges):
+            self._wait_for_held(outage, charge, (demand_ahead or {}).get(charge.bucket, 0))
+        self._copy_answers(outage, charges_of_all, charges)
         for charge in charges:
             charge.fallback = True
 
     def _multiply(self, outage: _Outage, charges: Sequence[Charge]) -> list[Charge]:
-        """Return the charges as if each process made them; a single call always fits."""
+        """Return the charges as if each process made them; a single call always fits.
+
+        For units that a call holds, the charges are of 0 units, and ask only for cooldowns.
+        """
         multiplied = []
         for charge in charges:
+            if charge.algorithm.holds:
+                multiplied.append(attrs.evolve(charge, cost=0))
+                continue
             if not outage.view.has_state(charge):
                 outage.view.raise_usage(charge, self._known_usage(charge))
             most = min(charge.cost * outage.peers, charge.algorithm.capacity)
             multiplied.append(attrs.evolve(charge, cost=max(charge.cost, most)))
         return multiplied
+
+    def _copy_answers(
+        self, outage: _Outage, charges_of_all: Sequence[Charge], charges: Sequence[Charge]
+    ) -> None:
+        """Set the answers of the charges from the answers for all processes."""
+        for answered, charge in zip(charges_of_all, charges, strict=True):
+            own_wait, remaining = 0.0, answered.remaining
+            if charge.algorithm.holds:
+                own_wait, remaining = charge.wait_time, charge.remaining
+            charge.in_cooldown = answered.wait_time > own_wait and answered.in_cooldown
+            charge.wait_time = max(own_wait, answered.wait_time)
+            charge.cooldown_action = answered.cooldown_action
+            charge.remaining = remaining // outage.peers
 
     def _known_usage(self, charge: Charge) -> list[Usage]:
         """Return known usage as (seconds left, units used)."""
@@ -536,16 +605,6 @@ class FailoverStore:
         return outage
 
 
-def _copy_answers(
-    outage: _Outage, charges_of_all: Sequence[Charge], charges: Sequence[Charge]
-) -> None:
-    """Set the answers of the charges from the answers for all processes."""
-    for answered, charge in zip(charges_of_all, charges, strict=True):
-        charge.wait_time, charge.in_cooldown = answered.wait_time, answered.in_cooldown
-        charge.cooldown_action = answered.cooldown_action
-        charge.remaining = answered.remaining // outage.peers
-
-
 class _LastSeen:
     """The usage of each bucket by all processes, as of the store's last answer."""
 
@@ -561,6 +620,10 @@ class _LastSeen:
             # A copy, since other threads update too.
             self.used = {b: seen for b, seen in self.used.copy().items() if seen[1] > now}
             self._sweeps_beyond = max(_MIN_SIZE_TO_SWEEP, 2 * len(self.used))
+
+    def units(self, charge: Charge, clock: Clock) -> int:
+        """Return the units that may still count."""
+        return sum(used for _, used in self.usage(charge, clock.monotonic()))
 
     def usage(self, charge: Charge, now: float) -> list[Usage]:
         """Return the usage that may still count: at worst, all of it for a whole period more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -32,9 +33,8 @@ __all__ = ["RedisStore", "connect"]
 
 # In seconds. A server on the same network answers in a thousandth of it.
 _TIMEOUT = 0.25
-# Each process gives a heartbeat; without one for the lifetime, it counts as gone. In seconds.
+# Each process gives a heartbeat; without one for 30 s, it counts as gone. In seconds.
 _HEARTBEAT_INTERVAL = 2.0
-_PEER_LIFETIME = 30.0
 # The reply has the wait, the units left, the cooldown and its action of each charge.
 _ANSWERS_PER_CHARGE = 4
 # The server tells the time in seconds of the epoch; algorithms other than quotas need none.
@@ -104,11 +104,14 @@ class RedisStore:
         common = ("generation", "peers", "recovery")
         self._common_keys = [self._prefix + name for name in common]
         self._caller = name or uuid.uuid4().hex
+        self._leases = itertools.count(1)
         self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
         # The number of processes in the last answer; 0 before the first heartbeat.
         self.peers = 0
         # Their names in the last heartbeat's answer.
         self.names = names
+        # Whether this process's leases may have lapsed before its last heartbeat.
+        self.has_lapsed = False
         # Whether processes had yet to report the calls of an outage, as of the last answer.
         self.recovering = False
         # The server's name for the data that this process knows; empty before the first answer.
@@ -128,6 +131,9 @@ class RedisStore:
             CountsDroppedError: It would make a charge, and counts less; then it charges nothing.
             RecoveringError: Other processes have yet to report.
         """
+        for charge in charges:
+            if charge.algorithm.holds and not charge.lease:
+                charge.lease = self.new_lease()
         operation = "acquire_recovering" if recovering else "acquire"
         now, charged, probing, *answers = self._run(operation, charges, known=known)
         _set_answers(charges, answers)
@@ -178,9 +184,24 @@ class RedisStore:
             numbers = [_format(number) for entry in entries for number in entry]
             self._run("merge", [charge], rest=numbers)
 
+    def new_lease(self) -> str:
+        """Return a name for units that a call is to hold, new in this process."""
+        return str(next(self._leases))
+
+    def hold(self, charge: Charge, leases: Mapping[str, int]) -> None:
+        """Make this process's leases of a bucket those that it holds, whatever the server knows.
+
+        Args:
+            charge: Names the bucket.
+            leases: The units of each lease.
+        """
+        pairs = [text for lease, units in leases.items() for text in (lease, str(units))]
+        self._run("hold", [charge], rest=pairs)
+
     def upkeep(self) -> float:
         """Give a heartbeat; each answer has the number of processes that do."""
-        _, *names = self._run("beat", (), _PEER_LIFETIME)
+        _, has_lapsed, *names = self._run("beat", ())
+        self.has_lapsed = bool(int(has_lapsed))
         self.names = [_decode(name) for name in names]
         return _HEARTBEAT_INTERVAL
 
@@ -274,7 +295,8 @@ class RedisStore:
             first, second, third = map(float, parameters)
             cost = charge.cost if costs is None else costs[number]
             units = known[number] if known else 0
-            yield f"{algorithm.kind} {first} {second} {third} {cost} {charge.shadow:d} {units}"
+            parts = algorithm.kind, first, second, third, cost, int(charge.shadow), units
+            yield " ".join(map(str, (*parts, charge.lease or "-")))
 
     def _renew_quotas(self, charges: Sequence[Charge], now: float) -> None:
         """Compute when quotas end, as of the server's time."""
