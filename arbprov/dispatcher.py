@@ -188,14 +188,9 @@ class Call:
     readmissions: int = 0
     extra_time: float = 0.0
     manual: ManualLimits | None = attrs.field(default=None, repr=False)
-
-    timeout: float = attrs.field()
+    timeout: float = math.inf
     pause: float | None = None
     tokens: Sequence[str] = attrs.field(default=(), repr=False)
-
-    @timeout.default
-    def _timeout_of_route(self) -> float:
-        return self.route.timeout
 
     @property
     def unsettled(self) -> bool:
@@ -361,6 +356,12 @@ class Dispatcher:
             result = await self._expire(call, runner)
         else:
             result = self.finish(call, outcome)
+        if call.route.has_limits or call.manual is not None:
+            await self._leave_limits(call, admitter)
+        return result
+
+    async def _leave_limits(self, call: Call, admitter: Admitter) -> None:
+        """Tell the limits that a call has ended, or that its time is up."""
         if call.unsettled:
             await admitter.settle(call)
         # A handler that runs on after its timeout keeps what it holds.
@@ -368,26 +369,23 @@ class Dispatcher:
             await admitter.release(call)
         if call.manual is not None:
             call.manual.close()
-        return result
 
     async def _run_tries(self, call: Call, admitter: Admitter, runner: Runner) -> Outcome:
         """Run a call's handler and hooks, again and again if that may help."""
         if call.error is not None and not _has_hooks_for(call, call.error):
             return call.error
-        outcome = await self._run_once(call, runner)
-        while call.pause is not None and not call.ctx.cancelled:
+        while True:
+            call.pause = None
+            outcome: Outcome
+            try:
+                outcome = await runner.run(call, call.timeout)
+            except Exception as error:
+                outcome = error
+            if call.pause is None or call.ctx.cancelled:
+                return outcome
             if call.decision.held:
                 await admitter.release(call)
             await self._prepare_retry(call, call.pause, admitter)
-            outcome = await self._run_once(call, runner)
-        return outcome
-
-    async def _run_once(self, call: Call, runner: Runner) -> Outcome:
-        call.pause = None
-        try:
-            return await runner.run(call, call.timeout)
-        except Exception as error:
-            return error
 
     async def _prepare_retry(self, call: Call, pause: float, admitter: Admitter) -> None:
         """Wait for the next try of a call, and for its limits.
@@ -712,7 +710,7 @@ class Dispatcher:
             clock=self.clock,
             state=self.state,
         )
-        return Call(task, route, ctx, decision, ctx)
+        return Call(task, route, ctx, decision, ctx, timeout=route.timeout)
 
     def _fail_call(self, call: Call, error: BaseException) -> TaskResult:
         """Set a call's error, and return its result."""

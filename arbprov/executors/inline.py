@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -194,7 +193,9 @@ class InlineRunner:
         call = self._dispatcher.prepare(task)
         # Before the handler runs, which may change the payload.
         ignored = tuple(field.path for field in call.ignored_fields())
-        with self._upkeep_of(call):
+        if call.route.limits.may_hold and call.route.limits.blocks:
+            result = await self._run_with_upkeep(call, steps)
+        else:
             result = await self._dispatcher.run(call, admitter=steps, runner=steps)
         error = call.error
         if type(error) is _LoopRunsError:
@@ -210,20 +211,14 @@ class InlineRunner:
         data = result.envelope["data"]["response"]
         return TaskResult(result.task, result.status, result.message, data, result.body, ignored)
 
-    @contextlib.contextmanager
-    def _upkeep_of(self, call: Call) -> Iterator[None]:
-        """Let a shared store know that this process lives, for a call that may hold its units."""
-        limits = call.route.limits
-        if not (limits.may_hold and limits.blocks):
-            yield
-            return
+    async def _run_with_upkeep(self, call: Call, steps: _Steps) -> TaskResult:
+        """Run a call that may hold units of a shared store, which has to know that it is alive."""
         from arbprov.executors.upkeep import StoreUpkeep
 
-        limiter = self._dispatcher.limiter
-        upkeep = StoreUpkeep(limiter.upkeep, lambda error: logger.error("%s", error))
+        upkeep = StoreUpkeep(self._dispatcher.limiter.upkeep, _log_failed_upkeep)
         upkeep.start(_HEARTBEAT_INTERVAL)
         try:
-            yield
+            return await self._dispatcher.run(call, admitter=steps, runner=steps)
         finally:
             upkeep.close()
 
@@ -517,6 +512,10 @@ class _AwaitingSteps(_Steps):
         import asyncio
 
         await asyncio.wait([task], timeout=_END_TIMEOUT)
+
+
+def _log_failed_upkeep(error: BaseException) -> None:
+    logger.error("the limits' store could not be told that this process is alive: %s", error)
 
 
 def _run_until_deadline(

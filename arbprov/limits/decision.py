@@ -291,11 +291,8 @@ class Decision:
     @property
     def is_probing(self) -> bool:
         """Whether the call is the probe of a cooldown, so that other calls wait for its end."""
-        return bool([receipt for receipt in self._all_receipts if receipt.probing])
-
-    @property
-    def _all_receipts(self) -> Sequence[Receipt]:
-        return [*self.receipts, *self.held] if self.held else self.receipts
+        receipts = [*self.receipts, *self.held] if self.held else self.receipts
+        return bool([receipt for receipt in receipts if receipt.probing])
 
     @property
     def held_charges(self) -> list[Charge]:
@@ -456,7 +453,7 @@ class Decision:
         if self._has_settled:
             return
         self._has_settled = True
-        for receipt in self._all_receipts:
+        for receipt in (*self.receipts, *self.held):
             if receipt.probing:
                 receipt.store.end_cooldown(receipt.charges)
 
