@@ -43,6 +43,10 @@ _RATE = re.compile(
     r"(?: \s+ burst (?: \s*=\s* | \s+ ) (?P<burst>\d{1,15}) )?",
     re.IGNORECASE | re.VERBOSE | re.ASCII,
 )
+# As `Concurrency` shows itself, and as an author may guess.
+_IN_FLIGHT = re.compile(
+    r"(?P<calls>\d{1,15}) (?:at a time|at once|concurrent|parallel)", re.IGNORECASE
+)
 _EXAMPLE = 'write it like "10/minute", "5 per second" or "100/2h burst 20; 1000/day"'
 # A calendar's quota: the days of each period that it may have.
 _DAYS = {86_400.0: 1, 604_800.0: 7}
@@ -340,6 +344,11 @@ def parse_limits(text: str) -> tuple[Limit, ...]:
 
 
 def _parse(part: str) -> Limit:
+    if in_flight := _IN_FLIGHT.fullmatch(part):
+        calls = in_flight["calls"]
+        raise ConfigurationError(
+            f"{part!r} is not a rate; to limit calls in flight, write Concurrency({calls})"
+        )
     match = _RATE.fullmatch(part)
     if match is None:
         raise ConfigurationError(f"{part!r} is not a valid rate limit; {_EXAMPLE}")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbprov import ConfigurationError, Limit
+from arbprov import Concurrency, ConfigurationError, Limit
 from arbprov.limits import parse_limits
 
 UNITS = {
@@ -145,6 +145,12 @@ def test_an_empty_part_is_refused(text):
 
 def test_the_message_names_the_part_that_is_wrong():
     assert complaint("5/second; 9 a day") == f"'9 a day' is not a valid rate limit; {EXAMPLE}"
+
+
+@pytest.mark.parametrize("text", [str(Concurrency(5)), "5 at once", "5 concurrent", "5 Parallel"])
+def test_a_text_about_calls_in_flight_leads_to_the_class(text):
+    hint = "to limit calls in flight, write Concurrency(5)"
+    assert complaint(text) == f"{text!r} is not a rate; {hint}"
 
 
 @pytest.mark.parametrize(
