@@ -121,7 +121,7 @@ class ProviderApp(Scaffold):
         spool: str | os.PathLike[str] | None = None,
         rate_limit: AnyLimit | None = None,
         rate_limit_monitor: RateLimitMonitor | None = None,
-        rate_limit_store: Any = None,
+        rate_limit_store: object = None,
         rate_limit_namespace: str | None = None,
     ) -> None:
         super().__init__()

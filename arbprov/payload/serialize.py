@@ -38,7 +38,7 @@ from arbprov.payload.validation import (
 __all__ = ["TaskData", "dumps", "encode_object", "encode_task_data", "to_builtins"]
 
 # A payload or an account as it is passed in Python.
-TaskData = Mapping[str, Any] | bytes | None
+TaskData = Mapping[str, object] | bytes | None
 # Converts a value; the second argument is the number of levels that it may have.
 Conversion = Callable[[Any, int], Any]
 ConversionT = TypeVar("ConversionT", bound=Conversion)
