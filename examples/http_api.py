@@ -6,18 +6,21 @@ Run `pip install "arbprov[http]"` first. The files of `sample_api` stand for an 
     arbprov dev examples/http_api.py --tasks examples/http_api.jsonl
     kill %1
 
-Set API_URL to use another API. Each request counts for the account's limit, however many a task
-makes, and the limit learns from the API's headers. A 429 starts a cooldown for the account, as long
-as the API says: until then, the account's tasks are refused, and the API gets no request for it.
+Set API_URL to use another API. At most five tasks of an account run at the same time. Each request
+counts for the account's limit, however many a task makes, and the limit learns from the API's
+headers. A 429 starts a cooldown for the account, as long as the API says: until then, the account's
+tasks are refused, and the API gets no request for it.
 """
 
+import contextlib
 import os
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import attrs
 import httpx
 
-from arbprov import ProviderApp, TaskError
+from arbprov import Concurrency, ProviderApp, TaskContext, TaskError
 from arbprov.http import LimitedTransport
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:8000")
@@ -26,7 +29,7 @@ API_TIMEOUT = 5.0
 TASK_TIMEOUT = 10.0
 
 app = ProviderApp("articles", execution_timeout=TASK_TIMEOUT)
-api: httpx.AsyncClient
+Context = TaskContext[httpx.AsyncClient]
 
 
 class ApiError(TaskError):
@@ -38,26 +41,25 @@ class Account:
     api_key: str = attrs.field(repr=False)
 
 
-@app.on_startup
-async def open_client() -> None:
-    global api
+@app.lifespan
+@contextlib.asynccontextmanager
+async def connect() -> AsyncGenerator[httpx.AsyncClient]:
     limited = LimitedTransport("articles", max_wait=API_TIMEOUT)
-    api = httpx.AsyncClient(base_url=API_URL, timeout=API_TIMEOUT, transport=limited)
-
-
-@app.on_shutdown
-async def close_client() -> None:
-    await api.aclose()
+    async with httpx.AsyncClient(
+        base_url=API_URL, timeout=API_TIMEOUT, transport=limited
+    ) as client:
+        yield client
 
 
 @app.action
+@app.rate_limit(Concurrency(5), key="account.api_key", max_wait=TASK_TIMEOUT)
 @app.rate_limit("10/second", key="account.api_key", name="articles", manual=True)
-async def get_article(id: int, account: Account) -> Any:
+async def get_article(ctx: Context, id: int, account: Account) -> Any:
     """Return an article from the API."""
-    return await get(f"/articles/{id}.json", account)
+    return await get(ctx.state, f"/articles/{id}.json", account)
 
 
-async def get(path: str, account: Account) -> Any:
+async def get(api: httpx.AsyncClient, path: str, account: Account) -> Any:
     """Return the JSON of the API's answer.
 
     Raises:

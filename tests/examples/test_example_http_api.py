@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
 from support.examples import load, statuses_of_tasks, working
 from support.http_servers import Answer, HttpServer
+from support.waiting import TIMEOUT
 
 ARTICLE = {"id": 1, "name": "Sample tea", "price": "3.50"}
 ACCOUNT, ANOTHER = {"api_key": "sample-key-1"}, {"api_key": "sample-key-2"}
@@ -57,10 +59,30 @@ def test_all_tasks_share_one_client_and_its_connection(hub, api):
 
 
 def test_the_client_is_closed_when_the_provider_stops(example):
+    clients = []
+    example.app.before_task(lambda ctx: clients.append(ctx.state))
     with working(example) as hub:
         get(hub)
-        assert not example.api.is_closed
-    assert example.api.is_closed
+        assert not clients[0].is_closed
+    assert clients[0].is_closed
+
+
+def test_five_tasks_of_an_account_run_at_the_same_time(example, api):
+    may_answer, waiting = threading.Event(), threading.Semaphore(0)
+
+    def answer(path):
+        waiting.release()
+        may_answer.wait(TIMEOUT)
+        return Answer(200, ARTICLE)
+
+    api.answer = answer
+    with working(example) as hub:
+        tickets = [hub.put("get_article", {"id": 1}, account=ACCOUNT) for _ in range(6)]
+        for _ in range(5):
+            assert waiting.acquire(timeout=TIMEOUT)
+        assert not waiting.acquire(timeout=0.2)
+        may_answer.set()
+        assert {ticket.result(TIMEOUT).status for ticket in tickets} == {"success"}
 
 
 def test_the_seconds_of_a_429_are_the_task_s_wait_time(hub, api):
@@ -99,8 +121,8 @@ def test_the_limit_learns_what_the_api_has_left(example, api):
     api.answer = lambda path: Answer(200, ARTICLE, headers)
     with example.app.test_client() as client:
         client.call("get_article", {"id": 1}, account=ACCOUNT)
-        (left,) = client.limits.headroom("get_article", key=ACCOUNT["api_key"])
-    assert left.remaining == 4
+        headroom = client.limits.headroom("get_article", key=ACCOUNT["api_key"])
+    assert {one.limit: one.remaining for one in headroom} == {"5 at a time": 5, "10/second": 4}
 
 
 def test_after_a_429_the_account_is_refused_without_asking_the_api(hub, api):
