@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -69,3 +70,16 @@ def test_nothing_is_overwritten(arbprov, folder, name):
 def test_an_empty_folder_is_filled(arbprov, folder):
     (folder / "mine").mkdir()
     assert arbprov("new", "mine").exit_code == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is new in 3.11")
+def test_its_dockerfile_installs_the_dependencies_of_its_pyproject(arbprov, folder):
+    arbprov("new", "my-provider")
+    made = folder / "my-provider"
+    (code,) = re.findall(
+        r'^RUN python -c "(.*)" >', (made / "Dockerfile").read_text(), re.MULTILINE
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=made, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.splitlines() == ["arbprov @ git+https://ADDRESS", "attrs"]
