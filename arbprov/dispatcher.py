@@ -351,13 +351,19 @@ class Dispatcher:
                 await self.admit(call, admitter)
             except Exception as error:
                 call.error = error
-        outcome = await self._run_tries(call, admitter, runner)
-        if call.ctx.cancelled:
-            result = await self._expire(call, runner)
-        else:
-            result = self.finish(call, outcome)
-        if call.route.has_limits or call.manual is not None:
-            await self._leave_limits(call, admitter)
+        try:
+            outcome = await self._run_tries(call, admitter, runner)
+            if call.ctx.cancelled:
+                result = await self._expire(call, runner)
+            else:
+                result = self.finish(call, outcome)
+            if call.route.has_limits or call.manual is not None:
+                await self._leave_limits(call, admitter)
+        except BaseException:
+            # It is cancelled, by a stop or by a test's author, and its handler may run on.
+            if call.decision.held and (call.ended is None or call.ended.done()):
+                await admitter.release(call)
+            raise
         return result
 
     async def _leave_limits(self, call: Call, admitter: Admitter) -> None:

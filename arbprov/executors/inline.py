@@ -202,7 +202,11 @@ class InlineRunner:
             raise error
         if call.ctx.cancelled:
             await self._wait_for_end(call, steps)
-            await steps.release(call)
+            if call.ended is None or call.ended.done():
+                await steps.release(call)
+            else:
+                decision = call.decision
+                call.ended.add_done_callback(lambda _: decision.release())
         else:
             if raise_errors and error is not None and not issubclass(type(error), TaskError):
                 raise error
@@ -458,6 +462,18 @@ class _AwaitingSteps(_Steps):
         # As a plain handler does in any case.
         return call.route.blocking
 
+    async def decide(self, call: Call) -> Decision:
+        import asyncio
+
+        if turns := self._turns.get(asyncio.get_running_loop()):
+            limiter, limits = self._dispatcher.limiter, call.route.limits
+            peeked = limiter.peek(limits, call.seen_by_limits)
+            if ahead := turns.demand_ahead(peeked.charges):
+                peeked = limiter.peek(limits, call.seen_by_limits, ahead)
+                if not peeked.allowed:
+                    return peeked
+        return self._dispatcher.decide(call)
+
     async def wait(self, call: Call, refused: Decision, waited: float) -> Decision:
         import asyncio
 
@@ -465,13 +481,17 @@ class _AwaitingSteps(_Steps):
 
         if not refused.awaits_calls:
             return await _Steps.wait(self, call, refused, waited)
+        loop = asyncio.get_running_loop()
+        started_at = loop.time() - waited
 
         async def charge() -> Decision:
             decision = self._dispatcher.decide(call)
-            return decision if decision.awaits_calls else await _Steps.wait(self, call, decision, 0)
+            if decision.awaits_calls:
+                return decision
+            return await _Steps.wait(self, call, decision, loop.time() - started_at)
 
         # The calls in flight need this loop to end.
-        turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
+        turns = self._turns.setdefault(loop, Turns())
         return await turns.wait(refused, waited, charge)
 
     async def release(self, call: Call) -> None:

@@ -41,6 +41,8 @@ __all__ = [
 
 # Seconds of the cooldown after a refusal of the API that says nothing about its length, at most.
 _DEFAULT_COOLDOWN = 60.0
+# Seconds. A pause that is shorter than the rounding of a clock would never end.
+_MIN_PAUSE = 0.001
 
 
 @attrs.frozen
@@ -321,6 +323,8 @@ class Decision:
             receipt.refund()
         for receipt in self.held:
             if receipt.probing:
+                # The call is the probe no longer, and its end says nothing about the API.
+                receipt.probing = False
                 receipt.store.pass_probe(receipt.charges)
 
     def undo(self) -> None:
@@ -407,7 +411,9 @@ class Decision:
         Args:
             waited: Seconds that the call has waited already.
         """
-        return min(self.wait_time, self.longest_wait - waited)
+        if not self.awaits_calls:
+            return self.wait_time
+        return min(self.wait_time, max(self.longest_wait - waited, _MIN_PAUSE))
 
     @property
     def longest_wait(self) -> float:

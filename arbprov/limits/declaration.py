@@ -33,9 +33,6 @@ OnStoreError = Literal["local", "closed", "open"]
 AnyLimit = str | Policy | RateLimitMonitor | Callable[[LimitedCall], Any]
 Cost = int | Callable[[LimitedCall], int]
 
-# Shares of a limit whose use is worth a warning.
-_DEFAULT_LEVELS = (0.8, 0.95)
-
 
 @attrs.frozen
 class RateLimit:
@@ -54,7 +51,7 @@ class RateLimit:
     cost: Cost = 1
     burst: int | None = None
     max_wait: float = 0.0
-    warn_at: tuple[float, ...] = ()
+    warn_at: tuple[float, ...] | None = None
     store: Any = attrs.field(default=None, repr=False)
     on_store_error: OnStoreError = "local"
     shadow: bool = False
@@ -111,8 +108,6 @@ def declare(
             raise ConfigurationError(f"{option}={value!r} must be True or False")
     if manual:
         _check_manual(limit, name, scope)
-    if warn_at is None:
-        warn_at = () if isinstance(limit, Concurrency) else _DEFAULT_LEVELS
     if type(max_wait) not in (int, float) or not 0 <= max_wait < float("inf"):
         raise ConfigurationError(f"max_wait={max_wait!r} is not a number of seconds, 0 or above")
     if not callable(cost):
@@ -126,7 +121,7 @@ def declare(
         cost,
         burst,
         float(max_wait),
-        _check_levels(warn_at),
+        None if warn_at is None else _check_levels(warn_at),
         store,
         on_store_error,
         shadow,

@@ -32,6 +32,8 @@ __all__ = ["Limiter"]
 _MIN_WARN_INTERVAL = 60.0
 _MAX_WARN_INTERVAL = 3600.0
 _PROBE_TIMEOUT = 60.0
+# Shares of a limit whose use is worth a warning, unless its author says otherwise.
+_DEFAULT_LEVELS = (0.8, 0.95)
 
 logger = logging.getLogger("arbprov")
 
@@ -207,15 +209,18 @@ def _acquire_stores(stores: Sequence[Store], charges: Sequence[Charge]) -> Seque
         peek_charges(charge for charge in charges if charge.limit.store.blocks)
         return ()
     receipts: list[Receipt] = []
-    for store in stores:
-        receipt = store.acquire([charge for charge in charges if charge.limit.store is store])
-        if receipt is None:
-            for earlier in receipts:
-                earlier.refund()
-            peek_charges(charge for charge in charges if charge.limit.store is not store)
-            return ()
-        receipts.append(receipt)
-    return receipts
+    with ExitStack() as refunds:
+        for store in stores:
+            receipt = store.acquire([charge for charge in charges if charge.limit.store is store])
+            if receipt is None:
+                break
+            refunds.callback(receipt.refund)
+            receipts.append(receipt)
+        else:
+            refunds.pop_all()
+            return receipts
+    peek_charges(charge for charge in charges if charge.limit.store is not store)
+    return ()
 
 
 def _acquire_with_monitors(stores: Sequence[Store], charges: Sequence[Charge]) -> Decision:
@@ -260,7 +265,7 @@ def _warn(charges: Iterable[Charge], clock: Clock) -> None:
     """
     for charge in first_charges(charges):
         limit, capacity = charge.limit, charge.algorithm.capacity
-        levels = limit.declaration.warn_at if charge.group else ()
+        levels = _levels(charge) if charge.group else ()
         used = capacity - charge.remaining
         level = crossed_threshold(levels, capacity, used, charge.cost)
         if level is None:
@@ -278,3 +283,12 @@ def _warn(charges: Iterable[Charge], clock: Clock) -> None:
             capacity,
             by,
         )
+
+
+def _levels(charge: Charge) -> tuple[float, ...]:
+    """Return the shares of a limit whose use is worth a warning."""
+    levels: tuple[float, ...] | None = charge.limit.declaration.warn_at
+    if levels is not None:
+        return levels
+    # All places taken is what a limit on calls in flight is for.
+    return () if charge.algorithm.holds else _DEFAULT_LEVELS

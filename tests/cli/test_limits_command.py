@@ -9,7 +9,7 @@ import pytest
 from arbprov.cli.limits import _parse_keys
 
 LIMITED = """
-from arbprov import Blueprint, ProviderApp, RateLimitMonitor
+from arbprov import Blueprint, Concurrency, ProviderApp, RateLimitMonitor
 
 class Closed(RateLimitMonitor):
     def check_rate_limits(self):
@@ -32,6 +32,13 @@ manual = ProviderApp("manual")
 
 @manual.action
 @manual.rate_limit("9/minute", name="vendor", manual=True, shadow=True)
+def calls() -> dict:
+    return {}
+
+places = ProviderApp("places")
+
+@places.action
+@places.rate_limit(Concurrency(5), key="account.id")
 def calls() -> dict:
     return {}
 
@@ -64,6 +71,14 @@ def test_a_limit_that_a_handler_charges_is_marked(limits):
     assert result.stdout.splitlines() == [
         "ACTION  LIMIT                       LEFT  WAIT  SCOPE        KEY",
         "calls   9/minute (shadow) (manual)  9           name:vendor  -",
+    ]
+
+
+def test_the_places_of_calls_in_flight_that_are_left_are_listed(limits):
+    result = limits("--key", "account.id=1", target="other:places")
+    assert result.stdout.splitlines() == [
+        "ACTION  LIMIT        LEFT  WAIT  SCOPE         KEY",
+        "calls   5 at a time  5           action:calls  account.id",
     ]
 
 

@@ -22,6 +22,7 @@ from support.waiting import TIMEOUT
 
 from arbprov import (
     Calendar,
+    Concurrency,
     ConfigurationError,
     Limit,
     MinDelay,
@@ -221,6 +222,7 @@ def test_the_keys_of_all_kinds_of_limits_never_change(server, client):
         declare(MinDelay(0.5), key=by_region),
         declare(Calendar("9/day")),
         declare(lambda call: "12/hour", key="account.id"),
+        declare(Concurrency(3), key="account.id"),
     ]
     limits = limiter.compile(declarations, action="work", blueprint="reports")
     decision = limiter.acquire(limits, Call({"region": "eu"}, {"id": 42}))
@@ -233,11 +235,13 @@ def test_the_keys_of_all_kinds_of_limits_never_change(server, client):
     assert keys == {
         "generation",
         "peers",
+        "holders",
         f"gate:name:vendor|account.id|10/minute|window:{account}",
         f"used:name:vendor|account.id|10/minute|window:{account}",
         f"used:shop/action:work|{function}|a delay of 0.5s|window:{region}",
         f"used:shop/action:work|account.id and payload.region|shadow|11/minute|window:{both}",
         f"used:shop/action:work|account.id|12/hour|window:{account}",
+        f"used:shop/action:work|account.id|3 at a time|semaphore:{account}",
         "used:shop/action:work||5/minute|window:",
         "used:shop/action:work||9/day from midnight in UTC|quota:",
         "used:shop/action:work||token bucket of 4, 60/minute|bucket:",

@@ -1,11 +1,11 @@
 -- One decision over all charges of a call, by this server's time. It decides as memory.py does, with
 -- the algorithms of algorithms.py; a bucket's state is the same doubles, one after the other.
 --
--- KEYS: the generation of the data, the processes, the recovery, and for each charge its state and
---       its cooldown.
--- ARGV: the operation, the generation that the caller knows, the caller's name, and two numbers for
---       the operation; then a text for each charge, see CHARGE; then the usage to merge, the leases
---       that the caller holds, or the actions of cooldowns.
+-- KEYS: the generation of the data, the processes, the recovery, the holders of leases, and for each
+--       charge its state and its cooldown.
+-- ARGV: the operation, the generation that the caller knows, the caller's name, its name as a holder
+--       of leases, and two numbers for the operation; then a text for each charge, see CHARGE; then
+--       the usage to merge, leases of the caller, or the actions of cooldowns.
 -- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
 -- caller knows; "recovering" if processes have yet to report the calls of an outage; "dropped" if
 -- fewer units are counted than the caller knows; or "renew" if a quota has ended, so that the caller
@@ -14,13 +14,13 @@
 -- Processes with other versions of arbprov use the same data: keys and states never change. A
 -- cooldown is called a gate in keys and operations, and an algorithm has its own name in `kind`.
 
-local OPERATION, KNOWN, CALLER = ARGV[1], ARGV[2], ARGV[3]
-local FIRST, SECOND = tonumber(ARGV[4]), tonumber(ARGV[5])
-local HEAD = 5
+local OPERATION, KNOWN, CALLER, HOLDER = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local FIRST, SECOND = tonumber(ARGV[5]), tonumber(ARGV[6])
+local HEAD = 6
 -- A charge's kind, three parameters, cost, "1" for a shadow limit, the units that must be counted
 -- already, and the caller's name for a lease.
 local CHARGE = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
-local HEAD_KEYS = 3
+local HEAD_KEYS = 4
 local STEPS, ROUNDING = 1000, 1e-6
 -- Seconds after which a cooldown is forgotten that no call has probed.
 local FORGOTTEN_AFTER = 3600
@@ -282,8 +282,18 @@ function quota.lasts_until(state)
   return get(state, 0) > 0 and get(state, 2) or -INFINITY
 end
 
--- A semaphore has no string of doubles: it has a hash of the units by lease. A lease is its process
--- and that process's name for it, as in '5f0c 17'.
+-- A semaphore has no string of doubles: it has a hash of the units by lease. A lease is its holder
+-- and that holder's name for it, as in '5f0c 17'. A holder is a process, but not the caller: a worker
+-- that is replaced leaves its name to its successor, which gives heartbeats in that name.
+
+local has_lapsed = false
+
+-- Notes that the holder lives, and whether its leases may have lapsed.
+local function keep_leases(now)
+  local beat = redis.call('ZSCORE', KEYS[4], HOLDER)
+  has_lapsed = has_lapsed or not beat or tonumber(beat) < now - PEER_LIFETIME
+  redis.call('ZADD', KEYS[4], text(now), HOLDER)
+end
 
 -- Returns the units that calls hold, but for the lease of the charge itself; drops the leases of
 -- processes that are gone.
@@ -291,12 +301,12 @@ function semaphore.load(charge, now)
   local leases, held, is_alive = redis.call('HGETALL', charge.state_key), 0, {}
   for place = 1, #leases, 2 do
     local lease = leases[place]
-    local process = lease:match('^%S+')
-    if is_alive[process] == nil then
-      local beat = redis.call('ZSCORE', KEYS[2], process)
-      is_alive[process] = beat and tonumber(beat) >= now - PEER_LIFETIME or false
+    local holder = lease:match('^%S+')
+    if is_alive[holder] == nil then
+      local beat = redis.call('ZSCORE', KEYS[4], holder)
+      is_alive[holder] = beat and tonumber(beat) >= now - PEER_LIFETIME or false
     end
-    if not is_alive[process] then
+    if not is_alive[holder] then
       redis.call('HDEL', charge.state_key, lease)
     elseif lease ~= charge.lease then
       held = held + tonumber(leases[place + 1])
@@ -314,7 +324,7 @@ end
 function semaphore.hold(charge, lease, units, now)
   redis.call('HSET', charge.state_key, lease, units)
   redis.call('EXPIRE', charge.state_key, LEASES_FORGOTTEN_AFTER)
-  redis.call('ZADD', KEYS[2], text(now), CALLER)
+  keep_leases(now)
 end
 
 function semaphore.release(charge)
@@ -531,17 +541,16 @@ function operations.merge(charges, now)
   return { 'ok', text(now) }
 end
 
--- Makes the caller's leases of a bucket those that it holds: the name and the units of each.
+-- Sets leases of the caller in a bucket: the name and the units of each, 0 if it is over. All other
+-- leases stay: calls may have got them since the caller has asked for this.
 function operations.hold(charges, now)
-  local charge, is_held = charges[1], {}
+  local charge = charges[1]
   for place = HEAD + 2, #ARGV, 2 do
-    local lease = CALLER .. ' ' .. ARGV[place]
-    is_held[lease] = true
-    semaphore.hold(charge, lease, ARGV[place + 1], now)
-  end
-  for _, lease in ipairs(redis.call('HKEYS', charge.state_key)) do
-    if lease:match('^%S+') == CALLER and not is_held[lease] then
+    local lease, units = HOLDER .. ' ' .. ARGV[place], ARGV[place + 1]
+    if units == '0' then
       redis.call('HDEL', charge.state_key, lease)
+    else
+      semaphore.hold(charge, lease, units, now)
     end
   end
   return { 'ok', text(now) }
@@ -577,13 +586,15 @@ function operations.reopen_gate(charges, now)
   return { 'ok', text(now) }
 end
 
--- Notes that the caller is alive, and drops processes without a heartbeat. Returns whether the
--- caller's own had been missed, so that its leases may have lapsed, and the names of all processes.
+-- Notes that the caller is alive, and drops processes without a heartbeat. Returns the names of all
+-- processes.
 function operations.beat(charges, now)
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - PEER_LIFETIME))
-  local has_lapsed = redis.call('ZADD', KEYS[2], text(now), CALLER)
+  keep_leases(now)
+  redis.call('ZADD', KEYS[2], text(now), CALLER)
+  for _, key in ipairs({ KEYS[2], KEYS[4] }) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. text(now - PEER_LIFETIME))
+  end
   local reply = redis.call('ZRANGE', KEYS[2], 0, -1)
-  table.insert(reply, 1, has_lapsed)
   table.insert(reply, 1, text(now))
   table.insert(reply, 1, 'ok')
   return reply
@@ -591,6 +602,7 @@ end
 
 -- Begins a recovery, or joins it: the caller was away, and other processes may have been.
 function operations.rejoin(charges, now)
+  keep_leases(now)
   redis.call('ZADD', KEYS[2], text(now), CALLER)
   local is_known = await_caller(now, { unpack(ARGV, HEAD + 1) })
   return { 'ok', text(now), is_known and 1 or 0 }
@@ -621,7 +633,7 @@ local function charges_of(now)
       cost = tonumber(cost),
       shadow = shadow == '1',
       known = tonumber(known),
-      lease = CALLER .. ' ' .. lease,
+      lease = HOLDER .. ' ' .. lease,
     }
   end
   return charges
@@ -654,6 +666,7 @@ for _, charge in ipairs(charges) do
   end
 end
 local reply = operations[OPERATION](charges, now)
+reply[#reply + 1] = has_lapsed and 1 or 0
 reply[#reply + 1] = is_recovering and 1 or 0
 -- The number of processes is in each answer, since the server may be away for the next one.
 reply[#reply + 1] = redis.call('ZCARD', KEYS[2])

@@ -266,8 +266,9 @@ class FailoverStore:
             if charge.algorithm.holds:
                 used -= self._leases.units(charge)  # the rest is held by other processes
             self._last_seen.update(charge, used, now)
-        if self._store.peers != len(self._store.names):
-            self._next_beat_at = -math.inf  # a process has joined: the answer has its name
+        # A process has joined, and the heartbeat's answer has its name; or leases have lapsed.
+        if self._store.peers != len(self._store.names) or self._store.has_lapsed:
+            self._next_beat_at = -math.inf
 
     def _acquire_restored(self, charges: Sequence[Charge]) -> Receipt | None:
         """Charge buckets of which the store counts too little: restore it first."""
@@ -405,10 +406,11 @@ class FailoverStore:
             self._store.rejoin(outage.names)
 
     def _report(self, outage: _Outage) -> bool:
+        # Each time: calls end during a recovery too.
+        self._leases.tell()
         if not outage.has_reported:
             calls = self._own if outage.has_lost_data else outage.unreported
             self._store.merge(calls.outstanding())
-            self._leases.tell()
             outage.unreported, outage.has_lost_data = MemoryStore(self._clock), False
             for charge, seconds, probe_timeout in self._own.running_cooldowns():
                 self._store.start_cooldown([charge], seconds, probe_timeout)

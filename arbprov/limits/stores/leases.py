@@ -66,18 +66,18 @@ class Leases:
         self.add(asked)
         try:
             receipt = ask()
+            made = held_charges(receipt.charges) if receipt is not None else []
+            refused = [charge for charge in asked if charge not in made]
+            with self._lock:
+                # Or else the store may have been told of these leases after it had refused them.
+                may_forget = times_told == self._times_told
+                if may_forget:
+                    self._remove(refused)
+            if refused and not may_forget:
+                self.release(refused)
         except BaseException:
             self.forget(asked)
             raise
-        made = held_charges(receipt.charges) if receipt is not None else []
-        refused = [charge for charge in asked if charge not in made]
-        with self._lock:
-            # Or else the store may have been told of these leases after it had refused them.
-            may_forget = times_told == self._times_told
-            if may_forget:
-                self._remove(refused)
-        if refused and not may_forget:
-            self.release(refused)
         return receipt
 
     def add(self, charges: Iterable[Charge]) -> None:
@@ -115,7 +115,7 @@ class Leases:
             self._forget(charges)
 
     def tell(self) -> None:
-        """Have the store count exactly what calls of this process hold."""
+        """Have the store count what calls of this process hold, and none that are over."""
         with self._telling:
             with self._lock:
                 self._times_told += 1
@@ -124,9 +124,12 @@ class Leases:
                     attrs.evolve(bucket, leases=bucket.leases.copy(), doubtful={*bucket.doubtful})
                     for bucket in self._buckets.values()
                 ]
+            # First: what lapses from now on has to be told again.
+            self._store.has_lapsed = False
             try:
                 for bucket in buckets:
-                    self._store.hold(bucket.charge, bucket.leases)
+                    over = dict.fromkeys(bucket.doubtful, 0)
+                    self._store.hold(bucket.charge, bucket.leases | over)
                     with self._lock:
                         self._settle(bucket)
             finally:

@@ -101,16 +101,18 @@ class RedisStore:
         # A brace would end the hash tag early.
         tag = namespace.replace("{", "").replace("}", "") or "arbprov"
         self._prefix = f"arbprov:{{{tag}}}:"
-        common = ("generation", "peers", "recovery")
+        common = ("generation", "peers", "recovery", "holders")
         self._common_keys = [self._prefix + name for name in common]
         self._caller = name or uuid.uuid4().hex
+        # Never the name of a predecessor, whose leases have to lapse.
+        self._holder = uuid.uuid4().hex
         self._leases = itertools.count(1)
         self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
         # The number of processes in the last answer; 0 before the first heartbeat.
         self.peers = 0
         # Their names in the last heartbeat's answer.
         self.names = names
-        # Whether this process's leases may have lapsed before its last heartbeat.
+        # Whether leases of this process may have lapsed; `Leases.tell` makes it False.
         self.has_lapsed = False
         # Whether processes had yet to report the calls of an outage, as of the last answer.
         self.recovering = False
@@ -189,19 +191,18 @@ class RedisStore:
         return str(next(self._leases))
 
     def hold(self, charge: Charge, leases: Mapping[str, int]) -> None:
-        """Make this process's leases of a bucket those that it holds, whatever the server knows.
+        """Set leases of this process, whatever the server knows of them.
 
         Args:
             charge: Names the bucket.
-            leases: The units of each lease.
+            leases: The units of each lease; 0 if it is over.
         """
         pairs = [text for lease, units in leases.items() for text in (lease, str(units))]
         self._run("hold", [charge], rest=pairs)
 
     def upkeep(self) -> float:
         """Give a heartbeat; each answer has the number of processes that do."""
-        _, has_lapsed, *names = self._run("beat", ())
-        self.has_lapsed = bool(int(has_lapsed))
+        _, *names = self._run("beat", ())
         self.names = [_decode(name) for name in names]
         return _HEARTBEAT_INTERVAL
 
@@ -254,7 +255,7 @@ class RedisStore:
             name = f"{charge.group}:{charge.key.hex()}"
             keys += [f"{self._prefix}used:{name}", f"{self._prefix}gate:{name}"]
         padded = [_format(number) for number in (*numbers, 0, 0)[:2]]
-        head = [operation, self.generation, self._caller, *padded]
+        head = [operation, self.generation, self._caller, self._holder, *padded]
         while True:
             arguments = [*head, *self._arguments(charges, costs, known), *rest]
             try:
@@ -270,6 +271,8 @@ class RedisStore:
                 raise RecoveringError
             if _decode(status) == "ok":
                 self.peers, self.recovering = int(reply.pop()), bool(int(reply.pop()))
+                if int(reply.pop()):
+                    self.has_lapsed = True
                 return reply
             self._renew_quotas(charges, float(reply[0]))
 
