@@ -116,9 +116,9 @@ def test_the_state_of_a_bucket_never_changes(client):
 
 def test_a_lease_that_is_asked_for_again_counts_once(client):
     store = RedisStore(client, "peers")
-    charges = charge(THREE)
-    assert [store.acquire(charges) is not None for _ in range(5)] == [True] * 5
-    assert left(client) == 2
+    charges = charge(Concurrency(1))
+    assert [store.acquire(charges) is not None for _ in range(3)] == [True] * 3
+    assert left(client, Concurrency(1)) == 0
 
 
 def test_a_bucket_without_calls_has_no_key(client, peer):
@@ -140,6 +140,16 @@ def test_a_refused_call_is_not_remembered(peer):
 
 
 # Heartbeats.
+
+
+def test_a_process_that_comes_back_leaves_no_lease_in_its_former_name(client, peer):
+    begin(peer)
+    cut_off(peer)
+    begin(peer)
+    peer.plug_in()
+    assert left(client) == 1
+    holders = client.zrangebyscore("arbprov:{peers}:holders", 0, "+inf")
+    assert holders == [peer.store._store._holder.encode()]
 
 
 def test_the_leases_of_a_process_lapse_30_s_after_its_last_heartbeat(client, set_time):
@@ -179,7 +189,7 @@ def test_a_process_that_nobody_has_missed_tells_of_its_calls_again(client, set_t
     first = Peer(client, kind=ClockedRedisStore)
     begin(first)
     set_time(40)
-    assert clocked_left(client) == 3
+    assert (clocked_left(client), client.keys("*used*")) == (3, [])
     first.store.upkeep()
     assert clocked_left(client) == 2
 
@@ -191,7 +201,7 @@ def test_a_process_whose_clock_stood_still_too_tells_of_its_calls_again(client, 
     second.store.upkeep()
     assert clocked_left(client) == 3
     # A suspended machine: no heartbeat is due by the clock of this process.
-    begin(first)
+    assert first.store.acquire([*charge(THREE), *charge(FOUR)]) is not None
     begin(first, key="other")
     assert clocked_left(client) == 1
 
@@ -268,6 +278,71 @@ def test_a_refused_lease_whose_answer_was_lost_is_free_after_the_outage(client, 
     for receipt in receipts[:3]:
         receipt.refund()
     assert left(client) == 3
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Return a function that runs another while the questions of a process do not reach the server.
+
+    It returns a function that has the first question reach the server.
+    """
+
+    def run(peer, function):
+        evaluate, questions = peer.store._store._evaluate, []
+
+        def delay(*question):
+            questions.append(question)
+            raise redis.TimeoutError("no answer in time")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(peer.store._store, "_evaluate", delay)
+            function()
+        return lambda: evaluate(*questions[0])
+
+    return run
+
+
+def test_a_question_that_reaches_the_server_after_the_outage_gets_nothing(client, peer, late):
+    begin(peer)
+    arrive = late(peer, lambda: begin(peer).refund())
+    peer.plug_in()
+    peer.store.upkeep()
+    assert arrive()[0] == b"former"
+    assert left(client) == 2
+
+
+def test_a_former_name_is_forgotten_after_an_hour(client, set_time):
+    peer = Peer(client, kind=ClockedRedisStore)
+    cut_off(peer)
+    begin(peer)
+    peer.plug_in()
+    for seconds, names in ((3600, 2), (3601, 1)):
+        set_time(seconds)
+        peer.store.upkeep()
+        assert client.zcard("arbprov:{peers}:holders") == names
+
+
+@pytest.mark.parametrize("question", ["acquire", "release", "beat"])
+def test_a_question_that_another_thread_s_recovery_overtakes_is_asked_in_the_new_name(
+    client, peer, monkeypatch, question
+):
+    receipt, evaluate = begin(peer), peer.store._store._evaluate
+
+    def overtake(*arguments):
+        monkeypatch.setattr(peer.store._store, "_evaluate", evaluate)
+        peer.store._mark_down(StoreError("away"))
+        peer.plug_in()
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(peer.store._store, "_evaluate", overtake)
+    ask = {
+        "acquire": lambda: begin(peer),
+        "release": receipt.refund,
+        "beat": peer.store.upkeep,
+    }[question]
+    ask()
+    assert left(client) == {"acquire": 1, "release": 3, "beat": 2}[question]
+    assert len(client.zrangebyscore("arbprov:{peers}:holders", 0, "+inf")) == 1
 
 
 def test_a_call_whose_end_had_no_answer_has_given_its_place_back(client, peer, monkeypatch):
@@ -418,9 +493,25 @@ def test_calls_that_end_in_an_outage_have_given_their_places_back_afterwards(cli
 
 def test_a_call_that_begins_and_ends_in_an_outage_leaves_nothing(client, peer):
     cut_off(peer)
-    begin(peer).refund()
+    peer.clock.advance(1)
+    begin(peer, TEN)
+    for _ in range(5):
+        begin(peer).refund()
+    assert peer.store._leases._buckets == {}
     peer.plug_in()
-    assert (left(client), peer.store._leases._buckets) == (3, {})
+    assert left(client) == 3
+
+
+def test_a_call_that_began_in_an_outage_and_ends_in_the_recovery_leaves_nothing(client):
+    first, second = peers_of(client, 2)
+    cut_off(first, second)
+    receipt = begin(first, FOUR)
+    first.plug_in()
+    assert (first.is_away, left(client, FOUR)) == (True, 3)
+    receipt.refund()
+    for peer in (second, first):
+        peer.plug_in()
+    assert (left(client, FOUR), first.store._leases._buckets) == (4, {})
 
 
 def recovering(client, mode="local"):
@@ -746,13 +837,14 @@ def test_threads_that_begin_and_end_calls_while_the_store_is_told_leak_nothing(c
 @pytest.mark.usefixtures("impatient")
 def test_threads_that_begin_and_end_calls_during_outages_leak_nothing(client, peer):
     policy, done = Concurrency(4), threading.Event()
-    flips = iter(range(1, 1_000_000))
+    flips, cuts = iter(range(1, 1_000_000)), []
 
     def fail_now_and_then():
         peer.cable.cut = next(flips) % 50 < 5
+        cuts.append(peer.cable.cut)
 
     def work(_):
-        for _ in range(150):
+        for _ in range(300):
             receipt = peer.store.acquire(charge(policy))
             if receipt is not None:
                 receipt.refund()
@@ -769,4 +861,5 @@ def test_threads_that_begin_and_end_calls_during_outages_leak_nothing(client, pe
         keeping.result(TIMEOUT)
     peer.cable.before = lambda: None
     peer.plug_in()
+    assert cuts.count(True) > 3
     assert (peer.is_away, left(client, policy), peer.store._leases._buckets) == (False, 4, {})

@@ -8,8 +8,8 @@
 --       the usage to merge, leases of the caller, or the actions of cooldowns.
 -- Returns "ok" and the operation's answer; "lost" if the data are not of the generation that the
 -- caller knows; "recovering" if processes have yet to report the calls of an outage; "dropped" if
--- fewer units are counted than the caller knows; or "renew" if a quota has ended, so that the caller
--- computes its next end.
+-- fewer units are counted than the caller knows; "renew" if a quota has ended, so that the caller
+-- computes its next end; or "former" if the caller holds leases in another name by now.
 --
 -- Processes with other versions of arbprov use the same data: keys and states never change. A
 -- cooldown is called a gate in keys and operations, and an algorithm has its own name in `kind`.
@@ -30,6 +30,8 @@ local MAX_RECOVERY = 30
 local PEER_LIFETIME = 30
 -- Seconds after which the leases of a bucket are forgotten that no call has asked for.
 local LEASES_FORGOTTEN_AFTER = 604800
+-- Seconds for which a question in the former name of a holder may be on its way.
+local FORMER_LIFETIME = 3600
 local INFINITY = math.huge
 
 local function text(number)
@@ -284,9 +286,15 @@ end
 
 -- A semaphore has no string of doubles: it has a hash of the units by lease. A lease is its holder
 -- and that holder's name for it, as in '5f0c 17'. A holder is a process, but not the caller: a worker
--- that is replaced leaves its name to its successor, which gives heartbeats in that name.
+-- that is replaced leaves its name to its successor, which gives heartbeats in that name. The holders
+-- have the times of their heartbeats; a former name has the time of its end, with a minus sign.
 
 local has_lapsed = false
+
+local function is_former()
+  local beat = redis.call('ZSCORE', KEYS[4], HOLDER)
+  return beat and tonumber(beat) < 0
+end
 
 -- Notes that the holder lives, and whether its leases may have lapsed.
 local function keep_leases(now)
@@ -591,20 +599,22 @@ end
 function operations.beat(charges, now)
   keep_leases(now)
   redis.call('ZADD', KEYS[2], text(now), CALLER)
-  for _, key in ipairs({ KEYS[2], KEYS[4] }) do
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. text(now - PEER_LIFETIME))
-  end
+  local latest = '(' .. text(now - PEER_LIFETIME)
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', latest)
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '(' .. text(FORMER_LIFETIME - now), latest)
   local reply = redis.call('ZRANGE', KEYS[2], 0, -1)
   table.insert(reply, 1, text(now))
   table.insert(reply, 1, 'ok')
   return reply
 end
 
--- Begins a recovery, or joins it: the caller was away, and other processes may have been.
+-- Begins a recovery, or joins it: the caller was away, and other processes may have been. It holds
+-- leases in a new name, and all leases of its former name are over.
 function operations.rejoin(charges, now)
+  redis.call('ZADD', KEYS[4], text(-now), ARGV[HEAD + 1])
   keep_leases(now)
   redis.call('ZADD', KEYS[2], text(now), CALLER)
-  local is_known = await_caller(now, { unpack(ARGV, HEAD + 1) })
+  local is_known = await_caller(now, { unpack(ARGV, HEAD + 2) })
   return { 'ok', text(now), is_known and 1 or 0 }
 end
 
@@ -660,10 +670,15 @@ if is_recovering and OPERATION == 'acquire' then
   return { 'recovering', text(now), generation }
 end
 local charges = charges_of(now)
+local is_about_leases = OPERATION == 'beat'
 for _, charge in ipairs(charges) do
+  is_about_leases = is_about_leases or charge.algorithm == semaphore
   if charge.kind == 'quota' and now >= charge.second then
     return { 'renew', text(now), generation }
   end
+end
+if is_about_leases and is_former() then
+  return { 'former', text(now), generation }
 end
 local reply = operations[OPERATION](charges, now)
 reply[#reply + 1] = has_lapsed and 1 or 0

@@ -160,7 +160,7 @@ class FailoverStore:
         if held.charges:
             self._with_fallback(
                 lambda: self._leases.release(held.charges),
-                lambda outage: self._leases.forget(held.charges),
+                lambda outage: self._end_away(outage, held.charges),
             )
             receipt = receipt.part(held=False)
         if not receipt.charges:
@@ -496,6 +496,14 @@ class FailoverStore:
         cost = max(charge.cost + demand_ahead, of_all)
         charge.wait_time, charge.remaining = algorithm.peek(used, 0.0, cost)
         return charge.wait_time
+
+    def _end_away(self, outage: _Outage, charges: Sequence[Charge]) -> None:
+        """Note that a call has ended which held some units."""
+        if outage.has_reported or not all(charge.fallback for charge in charges):
+            self._leases.forget(charges)
+        else:
+            # The store has never known of it; a long outage may have any number of such calls.
+            self._leases.remove(charges)
 
     def _report_away(self, outage: _Outage, charge: Charge, used: int, reset_in: float) -> None:
         outage.view.report(charge, used, reset_in)

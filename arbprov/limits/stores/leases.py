@@ -114,6 +114,11 @@ class Leases:
         with self._lock:
             self._forget(charges)
 
+    def remove(self, charges: Iterable[Charge]) -> None:
+        """Note that leases are over of which the store has never known."""
+        with self._lock:
+            self._remove(charges)
+
     def tell(self) -> None:
         """Have the store count what calls of this process hold, and none that are over."""
         with self._telling:

@@ -104,8 +104,10 @@ class RedisStore:
         common = ("generation", "peers", "recovery", "holders")
         self._common_keys = [self._prefix + name for name in common]
         self._caller = name or uuid.uuid4().hex
-        # Never the name of a predecessor, whose leases have to lapse.
+        # Never the name of a predecessor, nor the name from before an outage: see `rejoin`.
         self._holder = uuid.uuid4().hex
+        # Its former name, until the server knows that it is one.
+        self._former = ""
         self._leases = itertools.count(1)
         self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
         # The number of processes in the last answer; 0 before the first heartbeat.
@@ -215,7 +217,12 @@ class RedisStore:
         Returns:
             Whether the processes that came back before expected this one.
         """
-        _, is_known = self._run("rejoin", (), rest=names)
+        # A question that had no answer may still be on its way to the server. In a former name, it
+        # gets nothing there.
+        if not self._former:
+            self._former, self._holder = self._holder, uuid.uuid4().hex
+        _, is_known = self._run("rejoin", (), rest=[self._former, *names])
+        self._former = ""
         return bool(int(is_known))
 
     def finish_report(self) -> None:
@@ -247,7 +254,11 @@ class RedisStore:
         known: Sequence[int] = (),
         rest: Sequence[str] = (),
     ) -> list[Any]:
-        """Run the script, again if a quota's end has passed, and return its reply."""
+        """Run the script, again if a quota has ended or the holder's name has changed.
+
+        Returns:
+            Its reply.
+        """
         from redis import RedisError
 
         keys = [*self._common_keys]
@@ -255,8 +266,9 @@ class RedisStore:
             name = f"{charge.group}:{charge.key.hex()}"
             keys += [f"{self._prefix}used:{name}", f"{self._prefix}gate:{name}"]
         padded = [_format(number) for number in (*numbers, 0, 0)[:2]]
-        head = [operation, self.generation, self._caller, self._holder, *padded]
         while True:
+            # Each time: another thread may have learned the generation, or changed the holder.
+            head = [operation, self.generation, self._caller, self._holder, *padded]
             arguments = [*head, *self._arguments(charges, costs, known), *rest]
             try:
                 status, *reply, generation = self._evaluate(keys, arguments)
@@ -274,7 +286,8 @@ class RedisStore:
                 if int(reply.pop()):
                     self.has_lapsed = True
                 return reply
-            self._renew_quotas(charges, float(reply[0]))
+            if _decode(status) == "renew":
+                self._renew_quotas(charges, float(reply[0]))
 
     def _evaluate(self, keys: Sequence[str], arguments: Sequence[str]) -> list[Any]:
         from redis.exceptions import NoScriptError
