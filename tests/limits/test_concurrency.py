@@ -21,8 +21,8 @@ from arbprov import (
 )
 from arbprov.cli.supervisor.worker import WorkerInfo, run_worker
 from arbprov.dispatcher import Dispatcher
-from arbprov.limits import Limiter, MemoryStore, declare
-from arbprov.limits.algorithms import Semaphore
+from arbprov.limits import Charge, Decision, Limiter, MemoryStore, declare
+from arbprov.limits.algorithms import Semaphore, SlidingWindow
 from arbprov.limits.stores.base import StoreError
 from arbprov.testing import VirtualClock
 
@@ -263,6 +263,15 @@ def test_a_short_wait_ends_whatever_the_clock_rounds(app, started_at):
     assert client.clock.monotonic() == pytest.approx(started_at + 0.1, abs=0.002)
 
 
+def test_a_wait_for_a_window_is_not_cut_short_by_what_a_clock_rounds():
+    limit = types.SimpleNamespace(declaration=declare("1/minute", max_wait=17.0))
+    refused = Charge("minute", b"", SlidingWindow(1, 60.0), 1, limit=limit, wait_time=7.2)
+    decision = Decision([refused])
+    assert decision.may_wait(9.8)
+    assert 17.0 - 9.8 < 7.2
+    assert decision.pause(9.8) == 7.2
+
+
 def test_a_call_takes_the_place_at_once_that_another_gives_back():
     app = limited(ProviderApp(execution_timeout=60), Concurrency(1), max_wait=30)
     results = work_off(app, task(0, "long", seconds=4.93), task(1, "next"))
@@ -376,24 +385,30 @@ def test_in_a_test_too_max_wait_is_for_all_limits_together(app, max_wait, status
     assert run_in_jumping_loop(main()) == status
 
 
-def test_a_store_that_fails_after_a_place_was_taken_leaves_the_place_free(app):
-    clock = VirtualClock()
-    memory = MemoryStore(clock)
+class BlockingStore(MemoryStore):
+    """A store that may block, and fails if the test says so."""
 
-    class Failing(MemoryStore):
-        blocks = True
+    blocks = True
+    fails = False
 
-        def acquire(self, charges):
+    def acquire(self, charges):
+        if self.fails:
             raise StoreError("away")
+        return super().acquire(charges)
 
-    failing = Failing(clock)
-    limiter = Limiter(clock, lambda declaration: failing if declaration.store else memory)
-    places = declare(Concurrency(2))
+
+def test_a_store_that_fails_after_a_place_was_taken_leaves_the_place_free():
+    clock = VirtualClock()
+    stores = {name: BlockingStore(clock) for name in ("places", "failing")}
+    limiter = Limiter(clock, lambda declaration: stores[declaration.store])
+    places = declare(Concurrency(2), store="places")
     limits = limiter.compile([places, declare("5/hour", store="failing")], action="work")
+    limiter.acquire(limits, Call())
+    stores["failing"].fails = True
     with pytest.raises(StoreError):
         limiter.acquire(limits, Call())
     free = limiter.compile([places], action="work")
-    assert limiter.peek(free, Call()).headroom[0].remaining == 2
+    assert limiter.peek(free, Call()).headroom[0].remaining == 1
 
 
 def test_a_monitor_that_refuses_to_count_a_call_leaves_its_place_free(app):

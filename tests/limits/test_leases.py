@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import pytest
 import redis
 from support.peers import TEN, Peer, acquire, charge, cut_off, peers_of
-from support.stores import ClockedRedisStore
+from support.stores import Call, ClockedRedisStore
 from support.waiting import TIMEOUT
 
 from arbprov import Concurrency
+from arbprov.limits import Limiter, declare
 from arbprov.limits.stores.base import DataLostError, Receipt, StoreError
 from arbprov.limits.stores.leases import Leases
 from arbprov.limits.stores.redis import RedisStore
@@ -103,6 +105,22 @@ def test_places_and_a_window_are_charged_both_or_none(client, peer, first):
     assert (left(client), peer.remaining()) == (1, 8)
     peer.admitted(8)
     assert (peer.store.acquire(both()), left(client)) == (None, 1)
+
+
+@pytest.mark.parametrize("tell", ["report", "observe"])
+def test_what_an_api_says_about_a_quota_of_the_same_name_is_not_said_of_places(peer, tell):
+    limiter = Limiter(peer.clock, lambda declaration: peer.store)
+    declarations = [declare(limit, name="vendor") for limit in (THREE, "10/hour")]
+    limits = limiter.compile(declarations, action="work")
+    decision = limiter.acquire(limits, Call())
+    if tell == "report":
+        decision.report("vendor", used=1, reset_in=60)
+    else:
+        headers = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "0"}
+        response = types.SimpleNamespace(status_code=200, headers=headers)
+        decision.observe(response, limit="vendor")
+    after = limiter.peek(limits, Call()).headroom
+    assert ([one.remaining for one in after], peer.is_away) == ([2, 0], False)
 
 
 def test_the_state_of_a_bucket_never_changes(client):
@@ -195,14 +213,13 @@ def test_a_process_that_nobody_has_missed_tells_of_its_calls_again(client, set_t
 
 
 def test_a_process_whose_clock_stood_still_too_tells_of_its_calls_again(client, set_time):
-    first, second = peers_of(client, 2, kind=ClockedRedisStore)
-    begin(first)
+    peer = Peer(client, kind=ClockedRedisStore)
+    begin(peer)
     set_time(40)
-    second.store.upkeep()
     assert clocked_left(client) == 3
     # A suspended machine: no heartbeat is due by the clock of this process.
-    assert first.store.acquire([*charge(THREE), *charge(FOUR)]) is not None
-    begin(first, key="other")
+    assert peer.store.acquire([*charge(THREE), *charge(FOUR)]) is not None
+    begin(peer, key="other")
     assert clocked_left(client) == 1
 
 
@@ -367,6 +384,12 @@ def test_a_share_counts_the_calls_that_were_in_flight_before(client):
     assert first.admitted(9, Concurrency(8)) == 1
 
 
+def test_a_process_that_is_alone_has_all_places_that_its_calls_leave(peer):
+    assert peer.admitted(5, Concurrency(8)) == 5
+    cut_off(peer)
+    assert peer.admitted(9, Concurrency(8)) == 3
+
+
 def test_a_call_that_ends_during_an_outage_frees_its_share(client):
     peers = peers_of(client, 2)
     cut_off(*peers)
@@ -428,6 +451,15 @@ def test_a_cooldown_refuses_calls_though_there_are_places_during_an_outage(peer)
     peer.store.start_cooldown(charge(THREE), 30.0, 1.0)
     done, ((wait, _, in_cooldown),) = acquire(peer.store, *charge(THREE))
     assert (done, wait, in_cooldown) == (False, 30.0, True)
+
+
+def test_a_refusal_during_an_outage_has_what_is_left_of_the_other_limits(peer):
+    cut_off(peer)
+    begin(peer, cost=3)
+    assert acquire(peer.store, *charge(TEN), *charge(THREE)) == (
+        False,
+        [(0.0, 10, False), (0.2, 0, False)],
+    )
 
 
 @pytest.mark.parametrize("first", ["place", "window"])
