@@ -786,14 +786,11 @@ def three_processes(url, **options):
     return hammering(url, "30/second", **{"processes": 3, "seconds": 7, **options})
 
 
-# The window begins anew at each whole second. Just then, a process may have seen less used than the
-# others have used since, so a disturbance begins half a second later.
-
-
 @pytest.mark.slow
 def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_calls(own_server):
-    with three_processes(own_server.url) as hammers:
-        hammers.wait_until(2.5)
+    with three_processes(own_server.url) as hammers, own_server.client() as client:
+        hammers.wait_until(2.0)
+        hammers.wait_until_used_up(client)
         own_server.kill()
         hammers.wait_until(4.2)
         own_server.start()
@@ -807,8 +804,9 @@ def test_a_server_that_is_killed_and_restarted_costs_neither_the_limit_nor_the_c
 
 @pytest.mark.slow
 def test_a_server_that_is_paused_hangs_no_call(own_server):
-    with three_processes(own_server.plain_url) as hammers:
-        hammers.wait_until(2.5)
+    with three_processes(own_server.plain_url) as hammers, own_server.client() as client:
+        hammers.wait_until(2.0)
+        hammers.wait_until_used_up(client)
         own_server.pause()
         hammers.wait_until(4.6)
         own_server.resume()
@@ -824,7 +822,8 @@ def test_a_server_that_is_paused_hangs_no_call(own_server):
 def test_a_server_that_is_flushed_forgets_nothing(own_server):
     with three_processes(own_server.url) as hammers, own_server.client() as client:
         for second in range(1, 6):
-            hammers.wait_until(second + 0.5)
+            hammers.wait_until(second)
+            hammers.wait_until_used_up(client)
             client.flushall()
             client.script_flush()
         reports = hammers.reports()

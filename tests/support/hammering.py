@@ -11,6 +11,7 @@ import attrs
 
 from arbprov.clock import SystemClock
 from arbprov.limits import Limiter, StoreFactory, declare
+from arbprov.limits.stores.redis import RedisStore
 
 from .stopwatch import Stopwatch
 from .waiting import TIMEOUT
@@ -43,10 +44,25 @@ class Hammers:
 
     begin: float
     _reports: list[Future[Report]]
+    _limit: str
 
     def wait_until(self, seconds):
         """Wait until they have asked for so many seconds."""
         time.sleep(max(0.0, self.begin + seconds - time.monotonic()))
+
+    def wait_until_used_up(self, client):
+        """Wait until the limit has been used up for a while, so that all processes have seen that.
+
+        Just after a window has begun anew, a process may have seen less used than the others have
+        used since.
+        """
+        (charge,) = (
+            Limiter(SystemClock()).compile([declare(self._limit)], action="work").charges(None)
+        )
+        store = RedisStore(client, "hammer")
+        while not (charge.remaining == 0 and 0.2 < charge.wait_time < 0.5):
+            time.sleep(0.005)
+            store.peek([charge])
 
     def reports(self):
         """Wait for the end, and return the reports."""
@@ -68,7 +84,7 @@ def hammering(url, limit, *, processes, seconds, **options):
         together.wait()
         begin.value = time.monotonic() + 0.1
         together.wait()
-        yield Hammers(begin.value, reports)
+        yield Hammers(begin.value, reports, limit)
 
 
 def _share(*shared):
