@@ -7,7 +7,7 @@ import contextlib
 import types
 
 import pytest
-from support.loops import JumpingLoop
+from support.loops import BEGIN, JumpingLoop
 from support.stores import Call, MemoryBench
 from support.workers import task, work_off
 
@@ -322,21 +322,26 @@ def test_a_large_call_is_not_overtaken(app):
     assert ended == [1, 2, 1]
 
 
-def test_a_call_that_others_leave_enough_for_does_not_wait(app):
-    app = limited(app, Concurrency(3), cost=lambda call: call.payload["cost"], max_wait=30)
+@pytest.mark.parametrize("action", ["work", "other"])
+def test_a_call_that_the_waiting_calls_leave_enough_for_does_not_wait(app, action):
+    limited(app, Concurrency(1), key="payload.who", max_wait=30)
+    work = next(one.handler for one in app.actions())
+    app.rate_limit(Concurrency(3), max_wait=30)(work)
+
+    @app.action
+    @app.rate_limit(Concurrency(1))
+    async def other(who: str):
+        return {}
 
     async def main():
         client = app.test_client()
-        calls = [asyncio.ensure_future(client.acall("work", {"cost": 2, "seconds": 5}))]
+        payload = {"who": "a", "seconds": 5}
+        calls = [asyncio.ensure_future(client.acall("work", payload)) for _ in range(2)]
         await asyncio.sleep(1)
-        calls.append(asyncio.ensure_future(client.acall("work", {"cost": 2, "seconds": 5})))
-        await asyncio.sleep(1)
-        other = limited(ProviderApp("other"), Concurrency(1)).test_client()
-        status = (await other.acall("work")).status.value
-        await asyncio.gather(*calls)
-        return status
+        status = (await client.acall(action, {"who": "b"})).status
+        return status, calls[0].done(), [(await call).status for call in calls]
 
-    assert run_in_jumping_loop(main()) == "success"
+    assert run_in_jumping_loop(main()) == ("success", False, ["success"] * 2)
 
 
 # Several limits.
@@ -369,20 +374,54 @@ def test_a_call_waits_for_a_place_and_then_for_a_window():
 
 @pytest.mark.parametrize(("max_wait", "status"), [(9, "limit"), (11, "success")])
 def test_in_a_test_too_max_wait_is_for_all_limits_together(app, max_wait, status):
-    limited(app, Concurrency(1), max_wait=max_wait)
-    work = next(one.handler for one in app.actions())
-    app.rate_limit("1/5s", max_wait=max_wait)(work)
+    @app.action
+    @app.rate_limit(Concurrency(1), max_wait=max_wait)
+    @app.rate_limit("1/5s", name="window", max_wait=max_wait)
+    async def work(ctx: TaskContext):
+        ctx.limits.refund()
+        # The second call asks again at 4.8 and at 5 s, and as soon as this call has ended.
+        await asyncio.sleep(4.93)
+        return {}
+
+    @app.action
+    @app.rate_limit("1/5s", name="window")
+    def other():
+        return {}
 
     async def main():
         client = app.test_client()
-        first = asyncio.ensure_future(client.acall("work", {"seconds": 5}))
-        await asyncio.sleep(0)
-        # The test's clock stands still meanwhile, so the window is as full after the first call.
-        second = await client.acall("work")
-        await first
-        return second.status
+        calls = [asyncio.ensure_future(client.acall("work")) for _ in range(2)]
+        await asyncio.sleep(4.9)
+        # So the second call waits for the place, and then as long for the window.
+        dispatcher = client._runner._dispatcher
+        window = dispatcher.routes["other"].limits
+        assert dispatcher.limiter.acquire(window, Call()).allowed
+        return [(await call).status for call in calls]
 
-    assert run_in_jumping_loop(main()) == status
+    assert run_in_jumping_loop(main()) == ["success", status]
+
+
+def test_in_a_test_too_a_call_takes_the_place_at_once_that_another_gives_back(app):
+    limited(app, Concurrency(1), max_wait=30)
+
+    async def main():
+        client, loop = app.test_client(), asyncio.get_running_loop()
+        await asyncio.gather(*[client.acall("work", {"seconds": s}) for s in (4.93, 1.0)])
+        return loop.time() - BEGIN
+
+    assert run_in_jumping_loop(main()) == pytest.approx(5.93, abs=0.001)
+
+
+def test_in_a_running_loop_too_a_wait_for_a_window_takes_the_client_s_time(app):
+    limited(app, "1/10s", max_wait=30)
+
+    async def main():
+        client, loop = app.test_client(), asyncio.get_running_loop()
+        for _ in range(2):
+            await client.acall("work")
+        return loop.time() - BEGIN, client.clock.monotonic()
+
+    assert run_in_jumping_loop(main()) == (0, 10)
 
 
 class BlockingStore(MemoryStore):
@@ -776,11 +815,21 @@ def test_a_call_that_is_cancelled_while_it_waits_takes_no_place(app):
     assert run_in_jumping_loop(main()) == [1]
 
 
-def test_a_call_that_is_interrupted_gives_its_place_back(app, monkeypatch):
+@pytest.mark.parametrize("kind", ["async", "def"])
+def test_a_call_that_is_interrupted_gives_its_place_back(app, monkeypatch, kind):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    client = limited(app, Concurrency(1)).test_client()
+    if kind == "async":
+        limited(app, Concurrency(1))
+    else:
+
+        @app.action
+        @app.rate_limit(Concurrency(1))
+        def work():
+            return {}
+
+    client = app.test_client()
     monkeypatch.setattr(Dispatcher, "finish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         client.call("work")

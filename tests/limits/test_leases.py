@@ -523,6 +523,16 @@ def test_calls_that_end_in_an_outage_have_given_their_places_back_afterwards(cli
     assert left(client) == 3
 
 
+def test_a_lease_that_the_store_has_given_is_kept_in_mind_until_the_outage_is_over(peer):
+    ended = begin(peer)
+    cut_off(peer)
+    ended.refund()
+    (bucket,) = peer.store._leases._buckets.values()
+    assert (bucket.leases, bucket.doubtful) == ({}, {ended.charges[0].lease})
+    peer.plug_in()
+    assert peer.store._leases._buckets == {}
+
+
 def test_a_call_that_begins_and_ends_in_an_outage_leaves_nothing(client, peer):
     cut_off(peer)
     peer.clock.advance(1)
@@ -824,6 +834,21 @@ def test_what_lapses_while_the_store_is_told_is_told_again(double, leases):
     double.before_hold = lapse
     leases.tell()
     assert double.has_lapsed
+
+
+def test_a_lease_is_forgotten_once(double, leases):
+    receipt = hold_one(leases, double)
+    leases.forget(receipt.charges)
+    leases.tell()
+    leases.forget(receipt.charges)
+    assert (double.counted, leases._buckets) == ({}, {})
+
+
+def test_a_bucket_that_is_forgotten_while_the_store_is_told_of_it_stays_forgotten(double, leases):
+    receipt = hold_one(leases, double)
+    double.before_hold = lambda: leases.remove(receipt.charges)
+    leases.tell()
+    assert leases._buckets == {}
 
 
 def test_a_charge_that_holds_nothing_is_not_noted(double, leases):

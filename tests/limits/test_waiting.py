@@ -9,9 +9,10 @@ import pytest
 from support.loops import BEGIN
 from support.workers import task, work_off
 
-from arbprov import ProviderApp, RateLimited, RateLimitMonitor, TaskContext
+from arbprov import Concurrency, ProviderApp, RateLimited, RateLimitMonitor, TaskContext
 from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
+from arbprov.limits import Limiter
 from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.task import Task, TaskResult
 from arbprov.testing import VirtualClock
@@ -382,6 +383,31 @@ def test_a_question_that_fails_after_its_call_was_cancelled_is_over():
         return (await waiting.admit()).status
 
     assert run_waiting(app, test) == "error"
+
+
+def test_a_call_that_is_cancelled_while_its_charge_is_made_again_holds_no_place(monkeypatch):
+    app = also_limited(also_limited(patient("5/hour"), RateLimitMonitor()), Concurrency(2))
+    asked, go, acquire_again = threading.Event(), threading.Event(), Limiter.acquire_again
+
+    def acquire_slowly(self, limits, decision):
+        asked.set()
+        assert go.wait(20)
+        acquire_again(self, limits, decision)
+
+    monkeypatch.setattr(Limiter, "acquire_again", acquire_slowly)
+
+    async def test(waiting):
+        call = await waiting.admit()
+        assert sorted(waiting.left(), key=str) == [1, 4, None]
+        readmitting = asyncio.ensure_future(waiting.admission.readmit(call))
+        await asyncio.to_thread(asked.wait, 20)
+        readmitting.cancel()
+        await asyncio.wait([readmitting])
+        go.set()
+        while sorted(waiting.left(), key=str) != [2, 5, None]:
+            await asyncio.sleep(0)
+
+    run_waiting(app, test)
 
 
 def test_a_cooldown_starts_even_if_the_call_is_cancelled_meanwhile():
