@@ -202,7 +202,7 @@ class ActionLimits:
         limits: The limits.
         manual: The limits that its handler acquires, by name.
         observed: The names of the limits to which its handler tells what the API says.
-        stores: The stores of the limits, the stores that do not block first.
+        stores: The stores of the limits, the stores that may block first.
         monitors: The monitors of the limits, each once, in the same order for all actions.
     """
 

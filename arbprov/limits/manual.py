@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -213,12 +214,17 @@ class ManualLimits:
             self._tell(functools.partial(_end_cooldowns, probes))
 
     def charges(self, call: RunningCall) -> list[Charge]:
-        """Return a charge of each manual limit, whether it was acquired or not."""
-        return [
-            charge
-            for limits in self._limits.manual.values()
-            for charge in limits.charges(call.seen_by_limits)
-        ]
+        """Return a charge of each manual limit, whether it was acquired or not.
+
+        A limit that the call can't be charged to, such as one whose key is missing, has none.
+        """
+        charges: list[Charge] = []
+        for limits in self._limits.manual.values():
+            # `acquire` says what is wrong. Also SystemExit of an author's function: here, it would
+            # end the worker.
+            with contextlib.suppress(BaseException):
+                charges += limits.charges(call.seen_by_limits)
+        return charges
 
     def end_cooldown(self) -> None:
         """Admit other calls again, after the end of a call that was a probe."""

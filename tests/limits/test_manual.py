@@ -821,6 +821,45 @@ def test_what_an_api_says_is_stored_on_a_thread_if_that_blocks(caplog):
     ]
 
 
+def raises_rate_limited(key):
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("5/minute", key=key, name="vendor", manual=True)
+    async def work() -> None:
+        raise RateLimited(3)
+
+    @app.action
+    async def other() -> None: ...
+
+    return app
+
+
+def leave(call):
+    raise SystemExit
+
+
+@pytest.mark.parametrize("key", ["payload.region", leave])
+def test_a_limit_that_a_call_can_not_be_charged_to_does_not_end_the_worker(key):
+    app = raises_rate_limited(key)
+    results = work_off(app, task(0, "t1"), task(1, "t2", "other"))
+    assert [status for _, _, status in results] == ["limit", "success"]
+
+
+def test_a_limit_whose_key_is_missing_does_not_keep_another_from_its_report():
+    app = ProviderApp()
+
+    @app.action
+    @app.rate_limit("5/minute", key="payload.region", name="regional", manual=True)
+    @app.rate_limit("10/minute", name="vendor", manual=True)
+    def work(ctx: TaskContext) -> int:
+        ctx.limits.report("vendor", used=0.5, reset_in=60)
+        ctx.limits.acquire("vendor")
+        return ctx.limits.headroom[0].remaining
+
+    assert app.test_client().call("work").data == 4
+
+
 def test_a_limit_in_redis_is_shared():
     server = RedisServer()
     try:
