@@ -178,7 +178,8 @@ class Vendor:
             )
             for number, name in enumerate(names)
         }
-        self._began_at = 0.0
+        self._began_at = self._clock_moved = 0.0
+        self._wall_at_0 = time.time() - time.monotonic()
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -187,6 +188,7 @@ class Vendor:
         return {
             "shops": {shop.name: shop.counts for shop in shops},
             "seconds": {shop.name: shop.ended_at - self._began_at for shop in shops},
+            "clock_moved": self._clock_moved,
         }
 
     async def answer(self, method: str, path: str, bearer: str, body: str) -> Answer:
@@ -220,6 +222,8 @@ class Vendor:
     def _admit(self, shop: Shop, bearer: str, now: float) -> int:
         """Count a request that has come, and return the status of its answer."""
         self._forget(shop, now)
+        moved = time.time() - time.monotonic() - self._wall_at_0
+        self._clock_moved = max(self._clock_moved, moved, key=abs)
         shop.counts["most_at_once"] = max(shop.counts["most_at_once"], shop.in_flight)
         is_over_quota = len(shop.times) >= shop.quota
         is_over_at_once = shop.in_flight > self._terms.at_once
@@ -316,10 +320,12 @@ class Counts:
     Args:
         shops: The counts of each account.
         seconds: From the first request of all to the last answer of each account.
+        clock_moved: Seconds by which this machine's wall clock was set, which Redis counts by.
     """
 
     shops: dict[str, dict[str, int]]
     seconds: dict[str, float]
+    clock_moved: float
 
     def __getitem__(self, name: str) -> int:
         """Return a count of all accounts together."""

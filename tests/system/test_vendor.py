@@ -241,6 +241,8 @@ class Provider:
         finally:
             for process in self.processes:
                 process.kill()
+                # But for the warnings of limits that are used up, as they are meant to be.
+                print(*(line for line in process.log.splitlines() if "% used" not in line))
 
 
 @attrs.frozen
@@ -298,7 +300,8 @@ def work(folder: Path, run: Run, redis: str = "") -> Outcome:
         f"times 401, {counts['refreshes']} refreshes, {counts['refreshed_twice']} with a token "
         f"that was spent, {counts['forgiven']} forgiven; "
         f"{max(one['most_at_once'] for one in counts.shops.values())} in flight at most; "
-        f"{cpu_seconds() - began_with:.0f} s of a core, {os.cpu_count()} cores"
+        f"{cpu_seconds() - began_with:.0f} s of a core, {os.cpu_count()} cores; the wall clock was "
+        f"set by {counts.clock_moved * 1000:.1f} ms"
     )
     assert customers.wrong == []
     assert customers.done == run.tasks
