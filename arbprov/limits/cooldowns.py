@@ -47,6 +47,10 @@ class Cooldowns:
         ends_at = max(cooldown.ends_at, cooldown.probe_ends_at)
         return seconds_until(now, ends_at) if ends_at > now else 0.0
 
+    def is_probing(self, bucket: BucketKey, now: float) -> bool:
+        """Tell whether calls of a bucket with a cooldown wait only for its probe."""
+        return self.by_bucket[bucket].ends_at <= now
+
     def action(self, bucket: BucketKey) -> str:
         """Return the action whose call the API has throttled; empty if it is unknown."""
         return self.by_bucket[bucket].action

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from arbprov._utils import read_number, read_seconds
+from arbprov._utils import SOON, read_number, read_seconds
 from arbprov.errors import RateLimited
 from arbprov.limits.headers import (
     ApiAnswer,
@@ -372,7 +372,11 @@ class Decision:
         """
         refused = [charge for charge in self.charges if charge.refused]
         longest = max(refused, key=lambda charge: charge.wait_time)
-        error = RateLimited(longest.wait_time, longest.limit.text)
+        seconds = longest.wait_time
+        if longest.awaits_probe:
+            # The probe may end at any time: its timeout is only the latest.
+            seconds = min(seconds, SOON)
+        error = RateLimited(seconds, longest.limit.text)
         error.starts_cooldown = False
         for charge in refused:
             if charge.in_cooldown:
@@ -380,7 +384,7 @@ class Decision:
         limits = headroom_of(charge for charge in self.charges if not charge.shadow)
         error.details = {"limits": [attrs.asdict(headroom) for headroom in limits]}
         if longest.in_cooldown:
-            until = (now + dt.timedelta(seconds=longest.wait_time)).isoformat(timespec="seconds")
+            until = (now + dt.timedelta(seconds=seconds)).isoformat(timespec="seconds")
             action = longest.cooldown_action
             error.details["cooldown"] = {"action": action or None, "until": until}
             throttled = f"throttled the action {action!r}" if action else "throttled a call"

@@ -133,6 +133,8 @@ class Limiter:
         """
         decision.undo()
         counted = [charge for charge in decision.charges if charge.group]
+        for charge in counted:
+            charge.in_cooldown = False  # a store that has no cooldowns leaves it as it was
         decision.receipts = _acquire_stores(limits.stores, counted)
         if limits.may_hold:
             decision.hold()

@@ -106,6 +106,8 @@ class Admission:
             await self._ask_on_thread(lambda: self._dispatcher.settle(call))
         else:
             self._dispatcher.settle(call)
+        # It may have been the probe that they wait for.
+        self._turns.notify(call.decision.charges)
 
     async def release(self, call: Call) -> None:
         """Give back what a call has held; see `arbprov.dispatcher.Admitter`."""

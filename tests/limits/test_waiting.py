@@ -7,12 +7,13 @@ import threading
 
 import pytest
 from support.loops import BEGIN
+from support.stores import BENCHES, Call
 from support.workers import task, work_off
 
 from arbprov import Concurrency, ProviderApp, RateLimited, RateLimitMonitor, TaskContext
 from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
-from arbprov.limits import Limiter
+from arbprov.limits import Limiter, declare
 from arbprov.limits.queue import Waiter, WaitQueue
 from arbprov.task import Task, TaskResult
 from arbprov.testing import VirtualClock
@@ -495,3 +496,54 @@ def test_empty_queues_are_dropped():
     queue, waiters, _ = queue_of(a="xy")
     queue.dequeue(waiters["a"])
     assert (len(queue), queue._queues) == (0, {})
+
+
+# The probe of a cooldown.
+
+
+def probed(max_wait=5.0, probe_takes=0.05):
+    """Return the results of a call that meets the probe of a cooldown, and of the probe."""
+    app = ProviderApp(execution_timeout=60)
+
+    @app.action
+    @app.rate_limit("100/hour", max_wait=max_wait)
+    async def work(call: str) -> None:
+        if call == "throttled":
+            raise RateLimited(10)
+        await asyncio.sleep(probe_takes)
+
+    calls = {"a": (0, "throttled"), "b": (10.001, "probe"), "c": (10.011, "next")}
+    tasks = [task(at, name, call=call) for name, (at, call) in calls.items()]
+    return {name: (at, status) for at, name, status in work_off(app, *tasks)}
+
+
+def test_a_call_that_meets_a_probe_waits_for_its_end_and_not_for_its_timeout():
+    assert probed() == {
+        "a": (0.0, "limit"),
+        "b": (10.051, "success"),
+        "c": (10.101, "success"),
+    }
+
+
+def test_a_call_that_may_not_wait_is_refused_while_a_probe_runs():
+    assert probed(max_wait=0)["c"] == (10.011, "limit")
+
+
+def test_a_call_waits_for_a_probe_no_longer_than_it_may():
+    assert probed(max_wait=1.5, probe_takes=3)["c"] == (11.511, "limit")
+
+
+@pytest.mark.parametrize("make_store", ["memory", "redis"])
+def test_a_refusal_by_a_probe_says_to_ask_again_in_a_second(make_store):
+    with BENCHES[make_store]() as make_bench:
+        bench = make_bench()
+        limiter = bench.limiter()
+        limits = limiter.compile([declare("100/hour")], action="work", probe_timeout=60.0)
+        limiter.acquire(limits, Call()).start_cooldown(10.0, None, 60.0)
+        in_cooldown = limiter.acquire(limits, Call())
+        bench.advance(10.0)
+        assert limiter.acquire(limits, Call()).is_probing
+        met = limiter.acquire(limits, Call())
+        waits = [round(one.refusal(bench.clock.now()).retry_after, 3) for one in (in_cooldown, met)]
+        assert waits == [10.0, 1.0]
+        bench.close()

@@ -80,6 +80,7 @@ class Charge:
         remaining: The answer: units left, after the charge if it was made.
         wait_time: The answer: seconds until the charge fits, 0 if it does now.
         in_cooldown: The answer: whether a cooldown refuses the call, and not its usage.
+        awaits_probe: The answer: whether the cooldown is over but for its probe.
         cooldown_action: The answer: the action whose call started that cooldown, if it is known.
         fallback: The answer: whether it comes from a stand-in, because the store is away.
     """
@@ -96,6 +97,7 @@ class Charge:
     cooldown_action: str = ""
     fallback: bool = False
     lease: str = ""
+    awaits_probe: bool = False
 
     @property
     def bucket(self) -> BucketKey:
@@ -104,8 +106,8 @@ class Charge:
 
     @property
     def awaits_calls(self) -> bool:
-        """Whether the charge fits as soon as calls in flight have ended."""
-        return self.algorithm.holds and not self.in_cooldown
+        """Whether the charge fits as soon as calls in flight have ended: maybe at once."""
+        return self.awaits_probe if self.in_cooldown else self.algorithm.holds
 
     @property
     def refused(self) -> bool:
@@ -161,7 +163,8 @@ class Store(Protocol):
     def acquire(self, charges: Sequence[Charge]) -> Receipt | None:
         """Make all of `charges` in one step, or none if a limit refuses any of them.
 
-        Sets `remaining`, `wait_time`, `in_cooldown` and `cooldown_action` of each charge.
+        Sets `remaining`, `wait_time`, `in_cooldown`, `awaits_probe` and `cooldown_action` of each
+        charge.
 
         Returns:
             The receipt; None if the call was refused.

@@ -438,6 +438,7 @@ local function peek(charges, now)
     charge.wait, charge.left, charge.state =
       charge.algorithm.peek(charge, load(charge, now), now, charge.cost)
     charge.in_cooldown = cooldown > charge.wait
+    charge.awaits_probe = charge.in_cooldown and get(started, 0) <= now
     charge.cooldown_action = started and started:sub(COOLDOWN_SIZE + 1) or ''
     charge.wait = math.max(cooldown, charge.wait)
     refused = refused or (charge.wait > 0 and not charge.shadow)
@@ -450,7 +451,7 @@ local function answers(now, charged, probing, charges)
   for _, charge in ipairs(charges) do
     reply[#reply + 1] = text(charge.wait)
     reply[#reply + 1] = text(charge.left)
-    reply[#reply + 1] = charge.in_cooldown and 1 or 0
+    reply[#reply + 1] = charge.awaits_probe and 2 or charge.in_cooldown and 1 or 0
     reply[#reply + 1] = charge.cooldown_action
   end
   return reply

@@ -554,6 +554,7 @@ class FailoverStore:
             if charge.algorithm.holds:
                 own_wait, remaining = charge.wait_time, charge.remaining
             charge.in_cooldown = answered.wait_time > own_wait and answered.in_cooldown
+            charge.awaits_probe = charge.in_cooldown and answered.awaits_probe
             charge.wait_time = max(own_wait, answered.wait_time)
             charge.cooldown_action = answered.cooldown_action
             charge.remaining = remaining // outage.peers

@@ -278,6 +278,7 @@ class MemoryStore:
             cooldown = self._cooldowns.wait_time(charge.bucket, now)
             charge.in_cooldown = cooldown > wait
             if charge.in_cooldown:
+                charge.awaits_probe = self._cooldowns.is_probing(charge.bucket, now)
                 charge.cooldown_action = self._cooldowns.action(charge.bucket)
             wait = max(cooldown, wait)
         charge.wait_time = wait

@@ -37,6 +37,8 @@ _TIMEOUT = 0.25
 _HEARTBEAT_INTERVAL = 2.0
 # The reply has the wait, the units left, the cooldown and its action of each charge.
 _ANSWERS_PER_CHARGE = 4
+# For the cooldown, if only its probe has to end; otherwise 1 if it runs, and 0 if it does not.
+_AWAITS_PROBE = 2
 # The server tells the time in seconds of the epoch; algorithms other than quotas need none.
 _EPOCH = dt.datetime.fromtimestamp(0, dt.timezone.utc)
 # Functions of the call can return any number of calendar quotas.
@@ -330,6 +332,7 @@ def _set_answers(charges: Sequence[Charge], answers: Sequence[Any]) -> None:
         wait, left, in_cooldown, action = answers[start : start + _ANSWERS_PER_CHARGE]
         charge.wait_time, charge.remaining = float(wait), int(float(left))
         charge.in_cooldown, charge.fallback = bool(int(in_cooldown)), False
+        charge.awaits_probe = int(in_cooldown) == _AWAITS_PROBE
         charge.cooldown_action = _decode(action)
 
 
