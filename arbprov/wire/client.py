@@ -258,7 +258,8 @@ class GrpcHub:
         """Return the pause before the next poll; raise an error if the hub cannot answer now."""
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             if waited >= self._poll_timeout * _FULL_POLL:
-                is_connected = channel.is_connected
+                # A channel that another poll has replaced just now may be closed already.
+                is_connected = channel is not self._channel or channel.is_connected
                 # The hub has sent nothing on this connection, so it may not allow more pings on it.
                 self._replace_channel(channel)
                 if not is_connected:

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 
+import grpc
 import pytest
 from support.frames import ENHANCE_YOUR_CALM, WatchingProxy
 from support.servers import refusing_address
@@ -251,6 +252,19 @@ def test_polls_that_end_together_renew_the_channel_once(start):
     with WatchingProxy(hub.address) as proxy:
         run(main, proxy.address, poll_timeout=0.3)
     assert len(proxy.seen) == 2
+
+
+def test_a_poll_whose_channel_was_replaced_and_closed_meanwhile_is_no_failure(start):
+    ended = grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, (), ())
+
+    async def main(provider):
+        await provider.submit(RESULT)
+        channel = provider._channel
+        provider._replace_channel(channel)
+        await channel.close()
+        return await provider._after_failed_poll(ended, channel, 20.0)
+
+    assert run(main, start().url) is None
 
 
 def test_a_hub_that_ends_its_own_polls_keeps_its_connection(start):
