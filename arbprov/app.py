@@ -93,6 +93,8 @@ class ProviderApp(Scaffold):
         rate_limit_namespace: Namespace of the limits in that store, the provider's name by default
             (``ARBPROV_RATE_LIMIT_NAMESPACE``). Providers of the same namespace share the limits
             that have the same `name`.
+        monitoring: ``"HOST:PORT"`` where a run serves ``/livez``, ``/readyz``, ``/startupz`` and
+            ``/metrics``; nothing is served by default.
 
     Raises:
         ConfigurationError: A setting is invalid; the message names its variable or argument.
@@ -123,6 +125,7 @@ class ProviderApp(Scaffold):
         rate_limit_monitor: RateLimitMonitor | None = None,
         rate_limit_store: object = None,
         rate_limit_namespace: str | None = None,
+        monitoring: str | None = None,
     ) -> None:
         super().__init__()
         is_url = isinstance(rate_limit_store, str)
@@ -148,6 +151,7 @@ class ProviderApp(Scaffold):
                 "spool": None if spool is None else os.fspath(spool),
                 "rate_limit_store": rate_limit_store if is_url else None,
                 "rate_limit_namespace": rate_limit_namespace,
+                "monitoring": monitoring,
             }
         )
         self._limits = shared_limits(

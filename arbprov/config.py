@@ -40,6 +40,12 @@ def _at_most(limit: int) -> Callable[[int], None]:
     return check
 
 
+def _check_address(value: str) -> None:
+    host, _, port = value.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:9100")
+
+
 def _setting(
     variable: str,
     default: Any,
@@ -123,6 +129,13 @@ class Config:
     )
     rate_limit_namespace: str = _setting(
         "ARBPROV_RATE_LIMIT_NAMESPACE", "", "groups limits in the store; the name by default"
+    )
+
+    monitoring: str = _setting(
+        "ARBPROV_MONITORING",
+        "",
+        "where /livez, /readyz, /startupz and /metrics are served, as HOST:PORT",
+        _check_address,
     )
 
     @property

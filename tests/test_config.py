@@ -31,6 +31,7 @@ SETTINGS = {
     "spool": ("ARBPROV_SPOOL", "/var/spool.db", "/var/spool.db", ""),
     "rate_limit_store": ("ARBPROV_RATE_LIMIT_STORE", "redis://x", "redis://x", ""),
     "rate_limit_namespace": ("ARBPROV_RATE_LIMIT_NAMESPACE", "sample", "sample", ""),
+    "monitoring": ("ARBPROV_MONITORING", "127.0.0.1:9100", "127.0.0.1:9100", ""),
 }
 SECRETS = {"auth_token", "rate_limit_store"}
 ROWS = [(name, *row) for name, row in SETTINGS.items()]

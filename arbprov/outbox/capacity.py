@@ -23,6 +23,9 @@ class Capacity:
         max_results: How many results may wait before no more fit.
         max_bytes: Bytes of all waiting results before no more fit.
 
+    Attributes:
+        bytes: The bytes of all waiting results.
+
     >>> from arbprov.outbox.journal import MemoryJournal
     >>> capacity = Capacity(MemoryJournal(), print, max_results=2, max_bytes=1000)
     >>> capacity.update(results=1, size=10)
@@ -44,7 +47,7 @@ class Capacity:
         self._max_results = max_results
         self._max_bytes = max_bytes
         self._results = 0
-        self._bytes = 0
+        self.bytes = 0
         self._available = True
         self._reported_full = False
         self._changed = asyncio.Event()
@@ -53,13 +56,13 @@ class Capacity:
     def update(self, results: int = 0, size: int = 0) -> None:
         """Count results and their bytes that came, or that left (negative), and report a change."""
         self._results += results
-        self._bytes += size
-        full = self._results >= self._max_results or self._bytes >= self._max_bytes
+        self.bytes += size
+        full = self._results >= self._max_results or self.bytes >= self._max_bytes
         if full and not self._reported_full:
             logger.warning(
                 "polling stops until the hub accepts results: %s wait, of %d bytes in all",
                 format_count(self._results, "result"),
-                self._bytes,
+                self.bytes,
             )
         # Once per outage, not after each result that makes space for the next.
         self._reported_full = full or (self._reported_full and self._results > 0)

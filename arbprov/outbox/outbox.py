@@ -88,6 +88,8 @@ class _Entry:
     message: bytes = b""
     # The result must be sent (again), e.g. because the hub has redelivered the task.
     resend: bool = False
+    # The event loop's time when the message was put.
+    put_at: float = 0.0
     # Sends the message.
     delivery: asyncio.Task[None] | None = None
 
@@ -196,6 +198,7 @@ class Outbox:
 
     def _start_delivery(self, id: str, entry: _Entry, message: bytes) -> None:
         self._set_message(entry, message)
+        entry.put_at = asyncio.get_running_loop().time()
         entry.delivery = self._events.spawn(self._deliver(id, entry))
 
     async def _deliver(self, id: str, entry: _Entry) -> None:
@@ -324,6 +327,22 @@ class Outbox:
     def _deliveries(self) -> list[asyncio.Task[None]]:
         entries = self._entries.values()
         return [entry.delivery for entry in entries if entry.delivery is not None]
+
+    @property
+    def in_flight(self) -> int:
+        """How many tasks run."""
+        return sum(entry.task is not None for entry in self._entries.values())
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes of all results that the hub does not have."""
+        return self._capacity.bytes
+
+    @property
+    def oldest_put_at(self) -> float | None:
+        """The event loop's time when the oldest result that waits was put; None without results."""
+        times = [entry.put_at for entry in self._entries.values() if entry.message]
+        return min(times, default=None)
 
     @property
     def undelivered(self) -> list[str]:

@@ -52,6 +52,11 @@ class Admission:
         # Of many calls that arrive at once, the limits may admit only the first.
         self._starting = asyncio.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for limits."""
+        return len(self._turns)
+
     def acquirer(self, call: Call) -> Acquirer:
         """Return this object: it asks and waits on behalf of all handlers."""
         return self

@@ -35,6 +35,7 @@ class HubConnection:
 
     Attributes:
         is_up: Whether its last answer was no error.
+        answered_at: The event loop's time of its last answer to a poll; None before the first.
     """
 
     start_timeout: float
@@ -42,6 +43,7 @@ class HubConnection:
     on_disconnect: Callable[[HubError], object]
     give_up: Callable[[HubError], object]
     is_up: bool = attrs.field(default=False, init=False)
+    answered_at: float | None = attrs.field(default=None, init=False)
     _was_up: bool = attrs.field(default=False, init=False)
     _has_failed: bool = attrs.field(default=False, init=False)
     _refused_since: float | None = attrs.field(default=None, init=False)

@@ -16,6 +16,7 @@ from arbprov._utils import quote
 from arbprov.dispatcher import Call, Dispatcher
 from arbprov.errors import HubError
 from arbprov.executors.executor import Executor
+from arbprov.instrumentation.observer import Observers
 from arbprov.logs import TaskLog, log_failure
 from arbprov.outbox.outbox import Outbox
 from arbprov.task import Task
@@ -80,6 +81,7 @@ class Slots:
         executor: Runs the handlers of calls.
         stuck: Waits for handlers that outlive their deadlines.
         outbox: Sends the results.
+        observers: Are told of each task; None if there are none.
     """
 
     tasks: Background
@@ -91,6 +93,7 @@ class Slots:
     _executor: Executor
     _stuck: StuckHandlers
     _outbox: Outbox
+    _observers: Observers | None = None
     _log: TaskLog = attrs.field(factory=lambda: TaskLog(logger), init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     # The slots whose polls the hub holds.
@@ -142,9 +145,10 @@ class Slots:
             return None
         finally:
             self._polling.discard(slot)
+        self._connection.answered_at = now = self._loop.time()
         if not self._connection.is_up:
             self._connection.mark_up()
-        return self._handle_answer(answer, self._loop.time() - started_at)
+        return self._handle_answer(answer, now - started_at)
 
     def _handle_answer(self, answer: Task | Pause | None, held: float) -> Task | None:
         """Tell the throttle how a poll has ended, and return the task if it is new.
@@ -174,6 +178,9 @@ class Slots:
 
     async def _run(self, task: Task) -> None:
         """Run a task, and give its result to the outbox."""
+        started_at = self._loop.time()
+        if self._observers is not None:
+            self._observers.tell("task_started", task)
         if len(task.payload) + len(task.account) <= _MAX_ON_LOOP:
             call = self._dispatcher.prepare(task)
         else:
@@ -182,6 +189,8 @@ class Slots:
         if call.error is not None and not call.ctx.cancelled:
             log_failure(self._dispatcher, call)
         self._log.log_result(result)
+        if self._observers is not None:
+            self._observers.tell("task_ended", result, self._loop.time() - started_at)
         await self._outbox.put(result)
         if call.ctx.cancelled:
             await self._stuck.wait_for(call)

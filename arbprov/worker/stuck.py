@@ -48,6 +48,9 @@ class StuckHandlers:
         self._stuck_since: dict[Call, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        return len(self._stuck_since)
+
     @property
     def unhealthy_reason(self) -> str:
         """Why the worker can run no task, if stuck handlers have all slots; else an empty text."""

@@ -19,6 +19,7 @@ from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
 from arbprov.executors.upkeep import StoreUpkeep
 from arbprov.hooks import Hooks
+from arbprov.instrumentation.observer import ObservedHub, Observers
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.outbox.outbox import Outbox, OutboxEvents
 from arbprov.wire.hub import Hub
@@ -28,6 +29,7 @@ from arbprov.worker.connection import HubConnection
 from arbprov.worker.life_hooks import LifeHooks
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.slots import Slots
+from arbprov.worker.status import WorkerStatus
 from arbprov.worker.stuck import StuckHandlers
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -74,6 +76,7 @@ class Worker:
         hooks: The hooks around the worker's life.
         settings: Its settings.
         journal: Remembers tasks and results; without it, they are remembered in memory.
+        observers: Are told of polls, tasks and submissions; None if there are none.
     """
 
     def __init__(
@@ -83,13 +86,15 @@ class Worker:
         hooks: Hooks,
         settings: WorkerSettings,
         journal: Journal | None = None,
+        observers: Observers | None = None,
     ) -> None:
         self._dispatcher = dispatcher
-        self._hub = hub
+        self._hub = hub = hub if observers is None else ObservedHub(hub, observers)
         self._hooks = hooks
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._failure: BaseException | None = None
+        self._has_started = False
         self._stopping: asyncio.Future[None] = self._loop.create_future()
         self._stop_ends_at: float | None = None
         self._life_hooks = LifeHooks(self._stopping, max(0.0, settings.drain_timeout - _CLOSING))
@@ -107,18 +112,20 @@ class Worker:
         )
         self._outbox = self._make_outbox(journal or MemoryJournal())
         max_waiting = settings.concurrency // 2
+        self._admission = Admission(
+            dispatcher, self._threads, self._executor, max_waiting, self._stopping
+        )
         self._slots = Slots(
             tasks=Background(self._fail),
             hub=hub,
             connection=self._connection,
             throttle=self._throttle,
             dispatcher=dispatcher,
-            admission=Admission(
-                dispatcher, self._threads, self._executor, max_waiting, self._stopping
-            ),
+            admission=self._admission,
             executor=self._executor,
             stuck=self._stuck,
             outbox=self._outbox,
+            observers=observers,
         )
 
     def _make_outbox(self, journal: Journal) -> Outbox:
@@ -162,6 +169,7 @@ class Worker:
             self._dispatcher.state = await self._life_hooks.run_startup(self._hooks)
             await self._outbox.recover()
             self._slots.open(self._settings.concurrency)
+            self._has_started = True
             if any(route.limits.settling_blocks for route in self._dispatcher.routes.values()):
                 self._upkeep.start()
             await self._work()
@@ -213,6 +221,25 @@ class Worker:
         A hub that is unreachable does not make it unready.
         """
         return "stopping" if self._stopping.done() else self._stuck.unhealthy_reason
+
+    def status(self) -> WorkerStatus:
+        """Return what the worker is doing now; only its event loop may ask."""
+        now, oldest = self._loop.time(), self._outbox.oldest_put_at
+        answered_at = self._connection.answered_at
+        return WorkerStatus(
+            has_started=self._has_started,
+            is_connected=self._connection.is_up,
+            is_draining=self._stopping.done(),
+            unhealthy_reason=self._stuck.unhealthy_reason,
+            slots=self._settings.concurrency,
+            in_flight=self._outbox.in_flight,
+            waiting=self._admission.waiting,
+            stuck=len(self._stuck),
+            undelivered=len(self._outbox.undelivered),
+            undelivered_bytes=self._outbox.waiting_bytes,
+            oldest_undelivered=0.0 if oldest is None else now - oldest,
+            since_poll=None if answered_at is None else now - answered_at,
+        )
 
     def stop(self) -> None:
         """Stop polling and drain; `run` returns after that."""

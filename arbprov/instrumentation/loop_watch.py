@@ -1,0 +1,51 @@
+"""Whether a worker's event loop turns, and what the worker does, for threads that ask."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["LoopWatch"]
+
+T = TypeVar("T")
+
+# Seconds between two looks.
+_INTERVAL = 0.5
+
+
+class LoopWatch(Generic[T]):
+    """Looks at a worker each half second, on its event loop; other threads read what it saw.
+
+    It belongs to the event loop that runs when it is made.
+
+    Args:
+        look: Returns the state; called on the loop.
+
+    Attributes:
+        seen: The state that was seen last.
+        lag: How many seconds late the last look was, because other code kept the loop busy.
+    """
+
+    def __init__(self, look: Callable[[], T]) -> None:
+        self._look = look
+        self._loop = asyncio.get_running_loop()
+        self.seen = look()
+        self.lag = 0.0
+        self._looked_at = time.monotonic()
+        self._timer = self._loop.call_later(_INTERVAL, self._tick)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last look was due: 0 while the loop turns."""
+        return max(0.0, time.monotonic() - self._looked_at - _INTERVAL)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        self.lag, self._looked_at = self.silent_for, time.monotonic()
+        self.seen = self._look()
+        self._timer = self._loop.call_later(_INTERVAL, self._tick)
