@@ -22,30 +22,32 @@ class LoopWatch(Generic[T]):
 
     Args:
         look: Returns the state; called on the loop.
+        clock: Returns seconds; called from any thread.
 
     Attributes:
         seen: The state that was seen last.
         lag: How many seconds late the last look was, because other code kept the loop busy.
     """
 
-    def __init__(self, look: Callable[[], T]) -> None:
+    def __init__(self, look: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> None:
         self._look = look
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.seen = look()
         self.lag = 0.0
-        self._looked_at = time.monotonic()
+        self._looked_at = clock()
         self._timer = self._loop.call_later(_INTERVAL, self._tick)
 
     @property
     def silent_for(self) -> float:
         """Seconds since the last look was due: 0 while the loop turns."""
-        return max(0.0, time.monotonic() - self._looked_at - _INTERVAL)
+        return max(0.0, self._clock() - self._looked_at - _INTERVAL)
 
     def close(self) -> None:
         """Look no more."""
         self._timer.cancel()
 
     def _tick(self) -> None:
-        self.lag, self._looked_at = self.silent_for, time.monotonic()
+        self.lag, self._looked_at = self.silent_for, self._clock()
         self.seen = self._look()
         self._timer = self._loop.call_later(_INTERVAL, self._tick)

@@ -26,6 +26,10 @@ class Running:
         self.ended_at = None
         # Makes the worker's journal; by default, the worker has a journal in memory.
         self.make_journal = lambda: None
+        self.observers = None
+        # The worker's status at some moments, by the seconds from the start.
+        self.look_at: tuple[float, ...] = ()
+        self.statuses_at: dict[float, object] = {}
 
     def until(self, seconds: float, **settings):
         """Run the worker, stop it after `seconds`, and return self."""
@@ -41,12 +45,18 @@ class Running:
             self.app._life_hooks(),
             WorkerSettings(**settings),
             self.make_journal(),
+            self.observers,
         )
+        for moment in self.look_at:
+            self.loop.call_at(BEGIN + moment, self._look, worker, moment)
         self.loop.call_at(BEGIN + seconds, worker.stop)
         try:
             await worker.run()
         finally:
             self.ended_at = self.loop.time() - BEGIN
+
+    def _look(self, worker, moment):
+        self.statuses_at[moment] = worker.status()
 
     @property
     def polled_at(self):
