@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from support.hubs import Held
@@ -62,7 +63,7 @@ def test_there_is_no_such_time_before_the_first_answer(app):
 
 
 def test_tasks_in_flight_and_slots_are_counted(app):
-    seen = status(app, 1.0, polls=tasks(3, payload=b'{"seconds": 0.9}') + [Held(50)])
+    seen = status(app, 1.0, polls=[*tasks(3, payload=b'{"seconds": 0.9}'), Held(50)])
     assert seen.in_flight == 0
     running = status(app, 0.5, polls=tasks(3, payload=b'{"seconds": 0.9}'), afterwards=Held(50))
     assert (running.in_flight, running.slots) == (3, 4)
@@ -79,10 +80,8 @@ def test_handlers_that_outlive_their_timeouts_are_stuck():
     @app.action(timeout=1.0)
     async def stubborn() -> None:
         for _ in range(5):
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(1.0)
-            except asyncio.CancelledError:
-                pass
 
     assert status(app, 2.5, polls=tasks(1, "stubborn"), afterwards=Held(50)).stuck == 1
 
