@@ -74,12 +74,14 @@ class Task:
         action: The name of the action to run.
         payload: A JSON object as bytes.
         account: A JSON object as bytes; empty stands for ``{}``.
+        traceparent: Where the task was made, as W3C Trace Context writes it; empty if unknown.
     """
 
     id: str
     action: str
     payload: bytes = attrs.field(default=b"{}", repr=False)
     account: bytes = attrs.field(default=b"", repr=False)
+    traceparent: str = attrs.field(default="", repr=False, eq=False)
 
 
 @attrs.frozen(init=False)

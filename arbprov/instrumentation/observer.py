@@ -40,12 +40,13 @@ class Observer:
     def task_started(self, task: Task) -> None:
         """Hear of a task that is about to run, in the context that its handler will copy."""
 
-    def task_ended(self, result: TaskResult, seconds: float) -> None:
+    def task_ended(self, result: TaskResult, seconds: float, error: BaseException | None) -> None:
         """Hear of the result of a task, in the context of `task_started`.
 
         Args:
             result: The finished result.
             seconds: From the start of the task until then.
+            error: What the handler or its limits have raised, if that is the result.
         """
 
     def submitted(self, id: str, seconds: float, error: Exception | None) -> None:

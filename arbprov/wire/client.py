@@ -7,7 +7,9 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import attrs
 import grpc
 import grpc.aio
 
@@ -79,6 +81,7 @@ class GrpcHub:
         tls: TLS settings; None for plaintext.
         max_message_size: Bytes of the largest task to accept.
         keepalive: When to give up a silent connection; by default, it suits `poll_timeout`.
+        reads_traces: Whether tasks get the trace context that the hub may send as metadata.
 
     >>> from arbprov.localhub import LocalHub
     >>> async def poll(url: str, auth_token: str) -> Task | Pause | None:
@@ -106,6 +109,7 @@ class GrpcHub:
         tls: Tls | None = None,
         max_message_size: int = 64 * MEBIBYTE,
         keepalive: Keepalive | None = None,
+        reads_traces: bool = False,
     ) -> None:
         self._target = parse_hub_url(url).target
         # The hub's name in errors.
@@ -120,6 +124,7 @@ class GrpcHub:
         self._tls = tls
         self._max_message_size = max_message_size
         self._keepalive = keepalive or Keepalive.for_poll_timeout(poll_timeout)
+        self._reads_traces = reads_traces
         self._loop = asyncio.get_running_loop()
         self._channel = self._new_channel()
         # Replaced channels, each closed by its task when its last call has ended.
@@ -147,7 +152,7 @@ class GrpcHub:
         """Poll once; see `Hub.fetch`."""
         channel, started_at = self._channel, self._loop.time()
         try:
-            answer = await self._call(
+            call, answer = await self._call(
                 _GET_TASK,
                 lambda: encode_poll(self._provider, self._token.current),
                 self._poll_timeout,
@@ -156,11 +161,15 @@ class GrpcHub:
             return await self._after_failed_poll(error, channel, self._loop.time() - started_at)
         self._overload_backoff = None
         try:
-            return decode_answer(answer)
+            task = decode_answer(answer)
         except Exception as error:
             raise HubConnectionError(
                 f"{self._name} sent an answer that is not a task ({error}); a task in it is lost"
             ) from None
+
+        if self._reads_traces and isinstance(task, Task):
+            return attrs.evolve(task, traceparent=await _find_traceparent(call))
+        return task
 
     async def submit(self, message: bytes) -> None:
         """Send a result; see `Hub.submit`."""
@@ -187,13 +196,16 @@ class GrpcHub:
 
     # Calls and retries.
 
-    async def _call(self, method: str, message: Callable[[], bytes], timeout: float) -> bytes:
-        """Return the hub's answer, after immediate retries if they can help."""
+    async def _call(
+        self, method: str, message: Callable[[], bytes], timeout: float
+    ) -> tuple[Any, bytes]:
+        """Return gRPC's call and the hub's answer, after immediate retries if they can help."""
         was_healthy, pauses = self._healthy, iter(_RETRY_PAUSES)
         while True:
             token, channel = self._token.current, self._channel
             try:
-                answer: bytes = await channel.methods[method](message(), timeout=timeout)
+                call = channel.methods[method](message(), timeout=timeout)
+                answer: bytes = await call
             except grpc.aio.AioRpcError as error:
                 code = _code(error)
                 if not await self._prepare_retry(code, token, channel, pauses, was_healthy):
@@ -201,7 +213,7 @@ class GrpcHub:
                     raise
             else:
                 self._record(True)
-                return answer
+                return call, answer
 
     async def _prepare_retry(
         self,
@@ -336,6 +348,14 @@ def _code(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
     if http_status(error.details() or ""):
         return grpc.StatusCode.UNAVAILABLE
     return error.code()
+
+
+async def _find_traceparent(call: Any) -> str:
+    """Return the trace context in the metadata of an answered call; an empty text without one."""
+    for key, value in await call.initial_metadata():
+        if key == "traceparent":
+            return value if isinstance(value, str) else ""
+    return ""
 
 
 def _is_too_large(error: grpc.aio.AioRpcError, size: int) -> bool:

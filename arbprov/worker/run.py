@@ -19,6 +19,7 @@ from arbprov.dispatcher import Dispatcher
 from arbprov.errors import ConfigurationError
 from arbprov.executors.forking import ForkGuard, stop_loop_in_forks
 from arbprov.hooks import Hooks
+from arbprov.instrumentation import tracing
 from arbprov.instrumentation.setup import make_observers
 from arbprov.logs import ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
@@ -95,6 +96,7 @@ async def _work(
         submit_timeout=config.submit_timeout,
         tls=config.tls(),
         max_message_size=config.max_message_size,
+        reads_traces=tracing.is_set_up(),
     )
     timeouts = [route.timeout for route in dispatcher.routes.values()]
     settings = WorkerSettings(
@@ -103,14 +105,8 @@ async def _work(
         start_timeout=config.start_timeout,
         max_task_timeout=max(timeouts, default=config.execution_timeout),
     )
-    worker = Worker(
-        dispatcher,
-        hub,
-        hooks,
-        settings,
-        journal,
-        make_observers(has_metrics=bool(config.monitoring)),
-    )
+    observers = make_observers(config.name, has_metrics=bool(config.monitoring))
+    worker = Worker(dispatcher, hub, hooks, settings, journal, observers)
     logger.info("provider %r starts for the hub at %s", config.name, config.hub_url)
     wake = lambda: loop.call_soon_threadsafe(worker.stop)  # noqa: E731
     with stop.listen(wake), _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE):

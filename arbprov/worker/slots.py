@@ -190,7 +190,8 @@ class Slots:
             log_failure(self._dispatcher, call)
         self._log.log_result(result)
         if self._observers is not None:
-            self._observers.tell("task_ended", result, self._loop.time() - started_at)
+            seconds = self._loop.time() - started_at
+            self._observers.tell("task_ended", result, seconds, call.error)
         await self._outbox.put(result)
         if call.ctx.cancelled:
             await self._stuck.wait_for(call)

@@ -8,7 +8,7 @@ import contextvars
 import pytest
 from support.running import Running, away, tasks
 
-from arbprov import ProviderApp
+from arbprov import InvalidPayloadError, ProviderApp
 from arbprov.instrumentation.observer import Observer, Observers
 from arbprov.wire.hub import Pause
 
@@ -26,8 +26,8 @@ class Recording(Observer):
         current.set(task.id)
         self.told.append(("started", task.id))
 
-    def task_ended(self, result, seconds):
-        self.told.append(("ended", result.id, result.status.value, seconds, current.get()))
+    def task_ended(self, result, seconds, error):
+        self.told.append(("ended", result.id, result.status.value, seconds, current.get(), error))
 
     def submitted(self, id, seconds, error):
         self.told.append(("submitted", id, error and str(error)))
@@ -80,13 +80,14 @@ def test_a_task_is_told_at_its_start_and_at_its_end(app):
     script = {"polls": tasks(1, payload=b'{"seconds": 0.25}')}
     assert told(app, "started", "ended", **script) == [
         ("started", "t0"),
-        ("ended", "t0", "success", 0.25, "t0"),
+        ("ended", "t0", "success", 0.25, "t0", None),
     ]
 
 
 def test_a_task_that_is_refused_is_told_too(app):
-    script = {"polls": tasks(1, payload=b"[]")}
-    assert told(app, "ended", **script) == [("ended", "t0", "error", 0.0, "t0")]
+    ((*ended, error),) = told(app, "ended", polls=tasks(1, payload=b"[]"))
+    assert ended == ["ended", "t0", "error", 0.0, "t0"]
+    assert isinstance(error, InvalidPayloadError)
 
 
 def test_each_attempt_to_send_a_result_is_told(app):
@@ -121,5 +122,5 @@ def test_an_observer_hears_nothing_by_default():
     observer = Observer()
     assert observer.polled(0.0, None, None) is None
     assert observer.task_started(tasks(1)[0]) is None
-    assert observer.task_ended(None, 0.0) is None
+    assert observer.task_ended(None, 0.0, None) is None
     assert observer.submitted("t0", 0.0, None) is None
