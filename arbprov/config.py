@@ -227,7 +227,10 @@ def _check_names(environ: Mapping[str, str]) -> None:
         ConfigurationError: There is such a variable.
     """
     # The variables that are meant, by what may follow the prefix.
-    meant = {name: f"{_PREFIX}{name}" for name in ("WORKERS", "HANDLER_PROCESS")}
+    meant = {
+        name: f"{_PREFIX}{name}"
+        for name in ("WORKERS", "HANDLER_PROCESS", "LOG_FORMAT", "LOG_LEVEL")
+    }
     for field in attrs.fields(Config):
         variable = field.metadata["variable"]
         if field.repr and f"{variable}_FILE" in environ:

@@ -15,7 +15,7 @@ from arbprov.cli.options import account_option, json_option
 from arbprov.cli.output import echo, format_seconds, print_json
 from arbprov.clock import SystemClock
 from arbprov.errors import ConfigurationError
-from arbprov.logs import ensure_handler
+from arbprov.logs.setup import ensure_handler
 
 __all__ = ["check"]
 
@@ -40,7 +40,7 @@ def check(app: ProviderApp, account: dict[str, Any], as_json: bool) -> None:
     # Slow to import.
     from arbprov.worker.check_run import CheckRun
 
-    ensure_handler(logging.WARNING)
+    ensure_handler(logging.WARNING, is_for_people=True)
     dispatcher = app._dispatcher(SystemClock())
     checks = app.checks()
     if not checks:

@@ -7,7 +7,9 @@ import time
 
 from arbprov._utils import escape_line
 from arbprov.cli.terminal import Terminal
-from arbprov.logs import BatchingHandler, TaskLog, log_failure
+from arbprov.logs.handler import BatchingHandler
+from arbprov.logs.setup import quiet_libraries, read_level, set_level
+from arbprov.logs.task_lines import TaskLog, log_failure
 
 __all__ = ["INDENT", "MAX_TEXT", "clock_time", "console", "set_up_log"]
 
@@ -29,6 +31,9 @@ def set_up_log(terminal: Terminal, *, is_quiet: bool) -> None:
     Args:
         terminal: The terminal that stderr writes to.
         is_quiet: Whether arbprov's own log has only warnings and errors.
+
+    Raises:
+        ConfigurationError: A variable is not valid.
     """
     handler = BatchingHandler()
     handler.setFormatter(_ConsoleFormatter(terminal))
@@ -42,8 +47,8 @@ def set_up_log(terminal: Terminal, *, is_quiet: bool) -> None:
         warning = logging.WARNING
         handler.addFilter(lambda record: record.name != "arbprov" or record.levelno >= warning)
     root.addHandler(handler)
-    if root.level == logging.WARNING:  # Python's default
-        root.setLevel(logging.INFO)
+    quiet_libraries()
+    set_level(root, read_level())
 
 
 def clock_time(seconds: float) -> str:

@@ -17,7 +17,7 @@ from arbprov.cli.options import json_option, payload_argument, task_account_opti
 from arbprov.cli.output import echo, print_result
 from arbprov.clock import SystemClock
 from arbprov.executors.inline import InlineRunner, make_task
-from arbprov.logs import ensure_handler
+from arbprov.logs.setup import ensure_handler
 
 __all__ = ["invoke"]
 
@@ -43,7 +43,7 @@ def invoke(
     The handler runs in this process even with isolation="process", and a plain function runs to
     its end even after its timeout; `arbprov dev --tasks` runs tasks as a worker does.
     """
-    ensure_handler(logging.WARNING)
+    ensure_handler(logging.WARNING, is_for_people=True)
     task = make_task("invoked", action, payload, account)
     dispatcher = app._dispatcher(SystemClock())
     route = dispatcher.routes.get(action)

@@ -11,6 +11,7 @@ import click
 
 from arbprov.cli.loading import TARGET, load_app_or_exit
 from arbprov.cli.supervisor.spools import warn_of_orphans
+from arbprov.logs.setup import ensure_handler
 from arbprov.wire.tokens import TokenFile
 
 __all__ = ["run"]
@@ -76,7 +77,7 @@ def run(
         command = [sys.executable, "-m", "arbprov", "run", target, *(["--quiet"] if quiet else [])]
         command += ["--hub-url", hub_url] if hub_url is not None else []
         command += ["--auth-token-file", str(auth_token_file)] if auth_token_file else []
-        ctx.exit(supervise([*command, "--worker"], workers))
+        ctx.exit(supervise([*command, "--worker"], workers, is_quiet=quiet))
     if dev_mode is not None:
         # The usage that a wrong target prints is that of the command that the user has typed.
         assert ctx.parent is not None
@@ -93,9 +94,10 @@ def run(
     # A file, not its text, so that the worker can read a rotated token.
     token = TokenFile("--auth-token-file", str(auth_token_file)) if auth_token_file else None
     if worker is None:
+        ensure_handler(provider=app.name, is_quiet=quiet)
         warn_of_orphans(app.config.spool, workers)
         app.run(hub_url=hub_url, auth_token=token)
     else:
         from arbprov.cli.supervisor.worker import WorkerInfo, run_worker
 
-        run_worker(app, WorkerInfo(*worker), hub_url=hub_url, auth_token=token)
+        run_worker(app, WorkerInfo(*worker), is_quiet=quiet, hub_url=hub_url, auth_token=token)

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -37,6 +38,7 @@ from arbprov.executors.messages import (
 from arbprov.limits import Headroom, check_report, current_limits
 from arbprov.limits.decision import check_name, read_checked
 from arbprov.limits.headers import ApiResponse, HeaderNames
+from arbprov.logs.formats import message_of
 from arbprov.payload.serialize import to_builtins
 from arbprov.task import ProviderResponse
 
@@ -50,6 +52,9 @@ _BROKEN = (
     b"arbprov: a message to the provider was interrupted or could not be sent, so the handler's "
     b"process ends here\n"
 )
+
+# The number of the call that some code belongs to, if it runs in the call's context; else 0.
+_call_number: ContextVar[int] = ContextVar("arbprov_call", default=0)
 
 Send = Callable[[Kind, Any], None]
 Ask = Callable[[tuple[Any, ...]], tuple[Headroom, ...]]
@@ -78,7 +83,7 @@ def serve(
     with contextlib.suppress(EOFError, OSError):
         server.send(Kind.READY, b"")
         # The handlers that the provider's module set up would log each record a second time.
-        logging.getLogger().handlers[:] = [_Forwarder(server.send)]
+        logging.getLogger().handlers[:] = [_Forwarder(server.send_record)]
         while True:
             server.handle(server.receive())
 
@@ -102,11 +107,22 @@ class _Server:
         self._home.claim()
         self._levels: Mapping[str, int] = {}
 
-    def send(self, kind: Kind, body: bytes) -> None:
-        """Send a message to the provider; only the process that `serve` runs in may do so."""
+    def send_record(self, body: bytes) -> None:
+        """Send a log record, with the number of the call in whose context it was logged."""
+        self.send(Kind.LOG, body, _call_number.get())
+
+    def send(self, kind: Kind, body: bytes, number: int | None = None) -> None:
+        """Send a message to the provider; only the process that `serve` runs in may do so.
+
+        Args:
+            kind: The kind of the message.
+            body: Its body.
+            number: The number of its call, if that is not the current or the last call.
+        """
         self._home.check()
         with self._lock:
-            self._unsent.append(Message(kind, self._number, body).encode())
+            number = self._number if number is None else number
+            self._unsent.append(Message(kind, number, body).encode())
             # A signal's handler may log while this thread sends; its record is sent next.
             if self._is_sending:
                 return
@@ -211,6 +227,7 @@ class _Server:
     def _call(self, message: Message) -> Any:
         request: CallRequest = message.load()
         self._current = request
+        _call_number.set(message.call)
         if request.levels != self._levels:
             self._levels = request.levels
             for name, level in request.levels.items():
@@ -349,15 +366,19 @@ def _exit_with_parent(provider: int, mark: str) -> None:
 class _Forwarder(logging.Handler):
     """Forwards log records to the provider, whose own handlers write them."""
 
-    def __init__(self, send: Callable[[Kind, bytes], None]) -> None:
+    def __init__(self, send: Callable[[bytes], object]) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record."""
         try:
-            body = pickle.dumps(RecordState.of(record, self.format(record)))
+            try:
+                text = self.format(record)
+            except BaseException:
+                text = message_of(record)
+            body = pickle.dumps(RecordState.of(record, text))
         except Exception:
             self.handleError(record)
         else:
-            self._send(Kind.LOG, body)
+            self._send(body)

@@ -22,7 +22,8 @@ from arbprov.executors.contexts import ContextChanges, SharedContext
 from arbprov.executors.lifespans import EnteredLifespan
 from arbprov.hooks import Hooks
 from arbprov.limits import Acquirer, Acquisition, ActionLimits, Decision
-from arbprov.logs import log_failure
+from arbprov.logs.current import current_task
+from arbprov.logs.task_lines import log_failure
 from arbprov.payload.serialize import TaskData, encode_task_data
 from arbprov.task import Task, TaskResult
 
@@ -190,6 +191,13 @@ class InlineRunner:
         loop.close()
 
     async def _run(self, task: Task, steps: _Steps, raise_errors: bool) -> TaskResult:
+        token = current_task.set(task)
+        try:
+            return await self._run_current(task, steps, raise_errors)
+        finally:
+            current_task.reset(token)
+
+    async def _run_current(self, task: Task, steps: _Steps, raise_errors: bool) -> TaskResult:
         call = self._dispatcher.prepare(task)
         # Before the handler runs, which may change the payload.
         ignored = tuple(field.path for field in call.ignored_fields())

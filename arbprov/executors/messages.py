@@ -19,6 +19,7 @@ from arbprov.clock import SystemClock
 from arbprov.context import TaskContext
 from arbprov.errors import HandlerProcessError
 from arbprov.limits import CallLimits, Headroom
+from arbprov.logs.json_lines import describe_exception
 from arbprov.responses import error_response
 
 if TYPE_CHECKING:
@@ -265,6 +266,8 @@ class RecordState:
             # They are in the message, and may not be picklable.
             **dict.fromkeys(("args", "exc_info", "exc_text", "stack_info")),
         }
+        if record.exc_info and record.exc_info[1] is not None:
+            attributes |= describe_exception(record.exc_info[1])
         pickled: dict[str, tuple[bytes | None, str]] = {}
         for key, value in vars(record).items():
             if key in attributes:

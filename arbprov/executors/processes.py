@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import contextvars
 import functools
 import itertools
 import logging
@@ -182,7 +183,11 @@ class HandlerProcess:
         while True:
             message = self._receive()
             if message.kind is Kind.LOG:
-                _log(message)
+                # This thread's context is the call's. The process may have logged before the call,
+                # or on a thread that belongs to no call.
+                own = message.call == self._number
+                context = contextvars.copy_context() if own else contextvars.Context()
+                context.run(_log, message)
             elif message.call != self._number or message.kind not in _OF_A_CALL:
                 raise self._end("has answered another call, and was killed")
             elif message.kind in _ANSWERS:

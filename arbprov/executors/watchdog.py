@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from arbprov._utils import format_user_stack, indent_lines, quote
 from arbprov.dispatcher import Call, Dispatcher
+from arbprov.logs.current import current_task
 
 __all__ = ["Watchdog"]
 
@@ -105,6 +106,7 @@ class Watchdog:
             name = f"action {call.task.action!r} (task {quote(call.task.id)})"
         # A task that a handler started may hold the secrets of any call.
         calls = self.calls.copy().values() if call is None else [call]
+        restored = current_task.set(None if call is None else call.task)
         logger.warning(
             "%s has blocked the event loop, and with it every other task, for more than %g s; "
             "await slow operations, or make the handler a plain def\n%s",
@@ -112,3 +114,4 @@ class Watchdog:
             _BLOCK_TIMEOUT,
             indent_lines(self._dispatcher.redact(stack, *calls)),
         )
+        current_task.reset(restored)

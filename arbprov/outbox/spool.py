@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import os
@@ -163,7 +164,9 @@ class Spool:
         if self._closing.is_set():
             return
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.get_running_loop().create_task(self._write_all())
+            # In no task's context: it writes the changes of all tasks.
+            create_task = asyncio.get_running_loop().create_task
+            self._writer = contextvars.Context().run(lambda: create_task(self._write_all()))
 
     async def _write_all(self) -> None:
         while self._pending and (await self._write_batch() or await self._pause()):

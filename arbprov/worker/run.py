@@ -21,7 +21,7 @@ from arbprov.executors.forking import ForkGuard, stop_loop_in_forks
 from arbprov.hooks import Hooks
 from arbprov.instrumentation import tracing
 from arbprov.instrumentation.setup import make_observers
-from arbprov.logs import ensure_handler, flush_log
+from arbprov.logs.setup import ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
@@ -55,7 +55,7 @@ def run_provider(
         stop: Stops the worker from any thread.
     """
     open_standard_streams()
-    ensure_handler()
+    ensure_handler(provider=config.name)
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
         raise ConfigurationError(

@@ -17,7 +17,8 @@ from arbprov.dispatcher import Call, Dispatcher
 from arbprov.errors import HubError
 from arbprov.executors.executor import Executor
 from arbprov.instrumentation.observer import Observers
-from arbprov.logs import TaskLog, log_failure
+from arbprov.logs.current import current_task
+from arbprov.logs.task_lines import TaskLog, log_failure
 from arbprov.outbox.outbox import Outbox
 from arbprov.task import Task
 from arbprov.wire.hub import Hub, Pause
@@ -179,6 +180,7 @@ class Slots:
     async def _run(self, task: Task) -> None:
         """Run a task, and give its result to the outbox."""
         started_at = self._loop.time()
+        current_task.set(task)
         if self._observers is not None:
             self._observers.tell("task_started", task)
         if len(task.payload) + len(task.account) <= _MAX_ON_LOOP:
@@ -199,3 +201,5 @@ class Slots:
             await self._admission.settle(call)
             if call.decision.held and call.ended.done():
                 await self._admission.release(call)
+        # What this slot logs from now on, such as failed polls, belongs to no task.
+        current_task.set(None)

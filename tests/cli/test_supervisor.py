@@ -404,7 +404,7 @@ def channel():
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     stopped = threading.Event()
-    channel = ControlChannel(theirs.detach(), 25.0)
+    channel = ControlChannel(theirs.detach(), 25.0, "crew")
     channel.on_stop(stopped.set)
     with ours:
         yield channel, ours, stopped
@@ -421,7 +421,7 @@ def test_programs_that_a_worker_starts_do_not_inherit_the_channel(channel):
 
 def test_a_worker_reports_its_stage_and_its_drain_timeout(channel):
     channel[0].report(Stage.CONNECTED)
-    assert parse_report(channel[1].recv(100)) == (Stage.CONNECTED, 25.0)
+    assert parse_report(channel[1].recv(100)) == (Stage.CONNECTED, 25.0, "crew")
 
 
 def test_a_worker_that_is_stopped_logs_nothing(channel, caplog):

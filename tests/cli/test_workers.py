@@ -237,13 +237,14 @@ def test_a_worker_is_killed_while_it_starts_and_again_when_it_is_gone():
 
 def test_reports_that_a_worker_sends_before_its_exit_are_read():
     reported = []
-    code = "import os, sys; os.write(int(sys.argv[1]), b'1 25.0\\n2 25.0\\n')"
+    reports = b'1 25.0 "crew"\n2 25.0 "crew"\n'
+    code = f"import os, sys; os.write(int(sys.argv[1]), {reports})"
 
     async def story():
         worker = await WorkerProcess.start([sys.executable, "-c", code], reported.append)
-        return await worker.wait(), worker.stage, worker.drain_timeout
+        return await worker.wait(), worker.stage, worker.drain_timeout, worker.provider
 
-    assert asyncio.run(story()) == (0, Stage.CONNECTED, 25.0)
+    assert asyncio.run(story()) == (0, Stage.CONNECTED, 25.0, "crew")
     assert reported == [Stage.RUNNING, Stage.CONNECTED]
 
 

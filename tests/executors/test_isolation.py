@@ -772,10 +772,19 @@ def test_a_process_ends_when_a_message_was_interrupted(monkeypatch, capfd, error
     assert "a message to the provider was interrupted" in capfd.readouterr().err
 
 
-def test_a_record_that_can_not_be_formatted_is_not_sent(capsys):
+def test_a_record_whose_arguments_do_not_fit_is_sent_and_says_so():
     sent = []
-    forwarder = child._Forwarder(lambda kind, body: sent.append(kind))
-    forwarder.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
+    forwarder = child._Forwarder(sent.append)
+    forwarder.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",), "levelno": 20}))
+    (body,) = sent
+    text = pickle.loads(body).restore().getMessage()
+    assert text.startswith("'%d' can't be logged: TypeError: ")
+
+
+def test_a_record_without_a_level_is_not_sent(capsys):
+    sent = []
+    forwarder = child._Forwarder(sent.append)
+    forwarder.handle(logging.makeLogRecord({"msg": "one", "levelno": None}))
     assert sent == []
     assert "Logging error" in capsys.readouterr().err
 

@@ -23,7 +23,7 @@ from arbprov.clock import SystemClock
 from arbprov.executors.executor import Executor
 from arbprov.executors.messages import Failure
 from arbprov.executors.threads import ThreadPool
-from arbprov.logs import log_failure
+from arbprov.logs.task_lines import log_failure
 from arbprov.task import Task
 from arbprov.worker.admission import Admission
 

@@ -7,6 +7,7 @@ the supervisor is gone, for any reason, the connection ends, and the worker stop
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import socket
 import threading
@@ -27,19 +28,22 @@ class ControlChannel:
     Args:
         descriptor: File descriptor of the socket.
         drain_timeout: Seconds that a stop of this worker may take.
+        provider: The provider's name.
     """
 
-    def __init__(self, descriptor: int, drain_timeout: float) -> None:
+    def __init__(self, descriptor: int, drain_timeout: float, provider: str) -> None:
         self._socket = socket.socket(fileno=descriptor)
         # This process inherited it; programs that handlers start must not.
         self._socket.set_inheritable(False)
         self._drain_timeout = drain_timeout
+        # As JSON, it has no line break.
+        self._provider = json.dumps(provider)
 
     def report(self, stage: Stage) -> None:
         """Report the stage that this worker has reached."""
         # If the supervisor is gone, the thread of `on_stop` notices.
         with contextlib.suppress(OSError):
-            self._socket.sendall(f"{stage.value} {self._drain_timeout}\n".encode())
+            self._socket.sendall(f"{stage.value} {self._drain_timeout} {self._provider}\n".encode())
 
     def on_stop(self, stop: Callable[[], object]) -> None:
         """Call `stop` on a thread when the supervisor asks for it or is gone."""
@@ -56,11 +60,11 @@ class ControlChannel:
         threading.Thread(target=wait, daemon=True).start()
 
 
-def parse_report(line: bytes) -> tuple[Stage, float]:
-    """Return the stage and the drain timeout, in seconds, in a worker's report.
+def parse_report(line: bytes) -> tuple[Stage, float, str]:
+    """Return the stage, the drain timeout in seconds, and the provider's name in a worker's report.
 
-    >>> parse_report(b"2 25.0")
-    (<Stage.CONNECTED: 2>, 25.0)
+    >>> parse_report(b'2 25.0 "the weather"')
+    (<Stage.CONNECTED: 2>, 25.0, 'the weather')
     """
-    stage, drain_timeout = line.split()
-    return Stage(int(stage)), float(drain_timeout)
+    stage, drain_timeout, provider = line.split(maxsplit=2)
+    return Stage(int(stage)), float(drain_timeout), json.loads(provider)

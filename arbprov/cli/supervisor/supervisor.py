@@ -19,7 +19,7 @@ from typing import Protocol
 from arbprov._utils import describe_exit
 from arbprov.cli.supervisor.restart_policy import RestartDelays, Stage, final_exit_code
 from arbprov.cli.supervisor.worker_process import WorkerProcess
-from arbprov.logs import ensure_handler
+from arbprov.logs.setup import SUPERVISOR, ensure_handler, name_provider
 
 __all__ = ["Supervisor", "Worker", "supervise"]
 
@@ -205,18 +205,28 @@ class Supervisor:
         self._stop()
 
 
-def supervise(command: Sequence[str], count: int) -> int:
+def supervise(command: Sequence[str], count: int, *, is_quiet: bool = False) -> int:
     """Run a provider in several processes until it ends; return its exit code.
 
     Args:
         command: Runs a worker; the values of `WorkerInfo` are added.
         count: The number of workers.
+        is_quiet: Whether to log only warnings and errors.
+
+    Raises:
+        ConfigurationError: A variable of the log is not valid.
     """
     run_name = uuid.uuid4().hex
 
-    def start(number: int, on_stage: OnStage) -> Awaitable[Worker]:
+    async def start(number: int, on_stage: OnStage) -> Worker:
+        def note(stage: Stage) -> None:
+            # Only the workers import the provider, and know its name.
+            name_provider(worker.provider)
+            on_stage(stage)
+
         values = (str(number), str(count), run_name, folder)
-        return WorkerProcess.start([*command, *values], on_stage)
+        worker = await WorkerProcess.start([*command, *values], note)
+        return worker
 
     async def run() -> int:
         supervisor = Supervisor(start, count)
@@ -224,7 +234,7 @@ def supervise(command: Sequence[str], count: int) -> int:
             asyncio.get_running_loop().add_signal_handler(number, supervisor.interrupt, number)
         return await supervisor.run()
 
-    ensure_handler()
+    ensure_handler(worker=SUPERVISOR, is_quiet=is_quiet)
     with _temporary_folder() as folder:
         return asyncio.run(run())
 

@@ -14,11 +14,9 @@ from arbprov.cli.supervisor.spools import warn_of_orphans, worker_spool
 from arbprov.errors import ConfigurationError
 from arbprov.hooks import Hooks
 from arbprov.limits.stores.factory import WorkerPlace
-from arbprov.logs import ensure_handler
+from arbprov.logs.setup import ensure_handler
 
 __all__ = ["WorkerInfo", "run_worker"]
-
-_PROCESS_FORMAT = "%(processName)s[%(process)d] "
 
 
 @attrs.frozen
@@ -40,16 +38,19 @@ class WorkerInfo:
     descriptor: int
 
 
-def run_worker(app: ProviderApp, worker: WorkerInfo, **changes: Any) -> None:
+def run_worker(
+    app: ProviderApp, worker: WorkerInfo, *, is_quiet: bool = False, **changes: Any
+) -> None:
     """Run an app as a worker of a supervisor; see `ProviderApp.run`.
 
     Args:
         app: The app.
         worker: The values of ``--worker``.
+        is_quiet: Whether to log only warnings and errors.
         changes: Settings that override the app's.
 
     Raises:
-        ConfigurationError: Each worker would count a limit for itself.
+        ConfigurationError: Each worker would count a limit for itself, or a variable is not valid.
     """
     if limits := app._limits_in_memory():
         raise ConfigurationError(
@@ -60,11 +61,11 @@ def run_worker(app: ProviderApp, worker: WorkerInfo, **changes: Any) -> None:
         )
     app._worker_place = WorkerPlace(worker.number, worker.count, worker.run, worker.folder)
     # In the log, this is %(processName)s.
-    multiprocessing.current_process().name = f"worker-{worker.number}"
-    ensure_handler(who=_PROCESS_FORMAT)
+    multiprocessing.current_process().name = name = f"worker-{worker.number}"
+    ensure_handler(provider=app.name, worker=name, is_quiet=is_quiet)
     if worker.number == 1:
         warn_of_orphans(app.config.spool, worker.count)
-    channel = ControlChannel(worker.descriptor, app.config.drain_timeout)
+    channel = ControlChannel(worker.descriptor, app.config.drain_timeout, app.name)
     channel.on_stop(app.stop)
     hooks = Hooks(
         on_startup=[lambda: channel.report(Stage.RUNNING)],

@@ -25,6 +25,7 @@ class WorkerProcess:
     Attributes:
         stage: The stage that the worker has reached.
         drain_timeout: Seconds that a stop of the worker may take.
+        provider: The provider's name, once the worker has reported it.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class WorkerProcess:
     ) -> None:
         self.stage = Stage.STARTING
         self.drain_timeout = 0.0
+        self.provider = ""
         self._process = process
         self._reader, self._writer = streams
         self._on_stage = on_stage
@@ -97,5 +99,5 @@ class WorkerProcess:
     async def _read_reports(self) -> None:
         with contextlib.suppress(OSError):
             while line := await self._reader.readline():
-                self.stage, self.drain_timeout = parse_report(line)
+                self.stage, self.drain_timeout, self.provider = parse_report(line)
                 self._on_stage(self.stage)

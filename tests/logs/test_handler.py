@@ -19,9 +19,10 @@ from support.loops import JumpingLoop, run_jumping
 from support.processes import Process
 from support.waiting import TIMEOUT
 
-from arbprov import logs
 from arbprov.localhub import LocalHub
-from arbprov.logs import BatchingHandler
+from arbprov.logs import setup, task_lines
+from arbprov.logs.formats import TextFormatter
+from arbprov.logs.handler import BatchingHandler
 
 
 @pytest.fixture
@@ -118,22 +119,24 @@ def test_a_closed_stderr_makes_no_task_fail(log, stream, monkeypatch, error):
     assert stream.getvalue() == "two\n"
 
 
-def test_a_line_that_can_t_be_formatted_loses_no_other_line(log, stream, monkeypatch):
-    monkeypatch.setattr(logging, "raiseExceptions", False)
+def test_a_record_that_can_t_be_formatted_becomes_a_line_that_says_why(log, stream):
     log.info("one %s and %s", *[1])
     log.info("two")
-    assert stream.getvalue() == "two\n"
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("'one %s and %s' of ")
+    assert first.endswith("can't be logged: TypeError: not enough arguments for format string")
+    assert second == "two"
 
 
 @pytest.mark.parametrize("created", [0.0, 1_753_000_000.9996, 1_753_000_001.004])
 def test_a_line_has_the_time_as_logging_writes_it(created):
     record = logging.makeLogRecord({"msg": "one", "created": created, "msecs": created % 1 * 1000})
     usual = logging.Formatter("%(asctime)s %(message)s").format(record)
-    assert usual == logs.Formatter("%(asctime)s %(message)s").format(record)
+    assert usual == TextFormatter("%(asctime)s %(message)s").format(record)
 
 
+@pytest.mark.usefixtures("fresh_log")
 def test_two_apps_that_start_at_once_add_one_handler(monkeypatch):
-    logger = logging.Logger("test")
     both_are_adding = threading.Barrier(2)
 
     class SlowHandler(BatchingHandler):
@@ -142,12 +145,13 @@ def test_two_apps_that_start_at_once_add_one_handler(monkeypatch):
             with contextlib.suppress(threading.BrokenBarrierError):
                 both_are_adding.wait(0.2)
 
-    monkeypatch.setattr(logs, "logger", logger)
-    monkeypatch.setattr(logs, "BatchingHandler", SlowHandler)
+    # Here, since pytest has added its own handlers by now.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(setup, "BatchingHandler", SlowHandler)
     with ThreadPoolExecutor(2) as pool:
-        for started in [pool.submit(logs.ensure_handler) for _ in range(2)]:
+        for started in [pool.submit(setup.ensure_handler, is_for_people=True) for _ in range(2)]:
             started.result()
-    assert len(logger.handlers) == 1
+    assert len(logging.getLogger().handlers) == 1
 
 
 # Nothing that happens to the log ends a task or a stop.
@@ -186,7 +190,7 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(pipe):
     log += reader.read(65536)
     *lines, last = log.decode().splitlines()
     assert [int(line[:6]) for line in lines] == list(range(len(lines)))
-    assert last == f"... {30_000 - len(lines)} lines of the log were dropped: stderr was not read"
+    assert last == f"{30_000 - len(lines)} lines of the log were dropped: stderr was not read"
 
 
 def test_what_a_pipe_has_not_taken_is_written_a_moment_later(pipe):
@@ -215,7 +219,7 @@ class Refuses(logging.Handler):
 
 
 def test_a_filter_that_raises_ends_nothing_and_is_reported_once(monkeypatch, capsys):
-    logs._report_once.cache_clear()
+    task_lines._report_once.cache_clear()
     logger = logging.getLogger("arbprov")
     monkeypatch.setattr(logger, "handlers", [Refuses()])
     for _ in range(2):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from arbprov import Status, Task, TaskResult
-from arbprov.logs import TaskLog
+from arbprov.logs.task_lines import TaskLog
 
 RESULT = TaskResult(Task("t1", "work"), Status.SUCCESS, "done", {})
 # The attributes that differ between two lines: place and time.
@@ -77,7 +77,7 @@ def test_a_line_s_record_has_the_name_of_the_task_that_logs_it(logger, kept):
 def test_a_line_s_record_says_where_it_is_logged(logger, kept):
     TaskLog(logger).log_result(RESULT)
     record = kept.records[0]
-    assert (record.module, record.funcName) == ("logs", "log_result")
+    assert (record.module, record.funcName) == ("task_lines", "log_result")
     assert linecache.getline(record.pathname, record.lineno).strip().startswith("def log_result(")
 
 
