@@ -41,7 +41,7 @@ def message_of(record: logging.LogRecord) -> str:
 
 
 def substitute_record(record: logging.LogRecord, error: BaseException) -> logging.LogRecord:
-    """Return a record that any formatter can format, in place of one that has raised `error`.
+    """Return a record that any formatter can format, in place of a record that has raised `error`.
 
     Python's own way, `logging.Handler.handleError`, may block: it writes to stderr.
     """

@@ -49,7 +49,7 @@ _TRACE = {
     "otelTraceID": "trace_id",
     "otelSpanID": "span_id",
 }
-# Attributes of a record that are no attributes of the line.
+# Attributes that `logging` and others set, which do not become attributes of the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     *("message", "asctime", "taskName", "otelServiceName", "otelTraceSampled")
 }
@@ -77,7 +77,8 @@ class JsonFormatter(logging.Formatter):
         resource: What logs, by the names of OpenTelemetry's resource attributes.
 
     >>> formatter = JsonFormatter({"service.name": "weather"})
-    >>> record = logging.makeLogRecord({"msg": "one\ntwo", "name": "shop", "city": "Paris"})
+    >>> record = logging.LogRecord("shop", logging.INFO, "shop.py", 7, "one\ntwo", (), None)
+    >>> record.city = "Paris"
     >>> line = json.loads(formatter.format(record))
     >>> line["body"], line["attributes"]["city"], line["scope"], line["resource"]
     ('one\ntwo', 'Paris', {'name': 'shop'}, {'service.name': 'weather'})
@@ -161,7 +162,7 @@ def _encode_extra(record: logging.LogRecord) -> tuple[str, str]:
             continue
         name = key if type(key) is str else text_of(key)
         if name in _TRACE:
-            # OpenTelemetry's instrumentation writes 0 where there is no trace.
+            # OpenTelemetry's instrumentation writes 0 outside a trace.
             if type(value) is str and value.strip("0"):
                 trace[_TRACE[name]] = value
         elif name in _TAKEN or (has_exception and name in _OF_EXCEPTIONS):

@@ -144,7 +144,7 @@ def test_a_signal_to_the_supervisor_and_its_workers_counts_as_one(working, folde
 
 
 def test_each_log_line_names_its_worker(working, folder):
-    provider, _ = working()
+    provider, _ = working(ARBPROV_LOG_FORMAT="console")
     wait_until(lambda: all(f"[{pid}] arbprov: " in provider.log for pid in pids_of(folder)))
     assert " INFO worker-1[" in provider.log
     assert " INFO worker-2[" in provider.log

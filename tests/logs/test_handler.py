@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import os
 import subprocess
@@ -21,8 +22,11 @@ from support.waiting import TIMEOUT
 
 from arbprov.localhub import LocalHub
 from arbprov.logs import setup, task_lines
+from arbprov.logs.current import current_task
 from arbprov.logs.formats import TextFormatter
 from arbprov.logs.handler import BatchingHandler
+from arbprov.logs.json_lines import JsonFormatter
+from arbprov.task import Task
 
 
 @pytest.fixture
@@ -107,7 +111,7 @@ def test_a_forked_child_does_not_write_the_lines_of_its_parent(log, stream):
     on_a_loop(work)
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError, ValueError])
+@pytest.mark.parametrize("error", [BrokenPipeError, ValueError, KeyError])
 def test_a_closed_stderr_makes_no_task_fail(log, stream, monkeypatch, error):
     def write(text):
         raise error
@@ -126,6 +130,40 @@ def test_a_record_that_can_t_be_formatted_becomes_a_line_that_says_why(log, stre
     assert first.startswith("'one %s and %s' of ")
     assert first.endswith("can't be logged: TypeError: not enough arguments for format string")
     assert second == "two"
+
+
+def test_a_stream_that_logs_what_it_is_given_ends(log, stream, monkeypatch):
+    """As an author's object in the place of stderr may do."""
+    write = stream.write
+
+    def write_and_log(text):
+        write(text)
+        log.warning("written")
+
+    monkeypatch.setattr(stream, "write", write_and_log, raising=False)
+    log.warning("one")
+    assert stream.getvalue() == "one\n"
+    log.warning("two")
+    assert stream.getvalue() == "one\nwritten\ntwo\n"
+
+
+def test_what_a_signal_s_handler_logs_during_a_write_is_written_a_moment_later(
+    log, stream, monkeypatch
+):
+    write = stream.write
+
+    def write_once_with_a_signal(text):
+        write(text)
+        monkeypatch.setattr(stream, "write", write)
+        log.info("two")
+
+    async def work():
+        monkeypatch.setattr(stream, "write", write_once_with_a_signal, raising=False)
+        log.warning("one")
+        await asyncio.sleep(0.05)
+        assert stream.getvalue() == "one\ntwo\n"
+
+    on_a_loop(work)
 
 
 @pytest.mark.parametrize("created", [0.0, 1_753_000_000.9996, 1_753_000_001.004])
@@ -191,6 +229,32 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(pipe):
     *lines, last = log.decode().splitlines()
     assert [int(line[:6]) for line in lines] == list(range(len(lines)))
     assert last == f"{30_000 - len(lines)} lines of the log were dropped: stderr was not read"
+
+
+def test_the_line_that_counts_dropped_lines_is_json_of_no_task(pipe):
+    logger, handler, reader = pipe
+    handler.setFormatter(JsonFormatter({"service.name": "weather"}))
+    token = current_task.set(Task("t1", "forecast"))
+    try:
+        for number in range(10_000):
+            logger.info("%06d", number)
+        log = b""
+        while handler._pending:
+            log += reader.read(65536)
+            handler.flush()
+    finally:
+        current_task.reset(token)
+    os.set_blocking(reader.fileno(), False)
+    *lines, last = map(json.loads, (log + reader.read(65536)).splitlines())
+    dropped = 10_000 - len(lines)
+    assert last["body"] == f"{dropped} lines of the log were dropped: stderr was not read"
+    assert "arbprov.task.id" not in last["attributes"]
+
+
+def test_a_line_that_is_longer_than_a_pipe_takes_at_once_is_written(pipe):
+    logger, handler, reader = pipe
+    logger.info("x" * 10_000)
+    assert (handler._pending, reader.read(65536)) == (b"", b"x" * 10_000 + b"\n")
 
 
 def test_what_a_pipe_has_not_taken_is_written_a_moment_later(pipe):

@@ -185,7 +185,7 @@ def test_without_an_exception_extra_fields_may_describe_one():
     assert attributes_of(**{"exception.type": "mine"}) == {"exception.type": "mine"}
 
 
-def test_a_name_that_is_no_text_becomes_one():
+def test_a_name_of_another_type_becomes_a_text():
     odd = record()
     vars(odd)[7] = "seven"
     assert json.loads(FORMATTER.format(odd))["attributes"]["7"] == "seven"
@@ -199,7 +199,7 @@ def test_a_trace_is_at_the_top(names):
 
 
 @pytest.mark.parametrize("none", ["0", "", None, 7])
-def test_what_is_no_trace_is_left_out(none):
+def test_an_empty_trace_is_left_out(none):
     assert line_of(otelTraceID=none) == line_of()
 
 

@@ -36,7 +36,7 @@ def test_where_arbprov_s_logger_has_a_handler_none_is_added(set_up, monkeypatch)
     assert logging.getLogger().handlers == []
 
 
-def test_a_handler_of_another_logger_is_no_setup(set_up, monkeypatch, logged):
+def test_a_handler_of_another_logger_does_not_count(set_up, monkeypatch, logged):
     monkeypatch.setattr(shop, "handlers", [logging.NullHandler()])
     set_up()
     shop.info("one")
@@ -131,7 +131,7 @@ def test_the_variable_sets_the_format(set_up, monkeypatch, log_format, start):
 
 
 @pytest.mark.parametrize("stderr", [None, object()])
-def test_a_stderr_that_is_nothing_is_no_terminal(set_up, monkeypatch, stderr):
+def test_what_replaces_stderr_may_lack_its_methods(set_up, monkeypatch, stderr):
     monkeypatch.setattr(sys, "stderr", stderr)
     set_up()
     shop.warning("one")
