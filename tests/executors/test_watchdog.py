@@ -13,6 +13,7 @@ from arbprov.clock import SystemClock
 from arbprov.executors import watchdog
 from arbprov.executors.executor import Executor, ThreadPool
 from arbprov.executors.watchdog import Watchdog
+from arbprov.logs.current import current_task
 from arbprov.task import Task
 
 
@@ -121,6 +122,13 @@ def test_a_handler_that_blocks_the_loop_is_logged_with_its_task(watched, caplog)
         "action 'block' (task 't1') has blocked the event loop, and with it every other task, for "
         "more than 1 s; await slow operations, or make the handler a plain def\n"
     )
+
+
+def test_the_line_about_a_blocked_loop_belongs_to_the_task_that_blocks(watched, caplog):
+    tasks = []
+    with caplog.filtering(lambda record: tasks.append(current_task.get()) or True):
+        block(watched, "block", 2.0)
+    assert ([task.id for task in tasks], current_task.get()) == (["t1"], None)
 
 
 def test_the_stack_is_logged_from_the_handler_on(watched, caplog):

@@ -12,6 +12,8 @@ import pytest
 from support.processes import Process
 from support.waiting import TIMEOUT, wait_until
 
+from arbprov.localhub import LocalHub
+
 PROVIDER = """
 import asyncio
 import contextvars
@@ -160,6 +162,16 @@ def test_arbprov_s_line_of_a_task_has_the_task_and_other_lines_have_none(run, hu
     lines = of_logger(lines_of(process), "arbprov")
     assert {task_of(line) for line in lines if "'t1'" in line["body"]} == {("t1", "on_thread")}
     assert {task_of(line) for line in lines if "'t1'" not in line["body"]} == {(None, None)}
+
+
+def test_what_a_slot_logs_after_a_task_belongs_to_no_task(run):
+    with LocalHub(hold=0.05) as hub:
+        environ = {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token}
+        process = run(ARBPROV_CONCURRENCY="1", **environ)
+        hub.call("on_thread", {"number": 1}, id="t1", timeout=TIMEOUT)
+    wait_until(lambda: process.has_logged("WARNING"))
+    (lost,) = [line for line in lines_of(process) if line["severity_text"] == "WARNING"]
+    assert task_of(lost) == (None, None)
 
 
 def test_arbprov_s_lines_hide_the_account_and_the_author_s_do_not(run, hub):

@@ -17,6 +17,7 @@ from support.spools import Inline, crash_image, fill, relieve
 from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderError
+from arbprov.logs.current import current_task
 from arbprov.outbox.files import APPLICATION
 from arbprov.outbox.journal import DAMAGED, StoredResult
 from arbprov.outbox.spool import Spool
@@ -862,6 +863,21 @@ def test_a_full_disk_is_logged_once_for_each_change(path, no_pauses, caplog):
     full, again = caplog.messages[:2]
     assert full.startswith(f"the spool at {path} can't be written: database or disk is full; ")
     assert again == f"the spool at {path} can be written again"
+
+
+def test_a_line_about_a_full_disk_belongs_to_no_task(path, no_pauses, caplog):
+    async def main(spool):
+        current_task.set(Task("t", "work"))
+        fill(spool)
+        await finish(spool, "t", BIG)
+        relieve(spool)
+        await until(spool, ready=True)
+
+    tasks = []
+    caplog.set_level(logging.WARNING)
+    with caplog.filtering(lambda record: tasks.append(current_task.get()) or True):
+        using(path, main)
+    assert tasks == [None, None]
 
 
 def test_a_task_that_comes_while_the_disk_is_full_is_new_if_it_is(path):
