@@ -45,8 +45,8 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
         self._is_flushing = False
         # The loop on which `flush` is scheduled. It may be closed before that.
         self._loop: asyncio.AbstractEventLoop | None = None
-        # A forked process would write the same batch again.
-        os.register_at_fork(before=self.flush)
+        # A forked process would write the same batch again, and another thread may be writing.
+        os.register_at_fork(before=self.flush, after_in_child=self._begin_again)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add a record to the batch; `logging` holds the handler's lock."""
@@ -67,6 +67,9 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
                     self._is_flushing = False
         finally:
             self.release()
+
+    def _begin_again(self) -> None:
+        self._is_flushing = False
 
     def _flush(self) -> None:
         self._loop = None
@@ -126,12 +129,12 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
 
     def _schedule_flush(self) -> bool:
         """Have the running event loop write the batch soon; return False if no loop runs."""
-        # Imported here: asyncio would make `import arbprov` and the test client much slower.
-        import asyncio
-
         try:
+            # Imported here: asyncio would make `import arbprov` and the test client much slower.
+            import asyncio
+
             loop = asyncio.get_running_loop()
-        except RuntimeError:
+        except (ImportError, RuntimeError):  # at the end of the process, nothing can be imported
             return False
         if loop is not self._loop:
             self._loop = loop

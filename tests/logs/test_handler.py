@@ -111,6 +111,27 @@ def test_a_forked_child_does_not_write_the_lines_of_its_parent(log, stream):
     on_a_loop(work)
 
 
+def test_a_process_forked_during_a_write_can_write(log, stream):
+    handler = log.handlers[0]
+    handler._is_flushing = True
+    handler._begin_again()
+    log.info("one")
+    assert stream.getvalue() == "one\n"
+
+
+def test_a_fork_begins_again(monkeypatch):
+    registered = {}
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: registered.update(hooks))
+    handler = BatchingHandler()
+    assert registered == {"before": handler.flush, "after_in_child": handler._begin_again}
+
+
+def test_a_line_is_written_at_the_end_of_the_process(log, stream, monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncio", None)  # as if it could not be imported
+    log.info("one")
+    assert stream.getvalue() == "one\n"
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError, ValueError, KeyError])
 def test_a_closed_stderr_makes_no_task_fail(log, stream, monkeypatch, error):
     def write(text):

@@ -87,6 +87,7 @@ def folder(tmp_path):
 def run(folder, hub, monkeypatch):
     """Return a function that runs the provider in a process."""
     monkeypatch.delenv("ARBPROV_LOG_FORMAT", raising=False)
+    monkeypatch.delenv("ARBPROV_LOG_LEVEL", raising=False)
     started = []
 
     def run(*arguments, **environ):
