@@ -781,6 +781,16 @@ def test_a_record_whose_arguments_do_not_fit_is_sent_and_says_so():
     assert text.startswith("'%d' can't be logged: TypeError: ")
 
 
+def test_a_record_that_is_sent_has_the_type_and_the_message_of_its_exception():
+    sent = []
+    error = KeyError("city")
+    options = {"levelno": 40, "exc_info": (KeyError, error, None)}
+    child._Forwarder(sent.append).handle(logging.makeLogRecord(options))
+    attributes = vars(pickle.loads(sent[0]).restore())
+    assert attributes["exception.type"] == "KeyError"
+    assert attributes["exception.message"] == "'city'"
+
+
 def test_a_record_without_a_level_is_not_sent(capsys):
     sent = []
     forwarder = child._Forwarder(sent.append)
