@@ -107,17 +107,10 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
             self._pending = b""
             return
         self.stream.flush()
-        while self._pending and _is_writable(descriptor):
-            end = len(self._pending)
-            if end > _PIPE_BUF:
-                # Whole lines, or a part of a line that is longer.
-                end = self._pending.rfind(b"\n", 0, _PIPE_BUF) + 1 or _PIPE_BUF
-            # A pipe takes this much without blocking once it is writable.
-            written = os.write(descriptor, self._pending[:end])
-            self._pending = self._pending[written:]
-            if self._dropped and not self._pending:
-                self._pending = self._describe_dropped().encode()
-                self._dropped = 0
+        self._pending = _write(descriptor, self._pending)
+        if self._dropped and not self._pending:
+            self._pending = _write(descriptor, self._describe_dropped().encode())
+            self._dropped = 0
 
     def _describe_dropped(self) -> str:
         """Return a line about the lines that were dropped; it belongs to no task."""
@@ -140,6 +133,19 @@ class BatchingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not g
             self._loop = loop
             loop.call_later(_BATCH_SECONDS, self.flush)
         return True
+
+
+def _write(descriptor: int, data: bytes) -> bytes:
+    """Write whole lines, as far as that does not block; return the rest."""
+    position = 0
+    while position < len(data) and _is_writable(descriptor):
+        # A pipe takes this much without blocking once it is writable.
+        end = position + _PIPE_BUF
+        if end < len(data):
+            # If no line ends there, a part of a line.
+            end = data.rfind(b"\n", position, end) + 1 or end
+        position += os.write(descriptor, data[position:end])
+    return data[position:]
 
 
 def _is_writable(descriptor: int) -> bool:
