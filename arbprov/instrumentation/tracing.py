@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from arbprov.task import Status, Task, TaskResult
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
 
-__all__ = ["Tracing", "is_set_up"]
+__all__ = ["Tracing", "add_trace", "is_set_up"]
 
 # Tasks whose results are not sent yet; beyond these, a submission has no link to its task.
 _MAX_UNSENT = 10_000
@@ -33,6 +35,20 @@ def is_set_up() -> bool:
 
     provider = trace.get_tracer_provider()
     return not isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
+
+
+def add_trace(record: logging.LogRecord) -> bool:
+    """Add the ids of the current span to a record, for the JSON of the log; return True."""
+    from opentelemetry import trace
+
+    # An author's code has logged it, and must not fail by this.
+    with contextlib.suppress(Exception):
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            record.trace_id = trace.format_trace_id(span.trace_id)
+            record.span_id = trace.format_span_id(span.span_id)
+            record.trace_flags = f"{int(span.trace_flags):02x}"
+    return True
 
 
 class Tracing(Observer):

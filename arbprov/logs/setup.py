@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from arbprov.errors import ConfigurationError
 from arbprov.logs.formats import TextFormatter
@@ -14,6 +15,7 @@ from arbprov.logs.json_lines import SERVICE_NAME, WORKER, JsonFormatter
 
 __all__ = [
     "SUPERVISOR",
+    "add_filter",
     "ensure_handler",
     "flush_log",
     "name_provider",
@@ -97,6 +99,13 @@ def set_level(root: logging.Logger, level: int) -> None:
     """Set the root logger's level, unless the author has; the variable overrides both."""
     if root.level == logging.WARNING or _LEVEL in os.environ:  # Python's default
         root.setLevel(level)
+
+
+def add_filter(add: Callable[[logging.LogRecord], bool]) -> None:
+    """Have arbprov's handler call a function with each record, in the context of its author."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, BatchingHandler):
+            handler.addFilter(add)
 
 
 def flush_log() -> None:

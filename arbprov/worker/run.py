@@ -21,7 +21,7 @@ from arbprov.executors.forking import ForkGuard, stop_loop_in_forks
 from arbprov.hooks import Hooks
 from arbprov.instrumentation import tracing
 from arbprov.instrumentation.setup import make_observers
-from arbprov.logs.setup import ensure_handler, flush_log
+from arbprov.logs.setup import add_filter, ensure_handler, flush_log
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
@@ -105,6 +105,8 @@ async def _work(
         start_timeout=config.start_timeout,
         max_task_timeout=max(timeouts, default=config.execution_timeout),
     )
+    if tracing.is_set_up():
+        add_filter(tracing.add_trace)
     observers = make_observers(config.name, has_metrics=bool(config.monitoring))
     worker = Worker(dispatcher, hub, hooks, settings, journal, observers)
     logger.info("provider %r starts for the hub at %s", config.name, config.hub_url)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import re
 import subprocess
 import sys
@@ -266,7 +268,14 @@ def test_the_setup_of_the_documents_traces_a_run(tmp_path):
     with LocalHub() as hub:
         ticket = hub.put("price", {"item": "tea"})
         code = f"""
-app.after_task(lambda result, ctx: (app.stop(), result)[1])
+import logging
+
+@app.after_task
+def end(result, ctx):
+    logging.getLogger("shop").warning("done")
+    app.stop()
+    return result
+
 app.run(hub_url={hub.address!r}, auth_token={hub.token!r})
 """
         command = [sys.executable, "-W", "ignore", "-c", snippet + code]
@@ -274,6 +283,33 @@ app.run(hub_url={hub.address!r}, auth_token={hub.token!r})
         assert ticket.result().data == 3.5
     for name in ("receive price", "process price", "look up"):
         assert f'"name": "{name}"' in run.stdout
+    (line,) = [line for line in run.stderr.splitlines() if '"body":"done"' in line]
+    logged = json.loads(line)
+    assert f'"trace_id": "0x{logged["trace_id"]}"' in run.stdout
+    assert f'"span_id": "0x{logged["span_id"]}"' in run.stdout
+
+
+def test_a_record_gets_the_ids_of_the_current_span(spans):
+    record = logging.makeLogRecord({})
+    with trace.get_tracer("test").start_as_current_span("work") as span:
+        assert tracing.add_trace(record)
+    context = span.get_span_context()
+    assert (int(record.trace_id, 16), int(record.span_id, 16), record.trace_flags) == (
+        context.trace_id,
+        context.span_id,
+        f"{int(context.trace_flags):02x}",
+    )
+
+
+def test_a_record_outside_of_a_span_gets_no_ids(spans):
+    record = logging.makeLogRecord({})
+    assert tracing.add_trace(record)
+    assert not hasattr(record, "trace_id")
+
+
+def test_a_record_is_logged_though_the_span_can_not_be_read(monkeypatch):
+    monkeypatch.setattr(trace, "get_current_span", lambda: 1 / 0)
+    assert tracing.add_trace(logging.makeLogRecord({}))
 
 
 def test_nothing_of_opentelemetry_is_imported_without_an_sdk():
