@@ -3,25 +3,23 @@
 import importlib
 import typing
 
-from arbprov.app import ProviderApp
-from arbprov.blueprint import Blueprint
-from arbprov.context import TaskContext
-from arbprov.errors import (
-    ActionNotFoundError,
-    AuthenticationError,
-    ConfigurationError,
-    HandlerProcessError,
-    HubConnectionError,
-    HubError,
-    InvalidPayloadError,
-    ProviderError,
-    RateLimited,
-    TaskError,
-    TaskTimeoutError,
-)
-from arbprov.task import ProviderResponse, Status, Task, TaskResult
-
 if typing.TYPE_CHECKING:
+    from arbprov.app import ProviderApp
+    from arbprov.blueprint import Blueprint
+    from arbprov.context import TaskContext
+    from arbprov.errors import (
+        ActionNotFoundError,
+        AuthenticationError,
+        ConfigurationError,
+        HandlerProcessError,
+        HubConnectionError,
+        HubError,
+        InvalidPayloadError,
+        ProviderError,
+        RateLimited,
+        TaskError,
+        TaskTimeoutError,
+    )
     from arbprov.limits import Calendar, Concurrency, Limit, MinDelay, TokenBucket
     from arbprov.limits.monitors import (
         AdvancedRateLimitMonitor,
@@ -29,6 +27,7 @@ if typing.TYPE_CHECKING:
         TimeBasedRateLimitMonitor,
     )
     from arbprov.payload.serialize import dumps, to_builtins
+    from arbprov.task import ProviderResponse, Status, Task, TaskResult
 else:
     # Hidden from type checkers, which would accept any name because of it.
     def __getattr__(name: str) -> object:
@@ -70,14 +69,32 @@ __all__ = [
     "to_builtins",
 ]
 
-# Imported on first use, since most limits are written as texts, and many actions have no limit.
+# Imported on first use: `arbprov health` needs none of them, and most limits are written as texts.
 _ON_DEMAND = {
+    "ActionNotFoundError": "arbprov.errors",
     "AdvancedRateLimitMonitor": "arbprov.limits.monitors",
+    "AuthenticationError": "arbprov.errors",
+    "Blueprint": "arbprov.blueprint",
     "Calendar": "arbprov.limits",
     "Concurrency": "arbprov.limits",
+    "ConfigurationError": "arbprov.errors",
+    "HandlerProcessError": "arbprov.errors",
+    "HubConnectionError": "arbprov.errors",
+    "HubError": "arbprov.errors",
+    "InvalidPayloadError": "arbprov.errors",
     "Limit": "arbprov.limits",
     "MinDelay": "arbprov.limits",
+    "ProviderApp": "arbprov.app",
+    "ProviderError": "arbprov.errors",
+    "ProviderResponse": "arbprov.task",
     "RateLimitMonitor": "arbprov.limits.monitors",
+    "RateLimited": "arbprov.errors",
+    "Status": "arbprov.task",
+    "Task": "arbprov.task",
+    "TaskContext": "arbprov.context",
+    "TaskError": "arbprov.errors",
+    "TaskResult": "arbprov.task",
+    "TaskTimeoutError": "arbprov.errors",
     "TimeBasedRateLimitMonitor": "arbprov.limits.monitors",
     "TokenBucket": "arbprov.limits",
     "dumps": "arbprov.payload.serialize",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from arbprov.payload.serialize import TaskData
     from arbprov.task import TaskResult
     from arbprov.testing import TestClient, VirtualClock
+    from arbprov.worker.monitoring import Report
 
 __all__ = ["ProviderApp", "importing_app"]
 
@@ -441,11 +442,12 @@ class ProviderApp(Scaffold):
         """
         self._run_with(Hooks(), hub_url=hub_url, auth_token=auth_token)
 
-    def _run_with(self, more_hooks: Hooks, **changes: Any) -> None:
+    def _run_with(self, more_hooks: Hooks, report: Report | None = None, **changes: Any) -> None:
         """Do as `run` does.
 
         Args:
             more_hooks: Hooks of the worker's life that run after the app's.
+            report: Tells a supervisor of this worker; see `arbprov.worker.monitoring.Monitoring`.
             changes: Settings that override the app's; None overrides nothing.
         """
         check_not_in_handler_process()
@@ -474,7 +476,7 @@ class ProviderApp(Scaffold):
         dispatcher = attrs.evolve(self._live_dispatcher(), secrets=token)
         with self._home.hold():
             hooks = self._life_hooks().join_lifecycle([more_hooks])
-            run_provider(config, token, dispatcher, hooks, self._stop)
+            run_provider(config, token, dispatcher, hooks, self._stop, report)
 
     def stop(self) -> None:
         """Stop `run` as SIGTERM does; any thread may call it, even before `run`.

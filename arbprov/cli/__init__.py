@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import click
 
 from arbprov._utils import open_standard_streams
 from arbprov._version import __version__
-from arbprov.cli.actions import actions
-from arbprov.cli.call import call
-from arbprov.cli.check import check
-from arbprov.cli.dev import dev
 from arbprov.cli.exit_codes import ExitCodeGroup
-from arbprov.cli.hub import hub
-from arbprov.cli.invoke import invoke
-from arbprov.cli.limits import limits
-from arbprov.cli.new import new
-from arbprov.cli.outbox import outbox
-from arbprov.cli.run import run
-from arbprov.worker.reaping import fork_as_pid_1
 
 __all__ = ["main"]
+
+_COMMANDS = (
+    *("new", "run", "dev", "hub", "call", "invoke", "actions", "check", "limits", "outbox"),
+    "health",
+)
 
 
 @click.group(
     cls=ExitCodeGroup,
+    names=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 69 hub never reached, 77 token refused, "
@@ -41,9 +37,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Before the provider's module is imported, which may start threads.
-    fork_as_pid_1()
+    if os.getpid() == 1:
+        from arbprov.worker.reaping import fork_as_pid_1
 
-
-for command in (new, run, dev, hub, call, invoke, actions, check, limits, outbox):
-    main.add_command(command)
+        # Before the provider's module is imported, which may start threads.
+        fork_as_pid_1()

@@ -1,35 +1,50 @@
-"""The exit code of each kind of error."""
+"""The group of commands, each imported on demand, and the exit code of each kind of error."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from arbprov.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    HubConnectionError,
-    ProviderError,
-)
-
-__all__ = ["FINAL", "HUB_NEVER_REACHED", "ExitCodeGroup"]
+__all__ = ["BAD_CONFIGURATION", "FINAL", "HUB_NEVER_REACHED", "ExitCodeGroup"]
 
 # Named as in sysexits.h. Any other error is 1.
-_CODES: dict[type[Exception], int] = {
-    HubConnectionError: 69,  # EX_UNAVAILABLE
-    AuthenticationError: 77,  # EX_NOPERM
-    ConfigurationError: 78,  # EX_CONFIG
-}
-HUB_NEVER_REACHED = _CODES[HubConnectionError]
+HUB_NEVER_REACHED = 69  # EX_UNAVAILABLE
+_TOKEN_REFUSED = 77  # EX_NOPERM
+BAD_CONFIGURATION = 78  # EX_CONFIG
 # The codes of errors that another start would run into again.
-FINAL = {click.UsageError.exit_code, _CODES[AuthenticationError], _CODES[ConfigurationError]}
+FINAL = {click.UsageError.exit_code, _TOKEN_REFUSED, BAD_CONFIGURATION}
 
 
 class ExitCodeGroup(click.Group):
-    """A group of commands that turns arbprov's errors into messages and exit codes."""
+    """A group of commands that turns arbprov's errors into messages and exit codes.
+
+    Args:
+        names: The commands. Each is a function of a module of the same name in `arbprov.cli`, which
+            is imported when the command is used: a probe that runs often needs none of the others.
+        options: Those of `click.Group`.
+    """
+
+    def __init__(self, *, names: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self._names = sorted(names)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return self._names
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._names:
+            return None
+        command: click.Command = getattr(
+            importlib.import_module(f"arbprov.cli.{cmd_name}"), cmd_name
+        )
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -52,10 +67,35 @@ class ExitCodeGroup(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except ProviderError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(next((c for kind, c in _CODES.items() if isinstance(error, kind)), 1))
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except BrokenPipeError:
             # The reader has closed the pipe; flushing at exit must not fail once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(1)
+        except Exception as error:
+            code = _exit_code(error)
+            if code is None:
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error of arbprov; None for any other error."""
+    # Slow to import, and most commands end well.
+    from arbprov.errors import (
+        AuthenticationError,
+        ConfigurationError,
+        HubConnectionError,
+        ProviderError,
+    )
+
+    if not isinstance(error, ProviderError):
+        return None
+    codes: dict[type[Exception], int] = {
+        HubConnectionError: HUB_NEVER_REACHED,
+        AuthenticationError: _TOKEN_REFUSED,
+        ConfigurationError: BAD_CONFIGURATION,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)

@@ -82,7 +82,8 @@ def run(
         # The usage that a wrong target prints is that of the command that the user has typed.
         assert ctx.parent is not None
         assert isinstance(ctx.parent.command, click.Group)
-        dev = ctx.parent.command.commands["dev"]
+        dev = ctx.parent.command.get_command(ctx, "dev")
+        assert dev is not None
         ctx = click.Context(dev, info_name=dev.name, parent=ctx.parent)
     app = load_app_or_exit(ctx, target)
     if no_spool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 # Seconds between two looks.
 _INTERVAL = 0.5
+# The looks of half a minute.
+_REMEMBERED = 60
 
 
 class LoopWatch(Generic[T]):
@@ -26,7 +29,8 @@ class LoopWatch(Generic[T]):
 
     Attributes:
         seen: The state that was seen last.
-        lag: How many seconds late the last look was, because other code kept the loop busy.
+        lag: How many seconds late a look was, because other code kept the loop busy; the most in
+            the last half minute.
     """
 
     def __init__(self, look: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +39,7 @@ class LoopWatch(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self.seen = look()
         self.lag = 0.0
+        self._lags: deque[float] = deque(maxlen=_REMEMBERED)
         self._looked_at = clock()
         self._timer = self._loop.call_later(_INTERVAL, self._tick)
 
@@ -48,6 +53,7 @@ class LoopWatch(Generic[T]):
         self._timer.cancel()
 
     def _tick(self) -> None:
-        self.lag, self._looked_at = self.silent_for, self._clock()
+        self._lags.append(self.silent_for)
+        self.lag, self._looked_at = max(self._lags), self._clock()
         self.seen = self._look()
         self._timer = self._loop.call_later(_INTERVAL, self._tick)

@@ -14,7 +14,7 @@ from typing import Any
 
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Hub, Pause
-from arbprov.wire.messages import decode_result
+from arbprov.wire.messages import read_result_id
 
 __all__ = ["ObservedHub", "Observer", "Observers"]
 
@@ -59,6 +59,9 @@ class Observer:
         """
 
 
+_EVENTS = [name for name in vars(Observer) if not name.startswith("_")]
+
+
 class Observers:
     """Tells several observers; an observer that raises is reported once, and told no more.
 
@@ -73,18 +76,30 @@ class Observers:
     """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = list(observers)
+        self._set(observers)
 
     def tell(self, event: str, *arguments: Any) -> None:
-        """Call the method of this name of each observer."""
-        for observer in self._observers.copy():
+        """Call the method of this name of each observer that has one of its own."""
+        for observer, method in self._methods[event]:
             try:
-                getattr(observer, event)(*arguments)
+                method(*arguments)
             except Exception:
-                self._observers.remove(observer)
+                self._set([other for other in self._observers if other is not observer])
                 logger.exception(
                     "%s has failed, and sees nothing more of this run", type(observer).__qualname__
                 )
+
+    def _set(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        # By event, since each task has several.
+        self._methods = {
+            event: [
+                (observer, getattr(observer, event))
+                for observer in observers
+                if getattr(type(observer), event) is not getattr(Observer, event)
+            ]
+            for event in _EVENTS
+        }
 
 
 class ObservedHub:
@@ -132,7 +147,7 @@ class ObservedHub:
 
     def _tell_submitted(self, message: bytes, started_at: float, error: Exception | None) -> None:
         seconds = self._timer() - started_at
-        self._observers.tell("submitted", decode_result(message).id, seconds, error)
+        self._observers.tell("submitted", read_result_id(message), seconds, error)
 
     async def close(self) -> None:
         """Close the connections; see `Hub.close`."""

@@ -314,6 +314,7 @@ class Decision:
             else:
                 counted.append(receipt)
         self.receipts, self.held = counted, held
+        self._count_held(held, 1)
         return self
 
     def refund(self) -> None:
@@ -335,8 +336,15 @@ class Decision:
     def release(self) -> None:
         """Give back the units that the call has held, because it has ended."""
         held, self.held = self.held, ()
+        self._count_held(held, -1)
         for receipt in held:
             receipt.store.refund(receipt)
+
+    @staticmethod
+    def _count_held(receipts: Iterable[Receipt], sign: int) -> None:
+        for receipt in receipts:
+            for charge in receipt.charges:
+                charge.limit.counters.count_held(sign * charge.cost)
 
     def report(self, name: str, *, used: float | str, reset_in: float | str) -> None:
         """Correct a limit's count by the API's own; see `CallLimits.report`."""

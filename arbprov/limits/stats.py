@@ -17,7 +17,7 @@ from arbprov.limits.stores.base import BucketKey
 if TYPE_CHECKING:
     from arbprov.limits.compile import ActionLimits, CompiledLimit
 
-__all__ = ["Counters", "LimitCounts", "LimitState", "LimitStats", "crossed_threshold"]
+__all__ = ["Counters", "LimitCounts", "LimitState", "LimitStats", "LimitUsage", "crossed_threshold"]
 
 # Warnings that are remembered for each limit.
 _MAX_WARNINGS = 1024
@@ -49,9 +49,14 @@ class LimitCounts:
 
 
 class Counters:
-    """Counts the decisions of a limit, from any thread."""
+    """Counts the decisions of a limit, from any thread.
+
+    Attributes:
+        held: Units that calls of this process hold now.
+    """
 
     def __init__(self, limit: str, key: str, scope: str) -> None:
+        self.held = 0
         self._lock = threading.Lock()
         self._counts = LimitCounts(limit, key, scope)
         # When a warning of a bucket and a level may come again.
@@ -81,6 +86,11 @@ class Counters:
             self._counts.denied += 1
             self._counts.gated += in_cooldown
             self._counts.fallback += fallback
+
+    def count_held(self, units: int) -> None:
+        """Count units that a call holds from now on, or that it has given back (negative)."""
+        with self._lock:
+            self.held += units
 
     def copy(self) -> LimitCounts:
         """Return a copy of the counts so far."""
@@ -135,6 +145,27 @@ class LimitState:
     shadow: bool
     manual: bool
     headroom: Headroom | None
+
+
+@attrs.frozen
+class LimitUsage:
+    """What is used of a limit now, whatever the call.
+
+    Args:
+        limit: The limit, as in ``"5/second"``.
+        key: The path of the key that it is counted by; empty if all calls share it.
+        scope: Its owner: ``"app"``, ``"action:NAME"``, ``"blueprint:NAME"`` or ``"name:NAME"``.
+        headroom: Units left; None if it has a key, depends on the call, or is a monitor.
+        cooldowns: Keys that a cooldown refuses.
+        held: Units that calls of this process hold.
+    """
+
+    limit: str
+    key: str
+    scope: str
+    headroom: int | None
+    cooldowns: int
+    held: int
 
 
 class LimitStats:
@@ -232,6 +263,35 @@ class LimitStats:
         [('1/hour', 1, 2)]
         """
         return self._read_counts()
+
+    def usage(self) -> Iterator[LimitUsage]:
+        """Yield what is used of each limit; a store that processes share is asked, and may block.
+
+        >>> from arbprov import Concurrency, ProviderApp
+        >>> app = ProviderApp("shop", rate_limit="100/hour")
+        >>> _ = app.action("order")(lambda: None)
+        >>> client = app.test_client()
+        >>> client.call("order").status.value
+        'success'
+        >>> list(client.limits.usage())  # doctest: +NORMALIZE_WHITESPACE
+        [LimitUsage(limit='100/hour', key='', scope='app', headroom=99, cooldowns=0, held=0)]
+        """
+        limits = {limit.counters: limit for action in self._limits for limit in self._of(action)}
+        stores = {limit.store for limit in limits.values() if limit.store is not None}
+        cooldowns = {store: store.cooldowns() for store in stores}
+        for counters, limit in limits.items():
+            has_headroom = limit.declaration.key is None and limit.store is not None
+            headroom = limit.headroom(None) if has_headroom else None
+            refused = cooldowns[limit.store] if limit.store is not None else {}
+            counts = counters.copy()
+            yield LimitUsage(
+                counts.limit,
+                counts.key,
+                counts.scope,
+                None if headroom is None else headroom.remaining,
+                max((refused.get(group, 0) for group, _ in limit.buckets), default=0),
+                counters.held,
+            )
 
     def _of(self, action: str) -> tuple[CompiledLimit, ...]:
         if action not in self._limits:

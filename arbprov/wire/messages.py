@@ -17,7 +17,14 @@ from arbprov.payload.validation import ValidationFailure
 from arbprov.task import Task, TaskResult
 from arbprov.wire.hub import Pause
 
-__all__ = ["decode_answer", "decode_result", "encode_poll", "encode_result", "with_token"]
+__all__ = [
+    "decode_answer",
+    "decode_result",
+    "encode_poll",
+    "encode_result",
+    "read_result_id",
+    "with_token",
+]
 
 # A token stays the same for hours: this keeps the current token and the few before it.
 _cache_per_token = functools.lru_cache(maxsize=8)
@@ -96,6 +103,16 @@ def decode_result(message: bytes) -> TaskResult:
         envelope["data"]["response"],
         body=decoded.result,
     )
+
+
+def read_result_id(message: bytes) -> str:
+    """Return the task's id in a result that `encode_result` has encoded, without decoding the rest.
+
+    >>> read_result_id(hub_pb2.TaskResult(id="t1").SerializeToString())
+    't1'
+    """
+    result = hub_pb2.TaskResult.FromString(message)
+    return str(result.id)
 
 
 def with_token(message: bytes, auth_token: str) -> bytes:

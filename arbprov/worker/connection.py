@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 import attrs
@@ -17,6 +18,8 @@ logger = logging.getLogger("arbprov")
 
 # Seconds that the hub may refuse the token: it may be in the middle of a rotation.
 _REFUSED_FOR = 60.0
+# Seconds without a failed call after which a poll that the hub holds counts as an answer.
+_HELD_FOR = 1.0
 # Pauses between polls of a hub that does not answer, in seconds.
 _TROUBLE = (0.5, 10.0)
 
@@ -47,6 +50,7 @@ class HubConnection:
     _was_up: bool = attrs.field(default=False, init=False)
     _has_failed: bool = attrs.field(default=False, init=False)
     _refused_since: float | None = attrs.field(default=None, init=False)
+    _failed_at: float = attrs.field(default=-math.inf, init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     _pauses: Backoff = attrs.field(factory=lambda: Backoff(*_TROUBLE), init=False)
     _start_ends_at: float = attrs.field(init=False)
@@ -71,10 +75,16 @@ class HubConnection:
         elif self.is_first_failure:
             logger.warning("cannot reach the hub yet, retrying: %s", error)
         self.is_up, self._has_failed = False, True
+        self._failed_at = self._loop.time()
         if isinstance(error, AuthenticationError) and self._refused_since is None:
             self._refused_since = self._loop.time()
         if (fatal := self.fatal_error(error)) is not None:
             self.give_up(fatal)
+
+    @property
+    def has_failed_lately(self) -> bool:
+        """Whether a call of the hub has failed in the last second."""
+        return self._loop.time() < self._failed_at + _HELD_FOR
 
     @property
     def is_first_failure(self) -> bool:

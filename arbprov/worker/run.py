@@ -26,6 +26,7 @@ from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
 from arbprov.worker.background import close_loop
+from arbprov.worker.monitoring import Monitoring, Report
 from arbprov.worker.stopping import StopSignal
 from arbprov.worker.worker import Worker, WorkerSettings
 
@@ -43,7 +44,12 @@ _OBJECTS_PER_TASK = 150
 
 
 def run_provider(
-    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
+    config: Config,
+    token: Token,
+    dispatcher: Dispatcher,
+    hooks: Hooks,
+    stop: StopSignal,
+    report: Report | None = None,
 ) -> None:
     """Work until `stop` is set or a signal arrives; see `ProviderApp.run` for its errors.
 
@@ -53,6 +59,7 @@ def run_provider(
         dispatcher: Takes the tasks to their actions.
         hooks: The hooks around the worker's life.
         stop: Stops the worker from any thread.
+        report: Tells a supervisor, which serves the monitoring; see `Monitoring`.
     """
     open_standard_streams()
     ensure_handler(provider=config.name)
@@ -70,15 +77,24 @@ def run_provider(
     else:
         loop = uvloop.new_event_loop()
     try:
-        with stop_loop_in_forks(loop), tuned_gc(config.concurrency):
-            loop.run_until_complete(_work(config, token, dispatcher, hooks, stop))
+        with (
+            Monitoring(config.monitoring, dispatcher, report) as monitoring,
+            stop_loop_in_forks(loop),
+            tuned_gc(config.concurrency),
+        ):
+            loop.run_until_complete(_work(config, token, dispatcher, hooks, stop, monitoring))
     finally:
         close_loop(loop)
         flush_log()
 
 
 async def _work(
-    config: Config, token: Token, dispatcher: Dispatcher, hooks: Hooks, stop: StopSignal
+    config: Config,
+    token: Token,
+    dispatcher: Dispatcher,
+    hooks: Hooks,
+    stop: StopSignal,
+    monitoring: Monitoring,
 ) -> None:
     loop = asyncio.get_running_loop()
     journal: Journal = MemoryJournal()
@@ -107,11 +123,15 @@ async def _work(
     )
     if tracing.is_set_up():
         add_filter(tracing.add_trace)
-    observers = make_observers(config.name, has_metrics=bool(config.monitoring))
+    observers = make_observers(config.name, monitoring.metrics)
     worker = Worker(dispatcher, hub, hooks, settings, journal, observers)
     logger.info("provider %r starts for the hub at %s", config.name, config.hub_url)
     wake = lambda: loop.call_soon_threadsafe(worker.stop)  # noqa: E731
-    with stop.listen(wake), _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE):
+    with (
+        monitoring.watch(worker),
+        stop.listen(wake),
+        _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE),
+    ):
         await worker.run()
     logger.info("provider %r has stopped", config.name)
 

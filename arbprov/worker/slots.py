@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -105,6 +106,11 @@ class Slots:
         for _ in range(count):
             self.tasks.spawn(self._work())
 
+    @property
+    def are_polling(self) -> bool:
+        """Whether the hub holds polls."""
+        return bool(self._polling)
+
     def cancel_polls(self) -> None:
         """Cancel the polls that the hub still holds, and their slots with them."""
         for slot in self._polling:
@@ -179,9 +185,10 @@ class Slots:
 
     async def _run(self, task: Task) -> None:
         """Run a task, and give its result to the outbox."""
-        started_at = self._loop.time()
         current_task.set(task)
         if self._observers is not None:
+            # Not the loop's time: uvloop's is of whole milliseconds.
+            started_at = time.perf_counter()
             self._observers.tell("task_started", task)
         if len(task.payload) + len(task.account) <= _MAX_ON_LOOP:
             call = self._dispatcher.prepare(task)
@@ -192,7 +199,7 @@ class Slots:
             log_failure(self._dispatcher, call)
         self._log.log_result(result)
         if self._observers is not None:
-            seconds = self._loop.time() - started_at
+            seconds = time.perf_counter() - started_at
             self._observers.tell("task_ended", result, seconds, call.error)
         await self._outbox.put(result)
         if call.ctx.cancelled:

@@ -13,7 +13,7 @@ class WorkerStatus:
 
     Args:
         has_started: Whether the startup hooks have run, and its slots are open.
-        is_connected: Whether the last answer of the hub was no error.
+        is_connected: Whether the last answer of the hub was no error, or the hub holds a poll now.
         is_draining: Whether it stops.
         unhealthy_reason: Why it can run no task, though it should; empty if it can.
         slots: How many tasks it can run at once.
@@ -38,3 +38,17 @@ class WorkerStatus:
     undelivered_bytes: int
     oldest_undelivered: float
     since_poll: float | None
+
+    @property
+    def unready(self) -> str:
+        """Why it gets no task now; empty if it may get one, once a slot is free."""
+        if self.is_draining:
+            return "it is draining"
+        if not self.has_started:
+            return "the startup hooks have not ended"
+        return self.unhealthy_reason or ("" if self.is_connected else "the hub does not answer")
+
+    @property
+    def free_slots(self) -> int:
+        """How many tasks could begin now."""
+        return max(0, self.slots - self.in_flight - self.stuck)

@@ -225,10 +225,12 @@ class Worker:
     def status(self) -> WorkerStatus:
         """Return what the worker is doing now; only its event loop may ask."""
         now, oldest = self._loop.time(), self._outbox.oldest_put_at
-        answered_at = self._connection.answered_at
+        connection, answered_at = self._connection, self._connection.answered_at
+        # A hub without tasks may hold the first poll for as long as it likes.
+        is_held = self._slots.are_polling and self._hub.is_connected
         return WorkerStatus(
             has_started=self._has_started,
-            is_connected=self._connection.is_up,
+            is_connected=connection.is_up or (is_held and not connection.has_failed_lately),
             is_draining=self._stopping.done(),
             unhealthy_reason=self._stuck.unhealthy_reason,
             slots=self._settings.concurrency,

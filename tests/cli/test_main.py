@@ -12,7 +12,7 @@ from support.waiting import TIMEOUT
 from arbprov.cli import main
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", main.list_commands(None))
 def test_every_command_has_help(arbprov, command):
     result = arbprov(command, "--help")
     assert result.exit_code == 0
@@ -51,3 +51,13 @@ def test_a_command_without_a_hub_does_not_import_grpc(folder):
         "main(['actions', 'typed'], standalone_mode=False); assert 'grpc' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
+
+
+def test_as_pid_1_a_command_forks_before_it_imports_the_provider(arbprov, monkeypatch):
+    forked = []
+    monkeypatch.setattr("arbprov.cli.os.getpid", lambda: 1)
+    monkeypatch.setattr(
+        "arbprov.worker.reaping.fork_as_pid_1", lambda: forked.append("typed" in sys.modules)
+    )
+    assert arbprov("actions", "typed").exit_code == 0
+    assert forked == [False]

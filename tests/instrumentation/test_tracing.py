@@ -315,7 +315,7 @@ def test_a_record_is_logged_though_the_span_can_not_be_read(monkeypatch):
 def test_nothing_of_opentelemetry_is_imported_without_an_sdk():
     code = (
         "import sys, arbprov.worker.run; from arbprov.instrumentation.setup import make_observers;"
-        "print(make_observers('test', has_metrics=False), 'opentelemetry' in sys.modules)"
+        "print(make_observers('test', None), 'opentelemetry' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "None False\n"

@@ -74,7 +74,9 @@ def test_all_commands_and_options_are_in_the_table_of_the_command_line():
         r"^\| `(\w+)[^`]*` \| (.*) \|$", (REFERENCE / "command-line.md").read_text(), re.MULTILINE
     )
     listed = {command: set(re.findall(r"--[a-z-]+", options)) for command, options in rows}
-    assert listed == {name: options_of(command) for name, command in main.commands.items()}
+    assert listed == {
+        name: options_of(main.get_command(None, name)) for name in main.list_commands(None)
+    }
 
 
 def options_of(command):

@@ -181,6 +181,7 @@ def test_no_folder_is_in_a_circle():
         ("httpx2", {"http.httpx2", "http.httpx2_auth"}),
         ("pytest", {"pytest_plugin"}),
         ("orjson", {"payload.json"}),
+        ("prometheus_client", {"instrumentation.metrics", "instrumentation.totals"}),
         ("uvloop", {"worker.run"}),
     ],
 )

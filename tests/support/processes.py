@@ -19,6 +19,11 @@ from support.waiting import TIMEOUT, wait_until
 _TESTS = Path(__file__).parent.parent
 
 
+def _path() -> list[str]:
+    """Return the folders for imports: the tests', and those of this process's environment."""
+    return [str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+
 class Process:
     """A Python process, whose standard error is read continuously."""
 
@@ -26,7 +31,7 @@ class Process:
         self.popen = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(_TESTS)} | environ,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(_path())} | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -44,8 +44,12 @@ def test_a_worker_has_not_started_before_its_startup_hooks_have_run(app):
     assert status(app, 3.0).has_started
 
 
-def test_a_worker_is_connected_after_the_first_answer(app):
-    script = {"polls": [Held(2.0)], "afterwards": Held(50)}
+def test_a_worker_whose_hub_holds_the_first_poll_is_connected(app):
+    assert status(app, 1.0, afterwards=Held(50)).is_connected
+
+
+def test_a_worker_without_a_connection_is_connected_after_the_first_answer(app):
+    script = {"polls": [Held(2.0)], "afterwards": Held(50), "is_connected": False}
     assert not status(app, 1.0, **script).is_connected
     assert status(app, 3.0, **script).is_connected
 

@@ -17,8 +17,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from arbprov._utils import describe_exit
+from arbprov.cli.exit_codes import BAD_CONFIGURATION
+from arbprov.cli.supervisor.control_channel import Beat
+from arbprov.cli.supervisor.monitoring import Monitoring
 from arbprov.cli.supervisor.restart_policy import RestartDelays, Stage, final_exit_code
 from arbprov.cli.supervisor.worker_process import WorkerProcess
+from arbprov.errors import ConfigurationError
 from arbprov.logs.setup import SUPERVISOR, ensure_handler, name_provider
 
 __all__ = ["Supervisor", "Worker", "supervise"]
@@ -36,6 +40,8 @@ class Worker(Protocol):
 
     stage: Stage
     drain_timeout: float
+    beat: Beat | None
+    beat_at: float
 
     @property
     def pid(self) -> int:
@@ -68,16 +74,26 @@ class Supervisor:
     Args:
         start: Starts a worker.
         count: The number of workers.
+        on_exit: Called with the number of each process that has ended.
+
+    Attributes:
+        workers: The workers that run, by number.
     """
 
-    def __init__(self, start: StartWorker, count: int) -> None:
+    def __init__(
+        self,
+        start: StartWorker,
+        count: int,
+        on_exit: Callable[[int], object] = lambda pid: None,
+    ) -> None:
+        self._on_worker_exit = on_exit
         self._start = start
         self._count = count
         self._loop = asyncio.get_running_loop()
         self._furthest = Stage.STARTING
         self._others_may_start = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._workers: dict[int, Worker] = {}
+        self.workers: dict[int, Worker] = {}
         self._exit_code = 0
         self._is_killing = False
 
@@ -107,6 +123,18 @@ class Supervisor:
         logger.info("%s: draining the workers; send the signal again to kill them", name)
         self._stop()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the workers stop, and are not replaced any more."""
+        return self._stopping.is_set()
+
+    def refuse(self, error: ConfigurationError) -> None:
+        """Stop all workers, because a setting that they have in common is wrong."""
+        if not self._stopping.is_set():
+            logger.error("Error: %s", error)
+            self._fail(BAD_CONFIGURATION)
+            self._stop()
+
     # All workers.
 
     async def _wait_for(self, event: asyncio.Event, keepers: Iterable[asyncio.Task[None]]) -> None:
@@ -118,12 +146,12 @@ class Supervisor:
     def _stop(self) -> None:
         if not self._stopping.is_set():
             self._stopping.set()
-            for worker in self._workers.values():
+            for worker in self.workers.values():
                 worker.stop()
 
     def _kill(self) -> None:
         self._is_killing = True
-        for worker in self._workers.values():
+        for worker in self.workers.values():
             worker.kill()
 
     def _fail(self, code: int) -> None:
@@ -134,14 +162,14 @@ class Supervisor:
         started_at, pending = self._loop.time(), set(keepers)
         while pending:
             # A worker that is still starting reports its drain timeout later.
-            timeout = max((w.drain_timeout for w in self._workers.values()), default=0.0)
+            timeout = max((w.drain_timeout for w in self.workers.values()), default=0.0)
             left = started_at + timeout + _EXIT_GRACE - self._loop.time()
             if left <= 0:
                 break
             _, pending = await asyncio.wait(
                 pending, timeout=left, return_when=asyncio.FIRST_COMPLETED
             )
-        for number, worker in self._workers.items():
+        for number, worker in self.workers.items():
             logger.error("worker %d (pid %d) did not stop in time; killing it", number, worker.pid)
             self._fail(1)
         self._kill()
@@ -169,11 +197,12 @@ class Supervisor:
         except OSError as error:
             # Temporary, e.g. too many processes.
             return f"worker {number} can't be started: {error}"
-        self._workers[number] = worker
+        self.workers[number] = worker
         if self._stopping.is_set():
             (worker.kill if self._is_killing else worker.stop)()
         code = await worker.wait()
-        del self._workers[number]
+        del self.workers[number]
+        self._on_worker_exit(worker.pid)
         exit_text = f"worker {number} (pid {worker.pid}) {describe_exit(code)}"
         self._on_exit(code, worker.stage, exit_text)
         return exit_text
@@ -199,7 +228,7 @@ class Supervisor:
         if final is None:
             return
         # A first worker that exits by itself has logged the error.
-        if code < 0 or self._workers:
+        if code < 0 or self.workers:
             logger.error("%s; stopping all workers", exit_text)
         self._fail(final)
         self._stop()
@@ -218,25 +247,34 @@ def supervise(command: Sequence[str], count: int, *, is_quiet: bool = False) -> 
     """
     run_name = uuid.uuid4().hex
 
-    async def start(number: int, on_stage: OnStage) -> Worker:
-        def note(stage: Stage) -> None:
-            # Only the workers import the provider, and know its name.
-            name_provider(worker.provider)
-            on_stage(stage)
+    async def run(folder: str) -> int:
+        monitoring = Monitoring(folder)
 
-        values = (str(number), str(count), run_name, folder)
-        worker = await WorkerProcess.start([*command, *values], note)
-        return worker
+        def serve(address: str) -> None:
+            try:
+                monitoring.serve(supervisor, address)
+            except ConfigurationError as error:
+                supervisor.refuse(error)
 
-    async def run() -> int:
-        supervisor = Supervisor(start, count)
+        async def start(number: int, on_stage: OnStage) -> Worker:
+            def note(stage: Stage) -> None:
+                # Only the workers import the provider, and know its name.
+                name_provider(worker.provider)
+                on_stage(stage)
+
+            values = (str(number), str(count), run_name, folder)
+            worker = await WorkerProcess.start([*command, *values], note, serve, monitoring.environ)
+            return worker
+
+        supervisor = Supervisor(start, count, monitoring.forget)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, supervisor.interrupt, number)
-        return await supervisor.run()
+        with monitoring.watch(supervisor):
+            return await supervisor.run()
 
     ensure_handler(worker=SUPERVISOR, is_quiet=is_quiet)
     with _temporary_folder() as folder:
-        return asyncio.run(run())
+        return asyncio.run(run(folder))
 
 
 @contextlib.contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from typing import Any
 
 import attrs
 
 from arbprov.app import ProviderApp
 from arbprov.cli.supervisor.control_channel import ControlChannel
+from arbprov.cli.supervisor.monitoring import metrics_folder
 from arbprov.cli.supervisor.restart_policy import Stage
 from arbprov.cli.supervisor.spools import warn_of_orphans, worker_spool
 from arbprov.errors import ConfigurationError
@@ -71,6 +74,29 @@ def run_worker(
         on_startup=[lambda: channel.report(Stage.RUNNING)],
         on_connect=[lambda: channel.report(Stage.CONNECTED)],
     )
+    monitoring = app.config.monitoring
+    if monitoring:
+        if worker.folder:
+            _share_metrics(worker.folder)
+        channel.serve(monitoring)
     if app.config.spool:
         changes["spool"] = worker_spool(app.config.spool, worker.number)
-    app._run_with(hooks, **changes)
+    is_watched = monitoring or "NOTIFY_SOCKET" in os.environ
+    app._run_with(hooks, channel.beat if is_watched else None, **changes)
+
+
+def _share_metrics(folder: str) -> None:
+    """Have prometheus-client keep the metrics of this process in files, which are added up.
+
+    Raises:
+        ConfigurationError: It is too late for that.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        return  # the supervisor has set it
+    if "prometheus_client" in sys.modules:
+        raise ConfigurationError(
+            "the provider imports prometheus_client, so the metrics of its workers can be added up "
+            "only if their supervisor knows of the monitoring before: set ARBPROV_MONITORING "
+            "instead of monitoring="
+        )
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(folder))

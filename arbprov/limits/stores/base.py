@@ -216,6 +216,10 @@ class Store(Protocol):
         """Admit calls as usual, because the probe has ended well; not if a new cooldown runs."""
         ...
 
+    def cooldowns(self) -> Mapping[str, int]:
+        """Return, by group, how many keys a cooldown refuses now, as far as this process knows."""
+        ...
+
     def upkeep(self) -> float | None:
         """Do regular work; return in how many seconds to call again, None for never."""
         ...

@@ -204,6 +204,10 @@ class FailoverStore:
             lambda: self._store.pass_probe(charges), lambda outage: outage.view.pass_probe(charges)
         )
 
+    def cooldowns(self) -> Mapping[str, int]:
+        """Return how many keys cooldowns refuse that this process has heard of."""
+        return self._own.cooldowns()
+
     def end_cooldown(self, charges: Sequence[Charge]) -> None:
         """End cooldowns; see `Store.end_cooldown`."""
         self._own.end_cooldown(charges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
@@ -164,6 +165,10 @@ class MemoryStore:
             now = self._now()
             for charge in charges:
                 self._cooldowns.end(charge.bucket, now)
+
+    def cooldowns(self) -> Mapping[str, int]:
+        """Return how many keys cooldowns refuse; see `Store.cooldowns`."""
+        return Counter(charge.group for charge, _, _ in self.running_cooldowns())
 
     def upkeep(self) -> None:
         """Do nothing: the calls themselves sweep idle states."""

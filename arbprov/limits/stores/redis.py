@@ -184,6 +184,10 @@ class RedisStore:
         """End cooldowns; see `Store.end_cooldown`."""
         self._run("reopen_gate", charges)
 
+    def cooldowns(self) -> Mapping[str, int]:
+        """Return nothing: the server is not asked for all keys; see `FailoverStore.cooldowns`."""
+        return {}
+
     def merge(self, usages: Iterable[tuple[Charge, list[Usage]]]) -> None:
         """Add usage that was charged elsewhere; each charge names a bucket."""
         for charge, entries in usages:
