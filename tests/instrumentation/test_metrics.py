@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import threading
@@ -319,7 +318,7 @@ def test_one_process_may_run_several_providers(app, hub, watch):
     assert [pages.value("arbprov_slots") for pages in (first, second)] == [32, 32]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's package prometheus")
+@pytest.mark.deploy
 def test_promtool_finds_no_fault(app, hub, watch):
     pages = watch(app)
     hub.call("doubt")

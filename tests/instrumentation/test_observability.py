@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from arbprov import Concurrency, ProviderApp
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples/observability"
 PAGE = (ROOT / "docs/how-to/watch-a-provider.md").read_text()
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="needs Debian's package prometheus"
-)
 
 
 @pytest.fixture
@@ -96,7 +92,7 @@ def test_the_dashboard_has_a_query_in_each_panel_and_its_ids_are_distinct():
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-@needs_promtool
+@pytest.mark.deploy
 @pytest.mark.parametrize(("kind", "name"), [("rules", "alerts.yml"), ("config", "prometheus.yml")])
 def test_promtool_finds_no_fault_in_the_examples(kind, name):
     checked = subprocess.run(
@@ -105,7 +101,7 @@ def test_promtool_finds_no_fault_in_the_examples(kind, name):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@needs_promtool
+@pytest.mark.deploy
 def test_promtool_can_parse_each_query_of_the_dashboard(tmp_path):
     rules = [
         {"record": f"query:{number}", "expr": query}
