@@ -27,7 +27,7 @@ from arbprov.limits import LimitCounts, LimitStats
 from arbprov.task import Task, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Literal, Protocol
 
     class Status(Protocol):
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         @property
         def since_poll(self) -> float | None: ...
 
+    Count = Callable[[], None]
+    Observe = Callable[[float], None]
     Combine = Literal["livesum", "livemax", "livemin"]
 
 
@@ -102,53 +104,50 @@ class Metrics(Observer):
             buckets=_TASK_BUCKETS,
             registry=registry,
         )
-        self._polls = Counter(
-            "arbprov_polls", "Polls that have ended.", ["outcome"], registry=registry
-        )
-        self._poll_seconds = Histogram(
+        polls = Histogram(
             "arbprov_poll_duration_seconds",
             "Time that the hub took to answer a poll.",
+            ["outcome"],
             buckets=_CALL_BUCKETS,
             registry=registry,
         )
-        self._submissions = Counter(
-            "arbprov_submissions", "Attempts to send a result.", ["outcome"], registry=registry
-        )
-        self._submission_seconds = Histogram(
+        submissions = Histogram(
             "arbprov_submission_duration_seconds",
             "Time that an attempt to send a result took.",
+            ["outcome"],
             buckets=_CALL_BUCKETS,
             registry=registry,
         )
-        # With zeros, so that a rate is right from the first event on.
-        self._poll_counts = {of: self._polls.labels(of) for of in ("task", "empty", "failed")}
-        self._submission_counts = {of: self._submissions.labels(of) for of in ("ok", "failed")}
-        self._task_counts: dict[tuple[str, str], Counter] = {}
-        self._task_histograms: dict[str, Histogram] = {}
+        # With zeros, so that a rate is right from the first event on. There are no counters beside
+        # them, since each task would pay for those: a histogram has a count.
+        self._polls = {of: polls.labels(of) for of in ("task", "empty", "failed")}
+        self._submissions = {of: submissions.labels(of) for of in ("ok", "failed")}
+        # By action and status.
+        self._ended: dict[tuple[str, str], tuple[Count, Observe]] = {}
         self._gauges = _WorkerGauges(registry)
         self._limit_metrics = _LimitMetrics(limits, registry)
 
     def polled(self, seconds: float, task: Task | None, error: Exception | None) -> None:
         """Count a poll."""
         outcome = "failed" if error is not None else "empty" if task is None else "task"
-        self._poll_counts[outcome].inc()
-        self._poll_seconds.observe(seconds)
+        self._polls[outcome].observe(seconds)
 
     def task_ended(self, result: TaskResult, seconds: float, error: BaseException | None) -> None:
         """Count a task."""
-        action = result.action if result.action in self._actions else UNKNOWN_ACTION
-        status = result.status.value
-        count = self._task_counts.get((action, status))
-        if count is None:
-            count = self._task_counts[action, status] = self._tasks.labels(action, status)
-            self._task_histograms[action] = self._task_seconds.labels(action)
-        count.inc()
-        self._task_histograms[action].observe(seconds)
+        key = (result.task.action, result.status.value)
+        ended = self._ended.get(key)
+        if ended is None:
+            # Looked up by each task: only names that the provider has may be remembered.
+            key = (key[0] if key[0] in self._actions else UNKNOWN_ACTION, key[1])
+            count, histogram = self._tasks.labels(*key), self._task_seconds.labels(key[0])
+            ended = self._ended[key] = (count.inc, histogram.observe)
+        count_task, observe = ended
+        count_task()
+        observe(seconds)
 
     def submitted(self, id: str, seconds: float, error: Exception | None) -> None:
         """Count an attempt to send a result."""
-        self._submission_counts["ok" if error is None else "failed"].inc()
-        self._submission_seconds.observe(seconds)
+        self._submissions["ok" if error is None else "failed"].observe(seconds)
 
     def update(self, status: Status, lag: float, silent_for: float) -> None:
         """Set the gauges, and count the decisions of the limits; stores of limits may block.

@@ -187,9 +187,10 @@ def test_the_provider_is_ready_while_one_worker_is_and_started_once_one_has(watc
     _, pages = watch()
     pages.until("/readyz", 200)
     assert [pages.ask(path) for path in ("/livez", "/startupz")] == [(200, "ok")] * 2
+    until_slots(pages, 6)
     hub.stop()
     reason = pages.until("/readyz", 503)
-    assert reason.count("the hub does not answer") == reason.count("worker ")
+    assert reason.count("the hub does not answer") == reason.count("worker ") == 3
     assert pages.ask("/livez") == (200, "ok")
 
 
@@ -313,6 +314,17 @@ def test_without_a_folder_for_files_there_is_health_only(caplog):
 
     (live, metrics) = asyncio.run(story())
     assert (live, metrics[0]) == ((200, "ok"), 501)
+
+
+def test_the_workers_know_where_to_keep_metrics_only_with_monitoring(tmp_path, monkeypatch):
+    monkeypatch.delenv("ARBPROV_MONITORING", raising=False)
+    (tmp_path / "off").mkdir()
+    assert Monitoring(str(tmp_path / "off")).environ == {}
+    monkeypatch.setenv("ARBPROV_MONITORING", "127.0.0.1:0")
+    (tmp_path / "on").mkdir()
+    assert Monitoring(str(tmp_path / "on")).environ == {
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "on/metrics")
+    }
 
 
 def test_systemd_hears_of_the_workers(tmp_path, monkeypatch):
@@ -454,9 +466,9 @@ def test_a_file_that_can_not_be_added_up_is_logged_and_dropped(tmp_path, caplog)
     assert caplog.messages == [f"the metrics of process {ENDED} could not be added up"]
 
 
-@pytest.mark.parametrize("pid", [ENDED, os.getpid()])
-def test_a_file_without_anything_in_it_yet_is_no_error(tmp_path, caplog, pid):
-    (tmp_path / f"counter_{pid}.db").touch()
+@pytest.mark.parametrize("find_pid", [lambda: ENDED, os.getpid], ids=["ended", "running"])
+def test_a_file_without_anything_in_it_yet_is_no_error(tmp_path, caplog, find_pid):
+    (tmp_path / f"counter_{find_pid()}.db").touch()
     assert Totals(tmp_path).render() == b""
     assert caplog.messages == []
 

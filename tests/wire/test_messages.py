@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from arbprov._proto import hub_pb2
 from arbprov.task import Status, Task, TaskResult
-from arbprov.wire.messages import decode_result, encode_result, with_token
+from arbprov.wire.messages import decode_result, encode_result, read_result_id, with_token
 
 pytestmark = pytest.mark.usefixtures("each_json")
 
@@ -22,6 +23,12 @@ RESULT = TaskResult(
 
 def test_a_result_comes_back_as_it_was():
     assert decode_result(encode_result(RESULT, "weather")) == RESULT
+
+
+@pytest.mark.parametrize("id", ["t1", "ü" * 63 + "x", "x" * 128, "x" * 20_000])
+def test_the_id_of_a_result_is_read_whatever_its_length(id):
+    result = attrs.evolve(RESULT, task=Task(id, "forecast"))
+    assert read_result_id(encode_result(result, "weather")) == id
 
 
 def test_no_token_is_kept_with_a_result():
