@@ -241,7 +241,7 @@ assert not loaded, loaded
 def channel():
     ours, theirs = socket.socketpair()
     with ours:
-        channel = ControlChannel(theirs.detach(), 25.0)
+        channel = ControlChannel(theirs.detach(), 25.0, "crew")
         yield channel, ours
         channel._socket.close()
 
@@ -354,7 +354,7 @@ def reported(monkeypatch):
     """Return a function that runs an app as a worker, and returns what it reports health with."""
 
     class Channel:
-        def __init__(self, descriptor, drain_timeout):
+        def __init__(self, descriptor, drain_timeout, provider):
             pass
 
         def on_stop(self, stop):

@@ -86,6 +86,7 @@ def test_a_provider_whose_hub_refuses_each_poll_is_not_ready(app, watch):
         hub.play(faults.unavailable(1_000_000))
         pages = watch(app, hub)
         hub.wait_until(lambda hub: len(hub.polls) >= 3)
+        pages.until("/startupz", 200)
         assert pages.until("/readyz", 503) == "the hub does not answer"
         app.stop()
 

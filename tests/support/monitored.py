@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 
@@ -72,5 +73,5 @@ def parse(text: str) -> dict[str, dict[tuple[str, ...], float]]:
 
 def address_in(log: str) -> str | None:
     """Return the address that a log tells of; None if it tells of none yet."""
-    _, found, rest = log.partition(_ADDRESS)
-    return rest.split()[0] if found and "\n" in rest else None
+    found = re.search(rf"{_ADDRESS}([^\s\"]+)[\"\n]", log)
+    return found[1] if found else None
