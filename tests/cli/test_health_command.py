@@ -55,6 +55,27 @@ def test_a_provider_that_listens_everywhere_is_asked_on_this_machine(arbprov, pr
     assert arbprov("health", "--url", f"0.0.0.0:{port}").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [
+        ("0.0.0.0:9100", ("127.0.0.1", 9100)),
+        ("[::]:9100", ("::1", 9100)),
+        ("[::1]:9100", ("::1", 9100)),
+        ("weather:9100", ("weather", 9100)),
+    ],
+)
+def test_the_address_that_is_asked(arbprov, monkeypatch, address, asked):
+    asking = []
+
+    def connect(target, timeout):
+        asking.append(target)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert arbprov("health", "--url", address).exit_code == 1
+    assert asking == [asked]
+
+
 def test_without_an_answer_the_exit_code_is_1_and_the_address_is_named(arbprov):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"

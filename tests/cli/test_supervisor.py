@@ -16,6 +16,7 @@ from support.waiting import TIMEOUT
 from arbprov.cli.supervisor.control_channel import ControlChannel, parse_report
 from arbprov.cli.supervisor.restart_policy import RestartDelays, Stage, final_exit_code
 from arbprov.cli.supervisor.supervisor import Supervisor
+from arbprov.errors import ConfigurationError
 
 STARTING, RUNNING, CONNECTED = Stage
 KILLED = -signal.SIGKILL
@@ -37,6 +38,10 @@ class FakeWorker:
     def reach(self, stage):
         self.stage, self.drain_timeout = stage, self._drain
         self._on_stage(stage)
+
+    async def connect(self):
+        self.reach(RUNNING)
+        self.reach(CONNECTED)
 
     def exit(self, code):
         if not self._code.done():
@@ -63,7 +68,9 @@ class Crew:
         # How many of the next starts fail.
         self.failing_starts = 0
         self.while_starting = lambda: None
-        self.supervisor = Supervisor(self._start, count)
+        # The processes that have ended.
+        self.ended = []
+        self.supervisor = Supervisor(self._start, count, self.ended.append)
         self.loop = asyncio.get_running_loop()
         self.run = self.loop.create_task(self.supervisor.run())
 
@@ -444,3 +451,33 @@ def test_a_report_to_a_supervisor_that_is_gone_is_dropped(channel):
     assert channel[2].wait(TIMEOUT)
     channel[0].report(Stage.CONNECTED)
     channel[0].report(Stage.CONNECTED)
+
+
+# What others are told.
+
+
+def test_each_exit_is_told_with_the_number_of_the_process(supervised):
+    async def story(crew):
+        await (await crew.started(1)).connect()
+        await crew.started(2)
+        crew.workers[0].exit(KILLED)
+        await crew.started(3)
+        first = list(crew.ended)
+        crew.supervisor.interrupt(signal.SIGTERM)
+        await crew.run
+        return first, sorted(crew.ended)
+
+    assert supervised(story) == ([100], [100, 101, 102])
+
+
+def test_a_setting_that_is_refused_stops_all_workers_and_is_logged_once(supervised, caplog):
+    async def story(crew):
+        await (await crew.started(1)).connect()
+        await crew.started(2)
+        for _ in range(2):
+            crew.supervisor.refuse(ConfigurationError("the port is taken"))
+        assert crew.supervisor.is_stopping
+        return await crew.run
+
+    assert supervised(story) == 78
+    assert caplog.messages.count("Error: the port is taken") == 1

@@ -66,11 +66,10 @@ class Monitoring:
         self._totals: Totals | None = None
         self._folder = metrics_folder(folder) if folder else None
         self.environ: dict[str, str] = {}
-        if self._folder is not None:
+        if self._folder is not None and os.environ.get("ARBPROV_MONITORING"):
             self._folder.mkdir()
             # prometheus-client reads it at its import, which may be the provider's own.
-            if os.environ.get("ARBPROV_MONITORING"):
-                self.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
+            self.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
 
     def serve(self, crew: _Crew, address: str) -> None:
         """Serve at an address from now on; once it serves, do nothing.

@@ -99,4 +99,6 @@ def _share_metrics(folder: str) -> None:
             "only if their supervisor knows of the monitoring before: set ARBPROV_MONITORING "
             "instead of monitoring="
         )
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(folder))
+    path = metrics_folder(folder)
+    path.mkdir(exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(path)
