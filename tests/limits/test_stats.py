@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from arbprov import Limit, ProviderApp, RateLimitMonitor
+from arbprov import Limit, ProviderApp, RateLimited, RateLimitMonitor
 from arbprov.limits import Headroom, LimitCounts, Limiter, declare
 from arbprov.limits.stats import Counters
 from arbprov.testing import VirtualClock
@@ -417,3 +417,41 @@ def test_the_store_that_needs_care_first_says_when():
     limiter = Limiter(VirtualClock(), lambda terms: stores[terms.store])
     limiter.compile([declare("1/hour", store=name, name=name) for name in stores], action="work")
     assert limiter.upkeep() == 2.0
+
+
+# Usage, for metrics.
+
+
+def test_a_cooldown_of_a_shared_limit_is_known_to_the_process_that_has_heard_of_it(server, store):
+    app = ProviderApp("shop", rate_limit_store=server.url)
+
+    @app.action
+    @app.rate_limit("9/hour", key="account.id")
+    def order():
+        raise RateLimited(60)
+
+    for account in (1, 2):
+        app.invoke("order", account={"id": account})
+    (usage,) = app.limits.usage()
+    assert (usage.key, usage.headroom, usage.cooldowns) == ("account.id", None, 2)
+    assert store.cooldowns() == {}  # it would have to look through all keys
+
+
+def test_a_monitor_is_not_asked_for_its_usage():
+    class Monitor(RateLimitMonitor):
+        def check_rate_limits(self):
+            raise AssertionError
+
+        def make_safe_request(self, call):
+            return call()
+
+    app = ProviderApp("shop", rate_limit_monitor=Monitor())
+    app.action("order")(lambda: None)
+    (usage,) = app.limits.usage()
+    assert (usage.headroom, usage.cooldowns, usage.held) == (None, 0, 0)
+
+
+def test_a_limit_that_depends_on_the_call_has_no_headroom():
+    client = limited(lambda call: "9/hour")
+    (usage,) = client.limits.usage()
+    assert usage.headroom is None
