@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
@@ -20,6 +21,7 @@ from arbprov import ConfigurationError, ProviderApp
 from arbprov.cli.supervisor.control_channel import Beat, ControlChannel
 from arbprov.cli.supervisor.monitoring import Monitoring
 from arbprov.cli.supervisor.worker import WorkerInfo, run_worker
+from arbprov.cli.supervisor.worker_process import WorkerProcess
 from arbprov.instrumentation.setup import make_totals
 from arbprov.instrumentation.totals import Totals
 from arbprov.testing import FaultyHub
@@ -274,6 +276,27 @@ def test_a_report_to_a_supervisor_that_is_gone_is_no_error(channel):
 # The supervisor's part.
 
 
+def test_a_worker_s_address_health_and_variables_are_those_of_its_process():
+    served = []
+    code = (
+        "import os, sys; os.write(int(sys.argv[1]), "
+        "b'serve 127.0.0.1:9100\\nbeat [true, \"' + os.environb[b'REASON'] + b'\"]\\n')"
+    )
+
+    async def story():
+        worker = await WorkerProcess.start(
+            [sys.executable, "-c", code], print, served.append, {"REASON": "it is draining"}
+        )
+        before = worker.beat
+        await worker.wait()
+        return before, worker.beat, worker.beat_at
+
+    started_at = time.monotonic()
+    before, beat, beat_at = asyncio.run(story())
+    assert (served, before, beat) == (["127.0.0.1:9100"], None, Beat(True, "it is draining"))
+    assert started_at <= beat_at <= time.monotonic()
+
+
 class Crew:
     is_stopping = False
 
@@ -298,6 +321,19 @@ def test_a_second_worker_s_report_changes_nothing(tmp_path, caplog):
 
     asyncio.run(story())
     assert len(caplog.messages) == 1
+
+
+def test_the_counts_of_a_process_that_has_ended_are_kept_from_then_on(tmp_path):
+    async def story():
+        monitoring = Monitoring(str(tmp_path))
+        (tmp_path / "metrics").mkdir()
+        write(tmp_path / "metrics", f"counter_{ENDED}.db", 5.0)
+        with monitoring.watch(Crew()):
+            monitoring.serve(Crew(), "127.0.0.1:0")
+            monitoring.forget(ENDED)
+
+    asyncio.run(story())
+    assert [path.name for path in (tmp_path / "metrics").iterdir()] == ["counter_ended.db"]
 
 
 def test_without_a_folder_for_files_there_is_health_only(caplog):
