@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import socket
@@ -402,6 +403,8 @@ def reported(monkeypatch):
         def beat(self, has_started, unready):
             pass
 
+    process = multiprocessing.current_process()
+    monkeypatch.setattr(process, "name", process.name)  # `run_worker` changes it
     monkeypatch.setattr("arbprov.cli.supervisor.worker.ControlChannel", Channel)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
