@@ -26,7 +26,7 @@ class ExitCodeGroup(click.Group):
     Args:
         names: The commands. Each is a function of a module of the same name in `arbprov.cli`, which
             is imported when the command is used: a probe that runs often needs none of the others.
-        options: Those of `click.Group`.
+        options: The arguments of `click.Group`.
     """
 
     def __init__(self, *, names: Sequence[str] = (), **options: Any) -> None:

@@ -85,7 +85,7 @@ def test_without_an_answer_the_exit_code_is_1_and_the_address_is_named(arbprov):
 
 
 @pytest.mark.parametrize("answer", [b"", b"220 mail.example ESMTP\r\n\r\n", b"HTTP/1.1 what\r\n"])
-def test_an_answer_of_another_program_is_no_sign_of_health(arbprov, answer):
+def test_an_answer_of_another_program_is_not_a_sign_of_health(arbprov, answer):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def reply():
@@ -103,7 +103,7 @@ def test_an_answer_of_another_program_is_no_sign_of_health(arbprov, answer):
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", ":9100", "127.0.0.1:http", "127.0.0.1:70000"])
-def test_a_wrong_address_is_no_traceback(arbprov, address):
+def test_a_wrong_address_is_not_a_traceback(arbprov, address):
     result = arbprov("health", "--url", address)
     assert result.exit_code in {1, 2}
     assert result.stderr

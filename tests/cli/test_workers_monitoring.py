@@ -267,7 +267,7 @@ def test_a_report_never_waits_for_a_supervisor_that_does_not_read(channel):
     assert not reporting.is_alive()
 
 
-def test_a_report_to_a_supervisor_that_is_gone_is_no_error(channel):
+def test_a_report_to_a_supervisor_that_is_gone_is_not_an_error(channel):
     worker, supervisor = channel
     supervisor.close()
     worker.serve("127.0.0.1:9100")
@@ -506,7 +506,7 @@ def test_a_file_that_can_not_be_added_up_is_logged_and_dropped(tmp_path, caplog)
 
 
 @pytest.mark.parametrize("find_pid", [lambda: ENDED, os.getpid], ids=["ended", "running"])
-def test_a_file_without_anything_in_it_yet_is_no_error(tmp_path, caplog, find_pid):
+def test_a_file_without_anything_in_it_yet_is_not_an_error(tmp_path, caplog, find_pid):
     (tmp_path / f"counter_{find_pid()}.db").touch()
     assert Totals(tmp_path).render() == b""
     assert caplog.messages == []

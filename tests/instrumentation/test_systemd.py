@@ -45,7 +45,7 @@ def test_a_provider_that_is_not_alive_gives_no_sign_of_life(systemd):
         systemd.recv(1000)
 
 
-def test_a_systemd_that_is_gone_is_no_error(tmp_path):
+def test_a_systemd_that_is_gone_is_not_an_error(tmp_path):
     notifier = SystemdNotifier(str(tmp_path / "nothing"))
     notifier.tell(has_started=True, is_draining=False, is_alive=True)
 

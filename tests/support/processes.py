@@ -20,7 +20,7 @@ _TESTS = Path(__file__).parent.parent
 
 
 def _path() -> list[str]:
-    """Return the folders for imports: the tests', and those of this process's environment."""
+    """Return the folders for imports: the tests', and then this process's own."""
     return [str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 

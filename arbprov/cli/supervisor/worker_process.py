@@ -71,7 +71,7 @@ class WorkerProcess:
             command: The program and its arguments; the file descriptor of the connection is added.
             on_stage: Called with each stage that the worker reaches.
             on_serve: Called with the address where the worker has its monitoring served.
-            environ: Variables of its environment beside those of this process.
+            environ: Variables of its environment, beside the variables of this process.
 
         Raises:
             OSError: The system can't start the process.
