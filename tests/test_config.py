@@ -452,3 +452,12 @@ def test_changing_does_not_read_the_environment(monkeypatch):
     config = load_config({}, {})
     monkeypatch.setenv("PROVIDER_NAME", "")
     assert config.override(hub_url="hub:1").name == "provider"
+
+
+@pytest.mark.parametrize(
+    "address", ["9100", ":9100", "here:", "here:port", "here:65536", "here:-1"]
+)
+def test_an_address_that_is_not_a_host_and_a_port_is_refused(address):
+    assert complaint({"monitoring": address}) == (
+        f"monitoring= {address!r} must be HOST:PORT, such as 127.0.0.1:9100"
+    )

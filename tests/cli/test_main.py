@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from support.waiting import TIMEOUT
 
@@ -61,3 +62,7 @@ def test_as_pid_1_a_command_forks_before_it_imports_the_provider(arbprov, monkey
     )
     assert arbprov("actions", "typed").exit_code == 0
     assert forked == [False]
+
+
+def test_a_command_that_does_not_exist_is_not_imported():
+    assert main.get_command(click.Context(main), "nothing") is None

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from support.running import Running, away, tasks
 from support.waiting import TIMEOUT
 
-from arbprov import ProviderApp, RateLimited
+from arbprov import ProviderApp, RateLimited, TaskResult
 from arbprov._proto import hub_pb2
 from arbprov.instrumentation import tracing
 from arbprov.instrumentation.observer import Observers
@@ -243,8 +243,16 @@ def test_the_hub_sends_the_context_as_metadata():
     assert fetch(metadata, reads_traces=True).traceparent == TRACEPARENT
 
 
-def test_a_hub_that_sends_no_context_is_fine():
-    assert fetch((), reads_traces=True).traceparent == ""
+@pytest.mark.parametrize("metadata", [(), (("other", "1"), ("more", "2"))])
+def test_a_hub_that_sends_no_context_is_fine(metadata):
+    assert fetch(metadata, reads_traces=True).traceparent == ""
+
+
+def test_a_task_whose_receipt_was_not_seen_has_no_link_to_it(spans):
+    observer, task = Tracing("test"), tasks(1)[0]
+    observer.task_started(task)
+    observer.task_ended(TaskResult(task, "success", "done", {}), 0.1, None)
+    assert spans()["process"].links == ()
 
 
 def test_without_traces_the_metadata_are_not_read():
