@@ -23,36 +23,13 @@ from prometheus_client import (
 )
 
 from arbprov.instrumentation.observer import Observer
+from arbprov.instrumentation.status import WorkerStatus
 from arbprov.limits import LimitCounts, LimitStats
 from arbprov.task import Task, TaskResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Literal, Protocol
-
-    class Status(Protocol):
-        """What `WorkerStatus` says, which is in a higher layer."""
-
-        @property
-        def is_connected(self) -> bool: ...
-        @property
-        def slots(self) -> int: ...
-        @property
-        def free_slots(self) -> int: ...
-        @property
-        def in_flight(self) -> int: ...
-        @property
-        def waiting(self) -> int: ...
-        @property
-        def stuck(self) -> int: ...
-        @property
-        def undelivered(self) -> int: ...
-        @property
-        def undelivered_bytes(self) -> int: ...
-        @property
-        def oldest_undelivered(self) -> float: ...
-        @property
-        def since_poll(self) -> float | None: ...
+    from typing import Literal
 
     Count = Callable[[], None]
     Observe = Callable[[float], None]
@@ -65,8 +42,7 @@ __all__ = ["UNKNOWN_ACTION", "Metrics"]
 UNKNOWN_ACTION = "(unknown)"
 
 # Seconds: from a handler that only computes to the longest timeouts, and to the longest polls.
-_TASK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LIMIT_LABELS = ("limit", "scope", "key")
 # By the fields of `LimitCounts`.
 _DECISIONS = {
@@ -101,21 +77,21 @@ class Metrics(Observer):
             "arbprov_task_duration_seconds",
             "Time from a task's arrival to its result, waits for limits included.",
             ["action"],
-            buckets=_TASK_BUCKETS,
+            buckets=_BUCKETS,
             registry=registry,
         )
         polls = Histogram(
             "arbprov_poll_duration_seconds",
             "Time that the hub took to answer a poll.",
             ["outcome"],
-            buckets=_CALL_BUCKETS,
+            buckets=_BUCKETS,
             registry=registry,
         )
         submissions = Histogram(
             "arbprov_submission_duration_seconds",
             "Time that an attempt to send a result took.",
             ["outcome"],
-            buckets=_CALL_BUCKETS,
+            buckets=_BUCKETS,
             registry=registry,
         )
         # With zeros, so that a rate is right from the first event on. There are no counters beside
@@ -149,7 +125,7 @@ class Metrics(Observer):
         """Count an attempt to send a result."""
         self._submissions["ok" if error is None else "failed"].observe(seconds)
 
-    def update(self, status: Status, lag: float, silent_for: float) -> None:
+    def update(self, status: WorkerStatus, lag: float, silent_for: float) -> None:
         """Set the gauges, and count the decisions of the limits; stores of limits may block.
 
         Args:
@@ -201,7 +177,7 @@ class _WorkerGauges:
             "livemax",
         )
 
-    def set(self, status: Status, lag: float, silent_for: float) -> None:
+    def set(self, status: WorkerStatus, lag: float, silent_for: float) -> None:
         self._connected.set(status.is_connected)
         self._slots.set(status.slots)
         self._free.set(status.free_slots)

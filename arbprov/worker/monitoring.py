@@ -13,8 +13,8 @@ from typing_extensions import Self
 from arbprov.dispatcher import Dispatcher
 from arbprov.instrumentation.loop_watch import LoopWatch
 from arbprov.instrumentation.setup import make_metrics
+from arbprov.instrumentation.status import WorkerStatus
 from arbprov.instrumentation.systemd import make_notifier
-from arbprov.worker.status import WorkerStatus
 from arbprov.worker.worker import Worker
 
 if TYPE_CHECKING:

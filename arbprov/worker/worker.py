@@ -20,6 +20,7 @@ from arbprov.executors.threads import ThreadPool
 from arbprov.executors.upkeep import StoreUpkeep
 from arbprov.hooks import Hooks
 from arbprov.instrumentation.observer import ObservedHub, Observers
+from arbprov.instrumentation.status import WorkerStatus
 from arbprov.outbox.journal import Journal, MemoryJournal
 from arbprov.outbox.outbox import Outbox, OutboxEvents
 from arbprov.wire.hub import Hub
@@ -29,7 +30,6 @@ from arbprov.worker.connection import HubConnection
 from arbprov.worker.life_hooks import LifeHooks
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.slots import Slots
-from arbprov.worker.status import WorkerStatus
 from arbprov.worker.stuck import StuckHandlers
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -213,14 +213,6 @@ class Worker:
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([draining])
             draining.result()
-
-    @property
-    def unready(self) -> str:
-        """Why the worker would run no task now; an empty text if it would.
-
-        A hub that is unreachable does not make it unready.
-        """
-        return "stopping" if self._stopping.done() else self._stuck.unhealthy_reason
 
     def status(self) -> WorkerStatus:
         """Return what the worker is doing now; only its event loop may ask."""

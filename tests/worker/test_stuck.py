@@ -76,7 +76,7 @@ class Running:
             self.ended_at = self.loop.time() - BEGIN
 
     def _ask(self, worker, moment):
-        self.unready[moment] = worker.unready
+        self.unready[moment] = worker.status().unready
 
 
 def tasks(*actions, payload=b"{}"):
@@ -128,7 +128,7 @@ def test_a_worker_whose_slots_are_lost_is_not_ready(app):
 
 def test_a_worker_that_stops_is_not_ready(app):
     app.config = app.config.override(execution_timeout=5.0)
-    assert Running(app, tasks("crunch")).until(1, 2).unready == {2: "stopping"}
+    assert Running(app, tasks("crunch")).until(1, 2).unready == {2: "it is draining"}
 
 
 def test_a_worker_whose_slots_are_lost_stops_at_once(app):
