@@ -10,7 +10,7 @@ import click
 
 from arbprov._utils import open_standard_streams
 from arbprov._version import __version__
-from arbprov.cli.exit_codes import ExitCodeGroup
+from arbprov.cli.group import CommandGroup
 
 __all__ = ["main"]
 
@@ -21,7 +21,7 @@ _COMMANDS = (
 
 
 @click.group(
-    cls=ExitCodeGroup,
+    cls=CommandGroup,
     names=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(

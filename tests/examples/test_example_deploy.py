@@ -35,6 +35,29 @@ def image_text():
     return (FOLDER / "Dockerfile").read_text()
 
 
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a process beside the provider; it is killed if a test fails."""
+    shutil.copy(FOLDER / "provider.py", tmp_path)
+    started = []
+
+    def start(arguments, **environ):
+        started.append(Process(arguments, tmp_path, **environ))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.popen.poll() is None:
+            process.kill()
+
+
+@pytest.fixture
+def redis_server():
+    server = RedisServer()
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_each_variable_is_a_setting(name):
     known = {field.metadata["variable"] for field in attrs.fields(Config)}
@@ -54,21 +77,22 @@ def test_a_stop_has_more_time_than_the_provider_needs(name):
     assert int(seconds) > Config().drain_timeout + 2
 
 
-def test_the_commands_of_the_image_run_a_provider_with_the_environment_of_compose(tmp_path):
+def test_the_commands_of_the_image_run_a_provider_with_the_environment_of_compose(
+    start, redis_server, tmp_path
+):
     check, run = map(json.loads, re.findall(r"CMD (\[.*\])$", image_text(), re.MULTILINE))
-    shutil.copy(FOLDER / "provider.py", tmp_path)
     (tmp_path / "hub-token").write_text("sample-token\n")
-    server, address = RedisServer(), free_address()
+    address = free_address()
     environ = {
         "PROVIDER_NAME": "orders",
         "PROVIDER_AUTH_TOKEN_FILE": str(tmp_path / "hub-token"),
-        "ARBPROV_RATE_LIMIT_STORE": server.url,
+        "ARBPROV_RATE_LIMIT_STORE": redis_server.url,
         "ARBPROV_SPOOL": str(tmp_path / "results.db"),
         "ARBPROV_MONITORING": address,
     }
     with LocalHub(token="sample-token", hold=0.05) as hub:
         assert run[0] == check[0] == "arbprov"
-        provider = Process(["-m", *run], tmp_path, HUB_GRPC_URL=hub.address, **environ)
+        provider = start(["-m", *run], HUB_GRPC_URL=hub.address, **environ)
         ticket = hub.put("lookup", {"id": 7}, account={"id": "sample"}, provider="orders")
         assert ticket.result().data == {"id": 7, "by": "orders"}
         probe = [sys.executable, "-m", *check]
@@ -78,13 +102,11 @@ def test_the_commands_of_the_image_run_a_provider_with_the_environment_of_compos
         assert (healthy.returncode, healthy.stderr) == (0, "")
         assert provider.stop() < Config().drain_timeout
         assert provider.popen.returncode == 0
-    server.close()
 
 
-def test_supervisord_runs_and_stops_a_provider(tmp_path):
+def test_supervisord_runs_and_stops_a_provider(start, tmp_path):
     page = (FOLDER.parents[1] / "docs/how-to/deploy-a-provider.md").read_text()
     (program,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
-    shutil.copy(FOLDER / "provider.py", tmp_path)
     with LocalHub(token="sample-token", hold=0.05) as hub:
         program = program.replace(
             "/opt/provider/bin/arbprov", f"{sys.executable} -m arbprov"
@@ -96,7 +118,7 @@ def test_supervisord_runs_and_stops_a_provider(tmp_path):
             f'environment=HUB_GRPC_URL="{hub.address}",PROVIDER_AUTH_TOKEN="sample-token"\n'
         )
         arguments = ["-W", "ignore", "-m", "supervisor.supervisord", "-c", "supervisord.conf"]
-        supervisord = Process(arguments, tmp_path)
+        supervisord = start(arguments)
         ticket = hub.put("lookup", {"id": 7}, account={"id": "sample"})
         assert ticket.result().data["id"] == 7
         supervisord.send(signal.SIGTERM)
