@@ -20,7 +20,7 @@ class WorkerHealth:
     """What was last seen of a worker.
 
     Args:
-        name: The worker, as in ``worker 2 (pid 4711)``; empty if it is the only one.
+        name: The worker, as in ``worker 2 (pid 4711)``; empty if there are no others.
         has_started: Whether its startup hooks have run.
         unready: Why it gets no task, such as ``it is draining``; empty if it may get one.
         silent_for: Seconds for which its event loop has not turned.

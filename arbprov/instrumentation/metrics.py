@@ -94,8 +94,8 @@ class Metrics(Observer):
             buckets=_BUCKETS,
             registry=registry,
         )
-        # With zeros, so that a rate is right from the first event on. There are no counters beside
-        # them, since each task would pay for those: a histogram has a count.
+        # With zeros, so that a rate is right from the first event on. A histogram has a count, so
+        # each task need not pay for a counter beside it.
         self._polls = {of: polls.labels(of) for of in ("task", "empty", "failed")}
         self._submissions = {of: submissions.labels(of) for of in ("ok", "failed")}
         # By action and status.

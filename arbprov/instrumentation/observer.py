@@ -79,7 +79,7 @@ class Observers:
         self._set(observers)
 
     def tell(self, event: str, *arguments: Any) -> None:
-        """Call the method of this name of each observer that has one of its own."""
+        """Call the method of this name of each observer that overrides it."""
         for observer, method in self._methods[event]:
             try:
                 method(*arguments)

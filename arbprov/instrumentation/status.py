@@ -17,8 +17,8 @@ class WorkerStatus:
         is_draining: Whether it stops.
         unhealthy_reason: Why it can run no task, though it should; empty if it can.
         slots: How many tasks it can run at once.
-        in_flight: How many run now, those that wait for limits included.
-        waiting: How many of them wait for limits.
+        in_flight: How many tasks run now, tasks that wait for limits included.
+        waiting: How many tasks wait for limits.
         stuck: How many handlers run on after their timeouts.
         undelivered: How many results wait for the hub.
         undelivered_bytes: Their bytes.

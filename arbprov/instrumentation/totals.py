@@ -83,7 +83,7 @@ class Totals(Collector):
 
 
 def _pid_of(path: Path) -> int | None:
-    """Return the number of the process whose metrics are in a file, if it is still of one."""
+    """Return the number of a file's process; None for the file of all that have ended."""
     text = path.stem.rpartition("_")[2]
     return int(text) if text.isdecimal() else None
 

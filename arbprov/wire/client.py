@@ -351,7 +351,7 @@ def _code(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
 
 
 async def _find_traceparent(call: Any) -> str:
-    """Return the trace context in the metadata of an answered call; an empty text without one."""
+    """Return the trace context in the metadata of an answered call; empty if there is none."""
     for key, value in await call.initial_metadata():
         if key == "traceparent":
             return value if isinstance(value, str) else ""

@@ -35,7 +35,7 @@ class Leases:
     """What calls of this process hold, so that a store that has missed something can be told.
 
     The store drops the leases of a process without a heartbeat. A lease is noted here before the
-    store is asked for it: if the store is told of all leases meanwhile, it has this one too.
+    store is asked for it: if the store is told of all leases meanwhile, it hears of this lease too.
 
     Args:
         store: The store.

@@ -108,7 +108,7 @@ class RedisStore:
         self._caller = name or uuid.uuid4().hex
         # Never the name of a predecessor, nor the name from before an outage: see `rejoin`.
         self._holder = uuid.uuid4().hex
-        # Its former name, until the server knows that it is one.
+        # Its former name, until the server knows that it is no longer in use.
         self._former = ""
         self._leases = itertools.count(1)
         self._quotas: dict[Algorithm, tuple[float, float, float]] = {}
