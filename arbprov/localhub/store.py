@@ -1,0 +1,262 @@
+"""`Store`: where a hub keeps its tasks.
+
+The rules that every store keeps, and that the contract suite checks:
+
+- What `submit`, `record`, `retry`, `cancel` or `pause` returned is durable, as far as the store is.
+- **Order.** Higher priorities first. Within a priority, accounts take turns: an account with 10,000
+  waiting tasks delays the first task of another account by one task. An account's turn is the same
+  however many actions its tasks have. Within an account and an action, in the order of submission.
+  Technically: tasks wait in *lanes* of one provider, action, account and priority. A lane has a
+  `turn`; the ready lane with the lowest turn goes next, and its turn grows by the number of ready
+  lanes of its account and priority. A lane that gets its first task starts at the lowest turn of
+  the ready lanes, never below its own last turn (start-time fair queueing). So `claim` costs the
+  same with 1,000 and with 1,000,000 waiting tasks.
+- **Attempts.** Each hand-out is an attempt with the next number. It counts as a delivery, unless it
+  ends as ``limit`` or ``returned``. A task whose deliveries have reached `max_deliveries` when its
+  lease ends is dead.
+- **Results.** The first result of an attempt is recorded, once. The same result again is repeated;
+  another is kept aside. A result of an attempt whose lease has run out is still recorded if the
+  task has not ended: success and warning make it done, error makes it failed. For a cancelled,
+  dead, done or failed task, a result of an attempt without one becomes that attempt's result and
+  changes no state; the outcome is "kept aside". A result without an attempt's number that equals
+  the result of any attempt of the task is repeated; otherwise it is of the latest attempt.
+- **Limits.** A ``limit`` result of the latest attempt of a running task returns the task to its
+  lane and holds its group (its action and account, in all lanes) for `wait_time`; a hold never gets
+  shorter. When the hold ends, one task of the group goes first, and the group opens when that task
+  ends in any other way than by another ``limit``, which holds the group again, or by a lost lease
+  or a return, after which another goes first.
+- **Time.** A task with a `not_before` waits outside of the lanes until then. A task whose `ttl`
+  has passed before its first attempt began is dead.
+- **Ids.** `submit` with a known idempotency key, or a known id, adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from arbprov.localhub.tasks import (
+    Attempt,
+    Delivery,
+    NewTask,
+    Outcome,
+    Pause,
+    ReceivedResult,
+    Scope,
+    State,
+    StoredTask,
+    TaskFilter,
+)
+
+__all__ = ["Accepted", "Due", "Store", "StoredToken"]
+
+
+@attrs.frozen
+class Accepted:
+    """What became of a submitted task.
+
+    Attributes:
+        id: The id of the task that the hub has: another one's with the same idempotency key.
+        is_new: Whether the task was added.
+    """
+
+    id: str
+    is_new: bool
+
+
+@attrs.frozen
+class Due:
+    """What `Store.upkeep` did and when it has to be called again.
+
+    Attributes:
+        ready: Whether tasks became ready to be handed out.
+        ended: The ids of tasks that are dead now.
+        next_in: Seconds until the next task, hold, lease or ttl is due; None if there is none.
+    """
+
+    ready: bool
+    ended: tuple[str, ...] = ()
+    next_in: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StoredToken:
+    """A token, of which the store has only the hash.
+
+    Attributes:
+        name: A name for people, unique.
+        role: ``provider``, ``admin`` or ``reader``.
+        provider: The provider whose token it is; empty for the other roles.
+        digest: SHA-256 of the token, as hexadecimal digits.
+        created_at: When it was made, in seconds since 1970.
+    """
+
+    name: str
+    role: str
+    provider: str
+    digest: str = attrs.field(repr=False)
+    created_at: float = 0.0
+
+
+class Store(Protocol):
+    """Keeps tasks, attempts, holds, pauses and tokens; any thread-safe use is by one event loop.
+
+    Attributes:
+        name: The store for people: ``memory``, ``sqlite:PATH``, ``postgresql://HOST/DATABASE``;
+            without passwords.
+        is_shared: Whether other hubs may use the store at the same time.
+    """
+
+    name: str
+    is_shared: bool
+
+    async def open(self, on_change: Callable[[], None]) -> None:
+        """Open the store, and bring an older one to this version.
+
+        Args:
+            on_change: Called in the event loop when another hub has changed the store; it may be
+                called too often, and is no promise: hubs look by themselves each second.
+
+        Raises:
+            ConfigurationError: The store cannot be used; the message says why.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun, and close the store."""
+        ...
+
+    # Tasks on their way.
+
+    async def submit(self, tasks: Sequence[NewTask]) -> list[Accepted]:
+        """Add tasks: all or none of them."""
+        ...
+
+    async def claim(self, provider: str, count: int, lease: float) -> list[Delivery]:
+        """Hand out at most `count` tasks to a provider, by the rules of the module.
+
+        Args:
+            provider: The provider's name.
+            count: The most tasks to hand out.
+            lease: Seconds until a task is handed out again without a result or a renewal.
+        """
+        ...
+
+    async def give_back(self, deliveries: Sequence[tuple[str, int]]) -> None:
+        """Take back tasks that did not reach the provider; they do not count as delivered.
+
+        Args:
+            deliveries: Ids and attempts; attempts that have ended are ignored.
+        """
+        ...
+
+    async def record(self, results: Sequence[ReceivedResult]) -> list[Outcome]:
+        """Record results; see the rules of the module."""
+        ...
+
+    async def renew(
+        self, provider: str, tasks: Sequence[tuple[str, int]], lease: float
+    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """Have the leases of a provider's running tasks end `lease` seconds from now.
+
+        Returns:
+            Of these tasks, with their attempts, the cancelled ones, and the lost ones: unknown,
+            ended, or handed out again.
+        """
+        ...
+
+    async def upkeep(self) -> Due:
+        """Do what is due: hand back tasks whose leases ended, start tasks, end holds and ttls."""
+        ...
+
+    async def prune(self, max_age: float, max_count: int) -> int:
+        """Remove ended tasks, a bounded number at once.
+
+        Args:
+            max_age: Seconds since their end after which tasks are removed.
+            max_count: How many ended tasks to keep at most; the oldest are removed.
+
+        Returns:
+            How many tasks were removed; call again until it is 0.
+        """
+        ...
+
+    # What people do.
+
+    async def retry(self, ids: Sequence[str]) -> list[str]:
+        """Have ended tasks wait again, with all their deliveries left; return their ids."""
+        ...
+
+    async def cancel(self, ids: Sequence[str], reason: str) -> list[str]:
+        """Cancel tasks that have not ended; return their ids."""
+        ...
+
+    async def pause(self, pause: Pause) -> None:
+        """Hand out no task of an action or account, or to a provider; repeated calls are fine."""
+        ...
+
+    async def resume(self, pause: Pause) -> None:
+        """End a pause; nothing happens if there is none."""
+        ...
+
+    # Reading.
+
+    async def get(self, id: str) -> StoredTask | None:
+        """Return a task; None if there is none with this id."""
+        ...
+
+    async def ended(self, ids: Sequence[str]) -> list[StoredTask]:
+        """Return those of some tasks that have ended."""
+        ...
+
+    async def attempts(self, id: str) -> list[Attempt]:
+        """Return a task's attempts, oldest first."""
+        ...
+
+    async def search(
+        self, where: TaskFilter, *, before: int | None = None, limit: int = 50
+    ) -> list[StoredTask]:
+        """Return tasks, the latest submitted first.
+
+        Args:
+            where: Which tasks.
+            before: Only tasks with lower numbers: the last number of the page before.
+            limit: The most tasks to return.
+        """
+        ...
+
+    async def count(self, where: TaskFilter, *, most: int = 10_000) -> int:
+        """Return how many tasks a filter finds, but count no further than `most`."""
+        ...
+
+    async def counts(self) -> Mapping[str, Mapping[State, int]]:
+        """Return the number of tasks by action and state."""
+        ...
+
+    async def held(self) -> list[Scope]:
+        """Return the groups that a limit holds back."""
+        ...
+
+    async def pauses(self) -> list[Pause]:
+        """Return what is paused."""
+        ...
+
+    async def position(self, id: str) -> int:
+        """Return how many tasks of its action, account and priority go before a waiting task."""
+        ...
+
+    # Tokens.
+
+    async def add_token(self, token: StoredToken) -> bool:
+        """Add a token; return False if there is one with this name."""
+        ...
+
+    async def remove_token(self, name: str) -> bool:
+        """Remove a token; return False if there is none with this name."""
+        ...
+
+    async def tokens(self) -> list[StoredToken]:
+        """Return all tokens, by name."""
+        ...
