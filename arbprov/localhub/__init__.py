@@ -1,4 +1,4 @@
-"""The bundled hub: a real gRPC hub on loopback, for development and tests.
+"""The bundled hub: a durable queue of tasks that providers work for, and clients of it.
 
 >>> from arbprov.localhub import LocalHub
 >>> with LocalHub() as hub:
@@ -9,18 +9,10 @@ False
 """
 
 from arbprov.executors.forking import importing_grpc
-from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
+from arbprov.localhub.tickets import BacklogFull, HubStopped, Submission, Ticket
 
 with importing_grpc():
     from arbprov.localhub.client import LocalHubClient
     from arbprov.localhub.server import LocalHub
 
-__all__ = [
-    "Backlog",
-    "BacklogFull",
-    "HubStopped",
-    "LocalHub",
-    "LocalHubClient",
-    "Submission",
-    "Ticket",
-]
+__all__ = ["BacklogFull", "HubStopped", "LocalHub", "LocalHubClient", "Submission", "Ticket"]

@@ -14,7 +14,7 @@ from arbprov.errors import (
     HubConnectionError,
     HubError,
 )
-from arbprov.localhub.backlog import Submission
+from arbprov.localhub.tickets import Submission
 from arbprov.wire.proxies import find_proxy, http_status, is_local
 from arbprov.wire.url import parse_hub_url
 

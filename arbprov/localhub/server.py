@@ -1,42 +1,39 @@
-"""The bundled hub's gRPC server: a hub's two methods, and a method that calls actions."""
+"""`LocalHub`: a hub in this process, in a thread of its own."""
 
 from __future__ import annotations
 
-import hmac
-import itertools
-import json
+import asyncio
 import secrets
 import threading
-import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine
 from concurrent import futures
-from typing import Any
+from typing import Any, TypeVar
 
-import attrs
 import grpc
+import grpc.aio
 from typing_extensions import Self
 
-from arbprov._proto import hub_pb2
+from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
-from arbprov.localhub.backlog import Backlog, BacklogFull, HubStopped, Submission, Ticket
-from arbprov.payload.serialize import TaskData, encode_task_data
-from arbprov.payload.validation import ValidationFailure
+from arbprov.localhub.queue import QueueSettings, TaskQueue
+from arbprov.localhub.rpc import HubMethods, to_submission
+from arbprov.localhub.stores.factory import make_store
+from arbprov.localhub.submitting import make_task
+from arbprov.localhub.tasks import NewTask, Outcome, StoredTask
+from arbprov.localhub.tickets import BacklogFull, HubStopped, Submission, Ticket
+from arbprov.localhub.tokens import Tokens
+from arbprov.payload.serialize import TaskData
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]
 
+ReturnT = TypeVar("ReturnT")
+
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
-_OPTIONS: list[tuple[str, int]] = [
-    # By default, two hubs can listen on one port, and each gets some of the providers.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-]
-# Each held poll and each waiting call occupies a thread; results need the rest.
-_THREADS = 64
-_HELD_POLLS = 32
-_WAITING_CALLS = 16
+# Seconds that running calls have at a stop, and a stop has in all.
 _GRACE = 1.0
+_STOP_TIMEOUT = 30.0
 
 
 class LocalHub:
@@ -49,14 +46,21 @@ class LocalHub:
             since connections are not encrypted.
         token: Token that providers must use; by default, a random token.
         hold: Seconds to hold a poll while there is no task. A provider that stops waits this long.
-        capacity: How many tasks may be without a result.
+        capacity: How many tasks of `put` and `call` may be without a result.
+        store: Where the tasks are kept: ``memory``, ``sqlite:PATH`` or ``postgresql://...``.
+        lease: Seconds after which a task without a result is handed out again; providers that
+            renew their leases have 60 seconds at most.
+        retries_limits: Whether a task over a rate limit waits and is handed out again, as
+            `arbprov hub` does it; otherwise, a ``limit`` is its result, as tests want it.
+        max_message_size: Bytes of the largest message that it accepts.
 
     Attributes:
         address: The address; since `start`, with the real port.
         token: Set it while the hub runs to rotate the token.
 
     Raises:
-        ConfigurationError: The address is not on loopback, or its port is not valid.
+        ConfigurationError: The address is not on loopback, its port is not valid, or there is no
+            such kind of store.
 
     >>> from arbprov import ProviderApp
     >>> from arbprov.testing import serving
@@ -76,6 +80,10 @@ class LocalHub:
         token: str | None = None,
         hold: float = 1.0,
         capacity: int = 10_000,
+        store: str = "memory",
+        lease: float = 600.0,
+        retries_limits: bool = False,
+        max_message_size: int = 64 * MEBIBYTE,
     ) -> None:
         if not f"{address}:".startswith(_LOOPBACK):
             raise ConfigurationError(
@@ -91,16 +99,27 @@ class LocalHub:
             )
         self.address = address
         self.token = secrets.token_urlsafe(16) if token is None else token
-        self._hold = hold
-        self._backlog = Backlog(capacity)
-        # Makes ids unique over restarts: a provider does not run an id twice.
-        self._id_prefix = secrets.token_hex(3)
-        self._ids = itertools.count(1)
-        self._paused_until = 0.0
-        self._poll_slots = threading.BoundedSemaphore(_HELD_POLLS)
-        self._call_slots = threading.BoundedSemaphore(_WAITING_CALLS)
-        self._server: grpc.Server | None = None
-        self._options = list(_OPTIONS)
+        self._capacity = capacity
+        self._store = make_store(store)
+        self._settings = QueueSettings(hold=hold, lease=lease)
+        self._retries_limits = retries_limits
+        self._options = {
+            # By default, two hubs can listen on one port, and each gets some of the providers.
+            "grpc.so_reuseport": 0,
+            "grpc.max_receive_message_length": max_message_size,
+            "grpc.max_send_message_length": -1,
+        }
+        self._submissions: deque[Submission] = deque(maxlen=capacity)
+        self._lock = threading.Lock()
+        self._open: dict[str, Ticket] = {}
+        # What was asked of the hub before it started; then None.
+        self._before_start: list[Callable[[], Coroutine[Any, Any, object]]] | None = []
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Event
+        self._queue: TaskQueue
+        self._methods: HubMethods
+        self._server: Any
 
     # Tasks and results.
 
@@ -112,6 +131,7 @@ class LocalHub:
         account: TaskData = None,
         provider: str = "",
         id: str | None = None,
+        **options: Any,
     ) -> Ticket:
         """Put a task in and return the ticket for its result.
 
@@ -120,10 +140,13 @@ class LocalHub:
             payload: The task's payload: a mapping to encode as JSON, or bytes to send unchanged.
             account: The task's account, in the same form.
             provider: Name of the provider that must run it; empty for any provider.
-            id: The task's id; by default, a new id. A provider does not run an id twice.
+            id: The task's id; by default, a new id. The id of a task that has ended runs that task
+                again, as another attempt.
+            options: More of `arbprov.localhub.submitting.make_task`, e.g. ``priority``.
 
         Raises:
             BacklogFull: Too many tasks have no result yet.
+            HubStopped: The hub has stopped.
             TypeError: The action or the id is not a text.
             ValueError: A task with this id has no result yet, or the id is blank.
 
@@ -131,23 +154,20 @@ class LocalHub:
         >>> hub.put("forecast", {"city": "Paris"}, id="t1").task
         Task(id='t1', action='forecast')
         """
-        task_id = f"{self._id_prefix}-{next(self._ids)}" if id is None else id
-        # Here, since a poll could neither be answered with such a task nor return it.
-        for name, value in (("action", action), ("id", task_id)):
-            if not isinstance(value, str):
-                raise TypeError(f"the task's {name} must be a text, not {value!r}")
-            value.encode()
-        if not task_id:
-            # A task without an id means that there is no task.
-            raise ValueError("the task's id must not be empty")
-        task = Task(
-            task_id,
-            action,
-            encode_task_data(payload),
-            b"" if account is None else encode_task_data(account),
-        )
-        ticket = Ticket(task, provider)
-        self._backlog.put(ticket)
+        new = make_task(action, payload, account=account, provider=provider, id=id, **options)
+        ticket = Ticket(Task(new.id, new.action, new.payload, new.account), provider)
+        with self._lock:
+            if len(self._open) >= self._capacity:
+                raise BacklogFull(
+                    f"the hub has {format_count(self._capacity, 'task')} without a result, "
+                    f"and keeps no more; wait for some results"
+                )
+            if new.id in self._open:
+                raise ValueError(
+                    f"there is a task {new.id!r} without a result already; use another id"
+                )
+            self._open[new.id] = ticket
+        self._run(lambda: self._submit(new))
         return ticket
 
     def call(
@@ -159,12 +179,40 @@ class LocalHub:
     @property
     def submissions(self) -> list[Submission]:
         """The latest `capacity` results, repeated results included."""
-        return list(self._backlog.submissions)
+        return list(self._submissions)
 
     def rate_limit(self, seconds: float) -> None:
         """Ask every polling provider to pause its polls for `seconds` from now on."""
-        self._paused_until = time.monotonic() + seconds
-        self._backlog.wake()
+
+        async def pause() -> None:
+            self._queue.pause_polls(seconds)
+
+        self._run(pause)
+
+    async def _submit(self, task: NewTask) -> None:
+        self._queue.watch(task.id, self._on_end)
+        (accepted,) = await self._queue.submit([task])
+        if not accepted.is_new:
+            await self._queue.retry([accepted.id])
+
+    def _on_result(self, submission: Submission, outcome: Outcome) -> None:
+        self._submissions.append(submission)
+        if outcome is Outcome.RECORDED and not (
+            submission.status == "limit" and self._retries_limits
+        ):
+            self._finish(submission)
+
+    def _on_end(self, task: StoredTask) -> None:
+        """Give a ticket an error if its task ended without a result."""
+        if not task.result:
+            self._finish(to_submission(task))
+        self._queue.unwatch(task.id, self._on_end)
+
+    def _finish(self, submission: Submission) -> None:
+        with self._lock:
+            ticket = self._open.pop(submission.id, None)
+        if ticket is not None:
+            ticket.future.set_result(submission)
 
     # Start and stop.
 
@@ -177,32 +225,22 @@ class LocalHub:
         """Listen on `address`, set it to the real port, and return the hub.
 
         Raises:
-            ConfigurationError: Another server listens on the address.
+            ConfigurationError: Another server listens on the address, or the store can't be used.
         """
-        self._server, self.address = self._listen(self.address)
+        started: futures.Future[str] = futures.Future()
+        self._thread = threading.Thread(
+            target=self._run_loop, args=[started], name="arbprov-hub", daemon=True
+        )
+        self._thread.start()
+        self.address = started.result()
         return self
-
-    def _listen(self, address: str) -> tuple[grpc.Server, str]:
-        """Return a running server and its address."""
-        threads = futures.ThreadPoolExecutor(_THREADS, "arbprov-hub")
-        server = grpc.server(threads, handlers=[self._handlers()], options=self._options)
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"the hub can't listen on {address}, perhaps because another server does; "
-                f"choose another address, such as 127.0.0.1:0 for any free port"
-            ) from error
-        server.start()
-        if address.startswith("unix:"):
-            return server, address
-        return server, f"{address.rpartition(':')[0]}:{port}"
 
     def stop(self) -> None:
         """Answer the held polls, and stop."""
-        self._backlog.close()
-        if self._server is not None:
-            self._server.stop(_GRACE).wait()
+        if self._thread is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_STOP_TIMEOUT)
+        self._end_tickets()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -210,108 +248,71 @@ class LocalHub:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # The gRPC methods.
+    def _run(self, work: Callable[[], Coroutine[Any, Any, ReturnT]]) -> ReturnT | None:
+        """Run a coroutine in the hub's thread and return its value; before the start, keep it."""
+        with self._lock:
+            if self._before_start is not None:
+                self._before_start.append(work)
+                return None
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+
+    def _run_loop(self, started: futures.Future[str]) -> None:
+        try:
+            asyncio.run(self._serve(started))
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    async def _serve(self, started: futures.Future[str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._queue = TaskQueue(self._store, self._settings)
+        await self._queue.start()
+        try:
+            tokens = Tokens(self._store, lambda: self.token)
+            self._methods = HubMethods(self._queue, tokens, self._retries_limits, self._on_result)
+            self._server, address = await self._listen(self.address)
+            await self._catch_up()
+            started.set_result(address)
+            await self._stopping.wait()
+            await self._queue.answer_held_calls()
+            await self._server.stop(_GRACE)
+        finally:
+            await self._queue.stop()
+
+    async def _catch_up(self) -> None:
+        """Do what was asked of the hub before it started."""
+        while True:
+            with self._lock:
+                assert self._before_start is not None
+                work, self._before_start = self._before_start, []
+                if not work:
+                    self._before_start = None
+                    return
+            for step in work:
+                await step()
+
+    async def _listen(self, address: str) -> tuple[Any, str]:
+        """Return a running server and its address."""
+        server = grpc.aio.server(handlers=[self._handlers()], options=[*self._options.items()])
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"the hub can't listen on {address}, perhaps because another server does; "
+                f"choose another address, such as 127.0.0.1:0 for any free port"
+            ) from error
+        await server.start()
+        if address.startswith("unix:"):
+            return server, address
+        return server, f"{address.rpartition(':')[0]}:{port}"
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        return _Methods(
-            {
-                "/Hub/GetTask": grpc.unary_unary_rpc_method_handler(
-                    self._get_task,
-                    hub_pb2.ProviderRequest.FromString,
-                    hub_pb2.Task.SerializeToString,
-                ),
-                "/Hub/SubmitTaskResult": grpc.unary_unary_rpc_method_handler(
-                    self._submit,
-                    hub_pb2.TaskResult.FromString,
-                    hub_pb2.Task.SerializeToString,
-                ),
-                "/arbprov.LocalHub/Call": grpc.unary_unary_rpc_method_handler(self._call),
-            }
-        )
+        return self._methods
 
-    def _get_task(
-        self, request: hub_pb2.ProviderRequest, context: grpc.ServicerContext
-    ) -> hub_pb2.Task:
-        self._authenticate(request.auth_token, context)
-        ticket = self._take(request.provider, context)
-        if ticket is None:
-            pause = self._pause_left()
-            if not pause:
-                return hub_pb2.Task()
-            hint = json.dumps({"wait_time": pause})
-            return hub_pb2.Task(action="rate_limited", payload=hint.encode())
-        if not context.is_active():
-            # The provider has given up this poll.
-            self._backlog.put_back(ticket)
-            return hub_pb2.Task()
-        task = ticket.task
-        return hub_pb2.Task(
-            id=task.id, action=task.action, payload=task.payload, account=task.account
-        )
-
-    def _take(self, provider: str, context: grpc.ServicerContext) -> Ticket | None:
-        held = self._poll_slots.acquire(blocking=False)
-        try:
-            context.add_callback(self._backlog.wake)
-            return self._backlog.take(
-                provider,
-                self._hold if held else 0.0,
-                wanted=lambda: context.is_active() and not self._pause_left(),
-            )
-        finally:
-            if held:
-                self._poll_slots.release()
-
-    def _pause_left(self) -> float:
-        return max(0.0, self._paused_until - time.monotonic())
-
-    def _submit(self, request: hub_pb2.TaskResult, context: grpc.ServicerContext) -> hub_pb2.Task:
-        self._authenticate(request.auth_token, context)
-        self._backlog.complete(
-            Submission(
-                id=request.id,
-                provider=request.provider,
-                action=request.action,
-                status=request.status,
-                payload=request.payload,
-                result=request.result,
-                account=request.account,
-            )
-        )
-        return hub_pb2.Task()
-
-    def _call(self, body: bytes, context: grpc.ServicerContext) -> bytes:
-        """Run an action for `LocalHubClient`: takes JSON, returns the `Submission` as JSON."""
-        request = json.loads(body)
-        self._authenticate(request.pop("token"), context)
-        if not self._call_slots.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls wait already")
-        try:
-            submission = self.call(**request)
-        except ValidationFailure as failure:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure.problems[0]))
-        except (TypeError, ValueError) as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except TimeoutError as error:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
-        except BacklogFull as error:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        except HubStopped as error:
-            context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        finally:
-            self._call_slots.release()
-        return json.dumps(attrs.asdict(submission)).encode()
-
-    def _authenticate(self, token: str, context: grpc.ServicerContext) -> None:
-        if not hmac.compare_digest(token.encode(), self.token.encode()):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
-
-
-class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Finds methods by their full names: the hub's service has no package."""
-
-    def __init__(self, methods: Mapping[str, Any]) -> None:
-        self._methods = methods
-
-    def service(self, details: grpc.HandlerCallDetails) -> Any:
-        return self._methods.get(details.method)
+    def _end_tickets(self) -> None:
+        with self._lock:
+            tickets, self._open = self._open, {}
+        for ticket in tickets.values():
+            ticket.future.set_exception(HubStopped("the hub has stopped"))

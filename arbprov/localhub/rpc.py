@@ -1,0 +1,337 @@
+"""The hub's gRPC methods: those of the wire, those for leases, and those that call actions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import attrs
+import grpc
+import grpc.aio
+
+from arbprov._proto import hub_pb2
+from arbprov.errors import HubError
+from arbprov.localhub.queue import TaskQueue
+from arbprov.localhub.submitting import make_task, read_result
+from arbprov.localhub.tasks import Delivery, Outcome, StoredTask
+from arbprov.localhub.tickets import Submission
+from arbprov.localhub.tokens import Role, Tokens
+from arbprov.payload.validation import ValidationFailure
+
+__all__ = ["HubMethods", "to_submission"]
+
+# The fields of the token and of the provider's name in the two messages.
+_POLL_FIELDS = {"provider": 1, "token": 2}
+_RESULT_FIELDS = {"provider": 2, "token": 3}
+# Protobuf's wire types.
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
+_RENEW_KEY = "arbprov-renew"
+_ATTEMPT_KEY = "arbprov-attempt"
+_RENEWS_KEY = "arbprov-renews"
+_MAX_WAIT = 3600.0
+
+
+class _Refused(Exception):
+    """Ends a call with a status of gRPC."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+
+
+@attrs.define(eq=False)
+class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Finds methods by their full names: the hub's service has no package.
+
+    Args:
+        queue: The hub's tasks.
+        tokens: Say who may call.
+        retries_limits: Whether a task over a limit is tried again; otherwise, it has failed.
+        on_result: Called with each result that arrives, and what became of it.
+    """
+
+    _queue: TaskQueue
+    _tokens: Tokens
+    _retries_limits: bool
+    _on_result: Callable[[Submission, Outcome], object]
+
+    def service(self, details: Any) -> Any:
+        """Return the method's handler; None for an unknown method."""
+        method = self.find(details.method)
+        return None if method is None else grpc.unary_unary_rpc_method_handler(method)
+
+    def find(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]] | None:
+        """Return a method, which takes and returns bytes; None for an unknown name."""
+        methods = {
+            "/Hub/GetTask": self._get_task,
+            "/Hub/SubmitTaskResult": self._submit_result,
+            "/arbprov.Leases/Renew": self._renew,
+            "/arbprov.LocalHub/Call": self._call,
+            "/arbprov.LocalHub/Submit": self._submit,
+            "/arbprov.LocalHub/Results": self._results,
+        }
+        return None if (method := methods.get(name)) is None else _answer_errors(method)
+
+    # The wire's methods.
+
+    async def _get_task(self, message: bytes, context: Any) -> bytes:
+        provider = await self._authenticate_provider(message, _POLL_FIELDS)
+        metadata = [(_RENEW_KEY, f"{self._queue.settings.renew_interval:g}")]
+        delivery = None
+        if not self._queue.pause_left:
+            renews = _read_metadata(context, _RENEWS_KEY) == "1"
+            delivery = await self._queue.take(provider, renews=renews)
+        if delivery is None:
+            await context.send_initial_metadata(metadata)
+            return self._no_task()
+        metadata.append((_ATTEMPT_KEY, str(delivery.attempt)))
+        if delivery.traceparent:
+            metadata.append(("traceparent", delivery.traceparent))
+        await self._hand_over(delivery, context, metadata)
+        answer: bytes = hub_pb2.Task(
+            id=delivery.id,
+            action=delivery.action,
+            payload=delivery.payload,
+            account=delivery.account,
+        ).SerializeToString()
+        return answer
+
+    def _no_task(self) -> bytes:
+        answer = hub_pb2.Task()
+        if pause := self._queue.pause_left:
+            hint = json.dumps({"wait_time": pause})
+            answer = hub_pb2.Task(action="rate_limited", payload=hint.encode())
+        raw: bytes = answer.SerializeToString()
+        return raw
+
+    async def _hand_over(
+        self, delivery: Delivery, context: Any, metadata: list[tuple[str, str]]
+    ) -> None:
+        """Begin the answer; take the task back if the provider has gone."""
+        try:
+            await context.send_initial_metadata(metadata)
+        except BaseException:
+            await asyncio.shield(self._queue.give_back(delivery))
+            raise
+        if context.done():
+            await self._queue.give_back(delivery)
+
+    async def _submit_result(self, message: bytes, context: Any) -> bytes:
+        await self._authenticate_provider(message, _RESULT_FIELDS)
+        sent = hub_pb2.TaskResult.FromString(message)
+        received = read_result(
+            sent.id,
+            sent.status,
+            sent.result,
+            attempt=_read_attempt(context),
+            provider=sent.provider,
+            retries_limits=self._retries_limits,
+        )
+        outcome = await self._queue.record(received)
+        submission = Submission(
+            id=sent.id,
+            provider=sent.provider,
+            action=sent.action,
+            status=sent.status,
+            payload=sent.payload,
+            result=sent.result,
+            account=sent.account,
+        )
+        self._on_result(submission, outcome)
+        return b""
+
+    async def _authenticate_provider(self, message: bytes, fields: dict[str, int]) -> str:
+        """Return the provider of a message, which is not parsed before its token is right."""
+        found = _find_fields(message, fields)
+        provider, token = found["provider"], found["token"]
+        if not await self._tokens.allows_provider(provider, token):
+            raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
+        return provider
+
+    # Leases, for providers that renew them.
+
+    async def _renew(self, body: bytes, context: Any) -> bytes:
+        request = _read_json(body)
+        provider, token = request.get("provider"), request.get("token")
+        if not isinstance(provider, str) or not isinstance(token, str):
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "provider and token must be texts")
+        if not await self._tokens.allows_provider(provider, token):
+            raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
+        try:
+            tasks = [(str(name), int(attempt)) for name, attempt in request.get("tasks", [])]
+        except (TypeError, ValueError):
+            text = "tasks must be a list of ids and attempts"
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text) from None
+        cancelled, lost = await self._queue.renew(provider, tasks)
+        return json.dumps({"cancelled": cancelled, "lost": lost}).encode()
+
+    # Calls, by `LocalHubClient`.
+
+    async def _call(self, body: bytes, context: Any) -> bytes:
+        """Run an action: takes JSON, returns the `Submission` as JSON."""
+        request = await self._read_call(body)
+        timeout = _read_timeout(request)
+        task = _make_task(request)
+        (accepted,) = await self._queue.submit([task])
+        ended = await self._queue.wait([accepted.id], timeout)
+        if not ended:
+            context.set_trailing_metadata([("arbprov-task", accepted.id)])
+            raise _Refused(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"no result of action {task.action!r} within {timeout:g} s; "
+                f"does a provider with this action run on this hub?",
+            )
+        return json.dumps(attrs.asdict(to_submission(ended[0]))).encode()
+
+    async def _submit(self, body: bytes, context: Any) -> bytes:
+        """Add tasks: takes JSON with `tasks`, returns their ids."""
+        request = await self._read_call(body)
+        tasks = request.get("tasks")
+        if not isinstance(tasks, list):
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "tasks must be a list")
+        accepted = await self._queue.submit([_make_task(task) for task in tasks])
+        return json.dumps({"ids": [task.id for task in accepted]}).encode()
+
+    async def _results(self, body: bytes, context: Any) -> bytes:
+        """Return results of tasks that have ended, and wait for one: takes and returns JSON."""
+        request = await self._read_call(body)
+        ids = request.get("ids")
+        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "ids must be a list of texts")
+        ended = await self._queue.wait(ids, _read_timeout(request))
+        results = [attrs.asdict(to_submission(task)) for task in ended]
+        return json.dumps({"results": results}).encode()
+
+    async def _read_call(self, body: bytes) -> dict[str, Any]:
+        request = _read_json(body)
+        token = request.pop("token", None)
+        role = await self._tokens.find_role(token) if isinstance(token, str) else None
+        if role is not Role.ADMIN:
+            raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
+        return request
+
+
+def to_submission(task: StoredTask) -> Submission:
+    """Return the result of a task that has ended; without a result, an error that says why."""
+    status, result = task.status, task.result
+    if not result:
+        status = "error"
+        details = {"error": f"the task is {task.state.value}", "reason": task.reason}
+        message = f"the task is {task.state.value}: {task.reason}"
+        result = json.dumps({"status": status, "message": message, "data": {"response": details}})
+    return Submission(
+        id=task.id,
+        provider=task.worker,
+        action=task.action,
+        status=status,
+        payload=task.payload.decode(errors="replace"),
+        result=result,
+        account=task.account.decode(errors="replace"),
+    )
+
+
+def _answer_errors(
+    method: Callable[[bytes, Any], Awaitable[bytes]],
+) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    async def call(body: bytes, context: Any) -> bytes:
+        try:
+            return await method(body, context)
+        except _Refused as refusal:
+            await _abort(context, refusal.code, refusal.details)
+        except HubError as error:
+            # The store cannot be used now; the provider, or the person, tries again.
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
+
+    return call
+
+
+async def _abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
+    await context.abort(code, details, context.trailing_metadata() or ())
+    raise AssertionError("context.abort has not raised")
+
+
+def _read_json(body: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(request := json.loads(body), dict):
+            return request
+    raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "the request must be a JSON object")
+
+
+def _make_task(request: Any) -> Any:
+    try:
+        return make_task(**request)
+    except ValidationFailure as failure:
+        text = str(failure.problems[0])
+    except (TypeError, ValueError) as error:
+        text = str(error)
+    raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
+def _read_timeout(request: dict[str, Any]) -> float:
+    timeout = request.pop("timeout", 10.0)
+    if not isinstance(timeout, (int, float)) or not math.isfinite(timeout) or timeout < 0:
+        text = "timeout must be a number of seconds, 0 or more"
+        raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
+    return min(float(timeout), _MAX_WAIT)
+
+
+def _read_metadata(context: Any, name: str) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == name:
+            return value if isinstance(value, str) else ""
+    return ""
+
+
+def _read_attempt(context: Any) -> int:
+    text = _read_metadata(context, _ATTEMPT_KEY)
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
+
+
+def _find_fields(message: bytes, fields: dict[str, int]) -> dict[str, str]:
+    """Return text fields of an encoded message, without decoding the rest; see Protobuf's encoding.
+
+    A field that occurs again replaces the earlier one, as in Protobuf.
+
+    Raises:
+        _Refused: The message is not one of Protobuf.
+    """
+    found = dict.fromkeys(fields, "")
+    names = {number: name for name, number in fields.items()}
+    position = 0
+    try:
+        while position < len(message):
+            tag, position = _read_varint(message, position)
+            kind = tag & 7
+            if kind == _VARINT:
+                _, position = _read_varint(message, position)
+                continue
+            if kind == _BYTES:
+                size, position = _read_varint(message, position)
+            else:
+                size = _FIXED_SIZES[kind]
+            end = position + size
+            if kind == _BYTES and (name := names.get(tag >> 3)) is not None:
+                found[name] = message[position:end].decode()
+            position = end
+    except (IndexError, KeyError, ValueError):
+        position = -1
+    if position != len(message):
+        raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "the message is not one of hub.proto")
+    return found
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
