@@ -5,28 +5,35 @@ The rules that every store keeps, and that the contract suite checks:
 - What `submit`, `record`, `retry`, `cancel` or `pause` returned is durable, as far as the store is.
 - **Order.** Higher priorities first. Within a priority, accounts take turns: an account with 10,000
   waiting tasks delays the first task of another account by one task. An account's turn is the same
-  however many actions its tasks have. Within an account and an action, in the order of submission.
-  Technically: tasks wait in *lanes* of one provider, action, account and priority. A lane has a
-  `turn`; the ready lane with the lowest turn goes next, and its turn grows by the number of ready
-  lanes of its account and priority. A lane that gets its first task starts at the lowest turn of
-  the ready lanes, never below its own last turn (start-time fair queueing). So `claim` costs the
-  same with 1,000 and with 1,000,000 waiting tasks.
+  however many actions its tasks have; its actions take turns too. Within an account and an action,
+  in the order of submission. Technically: tasks wait in *lanes* of one provider, action, account
+  and priority. A lane is ready if a provider may take its tasks: not held, not paused, not empty.
+  The account whose `turn` is lowest goes next, and then to the back, in all its lanes of this
+  priority. An account that becomes ready starts at the back. So at most one task of each ready
+  account goes before its first task, and no stream of new accounts can hold an account back.
+  `claim` costs the same with 1,000 and with 1,000,000 waiting tasks.
 - **Attempts.** Each hand-out is an attempt with the next number. It counts as a delivery, unless it
   ends as ``limit`` or ``returned``. A task whose deliveries have reached `max_deliveries` when its
   lease ends is dead.
-- **Results.** The first result of an attempt is recorded, once. The same result again is repeated;
-  another is kept aside. A result of an attempt whose lease has run out is still recorded if the
-  task has not ended: success and warning make it done, error makes it failed. For a cancelled,
+- **Results.** The first result of an attempt is recorded, once. The same result (status and
+  envelope) again is repeated; another is kept aside, once. A result of an attempt whose lease has
+  run out is still recorded if the task has not ended: success and warning make it done, error makes
+  it failed, and a ``limit`` changes no state. The attempt's `end` stays as it was. For a cancelled,
   dead, done or failed task, a result of an attempt without one becomes that attempt's result and
   changes no state; the outcome is "kept aside". A result without an attempt's number that equals
-  the result of any attempt of the task is repeated; otherwise it is of the latest attempt.
+  the result of any attempt of the task is repeated; otherwise it is of the latest attempt. A result
+  of an attempt that the task never had is unknown.
 - **Limits.** A ``limit`` result of the latest attempt of a running task returns the task to its
   lane and holds its group (its action and account, in all lanes) for `wait_time`; a hold never gets
-  shorter. When the hold ends, one task of the group goes first, and the group opens when that task
+  shorter. When the hold ends, one task of the group goes first: the first that any provider claims,
+  so that an absent provider's task cannot keep the group held. The group opens when that task
   ends in any other way than by another ``limit``, which holds the group again, or by a lost lease
-  or a return, after which another goes first.
+  or a return, after which another goes first. A ``limit`` of another task of the group holds it
+  again, whatever then comes of the task that went first. A group without waiting tasks opens when
+  its hold ends.
 - **Time.** A task with a `not_before` waits outside of the lanes until then. A task whose `ttl`
-  has passed before its first attempt began is dead.
+  has passed before its first attempt began is dead, and is never handed out, even before `upkeep`
+  has noticed. A retried task has no `ttl` any more, and keeps its `not_before`.
 - **Ids.** `submit` with a known idempotency key, or a known id, adds nothing.
 """
 
@@ -163,7 +170,9 @@ class Store(Protocol):
 
         Returns:
             Of these tasks, with their attempts, the cancelled ones, and the lost ones: unknown,
-            ended, or handed out again.
+            ended, or handed out again. A task that waits again since its lease ran out is in
+            neither: its provider may still be the first with a result. Attempt 0 stands for the
+            latest.
         """
         ...
 
@@ -244,7 +253,7 @@ class Store(Protocol):
         ...
 
     async def position(self, id: str) -> int:
-        """Return how many tasks of its action, account and priority go before a waiting task."""
+        """Return how many tasks of its lane go before a waiting task; 0 if it does not wait."""
         ...
 
     # Tokens.
