@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -164,7 +163,7 @@ def read_result(
         provider: The provider's name.
         retries_limits: Whether a task over a limit is tried again; otherwise, it has failed.
 
-    >>> envelope = '{"message": "no", "data": {"response": {"wait_time": 2.5, "limit": "5/minute"}}}'
+    >>> envelope = '{"message": "no", "data": {"response": {"wait_time": 2.5}}}'
     >>> read_result("t1", "limit", envelope).wait_time
     2.5
     """
