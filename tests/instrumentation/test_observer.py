@@ -31,8 +31,8 @@ class Recording(Observer):
         assert 0 <= seconds < TIMEOUT
         self.told.append(("ended", result.id, result.status.value, current.get(), error))
 
-    def submitted(self, id, seconds, error):
-        self.told.append(("submitted", id, error and str(error)))
+    def submitted(self, key, seconds, error):
+        self.told.append(("submitted", key, error and str(error)))
 
 
 class Failing(Observer):
@@ -94,7 +94,7 @@ def test_a_task_that_is_refused_is_told_too(app):
 
 def test_each_attempt_to_send_a_result_is_told(app):
     sent = told(app, "submitted", polls=tasks(1), submits=[away()], until=5.0)
-    assert sent == [("submitted", "t0", "away"), ("submitted", "t0", None)]
+    assert sent == [("submitted", ("t0", 0), "away"), ("submitted", ("t0", 0), None)]
 
 
 def test_a_handler_has_the_context_of_the_start(app):
@@ -125,4 +125,4 @@ def test_an_observer_hears_nothing_by_default():
     assert observer.polled(0.0, None, None) is None
     assert observer.task_started(tasks(1)[0]) is None
     assert observer.task_ended(None, 0.0, None) is None
-    assert observer.submitted("t0", 0.0, None) is None
+    assert observer.submitted(("t0", 0), 0.0, None) is None

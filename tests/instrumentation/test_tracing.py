@@ -164,7 +164,7 @@ def test_a_submission_that_fails_is_an_error(app, spans):
 
 
 def test_the_result_of_an_earlier_run_is_sent_without_a_parent(spans):
-    Tracing("test").submitted("t9", 0.1, away())
+    Tracing("test").submitted(("t9", 0), 0.1, away())
     span = spans()["settle"]
     assert (span.name, span.parent, span.attributes["error.type"]) == (
         "settle",

@@ -79,17 +79,17 @@ async def begin(spool):
 
 async def finish(spool, id="t", message=b"result"):
     await spool.begin(Task(id, "work"))
-    await spool.finish(id, message)
+    await spool.finish((id, 0), message)
 
 
 async def deliver(spool, id="t", message=b"result"):
     await finish(spool, id, message)
-    spool.mark_delivered(id, message)
+    spool.mark_delivered((id, 0), message)
 
 
 async def refuse(spool):
     await finish(spool)
-    spool.mark_refused("t", b"result", "PERMISSION_DENIED, not yours")
+    spool.mark_refused(("t", 0), b"result", "PERMISSION_DENIED, not yours")
 
 
 async def interrupted(spool):
@@ -117,7 +117,7 @@ def test_results_wait_in_the_order_their_tasks_came(path):
         for name in "cab":
             await spool.begin(Task(name, "work"))
         for name in "abc":
-            await spool.finish(name, name.encode())
+            await spool.finish((name, 0), name.encode())
 
     using(path, main)
     assert [name for name, _ in using(path, stored)] == ["c", "a", "b"]
@@ -172,7 +172,7 @@ def test_only_so_many_are_kept_over_a_restart_too(path):
 def test_the_texts_of_a_task_go_when_its_result_is_there(path):
     async def main(spool):
         await spool.begin(TASK)
-        await spool.finish("t", b"result")
+        await spool.finish(("t", 0), b"result")
 
     using(path, main)
     assert execute(path, "SELECT payload, account FROM task") == [(None, None)]
@@ -225,7 +225,7 @@ def test_a_dead_letter_is_not_sent_at_the_next_start(path):
 def test_a_dead_letter_that_the_hub_accepts_later_is_removed(path):
     async def main(spool):
         await refuse(spool)
-        spool.mark_delivered("t", b"result")
+        spool.mark_delivered(("t", 0), b"result")
 
     using(path, main)
     assert listed(path) == []
@@ -234,8 +234,8 @@ def test_a_dead_letter_that_the_hub_accepts_later_is_removed(path):
 def test_a_result_stays_a_dead_letter_when_something_else_is_taken_in_its_place(path):
     async def main(spool):
         await refuse(spool)
-        await spool.finish("t", b"small")
-        spool.mark_delivered("t", b"small")
+        await spool.finish(("t", 0), b"small")
+        spool.mark_delivered(("t", 0), b"small")
 
     using(path, main)
     assert [entry.message for entry in read_spool(path)] == [b"result"]
@@ -253,7 +253,7 @@ def test_a_spool_can_be_read_while_it_is_used(path):
 def test_a_dead_letter_can_be_dropped_while_the_spool_is_used(path):
     async def main(spool):
         await refuse(spool)
-        await spool.finish("t", b"small")
+        await spool.finish(("t", 0), b"small")
         dropped = drop_dead_letters(path, ["t", "u"])
         await spool.begin(Task("v", "work"))
         return dropped
@@ -415,7 +415,7 @@ def test_a_hard_link_is_refused(path):
 def test_a_spool_that_lacks_a_column_is_refused(path):
     using(path, finish)
     execute(path, "DROP TABLE dead_letter")
-    assert "is damaged (table dead_letter lacks at, id, message, reason)" in refusal(path)
+    assert "is damaged (table dead_letter lacks at, attempt, id, message, reason)" in refusal(path)
 
 
 def test_a_spool_whose_pages_are_damaged_is_refused(path):
@@ -614,7 +614,7 @@ def test_a_started_task_with_damaged_texts_is_a_task_still(path):
 def test_a_spool_of_another_version_is_left_alone(path):
     using(path, finish)
     execute(path, "PRAGMA user_version = 9")
-    assert "has version 9, but this arbprov uses version 3" in refusal(path)
+    assert "has version 9, but this arbprov uses version 4" in refusal(path)
 
 
 def test_a_lock_that_can_not_be_opened_is_reported(path):
@@ -697,7 +697,7 @@ def test_a_letter_dropped_after_a_backup_of_the_files_does_not_lose_later_result
 
     async def main(spool):
         await refuse(spool)
-        await spool.finish("t", b"small")
+        await spool.finish(("t", 0), b"small")
         read_files(path)
         assert drop() == b"1\n"
         await finish(spool, "u")
@@ -762,9 +762,11 @@ def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
     async def main(spool):
         await asyncio.gather(*(spool.begin(Task(name, "work")) for name in "tuv"))
         await asyncio.gather(
-            spool.finish("u", b"small"), spool.finish("t", BIG), spool.finish("v", b"small")
+            spool.finish(("u", 0), b"small"),
+            spool.finish(("t", 0), BIG),
+            spool.finish(("v", 0), b"small"),
         )
-        return spool.ready, [spool.is_durable(name) for name in "tuv"]
+        return spool.ready, [spool.is_durable((name, 0)) for name in "tuv"]
 
     assert using(path, main, small_limit) == (True, [False, True, True])
     assert using(path, stored) == [("u", b"small"), ("v", b"small")]
@@ -774,7 +776,7 @@ def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
 def test_a_result_that_can_not_be_stored_is_known_when_the_hub_has_it(path, small_limit):
     async def main(spool):
         await deliver(spool, "t", BIG)
-        return await spool.begin(Task("t", "work")), spool.is_durable("t")
+        return await spool.begin(Task("t", "work")), spool.is_durable(("t", 0))
 
     assert using(path, main, small_limit) == (BIG, False)
     assert using(path, interrupted) == []
@@ -782,7 +784,7 @@ def test_a_result_that_can_not_be_stored_is_known_when_the_hub_has_it(path, smal
 
 def test_a_task_that_can_not_be_stored_runs(path, small_limit):
     async def main(spool):
-        return await spool.begin(Task("t", "work", BIG)), spool.ready, spool.is_durable("t")
+        return await spool.begin(Task("t", "work", BIG)), spool.ready, spool.is_durable(("t", 0))
 
     assert using(path, main, small_limit) == (None, True, False)
 
@@ -797,7 +799,9 @@ def test_a_disk_that_fills_while_a_value_is_sought_out_is_a_full_disk(
 
         monkeypatch.setattr(spool._file, "attempt", full)
         await spool.begin(Task("t", "work"))
-        await asyncio.gather(spool.finish("t", BIG), spool.begin(Task("u", "work", b"x" * 40_000)))
+        await asyncio.gather(
+            spool.finish(("t", 0), BIG), spool.begin(Task("u", "work", b"x" * 40_000))
+        )
         return spool.ready
 
     assert using(path, main, small_limit) is False
@@ -827,10 +831,10 @@ def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
     async def main(spool):
         fill(spool)
         await finish(spool, "t", BIG)
-        assert not spool.is_durable("t")
+        assert not spool.is_durable(("t", 0))
         relieve(spool)
         await until(spool, ready=True)
-        return spool.is_durable("t")
+        return spool.is_durable(("t", 0))
 
     assert using(path, main)
     assert using(path, stored) == [("t", BIG)]
@@ -903,8 +907,8 @@ def test_a_result_that_will_never_fit_does_not_keep_the_spool_from_working(path,
     async def main(spool):
         await spool.begin(Task("t", "work"))
         fill(spool)
-        await spool.finish("t", BIG)
-        spool.mark_delivered("t", BIG)
+        await spool.finish(("t", 0), BIG)
+        spool.mark_delivered(("t", 0), BIG)
         await until(spool, ready=True)
 
     using(path, main)
@@ -916,7 +920,7 @@ def test_a_result_of_before_that_is_taken_while_the_disk_is_full_is_noted(path, 
         await finish(spool)
         fill(spool)
         await finish(spool, "u", BIG)
-        spool.mark_delivered("t", b"result")
+        spool.mark_delivered(("t", 0), b"result")
         relieve(spool)
         await until(spool, ready=True)
 
@@ -937,8 +941,8 @@ def test_the_end_tries_once_more_to_write(path):
 def test_a_result_after_the_end_is_not_waited_for(path):
     async def main(spool):
         await spool.close()
-        await spool.finish("t", b"result")
-        return spool.is_durable("t")
+        await spool.finish(("t", 0), b"result")
+        return spool.is_durable(("t", 0))
 
     assert using(path, main) is False
 
