@@ -144,3 +144,17 @@ def test_it_is_ready(asked):
 
 def test_it_can_be_closed_twice(asked):
     asked(lambda journal: journal.close())
+
+
+def test_each_attempt_of_a_task_has_its_own_result(asked):
+    async def main(journal):
+        first, second = (Task("t", "work", attempt=number) for number in (1, 2))
+        await journal.begin(first)
+        await journal.finish(first.key, b"first")
+        journal.mark_delivered(first.key, b"first")
+        new = await journal.begin(second)
+        await journal.finish(second.key, b"second")
+        journal.mark_refused(second.key, b"second", "no")
+        return new, await journal.begin(first), await journal.begin(second)
+
+    assert asked(main) == (None, b"first", b"second")

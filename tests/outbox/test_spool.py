@@ -18,6 +18,7 @@ from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderError
 from arbprov.logs.current import current_task
+from arbprov.outbox import sqlite as sqlite_module
 from arbprov.outbox.files import APPLICATION
 from arbprov.outbox.journal import DAMAGED, StoredResult
 from arbprov.outbox.spool import Spool
@@ -520,6 +521,244 @@ def test_a_spool_that_does_not_say_whose_it_is_is_taken_with_a_warning(old, capl
     assert using(old, stored, origin=STAGING) == [("pending", b"\x02")]
     assert "its tasks (2 undelivered) are taken for tasks of provider 'weather'" in caplog.text
     assert read_origin(old) == STAGING
+
+
+# Version 3.
+
+# As version 3 wrote it, whatever the code writes now.
+VERSION_3 = f"""
+BEGIN;
+CREATE TABLE task (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    action TEXT NOT NULL,
+    payload BLOB,
+    account BLOB,
+    message BLOB,
+    taken INTEGER,
+    total INTEGER,
+    at REAL NOT NULL,
+    crc INTEGER
+);
+CREATE INDEX task_open ON task (number) WHERE taken IS NULL;
+CREATE INDEX task_taken ON task (taken, total) WHERE taken IS NOT NULL;
+CREATE TABLE dead_letter (
+    id TEXT PRIMARY KEY,
+    message BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE TABLE origin (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    provider TEXT NOT NULL,
+    url TEXT NOT NULL
+);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = 3;
+INSERT INTO task VALUES (3, 'delivered', 'work', NULL, NULL, x'01', 4, 9, 1.0, 2768625435);
+INSERT INTO task VALUES (5, 'z', 'work', NULL, NULL, x'02', NULL, NULL, 2.0, 1007455905);
+INSERT INTO task VALUES (7, 'a', 'work', NULL, NULL, x'07', NULL, NULL, 2.0, NULL);
+INSERT INTO task VALUES (8, 'damaged', 'work', NULL, NULL, x'08', NULL, NULL, 2.0, 12345);
+INSERT INTO task VALUES (9, 'started', 'work', x'7b7d', x'7b7d', NULL, NULL, NULL, 3.0, NULL);
+INSERT INTO dead_letter VALUES ('dead', x'03', 'no', 4.0);
+INSERT INTO origin VALUES (1, 'weather', 'staging:50051');
+COMMIT;
+"""
+COLUMNS_3 = "number, id, action, payload, account, message, taken, total, at, crc"
+
+
+@pytest.fixture
+def third(path):
+    with open_database(path) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_3)
+    return path
+
+
+def test_a_spool_of_version_3_is_opened_with_all_that_it_has(third):
+    async def main(spool):
+        return await interrupted(spool), await stored(spool), await spool.begin(DELIVERED)
+
+    waiting = [("z", b"\x02"), ("a", b"\x07"), ("damaged", b"\x08")]
+    expected = ([Task("started", "work", b"{}", b"{}")], waiting, b"\x01")
+    assert using(third, main) == expected
+    assert using(third, main) == expected
+
+
+DELIVERED = Task("delivered", "work")
+
+
+def test_each_row_of_version_3_is_moved_as_it_is(third):
+    queries = [f"SELECT {COLUMNS_3} FROM task ORDER BY number", "SELECT * FROM origin"]
+    letters = "SELECT id, message, reason, at FROM dead_letter"
+    before = [execute(third, query) for query in (*queries, letters)]
+    SpoolFile(third).close()
+    assert [execute(third, query) for query in (*queries, letters)] == before
+    assert execute(third, "SELECT DISTINCT attempt FROM task") == [(0,)]
+    assert execute(third, "PRAGMA user_version") == [(4,)]
+
+
+@pytest.mark.parametrize("older", ["old", "third"])
+def test_a_migrated_spool_has_the_tables_of_a_new_spool(older, request, tmp_path):
+    migrated, new = request.getfixturevalue(older), tmp_path / "new"
+    for one in (migrated, new):
+        SpoolFile(one).close()
+    tables = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    assert execute(migrated, tables) == execute(new, tables)
+
+
+def test_a_damaged_result_of_version_3_is_still_known_to_be_damaged(third):
+    assert using(third, lambda spool: spool.begin(Task("damaged", "work"))) == DAMAGED
+
+
+def test_a_migrated_spool_takes_new_attempts(third):
+    async def main(spool):
+        retried = Task("delivered", "work", attempt=1)
+        new = await spool.begin(retried)
+        await spool.finish(retried.key, b"again")
+        return new, await spool.begin(retried), await spool.begin(DELIVERED)
+
+    assert using(third, main) == (None, b"again", b"\x01")
+
+
+def test_a_spool_of_version_3_can_be_read_and_stays_as_it_is(third):
+    assert [state for state, *_ in listed(third)] == ["pending"] * 3 + ["started", "dead"]
+    assert read_origin(third) == SpoolOrigin("weather", "staging:50051")
+    assert drop_dead_letters(third, ["dead"]) == 1
+    assert execute(third, "PRAGMA user_version") == [(3,)]
+
+
+def statements(script):
+    """Return how many statements there are in a migration, between its begin and its commit."""
+    return script.count(";") - 2
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_migration_that_a_crash_cuts_off_changes_nothing(version, old_spools, monkeypatch):
+    path = old_spools(version)
+    dump = dump_of(path)
+    script = sqlite_module._MIGRATIONS[version]
+    for count in range(1, statements(script) + 1):
+        parts = script.split(";")[: count + 1]
+        monkeypatch.setitem(sqlite_module._MIGRATIONS, version, ";".join([*parts, "FAIL;"]))
+        with pytest.raises(ConfigurationError, match="can't be used"):
+            SpoolFile(path)
+        assert dump_of(path) == dump
+    monkeypatch.setitem(sqlite_module._MIGRATIONS, version, script)
+    SpoolFile(path).close()
+    assert execute(path, "PRAGMA user_version") == [(4,)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process")
+def test_a_migration_whose_process_is_killed_is_made_at_the_next_start(third):
+    dump = dump_of(third)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from arbprov.outbox import sqlite\n"
+        "last = 'PRAGMA user_version'\n"
+        "script = sqlite._MIGRATIONS[3].replace(last, 'SELECT die(); ' + last)\n"
+        "sqlite._MIGRATIONS[3] = script\n"
+        "connect = sqlite._connect\n"
+        "def connect_to_die(uri):\n"
+        "    database = connect(uri)\n"
+        "    database.create_function('die', 0, lambda: os._exit(9))\n"
+        "    return database\n"
+        "sqlite._connect = connect_to_die\n"
+        "sqlite.SpoolFile(Path(sys.argv[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, third], timeout=TIMEOUT).returncode == 9
+    assert dump_of(third) == dump
+    SpoolFile(third).close()
+    assert execute(third, "SELECT count(*) FROM task") == [(5,)]
+
+
+def dump_of(path):
+    """Return all that a database holds, and its version."""
+    with open_database(path) as database:
+        return [*database.iterdump(), *database.execute("PRAGMA user_version")]
+
+
+@pytest.fixture
+def old_spools(request):
+    return lambda version: request.getfixturevalue({1: "old", 3: "third"}[version])
+
+
+def test_a_disk_that_is_full_at_the_migration_leaves_the_spool_as_it_is(third, monkeypatch):
+    with open_database(third) as database:
+        database.execute("UPDATE task SET message = zeroblob(500000) WHERE id = 'z'")
+    dump, connect = dump_of(third), sqlite_module._connect
+
+    def connect_to_full_disk(uri):
+        database = connect(uri)
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        return database
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_module, "_connect", connect_to_full_disk)
+        assert "can't be used: database or disk is full" in refusal(third)
+    assert dump_of(third) == dump
+    SpoolFile(third).close()
+
+
+# Attempts.
+
+
+def test_each_attempt_of_a_task_waits_for_the_next_start(path):
+    async def main(spool):
+        for number in (2, 1):
+            task = Task("t", "work", attempt=number)
+            await spool.begin(task)
+            await spool.finish(task.key, b"%d" % number)
+        await spool.begin(Task("t", "work", attempt=3))
+
+    async def find(spool):
+        one = await spool.next_stored(0)
+        two = await spool.next_stored(one.number)
+        return one.key, two.key, [task.key for task in await spool.interrupted_tasks()]
+
+    using(path, main)
+    assert using(path, find) == (("t", 2), ("t", 1), [("t", 3)])
+
+
+def test_all_dead_attempts_of_a_task_are_dropped_by_its_id(path):
+    async def main(spool):
+        for number in (0, 1, 2):
+            task = Task("t", "work", attempt=number)
+            await spool.begin(task)
+            await spool.finish(task.key, b"result")
+            spool.mark_refused(task.key, b"result", "no")
+
+    using(path, main)
+    assert [entry.attempt for entry in read_spool(path)] == [0, 1, 2]
+    assert drop_dead_letters(path, ["t"]) == 3
+
+
+def test_a_delivered_attempt_leaves_the_dead_letter_of_another(path):
+    async def main(spool):
+        for number in (1, 2):
+            task = Task("t", "work", attempt=number)
+            await spool.begin(task)
+            await spool.finish(task.key, b"result")
+            spool.mark_refused(task.key, b"result", "no")
+        spool.mark_delivered(("t", 2), b"result")
+
+    using(path, main)
+    assert [(entry.state, entry.attempt) for entry in read_spool(path)] == [("dead", 1)]
+
+
+def test_an_attempt_that_was_taken_while_the_disk_is_full_leaves_the_other(path):
+    async def main(spool):
+        await finish(spool)
+        fill(spool)
+        task = Task("t", "work", attempt=1)
+        await spool.begin(task)
+        await spool.finish(task.key, BIG)
+        spool.mark_delivered(task.key, BIG)
+        return await spool.begin(task), await spool.begin(TASK)
+
+    assert using(path, main) == (BIG, b"result")
 
 
 # One provider and one hub.
