@@ -110,7 +110,7 @@ class TaskContext(Generic[StateT_co]):
 
     @property
     def idempotency_key(self) -> str:
-        """The same text for each try and each redelivery of the task, and no other task's.
+        """The same text for each try, redelivery and attempt of the task, and no other task's.
 
         For an API that takes an Idempotency-Key: a call that is repeated then has no second effect.
 

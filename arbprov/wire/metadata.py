@@ -51,7 +51,7 @@ def read_attempt(text: str) -> int:
     >>> read_attempt("2"), read_attempt("two"), read_attempt("")
     (2, 0, 0)
     """
-    return int(text) if _ATTEMPT_FORMAT.fullmatch(text) else 0
+    return int(text) if text and _ATTEMPT_FORMAT.fullmatch(text) else 0
 
 
 def read_interval(text: str) -> float:
@@ -60,5 +60,5 @@ def read_interval(text: str) -> float:
     >>> read_interval("20"), read_interval("0.001"), read_interval("0"), read_interval("soon")
     (20.0, 0.1, 0.0, 0.0)
     """
-    seconds = float(text) if _SECONDS_FORMAT.fullmatch(text) else 0.0
+    seconds = float(text) if text and _SECONDS_FORMAT.fullmatch(text) else 0.0
     return max(_MIN_INTERVAL, seconds) if seconds else 0.0
