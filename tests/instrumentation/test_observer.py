@@ -6,12 +6,14 @@ import asyncio
 import contextvars
 
 import pytest
+from support.hubs import ScriptedHub
+from support.loops import JumpingLoop, run_jumping
 from support.running import Running, away, tasks
 from support.waiting import TIMEOUT
 
 from arbprov import InvalidPayloadError, ProviderApp
-from arbprov.instrumentation.observer import Observer, Observers
-from arbprov.wire.hub import Pause
+from arbprov.instrumentation.observer import ObservedHub, Observer, Observers
+from arbprov.wire.hub import Pause, Renewal
 
 current = contextvars.ContextVar("current", default="")
 
@@ -90,6 +92,14 @@ def test_a_task_that_is_refused_is_told_too(app):
     ((*ended, error),) = told(app, "ended", polls=tasks(1, payload=b"[]"))
     assert ended == ["ended", "t0", "error", "t0"]
     assert isinstance(error, InvalidPayloadError)
+
+
+def test_the_leases_of_an_observed_hub_are_renewed():
+    hub = ScriptedHub(renew_interval=20.0)
+    observed = ObservedHub(hub, Observers([]))
+    answer = run_jumping(observed.renew([("t0", 1)]), JumpingLoop())
+    assert (answer, observed.renew_interval) == (Renewal(), 20.0)
+    assert [keys for _, keys in hub.renewed] == [[("t0", 1)]]
 
 
 def test_each_attempt_to_send_a_result_is_told(app):

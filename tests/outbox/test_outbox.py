@@ -754,6 +754,12 @@ def test_the_same_attempt_that_comes_again_while_it_runs_is_not_run_again(app, j
     assert (runs, sent(one)) == ([1], [("t1", 2)])
 
 
+def test_a_hub_that_hands_out_the_same_attempt_for_ever_is_polled_in_pauses(app):
+    again = Held(0.001, *attempts(2))
+    one = running(app, polls=attempts(2, seconds=50), afterwards=again).until(40)
+    assert len(one.polled_at) < 1000
+
+
 def test_a_task_without_a_number_is_another_than_one_with_a_number(app, journal, runs):
     running(app, journal, polls=[*numbered(1), Held(5, *attempts(1))]).until(20)
     assert runs == [1, 1]

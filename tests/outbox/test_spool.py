@@ -748,7 +748,19 @@ def test_a_delivered_attempt_leaves_the_dead_letter_of_another(path):
     assert [(entry.state, entry.attempt) for entry in read_spool(path)] == [("dead", 1)]
 
 
-def test_an_attempt_that_was_taken_while_the_disk_is_full_leaves_the_other(path):
+def test_the_result_of_an_attempt_waits_though_the_hub_has_another_attempt_s(path):
+    async def main(spool):
+        await finish(spool)
+        task = Task("t", "work", attempt=1)
+        await spool.begin(task)
+        await spool.finish(task.key, b"another")
+        spool.mark_delivered(task.key, b"another")
+
+    using(path, main)
+    assert using(path, stored) == [("t", b"result")]
+
+
+def test_an_attempt_that_was_taken_while_the_disk_is_full_leaves_the_other(path, no_pauses):
     async def main(spool):
         await finish(spool)
         fill(spool)
@@ -756,9 +768,11 @@ def test_an_attempt_that_was_taken_while_the_disk_is_full_leaves_the_other(path)
         await spool.begin(task)
         await spool.finish(task.key, BIG)
         spool.mark_delivered(task.key, BIG)
+        await until(spool, ready=True)
         return await spool.begin(task), await spool.begin(TASK)
 
     assert using(path, main) == (BIG, b"result")
+    assert using(path, stored) == [("t", b"result")]
 
 
 # One provider and one hub.

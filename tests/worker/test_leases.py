@@ -8,11 +8,11 @@ import logging
 import attrs
 import pytest
 from support.hubs import Held
-from support.loops import BEGIN
+from support.loops import BEGIN, JumpingLoop, run_jumping
 from support.running import Running, away, tasks
 from support.spools import Inline
 
-from arbprov import ProviderApp, TaskContext
+from arbprov import Concurrency, ProviderApp, TaskContext
 from arbprov.outbox.spool import Spool
 from arbprov.task import Task
 from arbprov.wire.hub import Renewal
@@ -129,6 +129,19 @@ def test_a_renewal_that_hangs_does_not_hold_up_the_end(app):
     assert one.until(24).ended_at == pytest.approx(25, abs=1)
 
 
+def test_nothing_is_renewed_after_the_end_though_the_spool_keeps_results(app, tmp_path):
+    one = leasing(app, polls=[attempt(2)], submits=[away()] * 500)
+    one.make_journal = lambda: Spool(tmp_path / "spool", executor=Inline())
+    one.loop = JumpingLoop()
+
+    async def main():
+        await one._work(50, one.settings)
+        await asyncio.sleep(100)
+
+    run_jumping(main(), one.loop)
+    assert [round(at) for at, _ in renewed(one)] == [20, 40]
+
+
 # The hub's answer.
 
 
@@ -136,6 +149,44 @@ def test_a_cancelled_task_s_handler_sees_it_and_runs_on(app, seen):
     one = leasing(app, polls=[attempt(2, "watch")], renewals=[CANCELLED]).until(90)
     assert seen == [False] * 20 + [True] * 10
     assert [result.data for _, result in one.results] == ["done"]
+
+
+def test_a_cancelled_task_s_handler_that_ends_is_not_late(app, seen, caplog):
+    leasing(app, polls=[attempt(2, "watch")], renewals=[CANCELLED]).until(90)
+    assert "its result is dropped" not in caplog.text
+
+
+def test_the_error_of_a_cancelled_task_s_handler_is_logged_and_sent(app, caplog):
+    @app.action
+    async def fail() -> None:
+        await asyncio.sleep(30)
+        raise KeyError("city")
+
+    one = leasing(app, polls=[attempt(2, "fail")], renewals=[CANCELLED]).until(90)
+    assert [result.data["type"] for _, result in one.results] == ["KeyError"]
+    assert "KeyError: 'city'" in caplog.text
+
+
+def test_a_cancelled_task_s_error_handler_is_called(app):
+    @app.action
+    async def fail() -> None:
+        await asyncio.sleep(30)
+        raise KeyError("city")
+
+    app.errorhandler(KeyError)(lambda error, ctx: "handled")
+    one = leasing(app, polls=[attempt(2, "fail")], renewals=[CANCELLED]).until(90)
+    assert [result.data for _, result in one.results] == ["handled"]
+
+
+def test_a_cancelled_task_frees_its_place_when_it_ends(app):
+    @app.action
+    @app.rate_limit(Concurrency(1), max_wait=100)
+    async def one_by_one() -> None:
+        await asyncio.sleep(30)
+
+    polls = [attempt(2, "one_by_one"), Held(1, Task("t1", "one_by_one"))]
+    one = leasing(app, polls=polls, renewals=[CANCELLED]).until(90)
+    assert one.statuses == ["success", "success"]
 
 
 def test_a_cancelled_task_has_its_hooks(app, seen):
@@ -170,7 +221,8 @@ def test_a_cancelled_task_that_has_timed_out_still_has_its_timeout(app):
     assert result.message == "The action ran longer than its timeout of 30 s"
 
 
-def test_a_cancelled_task_is_not_tried_again_after_an_error(app):
+def test_a_cancelled_task_is_not_tried_again_after_an_error(app, caplog):
+    caplog.set_level(logging.INFO)
     tried = []
 
     @app.action
@@ -182,6 +234,7 @@ def test_a_cancelled_task_is_not_tried_again_after_an_error(app):
 
     leasing(app, polls=[attempt(2, "call")], renewals=[CANCELLED]).until(200)
     assert tried == [1]
+    assert "the next is in" not in caplog.text
 
 
 def test_a_task_that_is_cancelled_between_two_tries_is_not_tried_again(app):
