@@ -374,7 +374,12 @@ class _Exchange:
         return answer
 
     def answer(self) -> bytes:
-        return asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+        finally:
+            # The call may have ended before, with its connection.
+            with self.hub._changed:
+                self.hub._changed.notify_all()
 
     def hand_out(self) -> bytes | None:
         answer = self.answer()
