@@ -6,6 +6,7 @@ No name, error or log line has a password: texts of libpq that may quote the URL
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -101,7 +102,10 @@ def read_url(url: str) -> Settings:
         ) from None
     if prepared not in ("on", "off"):
         raise ConfigurationError(f"{find_name(url)}: prepared_statements must be on or off")
-    return Settings(make_conninfo(**_DEFAULTS | known), prepared == "on")
+    return Settings(
+        make_conninfo(**_DEFAULTS | {key: str(value) for key, value in known.items()}),
+        prepared == "on",
+    )
 
 
 class _TextDumper(StrDumper):
@@ -204,10 +208,14 @@ class Connections:
         except _UNAVAILABLE as error:
             raise self._as_hub_error(error) from None
 
+    async def _replace_lost(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            await self._pool.check()
+
     def _as_hub_error(self, error: psycopg.Error) -> HubError:
         if self._check is None or self._check.done():
             # One lost connection is rarely alone: replace the others before calls meet them.
-            self._check = asyncio.create_task(self._pool.check())
+            self._check = asyncio.create_task(self._replace_lost())
         return HubError(f"{self._name} does not answer: {_describe(error)}")
 
 

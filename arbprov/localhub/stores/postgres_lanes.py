@@ -24,7 +24,16 @@ from uuid import UUID
 import attrs
 import psycopg
 
-__all__ = ["LaneKey", "block", "enqueue", "find_lane", "open_empty_groups", "release"]
+__all__ = [
+    "LaneKey",
+    "block",
+    "enqueue",
+    "find_lane",
+    "open_empty_groups",
+    "release",
+    "remove_empty",
+    "remove_unused",
+]
 
 Connection = psycopg.AsyncConnection[Any]
 Group = tuple[str, str]
@@ -32,8 +41,8 @@ Group = tuple[str, str]
 _SHARE = """
 SELECT id FROM arbprov.lanes WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE
 """
-# A lane that another transaction added in the meantime is locked by the update. A lane of an account
-# that has its turn already shares it; other accounts start at the back.
+# A lane that another transaction added in the meantime is locked by the update. An account that
+# waits already keeps its turn; others start at the back.
 _ADD = """
 WITH block AS MATERIALIZED (SELECT nextval('arbprov.turns') AS first)
 INSERT INTO arbprov.lanes (id, provider, action, account_key, priority, turn, served)
@@ -83,6 +92,15 @@ WHERE holds.action = given.action AND holds.account_key = given.account_key
     SELECT FROM arbprov.lanes JOIN arbprov.tasks ON tasks.lane = lanes.id AND tasks.queued
     WHERE lanes.action = given.action AND lanes.account_key = given.account_key
   )
+"""
+_FIND_EMPTY = """
+SELECT id FROM arbprov.lanes
+WHERE NOT EXISTS (SELECT FROM arbprov.tasks WHERE tasks.lane = lanes.id AND queued)
+LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+_REMOVE_EMPTY = """
+DELETE FROM arbprov.lanes WHERE id = ANY(%s)
+AND NOT EXISTS (SELECT FROM arbprov.tasks WHERE tasks.lane = lanes.id AND queued)
 """
 
 
@@ -151,6 +169,17 @@ async def open_empty_groups(connection: Connection, groups: Collection[Group]) -
     """End the holds whose time is over and whose groups have no waiting task."""
     await connection.execute(_OPEN_EMPTY, _columns(groups))
     await release(connection, groups)
+
+
+async def remove_empty(connection: Connection, ids: Collection[UUID]) -> None:
+    """Remove those lanes without tasks that an earlier statement has locked FOR UPDATE."""
+    await connection.execute(_REMOVE_EMPTY, [list(ids)])
+
+
+async def remove_unused(connection: Connection, most: int) -> None:
+    """Remove lanes without tasks, wherever they are, but no more than `most`."""
+    cursor = await connection.execute(_FIND_EMPTY, [most])
+    await remove_empty(connection, [lane_id for (lane_id,) in await cursor.fetchall()])
 
 
 def _columns(groups: Collection[Group]) -> list[list[str]]:

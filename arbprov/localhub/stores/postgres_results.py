@@ -84,13 +84,11 @@ def settle(
         task: Its task; None if there is none.
         attempts: The attempts of the task that it may be of.
     """
-    if task is None:
-        return Outcome.UNKNOWN
     by_number = {attempt.number: attempt for attempt in attempts}
     if not result.attempt and any(attempt.has(result) for attempt in by_number.values()):
         return Outcome.REPEATED
-    attempt = by_number.get(result.attempt or task.attempt)
-    if attempt is None:
+    attempt = by_number.get(result.attempt or task.attempt) if task else None
+    if task is None or attempt is None:
         return Outcome.UNKNOWN
     if attempt.has(result):
         return Outcome.REPEATED

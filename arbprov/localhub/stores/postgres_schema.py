@@ -190,7 +190,7 @@ async def migrate(connection: AsyncConnection[Any], name: str) -> None:
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         # Not IF NOT EXISTS: that asks for the right to create schemas even if there is one.
-        if not await _ask(connection, "SELECT count(*) FROM pg_namespace WHERE nspname = 'arbprov'"):
+        if not await _ask(connection, "SELECT to_regnamespace('arbprov') IS NOT NULL"):
             await connection.execute("CREATE SCHEMA arbprov")
         if not await _ask(connection, "SELECT to_regclass('arbprov.version') IS NOT NULL"):
             await connection.execute("CREATE TABLE arbprov.version (version integer NOT NULL)")

@@ -91,9 +91,7 @@ class Signals:
                         await self._changed.wait()
                         # Before it: a change during the call needs a notification of its own.
                         self._changed.clear()
-                        await connection.execute(
-                            "SELECT pg_notify('arbprov', %s)", [self._sender]
-                        )
+                        await connection.execute("SELECT pg_notify('arbprov', %s)", [self._sender])
                         await asyncio.sleep(_INTERVAL)
             # The notification may be lost with the connection.
             self._changed.set()
