@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from arbprov.errors import ConfigurationError, HubError
 
-__all__ = ["Connections", "find_name", "read_url"]
+__all__ = ["Connections", "find_name", "read_url", "replace_odd"]
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
@@ -96,10 +96,16 @@ def read_url(url: str) -> Settings:
     try:
         known = conninfo_to_dict(f"{address}?{rest}")
     except psycopg.Error:  # its text may hold a part of the password
+        known = {}
+    # An @ or a / in the password makes libpq take parts of it for something else.
+    ports = str(known.get("port", "")).replace(",", "")
+    names = f"{known.get('host')}{known.get('dbname')}"
+    if not known or not (ports.isdigit() or not ports) or "@" in names:
         raise ConfigurationError(
             f"{find_name(url)} is not a valid URL of a PostgreSQL database; write "
-            f"postgresql://USER:PASSWORD@HOST/DATABASE, with %40 for an @ in the password"
-        ) from None
+            f"postgresql://USER:PASSWORD@HOST/DATABASE, with %40 for an @ and %2F for a / in the "
+            f"password"
+        )
     if prepared not in ("on", "off"):
         raise ConfigurationError(f"{find_name(url)}: prepared_statements must be on or off")
     return Settings(
@@ -108,11 +114,18 @@ def read_url(url: str) -> Settings:
     )
 
 
-class _TextDumper(StrDumper):
-    """Writes texts that PostgreSQL cannot keep with a sign that stands for the character."""
+def replace_odd(text: str) -> str:
+    r"""Return a text with signs for the characters that PostgreSQL cannot keep.
 
+    >>> replace_odd("a\\0b")
+    'a\u2400b'
+    """
+    return text.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace").decode()
+
+
+class _TextDumper(StrDumper):
     def dump(self, obj: str) -> bytes:
-        return obj.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace")
+        return replace_odd(obj).encode()
 
 
 class Connections:

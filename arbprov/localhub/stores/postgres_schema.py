@@ -178,7 +178,7 @@ async def migrate(connection: AsyncConnection[Any], name: str) -> None:
         raise ConfigurationError(
             f"{name} runs PostgreSQL {version}, but a hub needs {_OLDEST_SERVER} or newer"
         )
-    if (encoding := await _ask(connection, "SHOW server_encoding")) != "UTF8":
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise ConfigurationError(
             f"{name} has the encoding {encoding}, but a hub needs a database with UTF8"
         )

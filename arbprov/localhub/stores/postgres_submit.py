@@ -9,14 +9,15 @@ from typing import Any
 import psycopg
 
 from arbprov.localhub.store import Accepted
+from arbprov.localhub.stores.postgres_connections import replace_odd
 from arbprov.localhub.stores.postgres_lanes import LaneKey, enqueue, find_lane
 from arbprov.localhub.stores.postgres_tasks import Connection, clamp
 from arbprov.localhub.tasks import NewTask
 
 __all__ = ["submit"]
 
-# PostgreSQL has dates until 294276.
-_LATEST = 1e12
+# PostgreSQL has dates from 4713 BC to 294276.
+_EARLIEST, _LATEST = -1e11, 1e12
 _INSERT = """
 WITH added AS (
     INSERT INTO arbprov.tasks (
@@ -88,7 +89,7 @@ def _columns_of(tasks: Sequence[NewTask], keys: Sequence[LaneKey]) -> dict[str, 
     }
     columns["lane"] = [key.id for key in keys]
     columns["not_before"] = [
-        None if task.not_before is None else min(max(task.not_before, -_LATEST), _LATEST)
+        None if task.not_before is None else min(max(task.not_before, _EARLIEST), _LATEST)
         for task in tasks
     ]
     columns["ttl"] = [None if task.ttl is None else clamp(task.ttl) for task in tasks]
@@ -101,7 +102,7 @@ def _readable(fields: str) -> str:
     if "\\u" not in fields:
         return fields
     pairs = json.loads(fields).items()
-    cleaned = {key: value.replace("\0", "\N{SYMBOL FOR NULL}") for key, value in pairs}
+    cleaned = {replace_odd(key): replace_odd(value) for key, value in pairs}
     return json.dumps(cleaned, ensure_ascii=False)
 
 
