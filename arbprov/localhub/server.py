@@ -277,9 +277,12 @@ class LocalHub:
             started.set_result(address)
             await self._stopping.wait()
             await self._queue.answer_held_calls()
-            await self._server.stop(_GRACE)
+            await self._stop_server()
         finally:
             await self._queue.stop()
+
+    async def _stop_server(self) -> None:
+        await self._server.stop(_GRACE)
 
     async def _catch_up(self) -> None:
         """Do what was asked of the hub before it started."""

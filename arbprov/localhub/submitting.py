@@ -163,7 +163,7 @@ def read_result(
         provider: The provider's name.
         retries_limits: Whether a task over a limit is tried again; otherwise, it has failed.
 
-    >>> envelope = '{"message": "no", "data": {"response": {"wait_time": 2.5, "limit": "5/minute"}}}'
+    >>> envelope = '{"message": "no", "data": {"response": {"wait_time": 2.5}}}'
     >>> read_result("t1", "limit", envelope).wait_time
     2.5
     """

@@ -15,10 +15,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import attrs
@@ -27,6 +29,7 @@ from typing_extensions import Self
 
 from arbprov._proto import hub_pb2
 from arbprov.localhub import LocalHub, Submission
+from arbprov.localhub.rpc import HubMethods
 from arbprov.payload.serialize import TaskData
 from arbprov.testing.faults import Fault, Kind
 from arbprov.testing.proxy import TcpProxy
@@ -37,6 +40,10 @@ _KINDS: dict[str, Kind] = {"/Hub/GetTask": "poll", "/Hub/SubmitTaskResult": "sub
 _MESSAGES: dict[Kind, Any] = {"poll": hub_pb2.ProviderRequest, "submit": hub_pb2.TaskResult}
 # Seconds beyond `hold` that a retired server gives its calls to end.
 _DRAIN_GRACE = 1.0
+# Faults that play at once.
+_PLAYERS = 64
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 @attrs.define
@@ -93,17 +100,21 @@ class FaultyHub(LocalHub):
         max_message_size: int = -1,
         options: dict[str, int] | None = None,
     ) -> None:
-        super().__init__(token=token, hold=hold, capacity=capacity)
-        received = {"grpc.max_receive_message_length": max_message_size}
-        self._options = [*(dict(self._options) | received | (options or {})).items()]
+        super().__init__(
+            token=token, hold=hold, capacity=capacity, max_message_size=max_message_size
+        )
+        self._options |= options or {}
         self._changed = threading.Condition()
         self._script: dict[Kind, deque[Fault]] = {"poll": deque(), "submit": deque()}
         self._received: dict[Kind, deque[Received]] = {
             kind: deque(maxlen=capacity) for kind in self._script
         }
         self._handed_out: deque[str] = deque(maxlen=capacity)
-        self._again: deque[bytes] = deque()
-        self._retired: list[grpc.Server] = []
+        # Answers to hand out again, with their metadata.
+        self._again: deque[tuple[bytes, Metadata]] = deque()
+        self._retired: list[Any] = []
+        # Faults block: each call that plays one has a thread.
+        self._players = ThreadPoolExecutor(_PLAYERS, "arbprov-faults")
         self._going = threading.Lock()
         self._pauses: set[threading.Event] = set()
         self._stopped = False
@@ -205,7 +216,8 @@ class FaultyHub(LocalHub):
 
     def start(self) -> Self:
         """Start the hub and its proxy, set `address` to the proxy's, and return the hub."""
-        self._server, self.proxy.target = self._listen(self.address)
+        super().start()
+        self.proxy.target = self.address
         self.address = self.proxy.start().address
         return self
 
@@ -216,8 +228,7 @@ class FaultyHub(LocalHub):
             for over in self._pauses:
                 over.set()
         super().stop()
-        for server in self._retired:
-            server.stop(None).wait()
+        self._players.shutdown(wait=False)
         self.proxy.stop()
 
     def go_away(self) -> None:
@@ -226,16 +237,24 @@ class FaultyHub(LocalHub):
         Running calls have `hold` and a second more to end.
         """
         with self._going:
-            assert self._server is not None, "the hub has not started"
-            retired = self._server
-            self._server, self.proxy.target = self._listen("127.0.0.1:0")
-            self._retired.append(retired)
-        retired.stop(self._hold + _DRAIN_GRACE)
+            self._run(self._replace_server)
+
+    async def _replace_server(self) -> None:
+        retired = self._server
+        self._server, self.proxy.target = await self._listen("127.0.0.1:0")
+        grace = self._settings.hold + _DRAIN_GRACE
+        self._retired.append(asyncio.create_task(retired.stop(grace)))
+
+    async def _stop_server(self) -> None:
+        await super()._stop_server()
+        for stopping in self._retired:
+            stopping.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
 
     # The gRPC methods.
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        return _Scripted(super()._handlers(), self)
+        return _Scripted(self._methods, self)
 
     def _sit_out(self, over: threading.Event, seconds: float | None) -> None:
         with self._changed:
@@ -253,35 +272,63 @@ _HEALTHY = Fault("", "poll", lambda exchange: exchange.answer())
 class _Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
     """A hub's methods; the two methods that providers call play the script first."""
 
-    def __init__(self, methods: grpc.GenericRpcHandler, hub: FaultyHub) -> None:
+    def __init__(self, methods: HubMethods, hub: FaultyHub) -> None:
         self._methods = methods
         self._hub = hub
 
-    def service(self, details: grpc.HandlerCallDetails) -> Any:
-        method = self._methods.service(details)
+    def service(self, details: Any) -> Any:
         kind = _KINDS.get(details.method)
         if kind is None:
-            return method
+            return self._methods.service(details)
+        method = self._methods.find(details.method)
+        assert method is not None
 
-        def respond(request: bytes, context: grpc.ServicerContext) -> bytes:
-            return _Exchange(self._hub, kind, request, method, context).play()
+        async def respond(request: bytes, context: Any) -> bytes:
+            return await _Exchange(self._hub, kind, request, method, _Context(context)).play()
 
         return grpc.unary_unary_rpc_method_handler(respond)
 
 
+class _Failed(Exception):
+    """A fault ends its call with a status of gRPC."""
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(code, details)
+        self.code = grpc.StatusCode[code]
+        self.details = details
+
+
+class _Context:
+    """A call's context, which remembers the metadata of the answer."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self.metadata: Metadata = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        self.metadata = tuple(metadata)
+        await self._context.send_initial_metadata(metadata)
+
+
 @attrs.define(eq=False)
 class _Exchange:
-    """One call; see `arbprov.testing.faults.Exchange`."""
+    """One call; see `arbprov.testing.faults.Exchange`. Its public methods block, on a thread."""
 
     hub: FaultyHub
     kind: Kind
     request: bytes
-    method: Any
-    context: grpc.ServicerContext
+    method: Callable[[bytes, Any], Awaitable[bytes]]
+    context: _Context
     step: Fault = attrs.field(init=False)
     received: Received = attrs.field(init=False)
+    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
+    # Set when the caller has gone.
+    _gone: threading.Event = attrs.field(factory=threading.Event, init=False)
 
-    def play(self) -> bytes:
+    async def play(self) -> bytes:
         """Record the call, play its fault, and return the response."""
         hub = self.hub
         with hub._changed:
@@ -291,23 +338,34 @@ class _Exchange:
             hub._received[self.kind].append(self.received)
             hub._changed.notify_all()
         try:
-            return self.step.play(self)
+            if self.step is _HEALTHY:
+                return await self._answer()
+            return await self._loop.run_in_executor(hub._players, self.step.play, self)
+        except _Failed as failure:
+            await self.context.abort(failure.code, failure.details)
+            raise
+        except asyncio.CancelledError:
+            self._gone.set()
+            raise
         finally:
             with hub._changed:
                 hub._changed.notify_all()
 
-    def answer(self) -> bytes:
+    async def _answer(self) -> bytes:
         if self.kind == "poll" and self.hub._again:
-            answer = self.hub._again.popleft()
+            answer, metadata = self.hub._again.popleft()
+            await self.context.send_initial_metadata(metadata)
         else:
-            message = self.method.request_deserializer(self.request)
-            answer = self.method.response_serializer(self.method.unary_unary(message, self.context))
+            answer = await self.method(self.request, self.context)
         if self.kind == "poll" and (task := hub_pb2.Task.FromString(answer)).id:
             if self.hub.proxy.has_reset(self.context.peer().partition(":")[2]):
-                self.hub._again.append(answer)
+                self.repeat(answer)
                 return b""
             self.hub._handed_out.append(task.id)
         return answer
+
+    def answer(self) -> bytes:
+        return asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
 
     def hand_out(self) -> bytes | None:
         answer = self.answer()
@@ -318,13 +376,10 @@ class _Exchange:
         return None
 
     def fail(self, code: str, details: str) -> NoReturn:
-        self.context.abort(grpc.StatusCode[code], details)
-        raise AssertionError("context.abort has not raised")
+        raise _Failed(code, details)
 
     def pause(self, seconds: float | None) -> None:
-        over = threading.Event()
-        if self.context.add_callback(over.set):
-            self.hub._sit_out(over, seconds)
+        self.hub._sit_out(self._gone, seconds)
 
     def die(self, *, keep: bool = False) -> NoReturn:
         self.hub.proxy.cut()
@@ -338,4 +393,4 @@ class _Exchange:
         self.hub.go_away()
 
     def repeat(self, task: bytes) -> None:
-        self.hub._again.append(task)
+        self.hub._again.append((task, self.context.metadata))
