@@ -6,9 +6,13 @@ import json
 
 import click
 
-from arbprov.cli.options import ADDRESS, json_option, token_option
+from arbprov._utils import is_positive_number
+from arbprov.cli.hub_http import INSTALL_HINT, find_http_address, has_http_extra, http_option
+from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
+from arbprov.cli.options import ADDRESS, check, json_option
 from arbprov.cli.output import echo
 from arbprov.cli.signals import catch_interruption
+from arbprov.cli.state_folder import make_state_folder
 
 __all__ = ["hub"]
 
@@ -17,19 +21,87 @@ __all__ = ["hub"]
 @click.option(
     "--address", metavar="HOST:PORT", default=ADDRESS, show_default=True, help="Where to listen."
 )
-@token_option
-@json_option("Print the address and the token as JSON.")
-def hub(address: str, token: str, as_json: bool) -> None:
+@http_option
+@click.option(
+    "--store",
+    envvar="ARBPROV_HUB_STORE",
+    metavar="STORE",
+    show_envvar=True,
+    help=(
+        "Where the tasks are kept: memory, sqlite:PATH or postgresql://USER@HOST/DATABASE. "
+        "Set a password by the variable, since every user of this machine can see options.  "
+        "[default: SQLite in your state folder]"
+    ),
+)
+@hub_token_options
+@click.option(
+    "--lease",
+    metavar="SECONDS",
+    type=float,
+    default=600.0,
+    show_default=True,
+    callback=check(is_positive_number, "must be greater than 0"),
+    help=(
+        "Hand a task out again if no result comes for so long; at most 60 if the task's provider "
+        "renews its leases, as arbprov's do."
+    ),
+)
+@json_option("Print the addresses, the store and the token as JSON.")
+def hub(
+    address: str,
+    http: str | None,
+    store: str | None,
+    token: HubToken,
+    lease: float,
+    as_json: bool,
+) -> None:
     """Run the bundled hub until Ctrl-C.
 
-    It listens on this machine only and keeps its tasks in memory. `arbprov call` sends it tasks.
+    It listens on this machine only, and keeps its tasks across restarts. `arbprov call` sends it
+    tasks.
+
+    Its token allows everything. Without an option or a variable, the hub makes a token once, in a
+    file that only you can read; `call`, `tasks`, `tokens` and `dev` read it there.
     """
     # gRPC is slow to import, and most commands need none.
     from arbprov.localhub import LocalHub
+    from arbprov.localhub.stores.factory import make_store
 
-    with catch_interruption() as interruption, LocalHub(address, token=token) as running:
+    token = make_hub_token(token)
+    store = store or f"sqlite:{make_state_folder() / 'hub.sqlite'}"
+    store_name = make_store(store).name
+    running = LocalHub(
+        address,
+        token=token.value,
+        store=store,
+        lease=lease,
+        retries_limits=True,
+        http=find_http_address(http),
+    )
+    with catch_interruption() as interruption, running:
         if as_json:
-            echo(json.dumps({"address": running.address, "token": running.token}))
+            described = {"address": running.address, "http": running.http_url, "store": store_name}
+            echo(json.dumps(described | {"token": token.value}))
         else:
-            echo(f"The hub listens on {running.address}; Ctrl-C ends it.", err=True)
+            for line in _describe_start(running.address, running.http_url, store_name, token):
+                echo(line, err=True)
         interruption.wait()
+
+
+def _describe_start(
+    address: str, http_url: str | None, store_name: str, token: HubToken
+) -> list[str]:
+    """Return the lines that say where the hub listens, where its tasks are, and its settings."""
+    lines = [f"The hub listens on {address}; Ctrl-C ends it."]
+    if http_url:
+        lines = [f"The hub listens on {address} and {http_url}; Ctrl-C ends it."]
+    elif not has_http_extra():
+        lines.append(f"Without HTTP; to have its API and `arbprov tasks`: {INSTALL_HINT}")
+    end = ", until it ends" if store_name == "memory" else ""
+    lines.append(f"It keeps its tasks in {store_name.removeprefix('sqlite:')}{end}.")
+    if token.file:
+        setting = f"PROVIDER_AUTH_TOKEN_FILE={token.file}"
+    else:
+        setting = "PROVIDER_AUTH_TOKEN with the hub's token"
+    lines.append(f"A provider needs HUB_GRPC_URL={address} and {setting}")
+    return lines

@@ -15,8 +15,9 @@ import attrs
 import click
 
 from arbprov._utils import escape_line, format_count
-from arbprov.cli.options import parse_sendable_object
+from arbprov.cli.options import CommandT, parse_sendable_object
 from arbprov.cli.output import (
+    FAILED_STATUSES,
     echo,
     echo_json,
     find_problems,
@@ -37,7 +38,11 @@ __all__ = ["Arguments", "Results", "run_tasks", "tasks_option"]
 # The keyword arguments of `LocalHub.put`.
 Arguments = dict[str, Any]
 
-_FIELDS = {"action", "payload", "account", "id"}
+# Those of `arbprov.localhub.submitting.make_task` that a person may need.
+_FIELDS = {
+    *("action", "payload", "account", "id", "provider", "priority", "idempotency_key"),
+    *("account_key", "not_before", "ttl", "max_deliveries"),
+}
 _CHECK_INTERVAL = 0.2
 _STATUSES = [status.value for status in Status]
 # Below a result whose line is cut: columns before its text, its problems, and lines of each.
@@ -47,46 +52,64 @@ _MAX_LINES = 3
 
 
 def _read_tasks(
-    ctx: click.Context, param: click.Parameter, path: Path | None
+    ctx: click.Context, param: click.Parameter, path: str | None
 ) -> list[Arguments] | None:
     if path is None:
         return None
+    raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    source = "stdin" if path == "-" else path
     tasks: list[Arguments] = []
     ids: set[str] = set()
     # Some editors begin a UTF-8 file with a byte order mark.
-    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            task = parse_sendable_object(line)
-            if not isinstance(task.get("action"), str):
-                raise ValidationFailure("a task needs its action")
-            if unknown := sorted(set(task) - _FIELDS):
-                raise ValidationFailure(
-                    f"a task has no field {unknown[0]!r}; "
-                    f"its fields are {', '.join(sorted(_FIELDS))}"
-                )
-            task_id = task.get("id")
-            if task_id is not None:
-                if not isinstance(task_id, str) or not task_id or task_id in ids:
-                    raise ValidationFailure("id: expected a text that no other task has")
-                ids.add(task_id)
+            tasks.append(_parse_task(line, ids))
         except ValidationFailure as failure:
-            message = f"{path}, line {number}: {failure.problems[0]}; write each task on a line"
+            message = f"{source}, line {number}: {failure.problems[0]}; write each task on a line"
             message += ', as in {"action": "greet", "payload": {}}'
             raise click.BadParameter(message, ctx, param) from None
-        tasks.append(task)
     return tasks
 
 
-tasks_option = click.option(
-    "--tasks",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    callback=_read_tasks,
-    help="Run the tasks in this file, one JSON object per line, print the results and end.",
-)
+def _parse_task(line: bytes, ids: set[str]) -> Arguments:
+    """Return the task on a line, and add its id to those of the file.
+
+    Raises:
+        ValidationFailure: The line is not a task.
+    """
+    from arbprov.localhub.submitting import make_task
+
+    task = parse_sendable_object(line)
+    if not isinstance(task.get("action"), str):
+        raise ValidationFailure("a task needs its action")
+    if unknown := sorted(set(task) - _FIELDS):
+        raise ValidationFailure(
+            f"a task has no field {unknown[0]!r}; its fields are {', '.join(sorted(_FIELDS))}"
+        )
+    task_id = task.get("id")
+    if task_id is not None:
+        if not isinstance(task_id, str) or not task_id or task_id in ids:
+            raise ValidationFailure("id: expected a text that no other task has")
+        ids.add(task_id)
+    try:
+        make_task(**task)
+    except (TypeError, ValueError) as error:
+        raise ValidationFailure(str(error)) from None
+    return task
+
+
+def tasks_option(name: str, help: str) -> Callable[[CommandT], CommandT]:
+    """Return an option for a file with tasks, or ``-`` for stdin; its value is the tasks."""
+    return click.option(
+        name,
+        "tasks",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+        callback=_read_tasks,
+        help=help,
+    )
 
 
 @attrs.define
@@ -96,10 +119,14 @@ class Results:
     Args:
         tasks: The number of all tasks.
         as_json: Whether to print envelopes, not a line for each result.
+
+    Attributes:
+        has_failures: Whether a task has ended with an error, or over a limit.
     """
 
     tasks: int
     as_json: bool
+    has_failures: bool = attrs.field(default=False, init=False)
     _counts: Counter[str] = attrs.field(factory=Counter, init=False)
     _started_at: float = attrs.field(factory=time.monotonic, init=False)
 
@@ -107,6 +134,7 @@ class Results:
         """Print a result as a line on stdout, and what does not fit into the line on stderr."""
         status = result.status
         self._counts[status] += 1
+        self.has_failures |= status in FAILED_STATUSES
         if self.as_json:
             echo_json(result.result)
             return
