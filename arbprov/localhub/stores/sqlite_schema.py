@@ -1,0 +1,165 @@
+"""The tables of a hub's SQLite file, and how an older file is brought to this version."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+__all__ = ["APPLICATION", "VERSION", "migrate"]
+
+# "arbh": tells a hub's file from another program's database.
+APPLICATION = 0x61726268
+
+# What changes with a task's state stands apart from its payload, which may be large and never
+# changes; a result stands with its attempt only.
+_TABLES = """
+CREATE TABLE task (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    action TEXT NOT NULL,
+    state TEXT NOT NULL,
+    account_key TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    -- Where it waits; NULL while it waits for its time, runs, or has ended.
+    lane INTEGER,
+    not_before REAL,
+    expires_at REAL,
+    max_deliveries INTEGER NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    lease_ends_at REAL,
+    created_at REAL NOT NULL,
+    started_at REAL,
+    ended_at REAL,
+    worker TEXT NOT NULL DEFAULT '',
+    -- The attempt whose result is the task's.
+    result_of INTEGER,
+    message TEXT NOT NULL DEFAULT '',
+    error_type TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX task_key ON task (idempotency_key) WHERE idempotency_key != '';
+CREATE INDEX task_lane ON task (lane, number) WHERE lane IS NOT NULL;
+CREATE INDEX task_not_before ON task (not_before) WHERE state = 'waiting' AND lane IS NULL;
+CREATE INDEX task_expires ON task (expires_at)
+    WHERE state = 'waiting' AND attempt = 0 AND expires_at IS NOT NULL;
+CREATE INDEX task_lease ON task (lease_ends_at) WHERE lease_ends_at IS NOT NULL;
+CREATE INDEX task_ended ON task (ended_at, number) WHERE ended_at IS NOT NULL;
+CREATE INDEX task_account ON task (account_key, number);
+
+CREATE TABLE body (
+    task INTEGER PRIMARY KEY,
+    payload BLOB NOT NULL,
+    account BLOB NOT NULL,
+    traceparent TEXT NOT NULL,
+    fields TEXT NOT NULL
+);
+
+CREATE TABLE attempt (
+    task INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at REAL,
+    end TEXT NOT NULL DEFAULT '',
+    status TEXT NOT NULL DEFAULT '',
+    result TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (task, attempt)
+) WITHOUT ROWID;
+
+CREATE TABLE aside (
+    number INTEGER PRIMARY KEY,
+    task INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    result TEXT NOT NULL
+);
+CREATE INDEX aside_task ON aside (task, attempt);
+
+-- A lane is there as long as a task waits in it.
+CREATE TABLE lane (
+    number INTEGER PRIMARY KEY,
+    account_key TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    -- Whether a task may be handed out now.
+    ready INTEGER NOT NULL,
+    -- Whether only one may, of its group, since a hold has ended.
+    probing INTEGER NOT NULL,
+    -- The turn of its account, the same in all ready lanes of the account and priority; and its own
+    -- among them.
+    turn INTEGER NOT NULL,
+    lane_turn INTEGER NOT NULL,
+    UNIQUE (account_key, priority, action, provider)
+);
+CREATE INDEX lane_ready ON lane (provider, priority DESC, turn, lane_turn) WHERE ready;
+CREATE INDEX lane_action ON lane (action);
+
+-- A group that a limit holds back: until `held_until` (held), until a task is handed out (probing),
+-- or until that task ends (probed).
+CREATE TABLE hold (
+    action TEXT NOT NULL,
+    account_key TEXT NOT NULL,
+    held_until REAL NOT NULL,
+    limit_text TEXT NOT NULL,
+    since REAL NOT NULL,
+    stage TEXT NOT NULL,
+    probe INTEGER,
+    PRIMARY KEY (action, account_key)
+) WITHOUT ROWID;
+CREATE INDEX hold_until ON hold (held_until) WHERE stage = 'held';
+
+CREATE TABLE pause (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+
+CREATE TABLE counter (
+    action TEXT NOT NULL,
+    state TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (action, state)
+) WITHOUT ROWID;
+
+CREATE TABLE token (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+# What brings a file from each version to the next, beginning with an empty file. Never change one
+# that was released: add another.
+_MIGRATIONS: Sequence[str] = (_TABLES,)
+
+VERSION = len(_MIGRATIONS)
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Bring a database to this version, in one transaction; an empty one gets all tables.
+
+    >>> database = sqlite3.connect(":memory:", isolation_level=None)
+    >>> migrate(database)
+    >>> database.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    True
+    """
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version == VERSION:
+        return
+    steps = "".join(_MIGRATIONS[version:])
+    try:
+        database.executescript(
+            f"BEGIN; {steps} PRAGMA application_id = {APPLICATION}; "
+            f"PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
