@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 import grpc
@@ -35,6 +35,8 @@ _ATTEMPT_KEY = "arbprov-attempt"
 _RENEWS_KEY = "arbprov-renews"
 _MAX_WAIT = 3600.0
 
+Method = Callable[[bytes, Any], Awaitable[bytes]]
+
 
 class _Refused(Exception):
     """Ends a call with a status of gRPC."""
@@ -60,15 +62,10 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
     _tokens: Tokens
     _retries_limits: bool
     _on_result: Callable[[Submission, Outcome], object]
+    _methods: dict[str, Method] = attrs.field(init=False)
 
-    def service(self, details: Any) -> Any:
-        """Return the method's handler; None for an unknown method."""
-        method = self.find(details.method)
-        return None if method is None else grpc.unary_unary_rpc_method_handler(method)
-
-    def find(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]] | None:
-        """Return a method, which takes and returns bytes; None for an unknown name."""
-        methods = {
+    def __attrs_post_init__(self) -> None:
+        methods: dict[str, Method] = {
             "/Hub/GetTask": self._get_task,
             "/Hub/SubmitTaskResult": self._submit_result,
             "/arbprov.Leases/Renew": self._renew,
@@ -76,7 +73,16 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
             "/arbprov.LocalHub/Submit": self._submit,
             "/arbprov.LocalHub/Results": self._results,
         }
-        return None if (method := methods.get(name)) is None else _answer_errors(method)
+        self._methods = {name: _answer_errors(method) for name, method in methods.items()}
+
+    def service(self, details: Any) -> Any:
+        """Return the method's handler; None for an unknown method."""
+        method = self.find(details.method)
+        return None if method is None else grpc.unary_unary_rpc_method_handler(method)
+
+    def find(self, name: str) -> Method | None:
+        """Return a method, which takes and returns bytes; None for an unknown name."""
+        return self._methods.get(name)
 
     # The wire's methods.
 
@@ -236,24 +242,19 @@ def to_submission(task: StoredTask) -> Submission:
     )
 
 
-def _answer_errors(
-    method: Callable[[bytes, Any], Awaitable[bytes]],
-) -> Callable[[bytes, Any], Awaitable[bytes]]:
+def _answer_errors(method: Method) -> Method:
     async def call(body: bytes, context: Any) -> bytes:
         try:
             return await method(body, context)
         except _Refused as refusal:
-            await _abort(context, refusal.code, refusal.details)
+            code, details = refusal.code, refusal.details
         except HubError as error:
             # The store cannot be used now; the provider, or the person, tries again.
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
+            code, details = grpc.StatusCode.UNAVAILABLE, str(error)
+        await context.abort(code, details)
+        raise AssertionError("context.abort has not raised")
 
     return call
-
-
-async def _abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
-    await context.abort(code, details, context.trailing_metadata() or ())
-    raise AssertionError("context.abort has not raised")
 
 
 def _read_json(body: bytes) -> dict[str, Any]:

@@ -134,5 +134,5 @@ class HubChannel:
         if self._channel is not None:
             await self._channel.close(grace)
         # An error's traceback may keep this object until Python exits. If it kept gRPC's channel,
-        # gRPC 1.65 would wait then for its polling thread, which Python has ended: for ever.
+        # gRPC could wait then for its polling thread, which Python has ended: for ever.
         self._channel, self.methods = None, {}

@@ -26,7 +26,7 @@ _WRONG_NAME = (
     "HUB_GRPC_TLS_SERVER_NAME to a host name in the certificate"
 )
 _NOT_GRPC = "it speaks TLS, but not gRPC: is HUB_GRPC_URL right?"
-# Texts in gRPC's details, from gRPC 1.65 to 1.85. Order matters: the first match counts.
+# Texts in gRPC's details, from gRPC 1.80 to 1.85. Order matters: the first match counts.
 _EXPLANATIONS = {
     "WRONG_VERSION_NUMBER": _PLAINTEXT_HUB,
     "certificate has expired": _EXPIRED,

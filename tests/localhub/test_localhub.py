@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import threading
 from concurrent import futures
@@ -13,15 +15,7 @@ from support.waiting import TIMEOUT, wait_until
 
 from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
 from arbprov._proto import hub_pb2
-from arbprov.localhub import (
-    Backlog,
-    BacklogFull,
-    HubStopped,
-    LocalHub,
-    LocalHubClient,
-    Ticket,
-)
-from arbprov.task import Task
+from arbprov.localhub import BacklogFull, HubStopped, LocalHub, LocalHubClient
 
 
 @pytest.fixture
@@ -102,14 +96,16 @@ def test_a_task_for_a_named_provider_is_not_handed_to_another(hub, poll):
 @pytest.fixture
 def held(hub, monkeypatch):
     """Let the hub hold polls; return a semaphore that each poll releases when it is held."""
-    hub._hold = TIMEOUT
-    held, wait = threading.Semaphore(0), hub._backlog._changed.wait
+    polls = hub._queue._polls
+    held, claim = threading.Semaphore(0), polls._claim
 
-    def wait_for_change(timeout):
-        held.release()
-        return wait(timeout)
+    async def claim_and_report(provider, lease, count):
+        await claim(provider, lease, count)
+        for _ in polls._waiting.get((provider, lease), ()):
+            held.release()
 
-    monkeypatch.setattr(hub._backlog._changed, "wait", wait_for_change)
+    monkeypatch.setattr(polls, "_hold", TIMEOUT)
+    monkeypatch.setattr(polls, "_claim", claim_and_report)
     return held
 
 
@@ -124,22 +120,17 @@ def test_a_poll_that_is_held_in_vain_is_answered_with_nothing(poll):
     assert poll() == hub_pb2.Task()
 
 
-def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll, held, monkeypatch):
-    over, take = threading.Event(), hub._backlog.take
-
-    def take_and_report(*arguments, **options):
-        try:
-            return take(*arguments, **options)
-        finally:
-            over.set()
-
-    monkeypatch.setattr(hub._backlog, "take", take_and_report)
+def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll, held):
     waiting = poll.future()
     assert held.acquire(timeout=TIMEOUT)
     waiting.cancel()
-    assert over.wait(TIMEOUT)
+    assert wait_until(lambda: all(future.done() for future in waiting_polls(hub)))
     hub.put("forecast", id="7")
     assert poll().id == "7"
+
+
+def waiting_polls(hub):
+    return [poll for polls in [*hub._queue._polls._waiting.values()] for poll in polls]
 
 
 def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, held):
@@ -149,14 +140,11 @@ def test_a_hub_that_stops_answers_the_polls_that_it_holds(hub, poll, held):
     assert [waiting.result(TIMEOUT) for waiting in polls] == [hub_pb2.Task()] * 3
 
 
-def test_more_polls_than_the_hub_can_hold_are_answered_at_once(hub, poll):
-    hub._hold = 10 * TIMEOUT
-    answered = threading.Event()
-    polls = [poll.future() for _ in range(60)]
-    for waiting in polls:
-        waiting.add_done_callback(lambda _: answered.set())
-    assert answered.wait(TIMEOUT)
+def test_many_polls_are_held_at_once(hub, poll, held):
+    polls = [poll.future() for _ in range(200)]
+    assert wait_until(lambda: len(waiting_polls(hub)) == 200)
     hub.stop()
+    assert [waiting.result(TIMEOUT) for waiting in polls] == [hub_pb2.Task()] * 200
 
 
 def assert_refused(call):
@@ -290,7 +278,7 @@ def client(hub):
 @pytest.fixture
 def answer(hub, poll, submit):
     """Return a function that answers the next task in a thread; it returns the task as a future."""
-    hub._hold = TIMEOUT
+    hub._queue._polls._hold = TIMEOUT
 
     def run(*result):
         task = poll()
@@ -370,13 +358,6 @@ def test_a_proxy_that_answers_a_call_in_place_of_the_hub_is_not_the_hub():
             LocalHubClient(gateway.address, "token").call("work")
 
 
-def test_a_call_to_a_full_hub_is_an_error():
-    with LocalHub(capacity=1) as hub:
-        hub.put("forecast")
-        with pytest.raises(HubError, match="has 1 task without a result"):
-            LocalHubClient(hub.address, hub.token).call("forecast")
-
-
 def test_a_call_to_another_kind_of_hub_says_so():
     server = grpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -388,33 +369,6 @@ def test_a_call_to_another_kind_of_hub_says_so():
         server.stop(None).wait()
 
 
-def test_only_so_many_calls_wait_at_once(hub, client):
-    with futures.ThreadPoolExecutor(20) as pool:
-        calls = [pool.submit(client.call, "forecast", timeout=TIMEOUT) for _ in range(20)]
-        wait_until(lambda: sum(call.done() for call in calls) == 4)
-        hub.stop()
-    refused = [c for c in calls if "too many calls wait already" in str(c.exception())]
-    assert len(refused) == 4
-
-
-# The backlog.
-
-
-def test_a_task_that_was_put_back_is_handed_out_next():
-    backlog = Backlog(capacity=10)
-    for name in ("first", "second"):
-        backlog.put(Ticket(Task(name, "forecast")))
-    backlog.put_back(backlog.take("weather", 0))
-    assert [backlog.take("weather", 0).id for _ in range(2)] == ["first", "second"]
-
-
-def test_a_closed_backlog_hands_out_nothing():
-    backlog = Backlog(capacity=10)
-    backlog.put(Ticket(Task("first", "forecast")))
-    backlog.close()
-    assert backlog.take("weather", 20) is None
-
-
 def test_a_hub_that_never_started_stops():
     assert LocalHub().stop() is None
 
@@ -422,22 +376,32 @@ def test_a_hub_that_never_started_stops():
 class Leaving:
     """The context of a poll whose provider disconnects just as it gets a task."""
 
-    def __init__(self):
-        self.answers = [True, False]
+    def __init__(self, error=None):
+        self.error = error
 
-    def is_active(self):
-        return self.answers.pop(0)
+    def invocation_metadata(self):
+        return None
 
-    def add_callback(self, callback):
+    async def send_initial_metadata(self, metadata):
+        if self.error is not None:
+            raise self.error
+
+    def done(self):
         return True
 
 
-def test_a_task_whose_poll_ends_at_the_last_moment_is_handed_out_next():
-    hub = LocalHub()
-    ticket = hub.put("forecast")
+@pytest.mark.parametrize("error", [None, asyncio.CancelledError(), RuntimeError("gone")])
+def test_a_task_whose_poll_ends_at_the_last_moment_is_handed_out_next(hub, poll, error):
     request = hub_pb2.ProviderRequest(provider="weather", auth_token=hub.token)
-    assert hub._get_task(request, Leaving()) == hub_pb2.Task()
-    assert hub._backlog.take("weather", 0) is ticket
+    hub.put("forecast", id="7")
+
+    async def leave():
+        get_task = hub._methods.find("/Hub/GetTask")
+        with contextlib.suppress(BaseException):
+            await get_task(request.SerializeToString(), Leaving(error))
+
+    hub._run(leave)
+    assert poll().id == "7"
 
 
 def test_waiting_for_a_result_ends_when_the_hub_stops():
@@ -452,7 +416,7 @@ def test_a_waiting_call_ends_when_the_hub_stops():
     with futures.ThreadPoolExecutor(1) as pool:
         client = LocalHubClient(hub.address, hub.token)
         waiting = pool.submit(client.call, "forecast", timeout=TIMEOUT)
-        assert hub._backlog.take("weather", 20)
+        assert wait_until(lambda: hub._queue._waits)
         hub.stop()
         with pytest.raises(HubConnectionError, match="the hub has stopped"):
             waiting.result(20)
