@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from arbprov._utils import format_count, is_positive_number
-from arbprov.cli.call_waiting import GaveUp, TaskBatch
+from arbprov._utils import is_positive_number
 from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options
 from arbprov.cli.options import (
     ADDRESS,
@@ -17,23 +18,17 @@ from arbprov.cli.options import (
     payload_argument,
     task_account_option,
 )
-from arbprov.cli.output import echo, print_json, print_result
+from arbprov.cli.output import echo, print_result
+from arbprov.cli.progress import Progress
+from arbprov.cli.remote_tasks import RemoteTasks
 from arbprov.cli.signals import catch_interruption
 from arbprov.cli.task_files import Arguments, Results, tasks_option
-from arbprov.errors import ProviderError
 
 __all__ = ["call"]
 
 _TIMEOUT = 10.0
-# The parameters that are about one task, so not for the tasks of a file.
-_ONE_TASK = {
-    "action": "ACTION",
-    "payload": "PAYLOAD",
-    "account": "--account",
-    "provider": "--provider",
-    "priority": "--priority",
-    "idempotency_key": "--idempotency-key",
-}
+# The parameters that are about a single task.
+_OF_ONE_TASK = {"payload", "account", "provider", "priority", "idempotency_key"}
 
 
 @click.command()
@@ -70,7 +65,9 @@ _ONE_TASK = {
     "--timeout",
     metavar="SECONDS",
     type=float,
-    callback=check(lambda value: value is None or is_positive_number(value), "must be greater than 0"),
+    callback=check(
+        lambda value: value is None or is_positive_number(value), "must be greater than 0"
+    ),
     help=f"How long to wait.  [default: {_TIMEOUT:g}; with --file, for all results]",
 )
 @click.option(
@@ -84,9 +81,7 @@ _ONE_TASK = {
 )
 @hub_token_options
 @json_option("Print the whole envelope, as the hub gets it; with --file, one per line.")
-@click.pass_context
 def call(
-    ctx: click.Context,
     action: str | None,
     tasks: list[Arguments] | None,
     wait: bool,
@@ -103,18 +98,56 @@ def call(
 
     A call that gives up leaves its task at the hub; `arbprov tasks` shows and cancels it.
     """
-    from arbprov.localhub import LocalHubClient
-
-    is_file = tasks is not None
-    if is_file == (action is not None):
-        raise click.UsageError("give ACTION or --file" if action is None else _say_exclusive(["ACTION"]))
-    if is_file:
-        source_of = ctx.get_parameter_source
-        is_given = click.core.ParameterSource.COMMANDLINE
-        given = [shown for name, shown in _ONE_TASK.items() if source_of(name) is is_given]
-        if given:
-            raise click.UsageError(_say_exclusive(given))
-    else:
+    if (action is None) == (tasks is None):
+        raise click.UsageError("give an ACTION, or a file of tasks by --file, and not both")
+    single = tasks is None
+    if tasks is None:
         tasks = [{"action": action, **options}]
         timeout = timeout or _TIMEOUT
-    results = Results(len(tasks), as_json)
+    else:
+        _refuse_options_of_one_task(click.get_current_context())
+    from arbprov.localhub import LocalHubClient
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(explaining_refusal(token))
+        interruption = stack.enter_context(catch_interruption())
+        client = stack.enter_context(LocalHubClient(hub_url, token.value))
+        remote = RemoteTasks(client, tasks, timeout=timeout, is_interrupted=interruption.is_set)
+        if not wait:
+            for ids in remote.submit():
+                for name in ids:
+                    echo(json.dumps({"id": name}) if as_json else name)
+        elif single:
+            for (result,) in filter(None, remote.run()):
+                print_result(json.loads(result.result), as_json=as_json)
+        else:
+            _print_results(remote, Results(len(tasks), as_json))
+
+
+def _refuse_options_of_one_task(ctx: click.Context) -> None:
+    """Refuse what is about a single task, and would not be about those of a file."""
+    for parameter in ctx.command.params:
+        is_given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_given and parameter.name in _OF_ONE_TASK:
+            name = (
+                parameter.make_metavar(ctx)
+                if isinstance(parameter, click.Argument)
+                else parameter.opts[0]
+            )
+            raise click.UsageError(
+                f"{name} is for a single task; write it into the lines of --file"
+            )
+
+
+def _print_results(remote: RemoteTasks, results: Results) -> None:
+    """Print results as they arrive, and a summary; exit with code 1 if a task has failed."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(results.print_summary)
+        progress = stack.enter_context(Progress(results.tasks))
+        for batch in remote.run():
+            progress.clear()
+            for result in batch:
+                results.add(result)
+            progress.advance(len(batch))
+    if results.has_failures:
+        click.get_current_context().exit(1)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from arbprov._utils import is_positive_number
-from arbprov.cli.hub_http import INSTALL_HINT, find_http_address, has_http_extra, http_option
+from arbprov.cli.hub_http import (
+    INSTALL_HINT,
+    find_http_address,
+    has_http_extra,
+    http_arguments,
+    http_option,
+    http_url,
+)
 from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.options import ADDRESS, check, json_option
 from arbprov.cli.output import echo
 from arbprov.cli.signals import catch_interruption
-from arbprov.cli.state_folder import make_state_folder
+from arbprov.cli.state_folder import make_state_folder, shorten_home
 
 __all__ = ["hub"]
 
@@ -76,32 +84,32 @@ def hub(
         store=store,
         lease=lease,
         retries_limits=True,
-        http=find_http_address(http),
+        **http_arguments(find_http_address(http)),
     )
     with catch_interruption() as interruption, running:
         if as_json:
-            described = {"address": running.address, "http": running.http_url, "store": store_name}
+            described = {"address": running.address, "http": http_url(running), "store": store_name}
             echo(json.dumps(described | {"token": token.value}))
         else:
-            for line in _describe_start(running.address, running.http_url, store_name, token):
+            for line in _describe_start(running.address, http_url(running), store_name, token):
                 echo(line, err=True)
         interruption.wait()
 
 
-def _describe_start(
-    address: str, http_url: str | None, store_name: str, token: HubToken
-) -> list[str]:
+def _describe_start(address: str, http: str | None, store_name: str, token: HubToken) -> list[str]:
     """Return the lines that say where the hub listens, where its tasks are, and its settings."""
     lines = [f"The hub listens on {address}; Ctrl-C ends it."]
-    if http_url:
-        lines = [f"The hub listens on {address} and {http_url}; Ctrl-C ends it."]
+    if http:
+        lines = [f"The hub listens on {address} and {http}; Ctrl-C ends it."]
     elif not has_http_extra():
-        lines.append(f"Without HTTP; to have its API and `arbprov tasks`: {INSTALL_HINT}")
+        lines.append(f"For HTTP and `arbprov tasks`: {INSTALL_HINT}")
+    scheme, _, path = store_name.partition(":")
+    place = shorten_home(Path(path).absolute()) if scheme == "sqlite" else store_name
     end = ", until it ends" if store_name == "memory" else ""
-    lines.append(f"It keeps its tasks in {store_name.removeprefix('sqlite:')}{end}.")
+    lines.append(f"It keeps its tasks in {place}{end}.")
     if token.file:
-        setting = f"PROVIDER_AUTH_TOKEN_FILE={token.file}"
+        setting = f"PROVIDER_AUTH_TOKEN_FILE={shorten_home(token.file)}"
     else:
-        setting = "PROVIDER_AUTH_TOKEN with the hub's token"
-    lines.append(f"A provider needs HUB_GRPC_URL={address} and {setting}")
+        setting = "PROVIDER_AUTH_TOKEN, the hub's token"
+    lines.append(f"Providers need {setting}")
     return lines

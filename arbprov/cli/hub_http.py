@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+from typing import Any
 
 import click
 
 from arbprov.cli.options import HTTP_ADDRESS
+from arbprov.cli.output import echo
 from arbprov.errors import ConfigurationError
 
-__all__ = ["INSTALL_HINT", "find_http_address", "has_http_extra", "http_option", "is_free"]
+__all__ = [
+    "INSTALL_HINT",
+    "choose_dev_address",
+    "find_http_address",
+    "has_http_extra",
+    "http_option",
+]
 
 INSTALL_HINT = "pip install 'arbprov[hub]'"
 
@@ -46,7 +54,16 @@ def find_http_address(http: str | None) -> str | None:
     return None
 
 
-def is_free(address: str) -> bool:
+def choose_dev_address() -> str | None:
+    """Return where the hub of `arbprov dev` serves HTTP; None if it can't, which is said then."""
+    address = find_http_address(None)
+    if address is None or _is_free(address):
+        return address
+    echo(f"The hub has no HTTP, since another program listens on {address}.", err=True)
+    return None
+
+
+def _is_free(address: str) -> bool:
     """Tell whether a server can listen on ``HOST:PORT`` now."""
     host, _, port = address.rpartition(":")
     with socket.socket() as server:
@@ -57,3 +74,12 @@ def is_free(address: str) -> bool:
         except OSError:
             return False
     return True
+
+
+# HTTP: these two go when LocalHub has `http=` and `http_url`.
+def http_arguments(address: str | None) -> dict[str, Any]:
+    return {}
+
+
+def http_url(hub: Any) -> str | None:
+    return getattr(hub, "http_url", None)

@@ -6,8 +6,9 @@ import contextlib
 import functools
 import os
 import secrets
+import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class HubToken:
     origin: str
     file: Path | None = None
 
+    def call_options(self) -> list[str]:
+        """Return the options that `arbprov call` needs in another terminal to find the token."""
+        if self.file is None:
+            return ['--token "$ARBPROV_HUB_TOKEN"']
+        if self.file == find_state_folder() / _FILE_NAME:
+            return []
+        return [f"--token-file {shlex.quote(str(self.file))}"]
+
 
 def hub_token_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--token`` and ``--token-file`` to a command, which gets a `HubToken` as `token`.
@@ -63,9 +72,7 @@ def hub_token_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="The hub's token; every user of this machine can see it in the list of processes.",
     )
     @functools.wraps(function)
-    def command(
-        *arguments: Any, token: str | None, token_file: str | None, **options: Any
-    ) -> Any:
+    def command(*arguments: Any, token: str | None, token_file: str | None, **options: Any) -> Any:
         return function(*arguments, token=_find_token(token, token_file), **options)
 
     return command
@@ -115,15 +122,13 @@ def make_hub_token(token: HubToken) -> HubToken:
 
 
 @contextlib.contextmanager
-def explaining_refusal(token: HubToken) -> Any:
+def explaining_refusal(token: HubToken) -> Iterator[None]:
     """Add to a hub's refusal where the token is from."""
     try:
         yield
     except AuthenticationError as error:
-        if token.value:
-            text = f"{error}; it is from {token.origin}"
-        else:
-            text = f"{error}; there is none in {token.origin}"
+        is_given = bool(token.value)
+        origin = f"it is from {token.origin}" if is_given else f"there is no file {token.origin}"
         raise AuthenticationError(
-            f"{text}: set --token-file or ARBPROV_HUB_TOKEN to that of the hub"
+            f"{error}; {origin}; set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
         ) from None

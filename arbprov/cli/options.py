@@ -16,8 +16,8 @@ from arbprov.payload.validation import ValidationFailure
 
 __all__ = [
     "ADDRESS",
-    "CommandT",
     "HTTP_ADDRESS",
+    "CommandT",
     "account_option",
     "check",
     "json_option",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -34,10 +35,6 @@ class RemoteTasks:
         tasks: The tasks.
         timeout: Seconds for all results; None waits without a limit.
         is_interrupted: Tells whether to give up.
-
-    Attributes:
-        ids: The ids of the submitted tasks.
-        left: How many tasks have no result yet.
     """
 
     def __init__(
@@ -48,29 +45,29 @@ class RemoteTasks:
         timeout: float | None,
         is_interrupted: Callable[[], bool],
     ) -> None:
-        self.ids: list[str] = []
-        self.left = len(tasks)
         self._client = client
         self._tasks = tasks
         self._timeout = timeout
         self._is_interrupted = is_interrupted
-        # How many of the tasks have an id: with the same idempotency key, several have the same.
+        self._submitted = 0
+        # How many of the tasks have an id: those with the same idempotency key have the same.
         self._pending: dict[str, int] = {}
 
     def submit(self) -> Iterator[list[str]]:
         """Submit all tasks, and yield the ids of each batch.
 
         Raises:
-            ProviderError: Interrupted, or the hub does not take them.
+            ProviderError: Interrupted, or the hub does not take them; the message says what stays
+                at the hub.
         """
         for batch in self._batches():
             if self._is_interrupted():
-                raise ProviderError(f"interrupted{self._describe_left()}")
+                raise self._add_rest(ProviderError("interrupted"))
             try:
                 ids = self._client.submit(batch)
             except HubError as error:
-                raise type(error)(f"{error}{self._describe_left()}") from None
-            self.ids += ids
+                raise self._add_rest(error) from None
+            self._submitted += len(ids)
             for name in ids:
                 self._pending[name] = self._pending.get(name, 0) + 1
             yield ids
@@ -84,17 +81,16 @@ class RemoteTasks:
         """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         for _ in self.submit():
-            if len(self.ids) < len(self._tasks):
+            if self._submitted < len(self._tasks):
                 yield self._collect(0.0)
         while self._pending:
-            wait = _WAIT if deadline is None else min(_WAIT, deadline - time.monotonic())
-            reason = ""
             if self._is_interrupted():
-                reason = "interrupted"
-            elif wait <= 0:
-                reason = f"not all results came within {self._timeout:g} s"
-            if reason:
-                raise ProviderError(f"{reason}{self._describe_left()}")
+                raise self._add_rest(ProviderError("interrupted"))
+            wait = _WAIT if deadline is None else min(_WAIT, deadline - time.monotonic())
+            if wait <= 0:
+                subject = "no result" if len(self._tasks) == 1 else "not all results"
+                error = ProviderError(f"{subject} within {self._timeout:g} s")
+                raise self._add_rest(error)
             yield self._collect(wait)
 
     def _batches(self) -> Iterator[list[Arguments]]:
@@ -117,8 +113,33 @@ class RemoteTasks:
             try:
                 found = self._client.results(asked, wait)
             except HubError as error:
-                raise type(error)(f"{error}{self._describe_left()}") from None
+                raise self._add_rest(error) from None
             wait = 0.0
-        for result in found:
-            self.left -= self._pending.pop(result.id)
-        return found
+        return [result for result in found for _ in range(self._pending.pop(result.id))]
+
+    def _add_rest(self, error: ProviderError) -> ProviderError:
+        """Return an error that also says which tasks stay at the hub, and which are not there."""
+        left, total = sum(self._pending.values()), len(self._tasks)
+        parts = []
+        if left and total == 1:
+            (task_id,) = self._pending
+            parts.append(
+                f"task {task_id} stays at the hub{self._explain(task_id)} "
+                f"`arbprov tasks cancel {task_id}` cancels it"
+            )
+        elif left:
+            verbs = ("has", "stays") if left == 1 else ("have", "stay")
+            parts.append(
+                f"{format_count(left, 'task')} {verbs[0]} no result and {verbs[1]} at the hub; "
+                f"`arbprov tasks list` shows what is there"
+            )
+        if 0 < self._submitted < total:
+            parts.append(f"{total - self._submitted} of {total} tasks were not submitted")
+        return type(error)("; ".join([str(error), *parts]))
+
+    def _explain(self, task_id: str) -> str:
+        """Return why a task has no result, and the punctuation around it."""
+        with contextlib.suppress(HubError):
+            if reason := self._client.explain(task_id):
+                return f": {reason}" if reason.endswith("?") else f": {reason};"
+        return ";"

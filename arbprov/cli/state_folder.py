@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from arbprov.errors import ConfigurationError
 
-__all__ = ["find_state_folder", "make_state_folder"]
+__all__ = ["find_state_folder", "make_state_folder", "shorten_home"]
 
 _NAME = "arbprov"
 
@@ -65,3 +66,10 @@ def make_state_folder() -> Path:
             f"set the hub's --store and --token-file"
         ) from None
     return folder
+
+
+def shorten_home(path: Path) -> str:
+    """Return a path for a shell, with ``~`` for the user's home folder if it needs no quotes."""
+    text = shlex.quote(str(path))
+    home = os.path.expanduser("~")
+    return f"~{text.removeprefix(home)}" if text.startswith(f"{home}{os.sep}") else text

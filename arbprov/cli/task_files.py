@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import secrets
 import sys
 import time
 from collections import Counter
@@ -180,7 +181,12 @@ def run_tasks(
     Raises:
         ProviderError: The provider has ended before all results arrived.
     """
-    pending = {hub.put(**task).future for task in tasks}
+    # Shorter than the hub's own, and like those not the same in the next run.
+    run = secrets.token_hex(3)
+    pending = {
+        hub.put(**{"id": f"{run}-{number}"} | task).future
+        for number, task in enumerate(tasks, start=1)
+    }
     while pending:
         # First: the last results arrive just before the provider ends.
         reason = check_end()

@@ -30,6 +30,10 @@ _SUBMIT_TIME = 60.0
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
+class _DeadlineExceeded(HubConnectionError):
+    """The hub has not answered in time, or has answered that there was no result in time."""
+
+
 class LocalHubClient:
     """Calls actions through a bundled hub.
 
@@ -96,7 +100,7 @@ class LocalHubClient:
             HubConnectionError: No bundled hub answers at the address.
             AuthenticationError: The token is wrong.
             TimeoutError: No result came in time.
-            HubError: The hub cannot keep the task, or JSON cannot encode the payload or the account.
+            HubError: The task is not valid, or the hub cannot keep it.
         """
         request = {
             "action": action,
@@ -105,7 +109,10 @@ class LocalHubClient:
             "provider": provider,
             "timeout": timeout,
         }
-        return Submission(**self._ask("Call", request, timeout))
+        try:
+            return Submission(**self._ask("Call", request, timeout))
+        except _DeadlineExceeded as error:
+            raise TimeoutError(str(error)) from None
 
     def submit(self, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add tasks, all or none of them, and return their ids.
@@ -140,6 +147,20 @@ class LocalHubClient:
         """
         answer = self._ask("Results", {"ids": ids, "timeout": timeout}, timeout)
         return [Submission(**result) for result in answer["results"]]
+
+    def explain(self, id: str) -> str:
+        """Return why a task has no result yet, for people; empty if it has ended.
+
+        Args:
+            id: The task's id.
+
+        Raises:
+            HubConnectionError: No bundled hub answers at the address.
+            AuthenticationError: The token is wrong.
+            HubError: The hub's store cannot be used now.
+        """
+        reason: str = self._ask("Explain", {"id": id}, 0.0)["reason"]
+        return reason
 
     def __enter__(self) -> Self:
         self._channel = self._open_channel()
@@ -181,7 +202,7 @@ class LocalHubClient:
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationError(f"{self._name} refuses the token: {details}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TimeoutError(details)
+            return _DeadlineExceeded(details)
         if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT):
             return HubError(f"{self._name}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -14,7 +14,11 @@ def call(start, arbprov):
     """Return a function that calls an action through a hub with a provider."""
     hub = start("hub", "--address", "127.0.0.1:0", "--token", "shared", "--json")
     printed = json.loads(hub.stdout.readline())
-    environ = {"HUB_GRPC_URL": printed["address"], "PROVIDER_AUTH_TOKEN": printed["token"]}
+    environ = {
+        "HUB_GRPC_URL": printed["address"],
+        "PROVIDER_AUTH_TOKEN": printed["token"],
+        "ARBPROV_HUB_TOKEN": printed["token"],
+    }
     start("run", "typed", **environ)
     options = ("--timeout", str(TIMEOUT))
     return lambda *arguments: arbprov("call", *arguments, *options, env=environ)
@@ -55,7 +59,7 @@ def test_an_address_that_other_machines_reach_is_bad_configuration(arbprov):
     ],
 )
 def test_a_call_that_fails_says_why(arbprov, hub, arguments, code, message):
-    environ = {"HUB_GRPC_URL": hub.address, "PROVIDER_AUTH_TOKEN": hub.token}
+    environ = {"HUB_GRPC_URL": hub.address, "ARBPROV_HUB_TOKEN": hub.token}
     result = arbprov("call", "square", *arguments, env=environ)
     assert result.exit_code == code
     assert message in result.stderr
