@@ -73,8 +73,11 @@ class TaskContext(Generic[StateT_co]):
         limits: The limits of this call: what is left, ``refund()``, ``report()``, ``acquire()`` and
             ``observe()``.
         attempt: The number of this try, from 1; above 1 only with `ProviderApp.retry`.
-        cancelled: True once the result can no longer be sent, because the deadline has passed or
-            a stop has taken `drain_timeout`. A long plain handler checks it and returns early.
+        cancelled: True once nobody waits for the handler any more: the deadline has passed, a stop
+            has taken `drain_timeout`, or the hub says that a person has cancelled the task. A long
+            plain handler checks it and returns early. After a person's cancellation, what the
+            handler returns is still sent, and an ``async`` handler runs on. An isolated handler
+            does not see it: its process is killed at the deadline, and hears of no cancellation.
     """
 
     id: str
@@ -107,7 +110,7 @@ class TaskContext(Generic[StateT_co]):
 
     @property
     def idempotency_key(self) -> str:
-        """The same text for each try and each redelivery of the task, and no other task's.
+        """The same text for each try, redelivery and attempt of the task, and no other task's.
 
         For an API that takes an Idempotency-Key: a call that is repeated then has no second effect.
 

@@ -150,6 +150,8 @@ class Call:
         args: The handler's positional arguments.
         kwargs: The handler's keyword arguments.
         error: Why it failed. If it is set before the call runs, only hooks run, and no handler.
+        expired: Whether the handler's result can no longer be sent, since its time is up, or since
+            a stop has given it up.
         run_teardown: Whether its teardown hooks run.
         pending: The asyncio task or future that it waits for, if any; cancelled at its deadline.
         ended: A future that is done when it has really ended, maybe after its deadline.
@@ -176,6 +178,7 @@ class Call:
     args: list[Any] = attrs.field(factory=list, repr=False)
     kwargs: dict[str, Any] = attrs.field(factory=dict, repr=False)
     error: BaseException | None = attrs.field(default=None, repr=False)
+    expired: bool = False
     run_teardown: bool = True
     pending: Any = attrs.field(default=None, repr=False)
     ended: Any = attrs.field(default=None, repr=False)
@@ -200,6 +203,10 @@ class Call:
             or self.decision.is_probing
             or (self.manual is not None and self.manual.is_probing)
         )
+
+    def expire(self) -> None:
+        """Note that the handler's result can no longer be sent, and let the handler know."""
+        self.expired = self.ctx.cancelled = True
 
     def ignored_fields(self) -> list[IgnoredField]:
         """Return the fields of a prepared call's payload that nothing reads; see `Binding`."""
@@ -265,7 +272,7 @@ class Runner(Protocol):
         """Run `Dispatcher.perform` and return its result.
 
         Args:
-            call: `ctx.cancelled` is set at its deadline, and when the worker ends before it.
+            call: It is expired at its deadline, and when the worker ends before it.
             timeout: Seconds that the call may take.
 
         Raises:
@@ -353,7 +360,7 @@ class Dispatcher:
                 call.error = error
         try:
             outcome = await self._run_tries(call, admitter, runner)
-            if call.ctx.cancelled:
+            if call.expired:
                 result = await self._expire(call, runner)
             else:
                 result = self.finish(call, outcome)
@@ -371,7 +378,7 @@ class Dispatcher:
         if call.unsettled:
             await admitter.settle(call)
         # A handler that runs on after its timeout keeps what it holds.
-        if call.decision.held and not call.ctx.cancelled:
+        if call.decision.held and not call.expired:
             await admitter.release(call)
         if call.manual is not None:
             call.manual.close()
@@ -387,7 +394,7 @@ class Dispatcher:
                 outcome = await runner.run(call, call.timeout)
             except Exception as error:
                 outcome = error
-            if call.pause is None or call.ctx.cancelled:
+            if call.pause is None or call.expired:
                 return outcome
             if call.decision.held:
                 await admitter.release(call)
@@ -399,7 +406,7 @@ class Dispatcher:
         Its `error` is None after that, unless there is no other try: then only hooks run.
         """
         ctx, deadline = call.ctx, call.ctx.deadline
-        if not await admitter.pause(pause):
+        if not await admitter.pause(pause) or ctx.cancelled:
             return
         call.timeout = deadline - self.clock.monotonic()
         try:
@@ -504,8 +511,8 @@ class Dispatcher:
         else:
             result = await self._handle_error(call, call.error, wait)
         if self.clock.monotonic() > ctx.deadline or (overran is not None and overran()):
-            ctx.cancelled = True
-        if hooks.after and not ctx.cancelled:
+            call.expire()
+        if hooks.after and not call.expired:
             result = await self._run_after(call, result, wait)
         if hooks.teardown and call.run_teardown:
             result = await self._run_teardown(call, result, wait)
@@ -539,7 +546,7 @@ class Dispatcher:
         now = self.clock.monotonic()
         waited = now - (call.ctx.deadline - call.route.timeout)
         pause = retry.pause(error, call.ctx.attempt, waited)
-        if pause is None or now + pause >= call.ctx.deadline:
+        if pause is None or now + pause >= call.ctx.deadline or call.ctx.cancelled:
             return None
         logger.info(
             "task %s of action %r: try %d failed with %s; the next is in %.1f s",
@@ -573,7 +580,7 @@ class Dispatcher:
             await call_and_wait(wait, admitter.readmit, call)
         finally:
             call.extra_time = call.ctx.deadline - latest
-        if call.ctx.cancelled:
+        if call.expired:
             call.decision.undo()
             raise TaskTimeoutError(call.route.timeout)
 
@@ -581,7 +588,7 @@ class Dispatcher:
         self, call: Call, error: BaseException, wait: Wait | None
     ) -> TaskResult:
         handler = call.route.hooks.errorhandler(error)
-        if handler is None or call.ctx.cancelled:
+        if handler is None or call.expired:
             return self._fail_call(call, error)
         try:
             result = success_result(call.task, await call_and_wait(wait, handler, error, call.ctx))
@@ -625,6 +632,7 @@ class Dispatcher:
             call,
             ctx=attrs.evolve(call.ctx, cancelled=False, deadline=deadline),
             error=error,
+            expired=False,
             run_teardown=False,
             pending=None,
             process_handler=None,
@@ -635,7 +643,7 @@ class Dispatcher:
             try:
                 outcome = await runner.run(expired, HOOKS_GRACE)
             except Exception as failure:
-                outcome = error if expired.ctx.cancelled else failure
+                outcome = error if expired.expired else failure
         return self.finish(expired, outcome)
 
     def settle(self, call: Call) -> None:

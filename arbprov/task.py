@@ -10,7 +10,10 @@ import attrs
 
 from arbprov._utils import read_number
 
-__all__ = ["ProviderResponse", "Status", "Task", "TaskResult"]
+__all__ = ["ProviderResponse", "Status", "Task", "TaskKey", "TaskResult"]
+
+# A task's id, and the number of the attempt: what tells one run from all others.
+TaskKey = tuple[str, int]
 
 
 class Status(str, enum.Enum):
@@ -75,13 +78,25 @@ class Task:
         payload: A JSON object as bytes.
         account: A JSON object as bytes; empty stands for ``{}``.
         traceparent: Where the task was made, as W3C Trace Context writes it; empty if unknown.
+        attempt: The hub's number of this attempt, from 1; 0 if the hub does not number attempts.
+            The tries of `ProviderApp.retry` all belong to the same attempt.
     """
 
     id: str
     action: str
-    payload: bytes = attrs.field(default=b"{}", repr=False)
-    account: bytes = attrs.field(default=b"", repr=False)
-    traceparent: str = attrs.field(default="", repr=False, eq=False)
+    payload: bytes = b"{}"
+    account: bytes = b""
+    traceparent: str = attrs.field(default="", eq=False)
+    attempt: int = 0
+
+    def __repr__(self) -> str:
+        attempt = f", attempt={self.attempt}" if self.attempt else ""
+        return f"Task(id={self.id!r}, action={self.action!r}{attempt})"
+
+    @property
+    def key(self) -> TaskKey:
+        """The id and the attempt: a task with the same key is the same delivery, sent again."""
+        return self.id, self.attempt
 
 
 @attrs.frozen(init=False)

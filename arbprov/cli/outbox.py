@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["outbox"]
 
 _STATES = ("started", "pending", "dead")
-_COLUMNS = ("state", "id", "action", "bytes", "at", "reason")
+_COLUMNS = ("state", "id", "attempt", "action", "bytes", "at", "reason")
 
 
 @click.command()
@@ -37,7 +37,7 @@ _COLUMNS = ("state", "id", "action", "bytes", "at", "reason")
     "ids",
     multiple=True,
     metavar="ID",
-    help="Remove the dead result of this task; may be repeated.",
+    help="Remove the dead results of this task, of all its attempts; may be repeated.",
 )
 @click.option(
     "--move-to",
@@ -87,9 +87,13 @@ def outbox(
         print_json(rows)
         return
     if rows:
-        header = [column.upper() for column in _COLUMNS]
-        cells = [[row[column] for column in _COLUMNS] for row in rows]
-        print_table(header, [["" if cell is None else str(cell) for cell in row] for row in cells])
+        # Most hubs do not number attempts.
+        shown = [name for name in _COLUMNS if name != "attempt" or any(name in row for row in rows)]
+        cells = [[row.get(column) for column in shown] for row in rows]
+        print_table(
+            [column.upper() for column in shown],
+            [["" if cell is None else str(cell) for cell in row] for row in cells],
+        )
     for origin in {origin: None for spool in spools if (origin := sqlite.read_origin(spool))}:
         echo(f"of {origin}:", err=True)
     counts = Counter(row["state"] for row in rows)
@@ -98,7 +102,7 @@ def outbox(
 
 def _describe(entry: SpoolEntry) -> dict[str, Any]:
     at = datetime.fromtimestamp(entry.at, timezone.utc).isoformat(timespec="seconds")
-    row = {
+    row: dict[str, Any] = {
         "state": entry.state,
         "id": entry.id,
         "action": entry.action,
@@ -106,6 +110,8 @@ def _describe(entry: SpoolEntry) -> dict[str, Any]:
         "at": at,
         "reason": entry.reason,
     }
+    if entry.attempt:
+        row["attempt"] = entry.attempt
     if entry.message is None:
         return row
     from arbprov.wire.messages import decode_result  # brings protobuf

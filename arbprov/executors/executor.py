@@ -82,7 +82,7 @@ class Executor:
             return await outcome
         except asyncio.CancelledError:
             # The worker stops. A handler on the loop may clean up first.
-            call.ctx.cancelled = True
+            call.expire()
             self._abandon(call)
             if not call.route.blocking:
                 await asyncio.wait([call.ended])
@@ -106,7 +106,7 @@ class Executor:
         if more > 0:
             self._loop.call_later(more, self._on_timeout, call, outcome, granted + more)
             return
-        call.ctx.cancelled = True
+        call.expire()
         self._abandon(call)
         outcome.set_exception(TaskTimeoutError(call.route.timeout))
 

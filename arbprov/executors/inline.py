@@ -208,7 +208,7 @@ class InlineRunner:
         error = call.error
         if type(error) is _LoopRunsError:
             raise error
-        if call.ctx.cancelled:
+        if call.expired:
             await self._wait_for_end(call, steps)
             if call.ended is None or call.ended.done():
                 await steps.release(call)
@@ -450,7 +450,7 @@ class _BlockingSteps(_Steps):
             loop = self._loop.get()
             performing = self._dispatcher.perform(call, None, overran)
             result = _run_until_deadline(loop, call, performing, timeout)
-        if call.ctx.cancelled:
+        if call.expired:
             raise TaskTimeoutError(timeout)
         return result
 
@@ -530,9 +530,9 @@ class _AwaitingSteps(_Steps):
             await asyncio.wait([task])
             raise
         if not task.done():
-            call.ctx.cancelled = True
+            call.expire()
             task.cancel()
-        if call.ctx.cancelled:
+        if call.expired:
             raise TaskTimeoutError(timeout)
         return task.result()
 
@@ -573,12 +573,12 @@ def _run_until_deadline(
     def check_deadline() -> None:
         nonlocal timer
         deadline = started_at + timeout + call.extra_time
-        if task.done() or call.ctx.cancelled:
+        if task.done() or call.expired:
             return
         if loop.time() < deadline:
             timer = loop.call_at(deadline, check_deadline)
             return
-        call.ctx.cancelled = True
+        call.expire()
         task.cancel()
         loop.stop()
 
@@ -597,7 +597,7 @@ def _run_until_deadline(
             timer.cancel()
     if task.done():
         return task.result()
-    if call.ctx.cancelled:
+    if call.expired:
         raise TaskTimeoutError(timeout)
     raise RuntimeError(f"action {call.task.action!r} has stopped the event loop")
 

@@ -25,7 +25,7 @@ from prometheus_client import (
 from arbprov.instrumentation.observer import Observer
 from arbprov.instrumentation.status import WorkerStatus
 from arbprov.limits import LimitCounts, LimitStats
-from arbprov.task import Task, TaskResult
+from arbprov.task import Task, TaskKey, TaskResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,7 +121,7 @@ class Metrics(Observer):
         count_task()
         observe(seconds)
 
-    def submitted(self, id: str, seconds: float, error: Exception | None) -> None:
+    def submitted(self, key: TaskKey, seconds: float, error: Exception | None) -> None:
         """Count an attempt to send a result."""
         self._submissions["ok" if error is None else "failed"].observe(seconds)
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from arbprov.task import Task, TaskResult
-from arbprov.wire.hub import Hub, Pause
+from arbprov.task import Task, TaskKey, TaskResult
+from arbprov.wire.hub import Hub, Pause, Renewal
 from arbprov.wire.messages import read_result_id
 
 __all__ = ["ObservedHub", "Observer", "Observers"]
@@ -49,11 +49,11 @@ class Observer:
             error: What the handler or its limits have raised, if that is the result.
         """
 
-    def submitted(self, id: str, seconds: float, error: Exception | None) -> None:
+    def submitted(self, key: TaskKey, seconds: float, error: Exception | None) -> None:
         """Hear of an attempt to send a result.
 
         Args:
-            id: The task's id.
+            key: The task's key; see `Task.key`.
             seconds: How long the attempt took.
             error: Why it has failed, if it has.
         """
@@ -135,19 +135,25 @@ class ObservedHub:
         self._observers.tell("polled", self._timer() - started_at, task, None)
         return answer
 
-    async def submit(self, message: bytes) -> None:
+    async def submit(self, message: bytes, attempt: int) -> None:
         """Send a result; see `Hub.submit`."""
         started_at = self._timer()
+        key = read_result_id(message), attempt
         try:
-            await self._hub.submit(message)
+            await self._hub.submit(message, attempt)
         except Exception as error:
-            self._tell_submitted(message, started_at, error)
+            self._observers.tell("submitted", key, self._timer() - started_at, error)
             raise
-        self._tell_submitted(message, started_at, None)
+        self._observers.tell("submitted", key, self._timer() - started_at, None)
 
-    def _tell_submitted(self, message: bytes, started_at: float, error: Exception | None) -> None:
-        seconds = self._timer() - started_at
-        self._observers.tell("submitted", read_result_id(message), seconds, error)
+    @property
+    def renew_interval(self) -> float:
+        """Seconds between renewals; see `Hub.renew_interval`."""
+        return self._hub.renew_interval
+
+    async def renew(self, tasks: Sequence[TaskKey]) -> Renewal:
+        """Renew the leases of tasks, which nobody observes; see `Hub.renew`."""
+        return await self._hub.renew(tasks)
 
     async def close(self) -> None:
         """Close the connections; see `Hub.close`."""

@@ -13,7 +13,7 @@ from arbprov._utils import class_name
 from arbprov._version import __version__
 from arbprov.instrumentation import conventions as names
 from arbprov.instrumentation.observer import Observer
-from arbprov.task import Status, Task, TaskResult
+from arbprov.task import Status, Task, TaskKey, TaskResult
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
@@ -70,9 +70,9 @@ class Tracing(Observer):
         self._trace = trace
         self._tracer: Tracer = trace.get_tracer("arbprov", __version__)
         self._provider = provider
-        self._receipts: dict[str, SpanContext] = {}
-        self._running: dict[str, tuple[Span, Any]] = {}
-        self._unsent: dict[str, tuple[Span, str]] = {}
+        self._receipts: dict[TaskKey, SpanContext] = {}
+        self._running: dict[TaskKey, tuple[Span, Any]] = {}
+        self._unsent: dict[TaskKey, tuple[Span, str]] = {}
 
     def polled(self, seconds: float, task: Task | None, error: Exception | None) -> None:
         """Record the receipt of a task; polls without a task are not worth a span."""
@@ -88,12 +88,12 @@ class Tracing(Observer):
             start_time=ended_at - int(seconds * 1e9),
         )
         span.end(ended_at)
-        self._receipts[task.id] = span.get_span_context()
+        self._receipts[task.key] = span.get_span_context()
 
     def task_started(self, task: Task) -> None:
         """Begin the span in which the handler runs."""
         links = self._creation_links(task)
-        if (receipt := self._receipts.pop(task.id, None)) is not None:
+        if (receipt := self._receipts.pop(task.key, None)) is not None:
             links.append(self._trace.Link(receipt))
         span = self._tracer.start_span(
             f"{names.PROCESS} {task.action}",
@@ -103,11 +103,11 @@ class Tracing(Observer):
             links=links,
         )
         token = self._context.attach(self._trace.set_span_in_context(span))
-        self._running[task.id] = span, token
+        self._running[task.key] = span, token
 
     def task_ended(self, result: TaskResult, seconds: float, error: BaseException | None) -> None:
         """End the span, with the error's class and no text of it."""
-        span, token = self._running.pop(result.id)
+        span, token = self._running.pop(result.task.key)
         self._context.detach(token)
         span.set_attribute(names.STATUS, result.status.value)
         if result.status in (Status.ERROR, Status.LIMIT):
@@ -118,12 +118,12 @@ class Tracing(Observer):
             span.set_status(self._trace.StatusCode.ERROR)
         span.end()
         if len(self._unsent) < _MAX_UNSENT:
-            self._unsent[result.id] = span, result.task.action
+            self._unsent[result.task.key] = span, result.task.action
 
-    def submitted(self, id: str, seconds: float, error: Exception | None) -> None:
+    def submitted(self, key: TaskKey, seconds: float, error: Exception | None) -> None:
         """Record an attempt to send a result."""
         ended_at = time.time_ns()
-        processed, action = self._unsent.get(id, (None, ""))
+        processed, action = self._unsent.get(key, (None, ""))
         context = self._context.Context()
         if processed is not None:
             context = self._trace.set_span_in_context(processed, context)
@@ -131,11 +131,11 @@ class Tracing(Observer):
             f"{names.SETTLE} {action}".strip(),
             context=context,
             kind=self._trace.SpanKind.CLIENT,
-            attributes=self._attributes(names.SETTLE, Task(id, action)),
+            attributes=self._attributes(names.SETTLE, Task(key[0], action)),
             start_time=ended_at - int(seconds * 1e9),
         )
         if error is None:
-            self._unsent.pop(id, None)
+            self._unsent.pop(key, None)
         else:
             span.set_attribute(names.ERROR_TYPE, class_name(error))
             span.set_status(self._trace.StatusCode.ERROR)

@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 
 from arbprov._utils import MEBIBYTE
-from arbprov.task import Task
+from arbprov.task import Task, TaskKey
 
 __all__ = ["DAMAGED", "Journal", "MemoryJournal", "ResultCache", "StoredResult"]
 
@@ -27,9 +27,10 @@ class StoredResult:
         message: The encoded result.
         action: The task's action.
         is_damaged: Whether the disk has damaged the result.
+        attempt: The hub's number of the task's attempt.
 
     >>> StoredResult(1, "t1", b"...", "forecast")
-    StoredResult(number=1, id='t1', action='forecast', is_damaged=False)
+    StoredResult(number=1, id='t1', action='forecast', is_damaged=False, attempt=0)
     """
 
     number: int
@@ -37,10 +38,18 @@ class StoredResult:
     message: bytes = attrs.field(repr=False)
     action: str = ""
     is_damaged: bool = False
+    attempt: int = 0
+
+    @property
+    def key(self) -> TaskKey:
+        """The task's id and attempt; see `arbprov.task.Task.key`."""
+        return self.id, self.attempt
 
 
 class Journal(Protocol):
     """Remembers each task from its arrival until some time after the hub has its result.
+
+    Tasks are told apart by their keys: another attempt of a task has the same id, and is new.
 
     Attributes:
         ready: Whether it can store tasks and results now; if not, polling stops.
@@ -58,19 +67,19 @@ class Journal(Protocol):
         """
         ...
 
-    async def finish(self, id: str, message: bytes) -> None:
+    async def finish(self, key: TaskKey, message: bytes) -> None:
         """Store a task's result; it may be sent once this returns."""
         ...
 
-    def mark_delivered(self, id: str, message: bytes) -> None:
+    def mark_delivered(self, key: TaskKey, message: bytes) -> None:
         """Record that the hub has a result."""
         ...
 
-    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+    def mark_refused(self, key: TaskKey, message: bytes, reason: str) -> None:
         """Record that the hub refuses a result for good, and keep it as a dead letter."""
         ...
 
-    def is_durable(self, id: str) -> bool:
+    def is_durable(self, key: TaskKey) -> bool:
         """Return whether everything known of a task is on disk."""
         ...
 
@@ -100,8 +109,8 @@ class ResultCache:
 
     >>> cache = ResultCache(max_results=2)
     >>> for id in ("a", "b", "c"):
-    ...     cache.add(id, b"result")
-    >>> cache.get("a"), cache.get("c")
+    ...     cache.add((id, 0), b"result")
+    >>> cache.get(("a", 0)), cache.get(("c", 0))
     (None, b'result')
     """
 
@@ -109,16 +118,16 @@ class ResultCache:
         self._max_results = max_results
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._messages: OrderedDict[str, bytes] = OrderedDict()
+        self._messages: OrderedDict[TaskKey, bytes] = OrderedDict()
 
-    def get(self, id: str) -> bytes | None:
+    def get(self, key: TaskKey) -> bytes | None:
         """Return a task's result, or None."""
-        return self._messages.get(id)
+        return self._messages.get(key)
 
-    def add(self, id: str, message: bytes) -> None:
+    def add(self, key: TaskKey, message: bytes) -> None:
         """Keep a result as the latest, and drop the oldest results beyond the limits."""
-        self._bytes += len(message) - len(self._messages.pop(id, b""))
-        self._messages[id] = message
+        self._bytes += len(message) - len(self._messages.pop(key, b""))
+        self._messages[key] = message
         while self._bytes > self._max_bytes or len(self._messages) > self._max_results:
             self._bytes -= len(self._messages.popitem(last=False)[1])
 
@@ -131,7 +140,7 @@ class MemoryJournal:
 
     >>> import asyncio
     >>> journal = MemoryJournal()
-    >>> journal.mark_delivered("t1", b"result")
+    >>> journal.mark_delivered(("t1", 0), b"result")
     >>> asyncio.run(journal.begin(Task("t1", "forecast")))
     b'result'
     """
@@ -143,20 +152,20 @@ class MemoryJournal:
 
     async def begin(self, task: Task) -> bytes | None:
         """Return the task's result if it is cached; see `Journal.begin`."""
-        return self._cache.get(task.id)
+        return self._cache.get(task.key)
 
-    async def finish(self, id: str, message: bytes) -> None:
+    async def finish(self, key: TaskKey, message: bytes) -> None:
         """Do nothing: the outbox has the result in memory."""
 
-    def mark_delivered(self, id: str, message: bytes) -> None:
+    def mark_delivered(self, key: TaskKey, message: bytes) -> None:
         """Cache a result that the hub has."""
-        self._cache.add(id, message)
+        self._cache.add(key, message)
 
-    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+    def mark_refused(self, key: TaskKey, message: bytes, reason: str) -> None:
         """Cache a result that the hub refuses; memory has no dead letters."""
-        self._cache.add(id, message)
+        self._cache.add(key, message)
 
-    def is_durable(self, id: str) -> bool:
+    def is_durable(self, key: TaskKey) -> bool:
         """Return False: nothing is on disk."""
         return False
 

@@ -1,7 +1,8 @@
 """How a result is sent: encoded once, stored, and sent the same until the hub accepts it.
 
 1. `Outbox.begin` registers a task before it runs. A task that the hub redelivers does not run
-   again: the result of its first run is sent again.
+   again: the result of its first run is sent again. It is another task if the hub has given it
+   another number of attempt.
 2. `Outbox.put` encodes the task's result, stores it in the journal and starts its delivery.
 3. `Outbox._deliver` submits the result until the hub accepts it, or refuses it for good. A refused
    result is a dead letter; for a result that is too large, a small error is sent in its place.
@@ -28,7 +29,7 @@ from arbprov.outbox.capacity import Capacity
 from arbprov.outbox.journal import DAMAGED, Journal, StoredResult
 from arbprov.redaction import find_secrets_in_json, redact
 from arbprov.responses import ResultTooLargeError
-from arbprov.task import Task, TaskResult
+from arbprov.task import Task, TaskKey, TaskResult
 from arbprov.wire.hub import Hub, ResultRefused, ResultTooLarge
 from arbprov.wire.messages import decode_result, encode_result
 
@@ -109,7 +110,7 @@ class Outbox:
     >>> from arbprov.outbox.journal import MemoryJournal
     >>> from arbprov.task import Status
     >>> class PrintingHub:
-    ...     async def submit(self, message: bytes) -> None:
+    ...     async def submit(self, message: bytes, attempt: int) -> None:
     ...         print("sent", decode_result(message).data)
     >>> async def run() -> None:
     ...     events = OutboxEvents(
@@ -145,7 +146,8 @@ class Outbox:
         self._fail = fail
         self._events = events
         self._capacity = Capacity(journal, events.on_capacity, max_results, max_bytes)
-        self._entries: dict[str, _Entry] = {}
+        # By id and attempt: an attempt may run while the result of the last one waits.
+        self._entries: dict[TaskKey, _Entry] = {}
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._recovery: asyncio.Task[None] | None = None
 
@@ -157,9 +159,9 @@ class Outbox:
         Returns:
             True if the task is new; False if it must not run, because its result is on its way.
         """
-        if self.note_duplicate(task.id):
+        if self.note_duplicate(task.key):
             return False
-        entry = self._entries[task.id] = _Entry()
+        entry = self._entries[task.key] = _Entry()
         message = await self._journal.begin(task)
         if message is None:
             entry.task = task
@@ -169,16 +171,16 @@ class Outbox:
             await self.put(self._fail(task, _DAMAGED))
             return False
         logger.info("task %s was redelivered; its result is sent again", quote(task.id))
-        self._start_delivery(task.id, entry, message)
+        self._start_delivery(task.key, entry, message)
         return False
 
-    def note_duplicate(self, id: str) -> bool:
+    def note_duplicate(self, key: TaskKey) -> bool:
         """Have a redelivered task's result sent again.
 
         Returns:
             True if the task runs now, or its result is on its way; False if the task is unknown.
         """
-        entry = self._entries.get(id)
+        entry = self._entries.get(key)
         if entry is None:
             return False
         entry.resend = True
@@ -191,17 +193,17 @@ class Outbox:
             # The bytes that are not UTF-8 need three times as many.
             result = self._fail(_without_large_parts(task), _TASK_TOO_LARGE)
         message = encode_result(result, self._provider)
-        entry = self._entries[result.id]
+        entry = self._entries[task.key]
         entry.task = None
-        await self._journal.finish(result.id, message)
-        self._start_delivery(result.id, entry, message)
+        await self._journal.finish(task.key, message)
+        self._start_delivery(task.key, entry, message)
 
-    def _start_delivery(self, id: str, entry: _Entry, message: bytes) -> None:
+    def _start_delivery(self, key: TaskKey, entry: _Entry, message: bytes) -> None:
         self._set_message(entry, message)
         entry.put_at = asyncio.get_running_loop().time()
-        entry.delivery = self._events.spawn(self._deliver(id, entry))
+        entry.delivery = self._events.spawn(self._deliver(key, entry))
 
-    async def _deliver(self, id: str, entry: _Entry) -> None:
+    async def _deliver(self, key: TaskKey, entry: _Entry) -> None:
         """Send a result until no further attempt is needed, then forget the task."""
         backoff = Backoff(*_PAUSES)
         entry.resend = True
@@ -210,16 +212,16 @@ class Outbox:
             # may already have given up on this attempt.
             entry.resend = False
             try:
-                await self._hub.submit(entry.message)
+                await self._hub.submit(entry.message, key[1])
             except ResultRefused as error:
-                await self._on_refused(id, entry, error)
+                await self._on_refused(key, entry, error)
             except HubError as error:
                 self._events.on_error(error)
                 entry.resend = True
                 await self._wait_before_retry(backoff)
             else:
-                self._journal.mark_delivered(id, entry.message)
-        del self._entries[id]
+                self._journal.mark_delivered(key, entry.message)
+        del self._entries[key]
         self._set_message(entry, b"")
 
     async def _wait_before_retry(self, backoff: Backoff) -> None:
@@ -230,18 +232,18 @@ class Outbox:
         if self._draining.done():
             backoff.reset()
 
-    async def _on_refused(self, id: str, entry: _Entry, error: ResultRefused) -> None:
-        result = decode_result(entry.message)
+    async def _on_refused(self, key: TaskKey, entry: _Entry, error: ResultRefused) -> None:
+        result = decode_result(entry.message, attempt=key[1])
         # The hub may quote the account in its error.
         reason = redact(str(error), find_secrets_in_json(result.task.account))
-        logger.error("the hub refuses the result of task %s for good: %s", quote(id), reason)
-        self._journal.mark_refused(id, entry.message, reason)
+        logger.error("the hub refuses the result of task %s for good: %s", quote(key[0]), reason)
+        self._journal.mark_refused(key, entry.message, reason)
         self._events.on_refused(result, error)
         if isinstance(error, ResultTooLarge):
             error_result = self._fail(_without_large_parts(result.task), _TOO_LARGE)
             small = encode_result(error_result, self._provider)
             if len(small) < len(entry.message):
-                await self._journal.finish(id, small)
+                await self._journal.finish(key, small)
                 self._set_message(entry, small)
                 entry.resend = True
 
@@ -257,7 +259,7 @@ class Outbox:
         """Report an earlier run's unfinished tasks as interrupted, and send its stored results."""
         tasks = await self._journal.interrupted_tasks()
         for task in tasks:
-            self._entries[task.id] = _Entry(task)
+            self._entries[task.key] = _Entry(task)
         # Not only stored: on a full disk, they are sent from memory.
         await asyncio.gather(*(self.put(self._fail(task, _INTERRUPTED)) for task in tasks))
         if tasks:
@@ -271,12 +273,12 @@ class Outbox:
         number = 0
         while (stored := await self._journal.next_stored(number)) is not None:
             number = stored.number
-            if stored.id not in self._entries:
-                entry = self._entries[stored.id] = _Entry()
+            if stored.key not in self._entries:
+                entry = self._entries[stored.key] = _Entry()
                 if stored.is_damaged or not _is_result(stored):
                     await self._replace_damaged(stored)
                 else:
-                    self._start_delivery(stored.id, entry, stored.message)
+                    self._start_delivery(stored.key, entry, stored.message)
             await self._capacity.wait_below(_MAX_STORED_AT_ONCE)
 
     async def _replace_damaged(self, stored: StoredResult) -> None:
@@ -286,8 +288,9 @@ class Outbox:
             "the result as a dead letter",
             quote(stored.id),
         )
-        self._journal.mark_refused(stored.id, stored.message, "damaged on the disk, never sent")
-        await self.put(self._fail(Task(stored.id, stored.action), _DAMAGED))
+        self._journal.mark_refused(stored.key, stored.message, "damaged on the disk, never sent")
+        task = Task(stored.id, stored.action, attempt=stored.attempt)
+        await self.put(self._fail(task, _DAMAGED))
 
     def start_draining(self) -> None:
         """Retry each result at once, then with short pauses; leave stored results to a next run."""
@@ -329,6 +332,11 @@ class Outbox:
         return [entry.delivery for entry in entries if entry.delivery is not None]
 
     @property
+    def keys(self) -> list[TaskKey]:
+        """The keys of all tasks that run, or whose results the hub does not have."""
+        return list(self._entries)
+
+    @property
     def in_flight(self) -> int:
         """How many tasks run."""
         return sum(entry.task is not None for entry in self._entries.values())
@@ -347,12 +355,15 @@ class Outbox:
     @property
     def undelivered(self) -> list[str]:
         """The ids of tasks whose results the hub does not have, sorted."""
-        return sorted(name for name, entry in self._entries.items() if entry.message)
+        return [name for name, _ in self._undelivered_keys()]
 
     @property
     def lost(self) -> list[str]:
         """The ids of undelivered results that no later start can send, since none is on disk."""
-        return [name for name in self.undelivered if not self._journal.is_durable(name)]
+        return [key[0] for key in self._undelivered_keys() if not self._journal.is_durable(key)]
+
+    def _undelivered_keys(self) -> list[TaskKey]:
+        return sorted(key for key, entry in self._entries.items() if entry.message)
 
 
 def _is_result(stored: StoredResult) -> bool:

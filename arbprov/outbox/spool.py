@@ -21,7 +21,7 @@ from arbprov.backoff import Backoff
 from arbprov.errors import ProviderError
 from arbprov.outbox.journal import ResultCache, StoredResult
 from arbprov.outbox.sqlite import SpoolFile
-from arbprov.task import Task
+from arbprov.task import Task, TaskKey
 
 __all__ = ["Spool"]
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 _PAUSES = (2.0, 10.0)
 # SQLite refuses a value, and will refuse it again: it is too large, or cannot be stored at all.
 _NEVER_WORKS = (sqlite3.DataError, OverflowError, UnicodeEncodeError)
+# In place of a task's key; no task has an empty id.
+_NO_KEY = ("", 0)
 
 
 @attrs.define(eq=False)
@@ -40,13 +42,13 @@ class _Change:
     """A pending change of the file.
 
     Attributes:
-        id: The task's id; empty if the change must be made although the hub has the task's result.
+        key: The task's key; `_NO_KEY` if the change must be made although the hub has the result.
         apply: Makes the change.
         outcome: Gets whether the first attempt worked; None if nothing waits for that.
         returned: The value that `apply` returned.
     """
 
-    id: str
+    key: TaskKey
     apply: Callable[[], Any]
     outcome: asyncio.Future[bool] | None = None
     returned: Any = None
@@ -70,7 +72,7 @@ class Spool:
     >>> async def run(path: str) -> bytes | None:
     ...     spool = Spool(path)
     ...     await spool.begin(Task("t1", "forecast"))
-    ...     await spool.finish("t1", b"result")
+    ...     await spool.finish(("t1", 0), b"result")
     ...     redelivered = await spool.begin(Task("t1", "forecast"))
     ...     await spool.close()
     ...     return redelivered
@@ -93,44 +95,45 @@ class Spool:
         # Results that the hub accepted while the file could not be written.
         self._cache = ResultCache()
         # Tasks that the file cannot store, such as a task of more than a billion bytes.
-        self._unstored: set[str] = set()
+        self._unstored: set[TaskKey] = set()
         self._closing = asyncio.Event()
 
     async def begin(self, task: Task) -> bytes | None:
         """Store a task before it runs; see `Journal.begin`."""
-        message = self._cache.get(task.id)
+        message = self._cache.get(task.key)
         if message is not None:
             return message
-        change = _Change(task.id, functools.partial(self._file.begin, task))
+        change = _Change(task.key, functools.partial(self._file.begin, task))
         if await self._write(change):
             returned: bytes | None = change.returned
             return returned
         with contextlib.suppress(sqlite3.Error):
-            return await self._run(functools.partial(self._file.find_result, task.id))
+            return await self._run(functools.partial(self._file.find_result, task.key))
         return None
 
-    async def finish(self, id: str, message: bytes) -> None:
+    async def finish(self, key: TaskKey, message: bytes) -> None:
         """Store a task's result; see `Journal.finish`."""
-        await self._write(_Change(id, functools.partial(self._file.finish, id, message)))
+        await self._write(_Change(key, functools.partial(self._file.finish, key, message)))
 
-    def mark_delivered(self, id: str, message: bytes) -> None:
+    def mark_delivered(self, key: TaskKey, message: bytes) -> None:
         """Record that the hub has a result; see `Journal.mark_delivered`."""
-        if (self.ready and id not in self._unstored) or self.is_durable(id):
-            self._add(_Change(id, functools.partial(self._file.mark_delivered, id, message)))
+        if (self.ready and key not in self._unstored) or self.is_durable(key):
+            self._add(_Change(key, functools.partial(self._file.mark_delivered, key, message)))
             return
         # The result need not be written any more, and on a full disk it may never fit.
-        self._cache.add(id, message)
-        self._unstored.discard(id)
-        self._pending = [change for change in self._pending if change.id != id]
-        self._add(_Change(id, functools.partial(self._file.forget, id)))
+        self._cache.add(key, message)
+        self._unstored.discard(key)
+        self._pending = [change for change in self._pending if change.key != key]
+        self._add(_Change(key, functools.partial(self._file.forget, key)))
 
-    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+    def mark_refused(self, key: TaskKey, message: bytes, reason: str) -> None:
         """Keep a result as a dead letter; see `Journal.mark_refused`."""
-        self._add(_Change("", functools.partial(self._file.mark_refused, id, message, reason)))
+        write = functools.partial(self._file.mark_refused, key, message, reason)
+        self._add(_Change(_NO_KEY, write))
 
-    def is_durable(self, id: str) -> bool:
+    def is_durable(self, key: TaskKey) -> bool:
         """Return whether everything known of a task is on disk."""
-        return id not in self._unstored and all(change.id != id for change in self._pending)
+        return key not in self._unstored and all(change.key != key for change in self._pending)
 
     async def interrupted_tasks(self) -> Sequence[Task]:
         """Return the tasks that an earlier run started and did not finish."""
@@ -223,11 +226,11 @@ class Spool:
             except _NEVER_WORKS as error:
                 logger.error(
                     "task %s can't be stored in the spool at %s: %s; it is kept in memory only",
-                    quote(change.id),
+                    quote(change.key[0]),
                     self.path,
                     error,
                 )
-                self._unstored.add(change.id)
+                self._unstored.add(change.key)
                 self._pending = [other for other in self._pending if other is not change]
                 _set_outcome([change], False)
 

@@ -3,7 +3,8 @@
 Each task is a row. While the task runs, the row has its payload and account; then its result
 (``message``); and once the hub has the result, the number of results that the hub accepted before
 (``taken``) and their bytes (``total``). The columns cannot contradict each other. ``crc`` is the
-checksum of the result: a result that the disk has damaged is never sent.
+checksum of the result: a result that the disk has damaged is never sent. A task that the hub
+retries has a row for each ``attempt``, which is 0 if the hub does not number attempts.
 
 The table ``origin`` has one row: the provider and the hub that the spool's tasks belong to.
 """
@@ -25,7 +26,7 @@ from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
 from arbprov.outbox.files import APPLICATION, claim, count_lost_commits
 from arbprov.outbox.journal import DAMAGED, StoredResult
-from arbprov.task import Task
+from arbprov.task import Task, TaskKey
 
 __all__ = [
     "SpoolEntry",
@@ -39,8 +40,9 @@ __all__ = [
 
 logger = logging.getLogger("arbprov")
 
-# 2 was never used.
-_VERSION = 3
+# 2 was never used. A spool of an older version is brought to this one when it is opened.
+_VERSION = 4
+_VERSIONS = {1, 3, _VERSION}
 _ORIGIN_TABLE = """
 CREATE TABLE origin (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -48,11 +50,11 @@ CREATE TABLE origin (
     url TEXT NOT NULL
 );
 """
-_SCHEMA = f"""
-BEGIN;
+_TASK_TABLES = """
 CREATE TABLE task (
     number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
     action TEXT NOT NULL,
     payload BLOB,
     account BLOB,
@@ -60,47 +62,83 @@ CREATE TABLE task (
     taken INTEGER,
     total INTEGER,
     at REAL NOT NULL,
-    crc INTEGER
+    crc INTEGER,
+    UNIQUE (id, attempt)
 );
 CREATE INDEX task_open ON task (number) WHERE taken IS NULL;
 CREATE INDEX task_taken ON task (taken, total) WHERE taken IS NOT NULL;
 CREATE TABLE dead_letter (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
     message BLOB NOT NULL,
     reason TEXT NOT NULL,
-    at REAL NOT NULL
+    at REAL NOT NULL,
+    PRIMARY KEY (id, attempt)
 );
+"""
+_SCHEMA = f"""
+BEGIN;
+{_TASK_TABLES}
 {_ORIGIN_TABLE}
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-# Brings a spool of version 1 to this version.
-_MIGRATION = f"""
-BEGIN;
+# What brings a spool of each older version to the next, each in one transaction. SQLite cannot
+# change what is unique, so the tables of version 3 are copied.
+_MIGRATIONS = {
+    1: f"""
+BEGIN IMMEDIATE;
 ALTER TABLE task ADD COLUMN crc INTEGER;
 {_ORIGIN_TABLE}
-PRAGMA user_version = {_VERSION};
+PRAGMA user_version = 3;
 COMMIT;
+""",
+    3: """
+BEGIN IMMEDIATE;
+DROP INDEX IF EXISTS task_open;
+DROP INDEX IF EXISTS task_taken;
+ALTER TABLE task RENAME TO old_task;
+ALTER TABLE dead_letter RENAME TO old_dead_letter;
 """
+    + _TASK_TABLES
+    + """
+INSERT INTO task (number, id, action, payload, account, message, taken, total, at, crc)
+SELECT number, id, action, payload, account, message, taken, total, at, crc FROM old_task;
+INSERT INTO dead_letter (id, message, reason, at)
+SELECT id, message, reason, at FROM old_dead_letter;
+DROP TABLE old_task;
+DROP TABLE old_dead_letter;
+PRAGMA user_version = 4;
+COMMIT;
+""",
+}
 _COLUMNS = {
-    "task": "number id action payload account message taken total at crc",
-    "dead_letter": "id message reason at",
+    "task": "number id attempt action payload account message taken total at crc",
+    "dead_letter": "id attempt message reason at",
     "origin": "one provider url",
 }
 _BEGIN = """
-INSERT OR IGNORE INTO task (id, action, payload, account, at)
-VALUES (:id, :action, :payload, :account, :at)
+INSERT OR IGNORE INTO task (id, attempt, action, payload, account, at)
+VALUES (:id, :attempt, :action, :payload, :account, :at)
 """
 _FINISH = """
 UPDATE task SET message = :message, payload = NULL, account = NULL, taken = NULL, at = :at,
 crc = :crc
-WHERE id = :id
+WHERE id = :id AND attempt = :attempt
 """
-_RESULT = "SELECT message, crc FROM task WHERE id = ?"
-_TAKEN = "UPDATE task SET taken = :taken, total = :total, at = :at WHERE id = :id"
-_NO_DEAD_LETTER = "DELETE FROM dead_letter WHERE id = :id AND message = :message"
-_DEAD_LETTER = "INSERT OR REPLACE INTO dead_letter VALUES (:id, :message, :reason, :at)"
+_RESULT = "SELECT message, crc FROM task WHERE id = ? AND attempt = ?"
+_FORGET = "DELETE FROM task WHERE id = ? AND attempt = ?"
+_TAKEN = """
+UPDATE task SET taken = :taken, total = :total, at = :at WHERE id = :id AND attempt = :attempt
+"""
+_NO_DEAD_LETTER = """
+DELETE FROM dead_letter WHERE id = :id AND attempt = :attempt AND message = :message
+"""
+_DEAD_LETTER = """
+INSERT OR REPLACE INTO dead_letter (id, attempt, message, reason, at)
+VALUES (:id, :attempt, :message, :reason, :at)
+"""
 _NEXT = """
 SELECT taken + 1, total + length(message) FROM task
 WHERE taken IS NOT NULL ORDER BY taken DESC LIMIT 1
@@ -108,19 +146,22 @@ WHERE taken IS NOT NULL ORDER BY taken DESC LIMIT 1
 _OLDEST = "SELECT taken, total FROM task WHERE taken IS NOT NULL ORDER BY taken LIMIT 1"
 # A damaged row may hold another type.
 _INTERRUPTED = """
-SELECT id, action, CAST(coalesce(payload, '') AS BLOB), CAST(coalesce(account, '') AS BLOB)
+SELECT id, action, CAST(coalesce(payload, '') AS BLOB), CAST(coalesce(account, '') AS BLOB),
+       attempt
 FROM task WHERE taken IS NULL AND message IS NULL ORDER BY number
 """
 _NEXT_STORED = """
-SELECT number, id, action, message, crc FROM task
+SELECT number, id, attempt, action, message, crc FROM task
 WHERE taken IS NULL AND message IS NOT NULL AND number > ? ORDER BY number LIMIT 1
 """
+# The versions before 4 have no attempts.
 _ENTRIES = """
 SELECT CASE WHEN message IS NULL THEN 'started' ELSE 'pending' END,
-       id, at, action, length(message), NULL, NULL
+       id, at, action, length(message), NULL, NULL, {attempt}
 FROM task WHERE taken IS NULL
 UNION ALL
-SELECT 'dead', id, at, NULL, length(message), reason, CAST(message AS BLOB) FROM dead_letter
+SELECT 'dead', id, at, NULL, length(message), reason, CAST(message AS BLOB), {attempt}
+FROM dead_letter
 ORDER BY at
 """
 _UNDELIVERED = "SELECT count(*) FROM task WHERE taken IS NULL"
@@ -160,6 +201,7 @@ class SpoolEntry:
         size: Bytes of the result.
         reason: Why the hub refuses the result.
         message: The refused result, encoded.
+        attempt: The hub's number of the task's attempt.
     """
 
     state: str
@@ -169,6 +211,7 @@ class SpoolEntry:
     size: int | None
     reason: str | None
     message: bytes | None = attrs.field(repr=False)
+    attempt: int
 
 
 class SpoolFile:
@@ -189,9 +232,9 @@ class SpoolFile:
     ...     spool = SpoolFile(Path(folder) / "spool")
     ...     returned = spool.commit([
     ...         lambda: spool.begin(Task("t1", "forecast")),
-    ...         lambda: spool.finish("t1", b"result"),
+    ...         lambda: spool.finish(("t1", 0), b"result"),
     ...     ])
-    ...     spool.find_result("t1")
+    ...     spool.find_result(("t1", 0))
     ...     spool.close()
     b'result'
     """
@@ -292,32 +335,30 @@ class SpoolFile:
         row = attrs.asdict(task) | {"at": time.time()}
         if self._database.execute(_BEGIN, row).rowcount:
             return None
-        return self.find_result(task.id)
+        return self.find_result(task.key)
 
-    def finish(self, id: str, message: bytes) -> None:
+    def finish(self, key: TaskKey, message: bytes) -> None:
         """Replace a task's payload and account by its result."""
-        row = {"id": id, "message": message, "at": time.time(), "crc": zlib.crc32(message)}
+        row = _row(key, message=message, crc=zlib.crc32(message))
         self._database.execute(_FINISH, row)
 
-    def mark_delivered(self, id: str, message: bytes) -> None:
+    def mark_delivered(self, key: TaskKey, message: bytes) -> None:
         """Record that the hub has a result."""
-        self._mark_taken(id, message)
-        self._database.execute(_NO_DEAD_LETTER, {"id": id, "message": message})
+        self._mark_taken(key, message)
+        self._database.execute(_NO_DEAD_LETTER, _row(key, message=message))
 
-    def mark_refused(self, id: str, message: bytes, reason: str) -> None:
+    def mark_refused(self, key: TaskKey, message: bytes, reason: str) -> None:
         """Record that the hub refuses a result for good, and keep it as a dead letter."""
-        self._mark_taken(id, message)
-        letter = {"id": id, "message": message, "reason": reason, "at": time.time()}
-        self._database.execute(_DEAD_LETTER, letter)
+        self._mark_taken(key, message)
+        self._database.execute(_DEAD_LETTER, _row(key, message=message, reason=reason))
 
-    def forget(self, id: str) -> None:
+    def forget(self, key: TaskKey) -> None:
         """Remove a task."""
-        self._database.execute("DELETE FROM task WHERE id = ?", [id])
+        self._database.execute(_FORGET, key)
 
-    def _mark_taken(self, id: str, message: bytes) -> None:
+    def _mark_taken(self, key: TaskKey, message: bytes) -> None:
         """Record that a result needs no more attempts, and remove the oldest such results."""
-        row = {"id": id, "taken": self._taken, "total": self._total, "at": time.time()}
-        self._database.execute(_TAKEN, row)
+        self._database.execute(_TAKEN, _row(key, taken=self._taken, total=self._total))
         self._taken += 1
         self._total += len(message)
         while (oldest := self._database.execute(_OLDEST).fetchone()) is not None:
@@ -328,27 +369,35 @@ class SpoolFile:
 
     # Queries.
 
-    def find_result(self, id: str) -> bytes | None:
+    def find_result(self, key: TaskKey) -> bytes | None:
         """Return a task's result; None if there is none, and `DAMAGED` if the disk damaged it."""
-        row = self._database.execute(_RESULT, [id]).fetchone()
+        row = self._database.execute(_RESULT, key).fetchone()
         if row is None or row[0] is None:
             return None
         return row[0] if _is_intact(*row) else DAMAGED
 
     def interrupted_tasks(self) -> list[Task]:
         """Return the tasks without a result, in the order of arrival."""
-        return [Task(*row) for row in self._database.execute(_INTERRUPTED)]
+        return [
+            Task(task_id, action, payload, account, attempt=attempt)
+            for task_id, action, payload, account, attempt in self._database.execute(_INTERRUPTED)
+        ]
 
     def next_stored(self, after: int) -> StoredResult | None:
         """Return the next result for the hub; see `Journal.next_stored`."""
         row = self._database.execute(_NEXT_STORED, [after]).fetchone()
         if row is None:
             return None
-        number, task_id, action, message, crc = row
+        number, task_id, attempt, action, message, crc = row
         is_damaged = not _is_intact(message, crc)
         if not isinstance(message, bytes):
             message = str(message).encode()
-        return StoredResult(number, task_id, message, action, is_damaged)
+        return StoredResult(number, task_id, message, action, is_damaged, attempt)
+
+
+def _row(key: TaskKey, **columns: Any) -> dict[str, Any]:
+    """Return the columns of a task's row that changes now."""
+    return {"id": key[0], "attempt": key[1], "at": time.time(), **columns}
 
 
 def _is_intact(message: object, crc: int | None) -> bool:
@@ -374,7 +423,8 @@ def read_spool(path: Path) -> list[SpoolEntry]:
     [('t1', 'started')]
     """
     with _open_existing(path, "ro") as database:
-        return [SpoolEntry(*row) for row in database.execute(_ENTRIES)]
+        attempt = "attempt" if _read_version(database) == _VERSION else "0"
+        return [SpoolEntry(*row) for row in database.execute(_ENTRIES.format(attempt=attempt))]
 
 
 def drop_dead_letters(path: Path, ids: Iterable[str]) -> int:
@@ -456,7 +506,7 @@ def _open_existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     with _explain_errors(path):
         uri = f"{path.as_uri()}?mode={mode}"
         with contextlib.closing(_connect(uri)) as database:
-            _check_version(database, path, {1, _VERSION})
+            _check_version(database, path)
             yield database
 
 
@@ -485,15 +535,15 @@ def _open_database(path: Path) -> sqlite3.Connection:
         # Before the log: the file itself says from then on that it is a spool.
         if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             database.executescript(_SCHEMA)
-        _check_version(database, path, {1, _VERSION})
+        _check_version(database, path)
         verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _damage_error(path, verdict)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA journal_size_limit = {16 * MEBIBYTE}")
-        if database.execute("PRAGMA user_version").fetchone()[0] == 1:
-            database.executescript(_MIGRATION)
+        while (version := _read_version(database)) != _VERSION:
+            database.executescript(_MIGRATIONS[version])
         for table, columns in _COLUMNS.items():
             found = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
             if missing := set(columns.split()) - found:
@@ -513,20 +563,25 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 def _find_origin(database: sqlite3.Connection) -> SpoolOrigin | None:
-    if database.execute("PRAGMA user_version").fetchone()[0] == 1:
+    if _read_version(database) == 1:
         return None
     row = database.execute(_ORIGIN).fetchone()
     return None if row is None else SpoolOrigin(*row)
 
 
-def _check_version(database: sqlite3.Connection, path: Path, known: set[int]) -> None:
+def _read_version(database: sqlite3.Connection) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _check_version(database: sqlite3.Connection, path: Path) -> None:
     application = database.execute("PRAGMA application_id").fetchone()[0]
-    version = database.execute("PRAGMA user_version").fetchone()[0]
+    version = _read_version(database)
     if application != APPLICATION:
         raise ConfigurationError(
             f"{path} is another program's database, not a spool; use another path"
         )
-    if version not in known:
+    if version not in _VERSIONS:
         raise ConfigurationError(
             f"the spool at {path} has version {version}, but this arbprov uses version {_VERSION}; "
             f"run the arbprov that created it until its results are sent, then remove it"

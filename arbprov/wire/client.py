@@ -6,10 +6,9 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import attrs
 import grpc
 import grpc.aio
 
@@ -19,10 +18,21 @@ from arbprov.backoff import Backoff
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
 from arbprov.executors.threads import ThreadPool
 from arbprov.redaction import find_secrets_in_json, redact
-from arbprov.task import Task
+from arbprov.task import Task, TaskKey
 from arbprov.wire.channel import HubChannel, Keepalive
-from arbprov.wire.hub import Pause, ResultRefused, ResultTooLarge
+from arbprov.wire.hub import Pause, Renewal, ResultRefused, ResultTooLarge
+from arbprov.wire.leases import decode_renewal, encode_renewal
 from arbprov.wire.messages import decode_answer, encode_poll, with_token
+from arbprov.wire.metadata import (
+    ATTEMPT,
+    RENEW,
+    RENEWS,
+    TRACEPARENT,
+    Metadata,
+    read_attempt,
+    read_interval,
+    read_texts,
+)
 from arbprov.wire.proxies import find_proxy, http_status
 from arbprov.wire.tls import Tls
 from arbprov.wire.tls_diagnosis import explain_tls, speaks_tls
@@ -35,6 +45,9 @@ logger = logging.getLogger("arbprov")
 
 _GET_TASK = "/Hub/GetTask"
 _SUBMIT = "/Hub/SubmitTaskResult"
+_RENEW_LEASES = "/arbprov.Leases/Renew"
+# Tells the hub that its leases may be short.
+_RENEWING = ((RENEWS, "1"),)
 _REFUSED_FOR_GOOD = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -83,6 +96,9 @@ class GrpcHub:
         keepalive: When to give up a silent connection; by default, it suits `poll_timeout`.
         reads_traces: Whether tasks get the trace context that the hub may send as metadata.
 
+    Attributes:
+        renew_interval: See `Hub.renew_interval`.
+
     >>> from arbprov.localhub import LocalHub
     >>> async def poll(url: str, auth_token: str) -> Task | Pause | None:
     ...     token = Token(auth_token)
@@ -125,6 +141,7 @@ class GrpcHub:
         self._max_message_size = max_message_size
         self._keepalive = keepalive or Keepalive.for_poll_timeout(poll_timeout)
         self._reads_traces = reads_traces
+        self.renew_interval = 0.0
         self._loop = asyncio.get_running_loop()
         self._channel = self._new_channel()
         # Replaced channels, each closed by its task when its last call has ended.
@@ -156,26 +173,30 @@ class GrpcHub:
                 _GET_TASK,
                 lambda: encode_poll(self._provider, self._token.current),
                 self._poll_timeout,
+                _RENEWING if self.renew_interval else None,
             )
         except grpc.aio.AioRpcError as error:
             return await self._after_failed_poll(error, channel, self._loop.time() - started_at)
         self._overload_backoff = None
+        metadata = read_texts(await call.initial_metadata())
+        self.renew_interval = read_interval(metadata.get(RENEW, ""))
+        attempt = read_attempt(metadata.get(ATTEMPT, ""))
+        traceparent = metadata.get(TRACEPARENT, "") if self._reads_traces else ""
         try:
-            task = decode_answer(answer)
+            return decode_answer(answer, attempt=attempt, traceparent=traceparent)
         except Exception as error:
             raise HubConnectionError(
                 f"{self._name} sent an answer that is not a task ({error}); a task in it is lost"
             ) from None
 
-        if self._reads_traces and isinstance(task, Task):
-            return attrs.evolve(task, traceparent=await _find_traceparent(call))
-        return task
-
-    async def submit(self, message: bytes) -> None:
+    async def submit(self, message: bytes, attempt: int = 0) -> None:
         """Send a result; see `Hub.submit`."""
         try:
             await self._call(
-                _SUBMIT, lambda: with_token(message, self._token.current), self._submit_timeout
+                _SUBMIT,
+                lambda: with_token(message, self._token.current),
+                self._submit_timeout,
+                ((ATTEMPT, str(attempt)),) if attempt else None,
             )
         except grpc.aio.AioRpcError as error:
             account = hub_pb2.TaskResult.FromString(message).account.encode()
@@ -185,6 +206,26 @@ class GrpcHub:
             if _code(error) in _REFUSED_FOR_GOOD:
                 raise ResultRefused(reason) from None
             raise await self._hub_error(error, account) from None
+
+    async def renew(self, tasks: Sequence[TaskKey]) -> Renewal:
+        """Renew the leases of tasks; see `Hub.renew`.
+
+        The call is made once: the next one comes soon, and polls and results look after the token
+        and the connection.
+        """
+        request = encode_renewal(self._token.current, self._provider, tasks)
+        # A call that outlives a replaced channel would be cancelled with it.
+        timeout = min(self.renew_interval, self._submit_timeout)
+        try:
+            answer = await self._channel.methods[_RENEW_LEASES](request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise HubConnectionError(f"{self._name}: {self._describe(error)}") from None
+        try:
+            return decode_renewal(answer)
+        except ValueError as error:
+            raise HubConnectionError(
+                f"{self._name} sent an answer that is not a renewal ({error})"
+            ) from None
 
     async def close(self) -> None:
         """Close all connections and cancel their calls."""
@@ -197,14 +238,18 @@ class GrpcHub:
     # Calls and retries.
 
     async def _call(
-        self, method: str, message: Callable[[], bytes], timeout: float
+        self,
+        method: str,
+        message: Callable[[], bytes],
+        timeout: float,
+        metadata: Metadata | None,
     ) -> tuple[Any, bytes]:
         """Return gRPC's call and the hub's answer, after immediate retries if they can help."""
         was_healthy, pauses = self._healthy, iter(_RETRY_PAUSES)
         while True:
             token, channel = self._token.current, self._channel
             try:
-                call = channel.methods[method](message(), timeout=timeout)
+                call = channel.methods[method](message(), timeout=timeout, metadata=metadata)
                 answer: bytes = await call
             except grpc.aio.AioRpcError as error:
                 code = _code(error)
@@ -250,7 +295,7 @@ class GrpcHub:
             tls=self._tls,
             max_message_size=self._max_message_size,
             keepalive=self._keepalive,
-            methods=(_GET_TASK, _SUBMIT),
+            methods=(_GET_TASK, _SUBMIT, _RENEW_LEASES),
         )
 
     def _replace_channel(self, channel: HubChannel) -> None:
@@ -280,6 +325,9 @@ class GrpcHub:
         code = _code(error)
         if code not in _NO_TASK:
             raise await self._hub_error(error) from None
+        # Only an answer with a message must have it: without one, gRPC may leave it out.
+        interval = read_interval(read_texts(error.initial_metadata()).get(RENEW, ""))
+        self.renew_interval = interval or self.renew_interval
         if code is grpc.StatusCode.NOT_FOUND:
             self._overload_backoff = None
             return None
@@ -348,14 +396,6 @@ def _code(error: grpc.aio.AioRpcError) -> grpc.StatusCode:
     if http_status(error.details() or ""):
         return grpc.StatusCode.UNAVAILABLE
     return error.code()
-
-
-async def _find_traceparent(call: Any) -> str:
-    """Return the trace context in the metadata of an answered call; empty if there is none."""
-    for key, value in await call.initial_metadata():
-        if key == "traceparent":
-            return value if isinstance(value, str) else ""
-    return ""
 
 
 def _is_too_large(error: grpc.aio.AioRpcError, size: int) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
 
 from arbprov.errors import HubError
-from arbprov.task import Task
+from arbprov.task import Task, TaskKey
 
-__all__ = ["Hub", "Pause", "ResultRefused", "ResultTooLarge"]
+__all__ = ["Hub", "Pause", "Renewal", "ResultRefused", "ResultTooLarge"]
 
 
 @attrs.frozen
@@ -21,6 +22,22 @@ class Pause:
     """
 
     seconds: float
+
+
+@attrs.frozen
+class Renewal:
+    """A hub's answer to the renewal of leases.
+
+    Attributes:
+        cancelled: The keys of tasks that a person has cancelled.
+        lost: The keys of tasks that the hub has given to another provider.
+
+    >>> Renewal(lost=frozenset({("t1", 2)}))
+    Renewal(cancelled=frozenset(), lost=frozenset({('t1', 2)}))
+    """
+
+    cancelled: frozenset[TaskKey] = frozenset()
+    lost: frozenset[TaskKey] = frozenset()
 
 
 class ResultRefused(HubError):
@@ -48,14 +65,34 @@ class Hub(Protocol):
         """
         ...
 
-    async def submit(self, message: bytes) -> None:
+    async def submit(self, message: bytes, attempt: int) -> None:
         """Send a result that `encode_result` has encoded; the hub has it when this returns.
+
+        Args:
+            message: The encoded result.
+            attempt: The attempt of its task; see `arbprov.task.Task`.
 
         Raises:
             HubConnectionError: The hub cannot be reached, or cannot answer now; send it again.
             AuthenticationError: The hub refuses the token.
             ResultRefused: The hub refuses the result for good.
             ResultTooLarge: The hub refuses the result for good because of its size.
+        """
+        ...
+
+    @property
+    def renew_interval(self) -> float:
+        """Seconds between renewals that the hub asks for; 0 while it has shown no leases."""
+        ...
+
+    async def renew(self, tasks: Sequence[TaskKey]) -> Renewal:
+        """Renew the leases of tasks, so that the hub gives them to no other provider.
+
+        Args:
+            tasks: The keys of all tasks that run, or whose results the hub does not have.
+
+        Raises:
+            HubConnectionError: The leases are not renewed; the next renewal may work.
         """
         ...
 

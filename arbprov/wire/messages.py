@@ -45,8 +45,15 @@ def encode_poll(provider: str, auth_token: str) -> bytes:
     return message
 
 
-def decode_answer(message: bytes) -> Task | Pause | None:
+def decode_answer(
+    message: bytes, *, attempt: int = 0, traceparent: str = ""
+) -> Task | Pause | None:
     """Return the task or the pause in the answer to a poll; None if it holds neither.
+
+    Args:
+        message: The answer.
+        attempt: The task's attempt, from the answer's metadata.
+        traceparent: The task's trace context, likewise.
 
     Raises:
         google.protobuf.message.DecodeError: The answer is not a task.
@@ -59,7 +66,7 @@ def decode_answer(message: bytes) -> Task | Pause | None:
     """
     task = hub_pb2.Task.FromString(message)
     if task.id:
-        return Task(task.id, task.action, task.payload, task.account)
+        return Task(task.id, task.action, task.payload, task.account, traceparent, attempt)
     if task.action != "rate_limited":
         return None
     try:
@@ -95,12 +102,18 @@ def encode_result(result: TaskResult, provider: str) -> bytes:
     return message.SerializeToString()
 
 
-def decode_result(message: bytes) -> TaskResult:
-    """Return the result that `encode_result` has encoded."""
+def decode_result(message: bytes, attempt: int = 0) -> TaskResult:
+    """Return the result that `encode_result` has encoded.
+
+    Args:
+        message: The encoded result.
+        attempt: The attempt of its task, which is not a part of the message.
+    """
     decoded = hub_pb2.TaskResult.FromString(message)
     envelope = json.loads(decoded.result)
+    payload, account = decoded.payload.encode(), decoded.account.encode()
     return TaskResult(
-        Task(decoded.id, decoded.action, decoded.payload.encode(), decoded.account.encode()),
+        Task(decoded.id, decoded.action, payload, account, attempt=attempt),
         decoded.status,
         envelope["message"],
         envelope["data"]["response"],

@@ -26,6 +26,7 @@ from arbprov.wire.hub import Hub, Pause
 from arbprov.worker.admission import Admission
 from arbprov.worker.background import Background
 from arbprov.worker.connection import HubConnection
+from arbprov.worker.leases import Leases
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.stuck import StuckHandlers
 
@@ -83,6 +84,7 @@ class Slots:
         executor: Runs the handlers of calls.
         stuck: Waits for handlers that outlive their deadlines.
         outbox: Sends the results.
+        leases: Renews the leases of the tasks.
         observers: Are told of each task; None if there are none.
     """
 
@@ -95,6 +97,7 @@ class Slots:
     _executor: Executor
     _stuck: StuckHandlers
     _outbox: Outbox
+    _leases: Leases
     _observers: Observers | None = None
     _log: TaskLog = attrs.field(factory=lambda: TaskLog(logger), init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
@@ -155,6 +158,8 @@ class Slots:
         self._connection.answered_at = now = self._loop.time()
         if not self._connection.is_up:
             self._connection.mark_up()
+        if self._hub.renew_interval:
+            self._leases.start()
         return self._handle_answer(answer, now - started_at)
 
     def _handle_answer(self, answer: Task | Pause | None, held: float) -> Task | None:
@@ -173,7 +178,7 @@ class Slots:
                 logger.info("the hub asks for no polls for %g s", seconds)
             self._throttle.pause(seconds)
             return None
-        if answer is not None and self._outbox.note_duplicate(answer.id):
+        if answer is not None and self._outbox.note_duplicate(answer.key):
             task = quote(answer.id)
             logger.info("task %s was redelivered while it is in flight; it runs only once", task)
             answer = None
@@ -194,15 +199,19 @@ class Slots:
             call = self._dispatcher.prepare(task)
         else:
             call = await run_on_thread(lambda: self._dispatcher.prepare(task))
-        result = await self._dispatcher.run(call, self._admission, self._executor)
-        if call.error is not None and not call.ctx.cancelled:
+        self._leases.calls.add(call)
+        try:
+            result = await self._dispatcher.run(call, self._admission, self._executor)
+        finally:
+            self._leases.calls.discard(call)
+        if call.error is not None and not call.expired:
             log_failure(self._dispatcher, call)
         self._log.log_result(result)
         if self._observers is not None:
             seconds = time.perf_counter() - started_at
             self._observers.tell("task_ended", result, seconds, call.error)
         await self._outbox.put(result)
-        if call.ctx.cancelled:
+        if call.expired:
             await self._stuck.wait_for(call)
             # The handler may have raised RateLimited after its deadline; the limits need it still.
             await self._admission.settle(call)

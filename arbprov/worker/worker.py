@@ -27,6 +27,7 @@ from arbprov.wire.hub import Hub
 from arbprov.worker.admission import Admission
 from arbprov.worker.background import Background
 from arbprov.worker.connection import HubConnection
+from arbprov.worker.leases import Leases
 from arbprov.worker.life_hooks import LifeHooks
 from arbprov.worker.polling import PollThrottle
 from arbprov.worker.slots import Slots
@@ -111,6 +112,7 @@ class Worker:
             give_up=self._fail,
         )
         self._outbox = self._make_outbox(journal or MemoryJournal())
+        self._leases = Leases(hub, self._outbox, Background(self._fail))
         max_waiting = settings.concurrency // 2
         self._admission = Admission(
             dispatcher, self._threads, self._executor, max_waiting, self._stopping
@@ -125,6 +127,7 @@ class Worker:
             executor=self._executor,
             stuck=self._stuck,
             outbox=self._outbox,
+            leases=self._leases,
             observers=observers,
         )
 
@@ -184,6 +187,7 @@ class Worker:
                 self._upkeep.close()
                 self._executor.close()
                 await self._outbox.close()
+                await self._leases.close()
                 await self._hub.close()
         if self._failure is not None:
             raise self._failure

@@ -89,9 +89,9 @@ def spool(folder):
         spool = Spool(folder / "spool")
         for number in "123":
             await spool.begin(Task(f"task-{number}", "square", b"{}", b'{"key": "hunter22"}'))
-        await spool.finish("task-2", b"x" * 1000)
-        await spool.finish("task-3", result)
-        spool.mark_refused("task-3", result, "PERMISSION_DENIED, not\nyours")
+        await spool.finish(("task-2", 0), b"x" * 1000)
+        await spool.finish(("task-3", 0), result)
+        spool.mark_refused(("task-3", 0), result, "PERMISSION_DENIED, not\nyours")
         await spool.close()
 
     asyncio.run(fill())

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 
 from arbprov.outbox.spool import Spool
+from arbprov.task import Task
 
 
 def test_the_tasks_of_a_spool_are_listed(arbprov, spool):
@@ -107,3 +108,30 @@ def test_a_spool_of_another_hub_is_bad_configuration(arbprov, spool):
     result = arbprov("run", "typed", env=environ)
     assert result.exit_code == 78
     assert "has 2 undelivered tasks of provider 'typed' at the hub 'other:50051'" in result.stderr
+
+
+def test_attempts_are_listed_if_the_hub_numbers_them(arbprov, spool):
+    async def retry():
+        one = Spool(spool)
+        await one.begin(Task("task-2", "square", attempt=3))
+        await one.close()
+
+    asyncio.run(retry())
+    result = arbprov("outbox", str(spool))
+    rows = [line.split()[:3] for line in result.stdout.splitlines()]
+    assert rows[0] == ["STATE", "ID", "ATTEMPT"]
+    assert rows[-1] == ["started", "task-2", "3"]
+    rows = json.loads(arbprov("outbox", str(spool), "--json").stdout)
+    assert [row.get("attempt") for row in rows] == [None, None, None, 3]
+
+
+def test_all_dead_attempts_of_a_task_are_dropped(arbprov, spool):
+    async def refuse():
+        one, task = Spool(spool), Task("task-3", "square", attempt=1)
+        await one.begin(task)
+        await one.finish(task.key, b"result")
+        one.mark_refused(task.key, b"result", "no")
+        await one.close()
+
+    asyncio.run(refuse())
+    assert arbprov("outbox", str(spool), "--drop=task-3").stderr == "2 dropped\n"

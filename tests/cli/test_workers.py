@@ -330,7 +330,9 @@ def leave(path, id):
         spool = Spool(path)
         task = Task(id, "who", b"{}", b"")
         await spool.begin(task)
-        await spool.finish(id, encode_result(TaskResult(task, Status.SUCCESS, "", {}), "crew"))
+        await spool.finish(
+            task.key, encode_result(TaskResult(task, Status.SUCCESS, "", {}), "crew")
+        )
         await spool.close()
 
     asyncio.run(fill())

@@ -6,12 +6,14 @@ import asyncio
 import contextvars
 
 import pytest
+from support.hubs import ScriptedHub
+from support.loops import JumpingLoop, run_jumping
 from support.running import Running, away, tasks
 from support.waiting import TIMEOUT
 
 from arbprov import InvalidPayloadError, ProviderApp
-from arbprov.instrumentation.observer import Observer, Observers
-from arbprov.wire.hub import Pause
+from arbprov.instrumentation.observer import ObservedHub, Observer, Observers
+from arbprov.wire.hub import Pause, Renewal
 
 current = contextvars.ContextVar("current", default="")
 
@@ -31,8 +33,8 @@ class Recording(Observer):
         assert 0 <= seconds < TIMEOUT
         self.told.append(("ended", result.id, result.status.value, current.get(), error))
 
-    def submitted(self, id, seconds, error):
-        self.told.append(("submitted", id, error and str(error)))
+    def submitted(self, key, seconds, error):
+        self.told.append(("submitted", key, error and str(error)))
 
 
 class Failing(Observer):
@@ -92,9 +94,17 @@ def test_a_task_that_is_refused_is_told_too(app):
     assert isinstance(error, InvalidPayloadError)
 
 
+def test_the_leases_of_an_observed_hub_are_renewed():
+    hub = ScriptedHub(renew_interval=20.0)
+    observed = ObservedHub(hub, Observers([]))
+    answer = run_jumping(observed.renew([("t0", 1)]), JumpingLoop())
+    assert (answer, observed.renew_interval) == (Renewal(), 20.0)
+    assert [keys for _, keys in hub.renewed] == [[("t0", 1)]]
+
+
 def test_each_attempt_to_send_a_result_is_told(app):
     sent = told(app, "submitted", polls=tasks(1), submits=[away()], until=5.0)
-    assert sent == [("submitted", "t0", "away"), ("submitted", "t0", None)]
+    assert sent == [("submitted", ("t0", 0), "away"), ("submitted", ("t0", 0), None)]
 
 
 def test_a_handler_has_the_context_of_the_start(app):
@@ -125,4 +135,4 @@ def test_an_observer_hears_nothing_by_default():
     assert observer.polled(0.0, None, None) is None
     assert observer.task_started(tasks(1)[0]) is None
     assert observer.task_ended(None, 0.0, None) is None
-    assert observer.submitted("t0", 0.0, None) is None
+    assert observer.submitted(("t0", 0), 0.0, None) is None

@@ -26,6 +26,7 @@ from arbprov.instrumentation import tracing
 from arbprov.instrumentation.observer import Observers
 from arbprov.instrumentation.tracing import Tracing
 from arbprov.localhub import LocalHub
+from arbprov.task import Task
 from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
 
@@ -164,7 +165,7 @@ def test_a_submission_that_fails_is_an_error(app, spans):
 
 
 def test_the_result_of_an_earlier_run_is_sent_without_a_parent(spans):
-    Tracing("test").submitted("t9", 0.1, away())
+    Tracing("test").submitted(("t9", 0), 0.1, away())
     span = spans()["settle"]
     assert (span.name, span.parent, span.attributes["error.type"]) == (
         "settle",
@@ -188,6 +189,24 @@ def test_tasks_whose_results_are_never_sent_are_not_remembered_without_end(app, 
     with contextlib.suppress(Exception):
         running.until(1.5)
     assert len(observer._unsent) <= 2
+
+
+def test_two_attempts_at_once_have_spans_of_their_own(app, spans):
+    @app.action
+    async def wait(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    payloads = {1: b'{"seconds": 5}', 2: b'{"seconds": 2}'}
+    tries = [Task("t0", "wait", payloads[number], attempt=number) for number in payloads]
+    running = Running(app, polls=tries)
+    running.observers = Observers([Tracing("test")])
+    running.until(20)
+    processed, settled = (
+        [span for span in spans.all() if span.name == f"{step} wait"]
+        for step in ("process", "settle")
+    )
+    assert [span.parent.span_id for span in settled] == [span.context.span_id for span in processed]
+    assert len(processed) == 2
 
 
 # The context in which a task was made.

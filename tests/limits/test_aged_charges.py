@@ -310,7 +310,7 @@ def test_a_call_whose_time_was_up_before_it_began_does_not_run():
 
     class TimeIsUp:
         def readmit(self, call):
-            call.ctx.cancelled = True
+            call.expire()
 
     clock = VirtualClock()
     app = app_of("def", "5/hour", lambda: clock.advance(0.5))

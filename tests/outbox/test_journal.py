@@ -45,8 +45,8 @@ def asked(make):
 async def ended(journal, id, message=b"result"):
     """Begin and finish a task, and mark its result as delivered."""
     await journal.begin(Task(id, "work"))
-    await journal.finish(id, message)
-    journal.mark_delivered(id, message)
+    await journal.finish((id, 0), message)
+    journal.mark_delivered((id, 0), message)
 
 
 def test_a_new_task_has_no_result(asked):
@@ -64,8 +64,8 @@ def test_a_task_that_was_finished_has_its_result(asked):
 def test_a_task_whose_result_was_refused_has_it_still(asked):
     async def main(journal):
         await journal.begin(TASK)
-        await journal.finish("t", b"result")
-        journal.mark_refused("t", b"result", "no")
+        await journal.finish(TASK.key, b"result")
+        journal.mark_refused(TASK.key, b"result", "no")
         return await journal.begin(TASK)
 
     assert asked(main) == b"result"
@@ -74,10 +74,10 @@ def test_a_task_whose_result_was_refused_has_it_still(asked):
 def test_a_replacement_of_a_refused_result_is_the_result(asked):
     async def main(journal):
         await journal.begin(TASK)
-        await journal.finish("t", b"too large")
-        journal.mark_refused("t", b"too large", "no")
-        await journal.finish("t", b"small")
-        journal.mark_delivered("t", b"small")
+        await journal.finish(TASK.key, b"too large")
+        journal.mark_refused(TASK.key, b"too large", "no")
+        await journal.finish(TASK.key, b"small")
+        journal.mark_delivered(TASK.key, b"small")
         return await journal.begin(TASK)
 
     assert asked(main) == b"small"
@@ -120,7 +120,7 @@ def test_a_result_that_was_sent_again_is_a_late_one(asked):
     async def main(journal):
         for name in "abc":
             await ended(journal, name)
-        journal.mark_delivered("a", b"result")
+        journal.mark_delivered(("a", 0), b"result")
         await ended(journal, "d")
         return [name for name in "abcd" if await journal.begin(Task(name, "work"))]
 
@@ -144,3 +144,17 @@ def test_it_is_ready(asked):
 
 def test_it_can_be_closed_twice(asked):
     asked(lambda journal: journal.close())
+
+
+def test_each_attempt_of_a_task_has_its_own_result(asked):
+    async def main(journal):
+        first, second = (Task("t", "work", attempt=number) for number in (1, 2))
+        await journal.begin(first)
+        await journal.finish(first.key, b"first")
+        journal.mark_delivered(first.key, b"first")
+        new = await journal.begin(second)
+        await journal.finish(second.key, b"second")
+        journal.mark_refused(second.key, b"second", "no")
+        return new, await journal.begin(first), await journal.begin(second)
+
+    assert asked(main) == (None, b"first", b"second")

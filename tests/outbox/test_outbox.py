@@ -707,3 +707,111 @@ def test_a_log_tells_nothing_of_a_result(app, path, caplog):
     spooled(app, path, polls=[task, Held(1, task)], submits=[ResultRefused("no")]).until(60)
     assert "hunter22" not in caplog.text
     assert "31337" not in caplog.text
+
+
+# Attempts.
+
+
+def attempts(*numbers, n=1, **payload):
+    return [attrs.evolve(numbered(n, **payload)[0], attempt=number) for number in numbers]
+
+
+def sent(one):
+    """Return the ids and attempts of the results that were sent, in order."""
+    return [result.task.key for _, result in one.results]
+
+
+def test_a_new_attempt_of_a_task_is_run(app, journal, runs):
+    polls = [*attempts(1), Held(5, *attempts(2))]
+    one = running(app, journal, polls=polls).until(60)
+    assert runs == [1, 1]
+    assert sent(one) == [("t1", 1), ("t1", 2)]
+
+
+def test_the_same_attempt_that_comes_again_later_has_its_own_result_sent_again(app, journal, runs):
+    polls = [*attempts(1), Held(5, *attempts(2)), Held(9, *attempts(1))]
+    one = running(app, journal, polls=polls).until(60)
+    assert len(runs) == 2
+    assert sent(one) == [("t1", 1), ("t1", 2), ("t1", 1)]
+    assert one.hub.messages[2] == one.hub.messages[0] != one.hub.messages[1]
+
+
+def test_a_new_attempt_runs_while_the_last_one_runs(app, journal, runs):
+    polls = [*attempts(1, seconds=9), Held(1, *attempts(2, seconds=2))]
+    one = running(app, journal, polls=polls).until(60)
+    assert sent(one) == [("t1", 2), ("t1", 1)]
+
+
+def test_a_new_attempt_runs_while_the_result_of_the_last_one_waits(app, journal, runs):
+    polls = [*attempts(1), Held(1, *attempts(2))]
+    one = running(app, journal, polls=polls, submits=[Held(5), Held(1)]).until(60)
+    assert runs == [1, 1]
+    assert sent(one) == [("t1", 1), ("t1", 2)]
+
+
+def test_the_same_attempt_that_comes_again_while_it_runs_is_not_run_again(app, journal, runs):
+    one = running(app, journal, polls=attempts(2, 2, seconds=5)).until(20)
+    assert (runs, sent(one)) == ([1], [("t1", 2)])
+
+
+def test_a_hub_that_hands_out_the_same_attempt_for_ever_is_polled_in_pauses(app):
+    again = Held(0.001, *attempts(2))
+    one = running(app, polls=attempts(2, seconds=50), afterwards=again).until(40)
+    assert len(one.polled_at) < 1000
+
+
+def test_a_task_without_a_number_is_another_than_one_with_a_number(app, journal, runs):
+    running(app, journal, polls=[*numbered(1), Held(5, *attempts(1))]).until(20)
+    assert runs == [1, 1]
+
+
+def test_both_attempts_that_a_crash_interrupts_are_reported(app, path, tmp_path):
+    image = tmp_path / "image"
+
+    @app.action
+    async def crash() -> dict:
+        await asyncio.sleep(3)
+        if not image.exists():
+            crash_image(path, image)
+        return {}
+
+    tries = [Task("c", "crash", attempt=number) for number in (1, 2)]
+    spooled(app, path, polls=tries).until(10)
+    one = spooled(app, image).until(10)
+    assert sorted(sent(one)) == [("c", 1), ("c", 2)]
+    assert {result.message for _, result in one.results} == {"interrupted, outcome unknown"}
+
+
+def test_the_next_start_sends_the_results_of_both_attempts(app, path):
+    spooled(app, path, polls=attempts(1, 2), submits=[away()] * 500).until(10)
+    assert sorted(sent(spooled(app, path).until(10))) == [("t1", 1), ("t1", 2)]
+
+
+def test_an_attempt_that_comes_again_after_a_restart_is_not_run_again(app, path, runs):
+    spooled(app, path, polls=attempts(1, 2)).until(10)
+    one = spooled(app, path, polls=[*attempts(2), Held(1, *attempts(3))]).until(10)
+    assert len(runs) == 3
+    assert sent(one) == [("t1", 2), ("t1", 3)]
+
+
+def test_a_refused_result_is_a_dead_letter_of_its_attempt(app, path):
+    refused = []
+    app.on_submit_failed(lambda result, error: refused.append(result.task.key))
+    polls = [*attempts(1), Held(1, *attempts(2))]
+    spooled(app, path, polls=polls, submits=[ResultRefused("no")] * 2).until(10)
+    assert [(entry.id, entry.attempt) for entry in read_spool(path)] == [("t1", 1), ("t1", 2)]
+    assert refused == [("t1", 1), ("t1", 2)]
+
+
+def test_a_small_error_belongs_to_the_attempt_that_was_too_large(app, journal):
+    polls = [Task("t1", "large", attempt=3)]
+    one = running(app, journal, polls=polls, submits=[ResultTooLarge("no")]).until(60)
+    assert sent(one) == [("t1", 3), ("t1", 3)]
+
+
+def test_an_error_in_place_of_a_damaged_result_belongs_to_its_attempt(app, path):
+    spooled(app, path, polls=attempts(1, 2), submits=[away()] * 500).until(10)
+    damage(path, "UPDATE task SET message = x'ffff' WHERE attempt = 2")
+    one = spooled(app, path).until(10)
+    statuses = {result.task.attempt: result.status.value for _, result in one.results}
+    assert statuses == {1: "success", 2: "error"}

@@ -18,6 +18,7 @@ from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderError
 from arbprov.logs.current import current_task
+from arbprov.outbox import sqlite as sqlite_module
 from arbprov.outbox.files import APPLICATION
 from arbprov.outbox.journal import DAMAGED, StoredResult
 from arbprov.outbox.spool import Spool
@@ -79,17 +80,17 @@ async def begin(spool):
 
 async def finish(spool, id="t", message=b"result"):
     await spool.begin(Task(id, "work"))
-    await spool.finish(id, message)
+    await spool.finish((id, 0), message)
 
 
 async def deliver(spool, id="t", message=b"result"):
     await finish(spool, id, message)
-    spool.mark_delivered(id, message)
+    spool.mark_delivered((id, 0), message)
 
 
 async def refuse(spool):
     await finish(spool)
-    spool.mark_refused("t", b"result", "PERMISSION_DENIED, not yours")
+    spool.mark_refused(("t", 0), b"result", "PERMISSION_DENIED, not yours")
 
 
 async def interrupted(spool):
@@ -117,7 +118,7 @@ def test_results_wait_in_the_order_their_tasks_came(path):
         for name in "cab":
             await spool.begin(Task(name, "work"))
         for name in "abc":
-            await spool.finish(name, name.encode())
+            await spool.finish((name, 0), name.encode())
 
     using(path, main)
     assert [name for name, _ in using(path, stored)] == ["c", "a", "b"]
@@ -172,7 +173,7 @@ def test_only_so_many_are_kept_over_a_restart_too(path):
 def test_the_texts_of_a_task_go_when_its_result_is_there(path):
     async def main(spool):
         await spool.begin(TASK)
-        await spool.finish("t", b"result")
+        await spool.finish(("t", 0), b"result")
 
     using(path, main)
     assert execute(path, "SELECT payload, account FROM task") == [(None, None)]
@@ -225,7 +226,7 @@ def test_a_dead_letter_is_not_sent_at_the_next_start(path):
 def test_a_dead_letter_that_the_hub_accepts_later_is_removed(path):
     async def main(spool):
         await refuse(spool)
-        spool.mark_delivered("t", b"result")
+        spool.mark_delivered(("t", 0), b"result")
 
     using(path, main)
     assert listed(path) == []
@@ -234,8 +235,8 @@ def test_a_dead_letter_that_the_hub_accepts_later_is_removed(path):
 def test_a_result_stays_a_dead_letter_when_something_else_is_taken_in_its_place(path):
     async def main(spool):
         await refuse(spool)
-        await spool.finish("t", b"small")
-        spool.mark_delivered("t", b"small")
+        await spool.finish(("t", 0), b"small")
+        spool.mark_delivered(("t", 0), b"small")
 
     using(path, main)
     assert [entry.message for entry in read_spool(path)] == [b"result"]
@@ -253,7 +254,7 @@ def test_a_spool_can_be_read_while_it_is_used(path):
 def test_a_dead_letter_can_be_dropped_while_the_spool_is_used(path):
     async def main(spool):
         await refuse(spool)
-        await spool.finish("t", b"small")
+        await spool.finish(("t", 0), b"small")
         dropped = drop_dead_letters(path, ["t", "u"])
         await spool.begin(Task("v", "work"))
         return dropped
@@ -415,7 +416,7 @@ def test_a_hard_link_is_refused(path):
 def test_a_spool_that_lacks_a_column_is_refused(path):
     using(path, finish)
     execute(path, "DROP TABLE dead_letter")
-    assert "is damaged (table dead_letter lacks at, id, message, reason)" in refusal(path)
+    assert "is damaged (table dead_letter lacks at, attempt, id, message, reason)" in refusal(path)
 
 
 def test_a_spool_whose_pages_are_damaged_is_refused(path):
@@ -522,6 +523,258 @@ def test_a_spool_that_does_not_say_whose_it_is_is_taken_with_a_warning(old, capl
     assert read_origin(old) == STAGING
 
 
+# Version 3.
+
+# As version 3 wrote it, whatever the code writes now.
+VERSION_3 = f"""
+BEGIN;
+CREATE TABLE task (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    action TEXT NOT NULL,
+    payload BLOB,
+    account BLOB,
+    message BLOB,
+    taken INTEGER,
+    total INTEGER,
+    at REAL NOT NULL,
+    crc INTEGER
+);
+CREATE INDEX task_open ON task (number) WHERE taken IS NULL;
+CREATE INDEX task_taken ON task (taken, total) WHERE taken IS NOT NULL;
+CREATE TABLE dead_letter (
+    id TEXT PRIMARY KEY,
+    message BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE TABLE origin (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    provider TEXT NOT NULL,
+    url TEXT NOT NULL
+);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = 3;
+INSERT INTO task VALUES (3, 'delivered', 'work', NULL, NULL, x'01', 4, 9, 1.0, 2768625435);
+INSERT INTO task VALUES (5, 'z', 'work', NULL, NULL, x'02', NULL, NULL, 2.0, 1007455905);
+INSERT INTO task VALUES (7, 'a', 'work', NULL, NULL, x'07', NULL, NULL, 2.0, NULL);
+INSERT INTO task VALUES (8, 'damaged', 'work', NULL, NULL, x'08', NULL, NULL, 2.0, 12345);
+INSERT INTO task VALUES (9, 'started', 'work', x'7b7d', x'7b7d', NULL, NULL, NULL, 3.0, NULL);
+INSERT INTO dead_letter VALUES ('dead', x'03', 'no', 4.0);
+INSERT INTO origin VALUES (1, 'weather', 'staging:50051');
+COMMIT;
+"""
+COLUMNS_3 = "number, id, action, payload, account, message, taken, total, at, crc"
+
+
+@pytest.fixture
+def third(path):
+    with open_database(path) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_3)
+    return path
+
+
+def test_a_spool_of_version_3_is_opened_with_all_that_it_has(third):
+    async def main(spool):
+        return await interrupted(spool), await stored(spool), await spool.begin(DELIVERED)
+
+    waiting = [("z", b"\x02"), ("a", b"\x07"), ("damaged", b"\x08")]
+    expected = ([Task("started", "work", b"{}", b"{}")], waiting, b"\x01")
+    assert using(third, main) == expected
+    assert using(third, main) == expected
+
+
+DELIVERED = Task("delivered", "work")
+
+
+def test_each_row_of_version_3_is_moved_as_it_is(third):
+    queries = [f"SELECT {COLUMNS_3} FROM task ORDER BY number", "SELECT * FROM origin"]
+    letters = "SELECT id, message, reason, at FROM dead_letter"
+    before = [execute(third, query) for query in (*queries, letters)]
+    SpoolFile(third).close()
+    assert [execute(third, query) for query in (*queries, letters)] == before
+    assert execute(third, "SELECT DISTINCT attempt FROM task") == [(0,)]
+    assert execute(third, "PRAGMA user_version") == [(4,)]
+
+
+@pytest.mark.parametrize("older", ["old", "third"])
+def test_a_migrated_spool_has_the_tables_of_a_new_spool(older, request, tmp_path):
+    migrated, new = request.getfixturevalue(older), tmp_path / "new"
+    for one in (migrated, new):
+        SpoolFile(one).close()
+    tables = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    assert execute(migrated, tables) == execute(new, tables)
+
+
+def test_a_damaged_result_of_version_3_is_still_known_to_be_damaged(third):
+    assert using(third, lambda spool: spool.begin(Task("damaged", "work"))) == DAMAGED
+
+
+def test_a_migrated_spool_takes_new_attempts(third):
+    async def main(spool):
+        retried = Task("delivered", "work", attempt=1)
+        new = await spool.begin(retried)
+        await spool.finish(retried.key, b"again")
+        return new, await spool.begin(retried), await spool.begin(DELIVERED)
+
+    assert using(third, main) == (None, b"again", b"\x01")
+
+
+def test_a_spool_of_version_3_can_be_read_and_stays_as_it_is(third):
+    assert [state for state, *_ in listed(third)] == ["pending"] * 3 + ["started", "dead"]
+    assert read_origin(third) == SpoolOrigin("weather", "staging:50051")
+    assert drop_dead_letters(third, ["dead"]) == 1
+    assert execute(third, "PRAGMA user_version") == [(3,)]
+
+
+def statements(script):
+    """Return how many statements there are in a migration, between its begin and its commit."""
+    return script.count(";") - 2
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_migration_that_a_crash_cuts_off_changes_nothing(version, old_spools, monkeypatch):
+    path = old_spools(version)
+    dump = dump_of(path)
+    script = sqlite_module._MIGRATIONS[version]
+    for count in range(1, statements(script) + 1):
+        parts = script.split(";")[: count + 1]
+        monkeypatch.setitem(sqlite_module._MIGRATIONS, version, ";".join([*parts, "FAIL;"]))
+        with pytest.raises(ConfigurationError, match="can't be used"):
+            SpoolFile(path)
+        assert dump_of(path) == dump
+    monkeypatch.setitem(sqlite_module._MIGRATIONS, version, script)
+    SpoolFile(path).close()
+    assert execute(path, "PRAGMA user_version") == [(4,)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process")
+def test_a_migration_whose_process_is_killed_is_made_at_the_next_start(third):
+    dump = dump_of(third)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from arbprov.outbox import sqlite\n"
+        "last = 'PRAGMA user_version'\n"
+        "script = sqlite._MIGRATIONS[3].replace(last, 'SELECT die(); ' + last)\n"
+        "sqlite._MIGRATIONS[3] = script\n"
+        "connect = sqlite._connect\n"
+        "def connect_to_die(uri):\n"
+        "    database = connect(uri)\n"
+        "    database.create_function('die', 0, lambda: os._exit(9))\n"
+        "    return database\n"
+        "sqlite._connect = connect_to_die\n"
+        "sqlite.SpoolFile(Path(sys.argv[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, third], timeout=TIMEOUT).returncode == 9
+    assert dump_of(third) == dump
+    SpoolFile(third).close()
+    assert execute(third, "SELECT count(*) FROM task") == [(5,)]
+
+
+def dump_of(path):
+    """Return all that a database holds, and its version."""
+    with open_database(path) as database:
+        return [*database.iterdump(), *database.execute("PRAGMA user_version")]
+
+
+@pytest.fixture
+def old_spools(request):
+    return lambda version: request.getfixturevalue({1: "old", 3: "third"}[version])
+
+
+def test_a_disk_that_is_full_at_the_migration_leaves_the_spool_as_it_is(third, monkeypatch):
+    with open_database(third) as database:
+        database.execute("UPDATE task SET message = zeroblob(500000) WHERE id = 'z'")
+    dump, connect = dump_of(third), sqlite_module._connect
+
+    def connect_to_full_disk(uri):
+        database = connect(uri)
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        return database
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_module, "_connect", connect_to_full_disk)
+        assert "can't be used: database or disk is full" in refusal(third)
+    assert dump_of(third) == dump
+    SpoolFile(third).close()
+
+
+# Attempts.
+
+
+def test_each_attempt_of_a_task_waits_for_the_next_start(path):
+    async def main(spool):
+        for number in (2, 1):
+            task = Task("t", "work", attempt=number)
+            await spool.begin(task)
+            await spool.finish(task.key, b"%d" % number)
+        await spool.begin(Task("t", "work", attempt=3))
+
+    async def find(spool):
+        one = await spool.next_stored(0)
+        two = await spool.next_stored(one.number)
+        return one.key, two.key, [task.key for task in await spool.interrupted_tasks()]
+
+    using(path, main)
+    assert using(path, find) == (("t", 2), ("t", 1), [("t", 3)])
+
+
+def test_all_dead_attempts_of_a_task_are_dropped_by_its_id(path):
+    async def main(spool):
+        for number in (0, 1, 2):
+            task = Task("t", "work", attempt=number)
+            await spool.begin(task)
+            await spool.finish(task.key, b"result")
+            spool.mark_refused(task.key, b"result", "no")
+
+    using(path, main)
+    assert [entry.attempt for entry in read_spool(path)] == [0, 1, 2]
+    assert drop_dead_letters(path, ["t"]) == 3
+
+
+def test_a_delivered_attempt_leaves_the_dead_letter_of_another(path):
+    async def main(spool):
+        for number in (1, 2):
+            task = Task("t", "work", attempt=number)
+            await spool.begin(task)
+            await spool.finish(task.key, b"result")
+            spool.mark_refused(task.key, b"result", "no")
+        spool.mark_delivered(("t", 2), b"result")
+
+    using(path, main)
+    assert [(entry.state, entry.attempt) for entry in read_spool(path)] == [("dead", 1)]
+
+
+def test_the_result_of_an_attempt_waits_though_the_hub_has_another_attempt_s(path):
+    async def main(spool):
+        await finish(spool)
+        task = Task("t", "work", attempt=1)
+        await spool.begin(task)
+        await spool.finish(task.key, b"another")
+        spool.mark_delivered(task.key, b"another")
+
+    using(path, main)
+    assert using(path, stored) == [("t", b"result")]
+
+
+def test_an_attempt_that_was_taken_while_the_disk_is_full_leaves_the_other(path, no_pauses):
+    async def main(spool):
+        await finish(spool)
+        fill(spool)
+        task = Task("t", "work", attempt=1)
+        await spool.begin(task)
+        await spool.finish(task.key, BIG)
+        spool.mark_delivered(task.key, BIG)
+        await until(spool, ready=True)
+        return await spool.begin(task), await spool.begin(TASK)
+
+    assert using(path, main) == (BIG, b"result")
+    assert using(path, stored) == [("t", b"result")]
+
+
 # One provider and one hub.
 
 STAGING = SpoolOrigin("weather", "staging:50051")
@@ -614,7 +867,7 @@ def test_a_started_task_with_damaged_texts_is_a_task_still(path):
 def test_a_spool_of_another_version_is_left_alone(path):
     using(path, finish)
     execute(path, "PRAGMA user_version = 9")
-    assert "has version 9, but this arbprov uses version 3" in refusal(path)
+    assert "has version 9, but this arbprov uses version 4" in refusal(path)
 
 
 def test_a_lock_that_can_not_be_opened_is_reported(path):
@@ -697,7 +950,7 @@ def test_a_letter_dropped_after_a_backup_of_the_files_does_not_lose_later_result
 
     async def main(spool):
         await refuse(spool)
-        await spool.finish("t", b"small")
+        await spool.finish(("t", 0), b"small")
         read_files(path)
         assert drop() == b"1\n"
         await finish(spool, "u")
@@ -762,9 +1015,11 @@ def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
     async def main(spool):
         await asyncio.gather(*(spool.begin(Task(name, "work")) for name in "tuv"))
         await asyncio.gather(
-            spool.finish("u", b"small"), spool.finish("t", BIG), spool.finish("v", b"small")
+            spool.finish(("u", 0), b"small"),
+            spool.finish(("t", 0), BIG),
+            spool.finish(("v", 0), b"small"),
         )
-        return spool.ready, [spool.is_durable(name) for name in "tuv"]
+        return spool.ready, [spool.is_durable((name, 0)) for name in "tuv"]
 
     assert using(path, main, small_limit) == (True, [False, True, True])
     assert using(path, stored) == [("u", b"small"), ("v", b"small")]
@@ -774,7 +1029,7 @@ def test_a_result_that_can_not_be_stored_does_not_keep_other_results_from_it(
 def test_a_result_that_can_not_be_stored_is_known_when_the_hub_has_it(path, small_limit):
     async def main(spool):
         await deliver(spool, "t", BIG)
-        return await spool.begin(Task("t", "work")), spool.is_durable("t")
+        return await spool.begin(Task("t", "work")), spool.is_durable(("t", 0))
 
     assert using(path, main, small_limit) == (BIG, False)
     assert using(path, interrupted) == []
@@ -782,7 +1037,7 @@ def test_a_result_that_can_not_be_stored_is_known_when_the_hub_has_it(path, smal
 
 def test_a_task_that_can_not_be_stored_runs(path, small_limit):
     async def main(spool):
-        return await spool.begin(Task("t", "work", BIG)), spool.ready, spool.is_durable("t")
+        return await spool.begin(Task("t", "work", BIG)), spool.ready, spool.is_durable(("t", 0))
 
     assert using(path, main, small_limit) == (None, True, False)
 
@@ -797,7 +1052,9 @@ def test_a_disk_that_fills_while_a_value_is_sought_out_is_a_full_disk(
 
         monkeypatch.setattr(spool._file, "attempt", full)
         await spool.begin(Task("t", "work"))
-        await asyncio.gather(spool.finish("t", BIG), spool.begin(Task("u", "work", b"x" * 40_000)))
+        await asyncio.gather(
+            spool.finish(("t", 0), BIG), spool.begin(Task("u", "work", b"x" * 40_000))
+        )
         return spool.ready
 
     assert using(path, main, small_limit) is False
@@ -827,10 +1084,10 @@ def test_a_result_that_does_not_fit_is_kept_until_it_does(path, no_pauses):
     async def main(spool):
         fill(spool)
         await finish(spool, "t", BIG)
-        assert not spool.is_durable("t")
+        assert not spool.is_durable(("t", 0))
         relieve(spool)
         await until(spool, ready=True)
-        return spool.is_durable("t")
+        return spool.is_durable(("t", 0))
 
     assert using(path, main)
     assert using(path, stored) == [("t", BIG)]
@@ -903,8 +1160,8 @@ def test_a_result_that_will_never_fit_does_not_keep_the_spool_from_working(path,
     async def main(spool):
         await spool.begin(Task("t", "work"))
         fill(spool)
-        await spool.finish("t", BIG)
-        spool.mark_delivered("t", BIG)
+        await spool.finish(("t", 0), BIG)
+        spool.mark_delivered(("t", 0), BIG)
         await until(spool, ready=True)
 
     using(path, main)
@@ -916,7 +1173,7 @@ def test_a_result_of_before_that_is_taken_while_the_disk_is_full_is_noted(path, 
         await finish(spool)
         fill(spool)
         await finish(spool, "u", BIG)
-        spool.mark_delivered("t", b"result")
+        spool.mark_delivered(("t", 0), b"result")
         relieve(spool)
         await until(spool, ready=True)
 
@@ -937,8 +1194,8 @@ def test_the_end_tries_once_more_to_write(path):
 def test_a_result_after_the_end_is_not_waited_for(path):
     async def main(spool):
         await spool.close()
-        await spool.finish("t", b"result")
-        return spool.is_durable("t")
+        await spool.finish(("t", 0), b"result")
+        return spool.is_durable(("t", 0))
 
     assert using(path, main) is False
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 from google.protobuf.message import DecodeError
@@ -51,7 +51,7 @@ class Wire(GrpcHub):
         self.messages: list[bytes] = []
         self._on_empty = on_empty
         names = ("/Hub/GetTask", "/Hub/SubmitTaskResult")
-        self.methods = {name: functools.partial(self.call, name) for name in names}
+        self.methods = {name: functools.partial(Answer, self, name) for name in names}
         super().__init__(
             "localhost:1", provider="fuzz", token=token, poll_timeout=60.0, submit_timeout=30.0
         )
@@ -59,9 +59,8 @@ class Wire(GrpcHub):
     def _new_channel(self) -> Any:
         return self
 
-    # The methods of a channel.
-
-    async def call(self, method: str, request: bytes, timeout: float) -> bytes:
+    async def answer(self, method: str, request: bytes) -> bytes:
+        """Return the answer to a call."""
         await asyncio.sleep(0)
         if method == "/Hub/SubmitTaskResult":
             self.messages.append(request)
@@ -73,6 +72,21 @@ class Wire(GrpcHub):
 
     async def close(self) -> None:
         """Do nothing."""
+
+
+class Answer:
+    """A call of a method, as gRPC has it."""
+
+    def __init__(
+        self, wire: Wire, method: str, request: bytes, *, timeout: float, metadata: Any
+    ) -> None:
+        self._answer = wire.answer(method, request)
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self._answer.__await__()
+
+    async def initial_metadata(self) -> tuple[()]:
+        return ()
 
 
 def run_worker(app: ProviderApp, answers: list[bytes]) -> list[bytes]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
-from arbprov.task import Task, TaskResult
-from arbprov.wire.hub import Pause
+from arbprov.task import Task, TaskKey, TaskResult
+from arbprov.wire.hub import Pause, Renewal
 from arbprov.wire.messages import decode_result
 
 
@@ -27,7 +27,8 @@ class ScriptedHub:
     """Answers polls and results from its scripts.
 
     An answer is a task, None, a `Pause`, an exception to raise, or a `Held` answer. When a script
-    has ended, each poll is answered with `afterwards`, and each result is accepted.
+    has ended, each poll is answered with `afterwards`, and each result is accepted. A hub with a
+    `renew_interval` has leases, and answers renewals from a script too.
     """
 
     polls: deque[Any] = attrs.field(factory=deque, converter=deque)
@@ -36,6 +37,9 @@ class ScriptedHub:
     polled_at: list[float] = attrs.field(factory=list)
     submitted: list[tuple[float, TaskResult]] = attrs.field(factory=list)
     messages: list[bytes] = attrs.field(factory=list)
+    renew_interval: float = 0.0
+    renewals: deque[Any] = attrs.field(factory=deque, converter=deque)
+    renewed: list[tuple[float, list[TaskKey]]] = attrs.field(factory=list)
     polling: int = 0
     most_polling: int = 0
     closed: bool = False
@@ -52,12 +56,19 @@ class ScriptedHub:
         finally:
             self.polling -= 1
 
-    async def submit(self, message: bytes) -> None:
-        result = decode_result(message)
+    async def submit(self, message: bytes, attempt: int = 0) -> None:
+        result = decode_result(message, attempt)
         self.messages.append(message)
         self.submitted.append((asyncio.get_running_loop().time(), result))
         await self._answer(self.submits.popleft() if self.submits else None)
         self.on_submit(result)
+
+    async def renew(self, tasks: Sequence[TaskKey]) -> Renewal:
+        self.renewed.append((asyncio.get_running_loop().time(), list(tasks)))
+        answer: Renewal = await self._answer(
+            self.renewals.popleft() if self.renewals else Renewal()
+        )
+        return answer
 
     async def close(self) -> None:
         self.closed = True

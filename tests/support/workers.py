@@ -20,6 +20,7 @@ class TimedHub:
     tasks: list
     results: list = attrs.field(factory=list)
     is_connected: bool = True
+    renew_interval: float = 0.0
 
     async def fetch(self):
         loop = asyncio.get_running_loop()
@@ -30,7 +31,7 @@ class TimedHub:
         await asyncio.sleep(max(0.0, BEGIN + at - loop.time()))
         return task
 
-    async def submit(self, message):
+    async def submit(self, message, attempt):
         result = decode_result(message)
         at = asyncio.get_running_loop().time() - BEGIN
         self.results.append((round(at, 3), result.id, result.status.value))
