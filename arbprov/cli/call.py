@@ -111,7 +111,7 @@ def call(
     with contextlib.ExitStack() as stack:
         stack.enter_context(explaining_refusal(token))
         interruption = stack.enter_context(catch_interruption())
-        client = stack.enter_context(LocalHubClient(hub_url, token.value))
+        client = stack.enter_context(LocalHubClient(hub_url, token.require()))
         remote = RemoteTasks(client, tasks, timeout=timeout, is_interrupted=interruption.is_set)
         if not wait:
             for ids in remote.submit():

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from arbprov.cli.options import check
 from arbprov.cli.state_folder import find_state_folder, make_state_folder
-from arbprov.errors import AuthenticationError, ConfigurationError
+from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
 from arbprov.wire.tokens import TokenFile
 
 __all__ = ["HubToken", "explaining_refusal", "hub_token_options", "make_hub_token"]
@@ -39,6 +39,19 @@ class HubToken:
     value: str = attrs.field(repr=False)
     origin: str
     file: Path | None = None
+
+    def require(self) -> str:
+        """Return the token.
+
+        Raises:
+            HubConnectionError: There is none, since no hub has run here.
+        """
+        if not self.value:
+            raise HubConnectionError(
+                f"there is no token in {self.origin}, where `arbprov hub` and `arbprov dev` make "
+                f"one: start a hub, or set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
+            )
+        return self.value
 
     def call_options(self) -> list[str]:
         """Return the options that `arbprov call` needs in another terminal to find the token."""
@@ -127,8 +140,4 @@ def explaining_refusal(token: HubToken) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        is_given = bool(token.value)
-        origin = f"it is from {token.origin}" if is_given else f"there is no file {token.origin}"
-        raise AuthenticationError(
-            f"{error}; {origin}; set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
-        ) from None
+        raise AuthenticationError(f"{error}; the token is from {token.origin}") from None
