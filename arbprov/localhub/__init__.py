@@ -8,6 +8,8 @@
 False
 """
 
+from typing import TYPE_CHECKING
+
 from arbprov.executors.forking import importing_grpc
 from arbprov.localhub.tickets import BacklogFull, HubStopped, Submission, Ticket
 
@@ -15,4 +17,31 @@ with importing_grpc():
     from arbprov.localhub.client import LocalHubClient
     from arbprov.localhub.server import LocalHub
 
-__all__ = ["BacklogFull", "HubStopped", "LocalHub", "LocalHubClient", "Submission", "Ticket"]
+if TYPE_CHECKING:
+    from arbprov.localhub.clients.asynchronous import AsyncClient
+    from arbprov.localhub.clients.plain import Client
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import what needs httpx only when it is used."""
+        if name not in ("AsyncClient", "Client"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from arbprov.localhub.api.extra import check_installed
+
+        check_installed(f"arbprov.localhub.{name}", "httpx")
+        from arbprov.localhub.clients.asynchronous import AsyncClient
+        from arbprov.localhub.clients.plain import Client
+
+        return AsyncClient if name == "AsyncClient" else Client
+
+
+__all__ = [
+    "AsyncClient",
+    "BacklogFull",
+    "Client",
+    "HubStopped",
+    "LocalHub",
+    "LocalHubClient",
+    "Submission",
+    "Ticket",
+]

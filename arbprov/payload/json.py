@@ -21,6 +21,7 @@ __all__ = [
     "dumps",
     "fastest_backend",
     "parse_object",
+    "parse_value",
     "too_deep",
 ]
 
@@ -35,18 +36,31 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         ValidationFailure: It is not UTF-8, not JSON or not an object, is nested deeper than
             `MAX_DEPTH`, or holds a number that is too large for a double.
     """
-    if not raw:
-        return {}
+    data = parse_value(raw) if raw else {}
+    if type(data) is not dict:
+        raise ValidationFailure(f"expected a JSON object, got {json_kind(data)}")
+    return data
+
+
+def parse_value(raw: bytes, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the JSON value in `raw`.
+
+    Args:
+        raw: The JSON document.
+        max_depth: The most levels that it may have.
+
+    Raises:
+        ValidationFailure: It is not UTF-8 or not JSON, is nested too deep, or holds a number that
+            is too large for a double.
+    """
     # Each level has two brackets, so a document with fewer bytes or brackets can't be too deep.
-    may_be_deep = len(raw) > 2 * MAX_DEPTH and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
+    may_be_deep = len(raw) > 2 * max_depth and raw.count(b"{") + raw.count(b"[") > max_depth
     try:
         data = _backend.loads(raw)
     except RecursionError:
         raise too_deep() from None
-    if may_be_deep and _is_deeper(data, MAX_DEPTH):
+    if may_be_deep and _is_deeper(data, max_depth):
         raise too_deep()
-    if type(data) is not dict:
-        raise ValidationFailure(f"expected a JSON object, got {json_kind(data)}")
     return data
 
 

@@ -177,11 +177,21 @@ def test_no_folder_is_in_a_circle():
         ),
         ("google", {"_proto.hub_pb2"}),
         ("click", {name for name in SOURCES if name.startswith("cli")}),
-        ("httpx", {"http.httpx", "http.httpx_auth"}),
+        (
+            "httpx",
+            {
+                "http.httpx",
+                "http.httpx_auth",
+                "localhub.clients.asynchronous",
+                "localhub.clients.plain",
+            },
+        ),
         ("httpx2", {"http.httpx2", "http.httpx2_auth"}),
         ("pytest", {"pytest_plugin"}),
         ("orjson", {"payload.json"}),
         ("prometheus_client", {"instrumentation.metrics", "instrumentation.totals"}),
+        ("starlette", {name for name in SOURCES if name.startswith("localhub.api.")}),
+        ("uvicorn", {"localhub.api.uvicorn_server"}),
         ("uvloop", {"worker.run"}),
     ],
 )

@@ -1,0 +1,1 @@
+"""The bundled hub's HTTP API."""

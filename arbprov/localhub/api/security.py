@@ -1,0 +1,147 @@
+"""Who may call: checked before anything of a request is read but its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from arbprov.errors import HubError
+from arbprov.localhub.api.answers import answer_problem
+from arbprov.localhub.api.parsing import check_declared_size
+from arbprov.localhub.api.problems import ApiProblem
+from arbprov.localhub.tokens import Role
+
+__all__ = ["Guard", "host_name"]
+
+#: The names of this machine, as a browser on it may send them.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# What a reader's token allows.
+_SAFE = frozenset({"GET", "HEAD"})
+# A browser sends these for requests of a page of this origin, or of a person.
+_OWN_SITE = frozenset({"same-origin", "none"})
+# No other origin may read, frame or guess what is answered here.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Guard:
+    """Refuses requests of other origins, without a token, and of readers who would change tasks.
+
+    Args:
+        app: Gets the requests that may go on; the role is in their state.
+        find_role: Returns what a token allows.
+        allowed_hosts: Names that the Host header may have besides those of this machine.
+        open_paths: Paths that need no token.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        find_role: Callable[[str], Awaitable[Role | None]],
+        allowed_hosts: Iterable[str] = (),
+        open_paths: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._find_role = find_role
+        self._hosts = LOOPBACK | {name.lower() for name in allowed_hosts}
+        self._open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def send_protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            headers = _read_headers(scope)
+            self._check_origin(headers)
+            role = None
+            if scope["path"] not in self._open_paths:
+                role = await self._authenticate(headers)
+                if role is not Role.ADMIN and scope["method"] not in _SAFE:
+                    raise ApiProblem(403, "this token may only read; use one with the role admin")
+            check_declared_size(_one(headers, "content-length"))
+        except HubError as error:
+            problem = ApiProblem(503, f"the hub's store can't be used now: {error}")
+            await answer_problem(problem)(scope, receive, send_protected)
+        except ApiProblem as problem:
+            await answer_problem(problem)(scope, receive, send_protected)
+        else:
+            scope = {**scope, "state": {**scope.get("state", {}), "role": role}}
+            await self._app(scope, receive, send_protected)
+
+    def _check_origin(self, headers: dict[str, list[str]]) -> None:
+        host = _one(headers, "host")
+        if host is None or host_name(host) not in self._hosts:
+            raise ApiProblem(
+                403,
+                "the Host header names another machine than this one; use 127.0.0.1 or localhost, "
+                "or have the hub allow this name",
+            )
+        origin = _one(headers, "origin")
+        if origin is not None and origin.lower() not in {
+            f"{scheme}://{host.lower()}" for scheme in ("http", "https")
+        }:
+            raise ApiProblem(403, "a page of another origin may not use this API")
+        if (site := _one(headers, "sec-fetch-site")) is not None and site not in _OWN_SITE:
+            raise ApiProblem(403, "a page of another site may not use this API")
+
+    async def _authenticate(self, headers: dict[str, list[str]]) -> Role:
+        scheme, _, token = (_one(headers, "authorization") or "").partition(" ")
+        challenge = {"WWW-Authenticate": 'Bearer realm="arbprov hub"'}
+        if scheme.lower() != "bearer" or not token.strip():
+            raise ApiProblem(
+                401, "send the hub's token in the header Authorization: Bearer TOKEN", (), challenge
+            )
+        role = await self._find_role(token.strip())
+        if role is None:
+            raise ApiProblem(
+                401,
+                "the token is not known, or is a provider's; use the hub's own token, or one with "
+                "the role admin or reader",
+                (),
+                challenge,
+            )
+        return role
+
+
+def host_name(host: str) -> str:
+    """Return the name in a Host header, in small letters and without the port.
+
+    >>> host_name("LOCALHOST:50080"), host_name("[::1]:50080"), host_name("hub")
+    ('localhost', '[::1]', 'hub')
+    """
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdecimal() and port.isascii() else host.lower()
+
+
+def _read_headers(scope: Scope) -> dict[str, list[str]]:
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), []).append(_decode(value))
+    return headers
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _one(headers: dict[str, list[str]], name: str) -> str | None:
+    """Return a header's value, and None without it; two of them would be read differently."""
+    values = headers.get(name, [])
+    if len(values) > 1:
+        raise ApiProblem(400, f"the header {name} is there twice")
+    return values[0] if values else None

@@ -1,0 +1,1 @@
+"""Clients of a bundled hub's HTTP API, sync and async."""

@@ -1,0 +1,279 @@
+"""The requests of the API and how their answers are read, for every kind of client."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import attrs
+
+from arbprov._utils import MEBIBYTE
+from arbprov.errors import HubError
+from arbprov.localhub.api.shapes import (
+    AcceptedTask,
+    AcceptedTasks,
+    CountsView,
+    LimitsView,
+    MadeToken,
+    MatchingView,
+    PageView,
+    PausesView,
+    PauseView,
+    ScopeView,
+    TaskView,
+    TokensView,
+    TokenView,
+)
+from arbprov.localhub.tasks import PauseKind, State
+from arbprov.localhub.tokens import Role
+from arbprov.payload.converter import make_converter
+from arbprov.payload.serialize import dumps, to_builtins
+
+__all__ = [
+    "Call",
+    "Filter",
+    "States",
+    "When",
+    "cancel",
+    "change_matching",
+    "counts",
+    "events",
+    "get",
+    "limits",
+    "make_token",
+    "page",
+    "pause",
+    "pauses",
+    "remove_token",
+    "resume",
+    "retry",
+    "submit",
+    "submit_chunks",
+    "tokens",
+    "wait",
+    "waits",
+]
+
+ReturnT = TypeVar("ReturnT")
+ShapeT = TypeVar("ShapeT")
+
+When = dt.datetime | float
+States = str | State | Iterable[str | State]
+#: The fields of a filter, as the API has them.
+Filter = Mapping[str, Any]
+
+# Of a request with many tasks.
+_MAX_TASKS = 2_000
+_MAX_SIZE = 8 * MEBIBYTE
+# Seconds that the hub holds a wait.
+_HOLD = 30.0
+
+# A newer hub may have more fields.
+_converter = make_converter()
+
+
+@attrs.frozen
+class Call(Generic[ReturnT]):
+    """A request, and how its answer is read.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path below the API's address, with its query.
+        read: Makes the value that is returned from the answer's JSON.
+        body: The body as JSON; None for none.
+        hold: Seconds for which the hub may hold the answer back.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Any], ReturnT]
+    body: bytes | None = None
+    hold: float = 0.0
+
+
+def _reader(shape: type[ShapeT]) -> Callable[[Any], ShapeT]:
+    return lambda value: _converter.structure(value, shape)
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return dumps(value).encode()
+    except ValueError as error:
+        raise HubError(f"the hub can't get this as JSON: {error}") from None
+
+
+def _path(*parts: str, **query: Any) -> str:
+    path = "/".join(["/api/v1", *(quote(part, safe="") for part in parts)])
+    pairs = [
+        (name, _to_text(item))
+        for name, value in query.items()
+        for item in (value if isinstance(value, list) else [value])
+        if item is not None
+    ]
+    return f"{path}?{urlencode(pairs)}" if pairs else path
+
+
+def _to_text(value: Any) -> str:
+    plain = to_builtins(value)
+    return plain if isinstance(plain, str) else dumps(plain)
+
+
+def _list_states(states: States) -> list[str]:
+    listed = [states] if isinstance(states, str) else states
+    return [State(state).value for state in listed]
+
+
+# Tasks.
+
+
+def submit(
+    action: str, payload: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> Call[TaskView]:
+    """Submit a task."""
+    task = {"action": action, "payload": payload, **options}
+    body = _encode({name: value for name, value in task.items() if value is not None})
+    return Call("POST", _path("tasks"), _reader(TaskView), body)
+
+
+def submit_chunks(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Call[Sequence[AcceptedTask]]]:
+    """Submit many tasks, in requests of a bounded size."""
+    chunk: list[bytes] = []
+    size = 0
+    for task in tasks:
+        encoded = _encode(task)
+        if chunk and (len(chunk) >= _MAX_TASKS or size + len(encoded) > _MAX_SIZE):
+            yield _submit_chunk(chunk)
+            chunk, size = [], 0
+        chunk.append(encoded)
+        size += len(encoded)
+    if chunk:
+        yield _submit_chunk(chunk)
+
+
+def _submit_chunk(tasks: Sequence[bytes]) -> Call[Sequence[AcceptedTask]]:
+    read = _reader(AcceptedTasks)
+    body = b"[" + b",".join(tasks) + b"]"
+    return Call("POST", _path("tasks"), lambda value: read(value).tasks, body)
+
+
+def get(id: str, accounts: str | None) -> Call[TaskView]:
+    """Read a task with its attempts."""
+    return Call("GET", _path("tasks", id, accounts=accounts), _reader(TaskView))
+
+
+def page(
+    filters: Filter, limit: int | None, cursor: str | None, accounts: str | None
+) -> Call[PageView]:
+    """Read a page of tasks."""
+    query = _plain_filter(filters)
+    fields = query.pop("payload", {})
+    query |= {f"payload.{name}": value for name, value in fields.items()}
+    path = _path("tasks", **query, limit=limit, cursor=cursor, accounts=accounts)
+    return Call("GET", path, _reader(PageView))
+
+
+def _plain_filter(filters: Filter) -> dict[str, Any]:
+    """Return the fields of a filter that are set."""
+    plain = {name: value for name, value in filters.items() if value is not None}
+    if "state" in plain:
+        plain["state"] = _list_states(plain["state"])
+    if "id" in plain:
+        ids = plain["id"]
+        plain["id"] = [ids] if isinstance(ids, str) else [*ids]
+    return plain
+
+
+def retry(id: str) -> Call[TaskView]:
+    """Retry a task."""
+    return Call("POST", _path("tasks", id, "retry"), _reader(TaskView))
+
+
+def cancel(id: str, reason: str | None) -> Call[TaskView]:
+    """Cancel a task."""
+    body = None if reason is None else _encode({"reason": reason})
+    return Call("POST", _path("tasks", id, "cancel"), _reader(TaskView), body)
+
+
+def change_matching(verb: str, filters: Filter, expect: int | None) -> Call[MatchingView]:
+    """Retry or cancel the tasks that match, or count them."""
+    body = _encode({"filter": _plain_filter(filters), "expect": expect})
+    return Call("POST", _path("tasks", verb), _reader(MatchingView), body)
+
+
+def wait(id: str, seconds: float) -> Call[TaskView]:
+    """Wait for a task's end."""
+    path = _path("tasks", id, "wait", timeout=seconds)
+    return Call("GET", path, _reader(TaskView), hold=seconds)
+
+
+def waits(id: str, timeout: float | None, clock: Callable[[], float]) -> Iterator[Call[TaskView]]:
+    """Yield the waits until a task's end; the last one is over when the time is.
+
+    Raises:
+        TimeoutError: The task has not ended in time.
+    """
+    end = None if timeout is None else clock() + timeout
+    while True:
+        left = _HOLD if end is None else max(0.0, end - clock())
+        yield wait(id, min(_HOLD, left))
+        if end is not None and clock() >= end:
+            raise TimeoutError(
+                f"the task {id} has not ended within {timeout:g} s; it stays in the hub, until it "
+                f"is cancelled: client.cancel({id!r}), or `arbprov tasks cancel {id}`"
+            )
+
+
+# The hub itself.
+
+
+def events() -> Call[None]:
+    """Read the changes of tasks."""
+    return Call("GET", _path("events"), lambda _: None)
+
+
+def counts() -> Call[CountsView]:
+    """Read how many tasks there are."""
+    return Call("GET", _path("counts"), _reader(CountsView))
+
+
+def limits() -> Call[Sequence[ScopeView]]:
+    """Read what limits hold back."""
+    read = _reader(LimitsView)
+    return Call("GET", _path("limits"), lambda value: read(value).limits)
+
+
+def pauses() -> Call[Sequence[PauseView]]:
+    """Read what is paused."""
+    read = _reader(PausesView)
+    return Call("GET", _path("pauses"), lambda value: read(value).pauses)
+
+
+def pause(kind: str | PauseKind, name: str) -> Call[Sequence[PauseView]]:
+    """Pause an action, a provider or an account."""
+    read = _reader(PausesView)
+    body = _encode({"kind": PauseKind(kind).value, "name": name})
+    return Call("POST", _path("pauses"), lambda value: read(value).pauses, body)
+
+
+def resume(kind: str | PauseKind, name: str) -> Call[None]:
+    """End a pause."""
+    return Call("DELETE", _path("pauses", PauseKind(kind).value, name), lambda _: None)
+
+
+def tokens() -> Call[Sequence[TokenView]]:
+    """Read the tokens that were made."""
+    read = _reader(TokensView)
+    return Call("GET", _path("tokens"), lambda value: read(value).tokens)
+
+
+def make_token(name: str, role: str | Role, provider: str) -> Call[MadeToken]:
+    """Make a token."""
+    body = _encode({"name": name, "role": Role(role).value, "provider": provider})
+    return Call("POST", _path("tokens"), _reader(MadeToken), body)
+
+
+def remove_token(name: str) -> Call[None]:
+    """Remove a token."""
+    return Call("DELETE", _path("tokens", name), lambda _: None)

@@ -1,0 +1,72 @@
+"""Where the hub's API is, and the token for it: by arguments or the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from arbprov.errors import ConfigurationError
+from arbprov.wire.tokens import TokenFile
+
+__all__ = ["DEFAULT_URL", "TOKEN", "URL", "find_base_url", "find_token"]
+
+DEFAULT_URL = "http://127.0.0.1:50080"
+URL = "ARBPROV_HUB_HTTP"
+TOKEN = "ARBPROV_HUB_TOKEN"  # noqa: S105 - the variable's name
+
+
+def find_base_url(given: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the address of the hub's API, without a slash at its end.
+
+    Args:
+        given: The address, as a URL or ``HOST:PORT``; by default, that of the environment.
+        environ: The environment.
+
+    Raises:
+        ConfigurationError: The address is not valid.
+
+    >>> find_base_url("127.0.0.1:8080"), find_base_url(environ={})
+    ('http://127.0.0.1:8080', 'http://127.0.0.1:50080')
+    """
+    origin, url = ("base_url=", given) if given is not None else (URL, environ.get(URL))
+    if url is None:
+        return DEFAULT_URL
+    full = (url if "://" in url else f"http://{url}").rstrip("/")
+    try:
+        parts = urlsplit(full)
+        is_valid = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or parts.username is not None:
+        raise ConfigurationError(
+            f"{origin} {url!r} is not the address of a hub's HTTP API; write one such as "
+            f"{DEFAULT_URL}"
+        )
+    return full
+
+
+def find_token(given: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the token for the hub.
+
+    Args:
+        given: The token; by default, that of ``ARBPROV_HUB_TOKEN`` or, from a file, of
+            ``ARBPROV_HUB_TOKEN_FILE``.
+        environ: The environment.
+
+    Raises:
+        ConfigurationError: There is no token, or its file cannot be read.
+
+    >>> find_token(environ={"ARBPROV_HUB_TOKEN": "sample-token"})
+    'sample-token'
+    """
+    origin, token = ("token=", given) if given is not None else (TOKEN, environ.get(TOKEN))
+    if token is None:
+        if (path := environ.get(f"{TOKEN}_FILE")) is None:
+            raise ConfigurationError(
+                f"there is no token for the hub: pass token=, or set {TOKEN} or {TOKEN}_FILE"
+            )
+        return TokenFile(f"{TOKEN}_FILE", path)()
+    if not token.strip():
+        raise ConfigurationError(f"{origin} is blank; set it to the hub's token, or remove it")
+    return token.strip()
