@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arbprov.cli.hub_http import choose_dev_address, http_arguments, http_url
+from arbprov.cli.hub_http import choose_dev_address, describe_addresses
 from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.loading import TARGET, module_folder
 from arbprov.cli.options import ADDRESS, json_option
@@ -73,7 +73,7 @@ def dev(
             token=token.value,
             hold=_HOLD,
             retries_limits=True,
-            **http_arguments(choose_dev_address()),
+            http=choose_dev_address(),
         )
     else:
         hub = LocalHub(address or "127.0.0.1:0", token=token.value or None, hold=_HOLD)
@@ -85,8 +85,7 @@ def dev(
             command.append("--dev-traceback")
         if tasks is None:
             command += ["--dev-call-options", _call_options(hub, token)]
-            places = f"{hub.address} and {http_url(hub)}" if http_url(hub) else hub.address
-            echo(f"The hub listens on {places}; Ctrl-C ends it.", err=True)
+            echo("\n".join(describe_addresses(hub)), err=True)
             watch = FileWatch(module_folder(target)) if reload else None
             _run_and_reload(command, watch, interruption)
             return

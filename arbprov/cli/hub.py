@@ -8,14 +8,7 @@ from pathlib import Path
 import click
 
 from arbprov._utils import is_positive_number
-from arbprov.cli.hub_http import (
-    INSTALL_HINT,
-    find_http_address,
-    has_http_extra,
-    http_arguments,
-    http_option,
-    http_url,
-)
+from arbprov.cli.hub_http import describe_addresses, find_http_address, http_option
 from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.options import ADDRESS, check, json_option
 from arbprov.cli.output import echo
@@ -84,32 +77,30 @@ def hub(
         store=store,
         lease=lease,
         retries_limits=True,
-        **http_arguments(find_http_address(http)),
+        http=find_http_address(http),
     )
     with catch_interruption() as interruption, running:
         if as_json:
-            described = {"address": running.address, "http": http_url(running), "store": store_name}
-            echo(json.dumps(described | {"token": token.value}))
+            described = {
+                "address": running.address,
+                "http": running.http_address and f"http://{running.http_address}",
+                "store": store_name,
+                "token": token.value,
+            }
+            echo(json.dumps(described))
         else:
-            for line in _describe_start(running.address, http_url(running), store_name, token):
-                echo(line, err=True)
+            lines = [*describe_addresses(running), *_describe_settings(store_name, token)]
+            echo("\n".join(lines), err=True)
         interruption.wait()
 
 
-def _describe_start(address: str, http: str | None, store_name: str, token: HubToken) -> list[str]:
-    """Return the lines that say where the hub listens, where its tasks are, and its settings."""
-    lines = [f"The hub listens on {address}; Ctrl-C ends it."]
-    if http:
-        lines = [f"The hub listens on {address} and {http}; Ctrl-C ends it."]
-    elif not has_http_extra():
-        lines.append(f"For HTTP and `arbprov tasks`: {INSTALL_HINT}")
+def _describe_settings(store_name: str, token: HubToken) -> list[str]:
+    """Return the lines that say where the tasks are, and how providers get the token."""
     scheme, _, path = store_name.partition(":")
     place = shorten_home(Path(path).absolute()) if scheme == "sqlite" else store_name
     end = ", until it ends" if store_name == "memory" else ""
-    lines.append(f"It keeps its tasks in {place}{end}.")
     if token.file:
         setting = f"PROVIDER_AUTH_TOKEN_FILE={shorten_home(token.file)}"
     else:
         setting = "PROVIDER_AUTH_TOKEN, the hub's token"
-    lines.append(f"Providers need {setting}")
-    return lines
+    return [f"It keeps its tasks in {place}{end}.", f"Providers need {setting}"]

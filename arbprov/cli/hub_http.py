@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from arbprov.cli.options import HTTP_ADDRESS
 from arbprov.cli.output import echo
 from arbprov.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from arbprov.localhub import LocalHub
 
 __all__ = [
     "INSTALL_HINT",
@@ -54,6 +57,17 @@ def find_http_address(http: str | None) -> str | None:
     return None
 
 
+def describe_addresses(hub: LocalHub) -> list[str]:
+    """Return the lines that say where a running hub listens."""
+    places = hub.address
+    if hub.http_address:
+        places += f" and http://{hub.http_address}"
+    lines = [f"The hub listens on {places}; Ctrl-C ends it."]
+    if not has_http_extra():
+        lines.append(f"It has no HTTP and no `arbprov tasks` without {INSTALL_HINT}")
+    return lines
+
+
 def choose_dev_address() -> str | None:
     """Return where the hub of `arbprov dev` serves HTTP; None if it can't, which is said then."""
     address = find_http_address(None)
@@ -74,12 +88,3 @@ def _is_free(address: str) -> bool:
         except OSError:
             return False
     return True
-
-
-# HTTP: these two go when LocalHub has `http=` and `http_url`.
-def http_arguments(address: str | None) -> dict[str, Any]:
-    return {}
-
-
-def http_url(hub: Any) -> str | None:
-    return getattr(hub, "http_url", None)

@@ -94,7 +94,7 @@ def list_tasks(
 @_show_account_option
 def show(client: Client, id: str, as_json: bool, show_account: bool) -> None:
     """Show a task: its state, times, payload, result and attempts, and why it waits."""
-    from arbprov.localhub.clients import RequestRefused
+    from arbprov.localhub.clients.exchange import RequestRefused
 
     try:
         task = client.get(id, accounts="full" if show_account else "masked")
@@ -162,7 +162,7 @@ def _change_by_ids(client: Client, verb: str, ids: tuple[str, ...], *, as_json: 
     Raises:
         ProviderError: Some could not be changed.
     """
-    from arbprov.localhub.clients import RequestRefused
+    from arbprov.localhub.clients.exchange import RequestRefused
 
     refused = 0
     for name in ids:
@@ -213,7 +213,7 @@ def _find_wait_reason(client: Client, task: TaskView) -> str:
         action=task.action,
         account_key=task.account_key,
         provider=task.provider,
-        not_before=task.not_before and task.not_before.timestamp(),
+        not_before=None if task.not_before is None else task.not_before.timestamp(),
         pauses=[Pause(pause.kind, pause.name) for pause in client.pauses()],
         held=[
             Scope(
