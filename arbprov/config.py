@@ -229,7 +229,11 @@ def _check_names(environ: Mapping[str, str]) -> None:
     # The variables that are meant, by what may follow the prefix.
     meant = {
         name: f"{_PREFIX}{name}"
-        for name in ("WORKERS", "HANDLER_PROCESS", "LOG_FORMAT", "LOG_LEVEL")
+        for name in (
+            *("WORKERS", "HANDLER_PROCESS", "LOG_FORMAT", "LOG_LEVEL"),
+            # Of the bundled hub.
+            *("HUB_TOKEN", "HUB_TOKEN_FILE", "HUB_STORE", "HUB_HTTP"),
+        )
     }
     for field in attrs.fields(Config):
         variable = field.metadata["variable"]

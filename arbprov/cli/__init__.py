@@ -15,8 +15,8 @@ from arbprov.cli.group import CommandGroup
 __all__ = ["main"]
 
 _COMMANDS = (
-    *("new", "run", "dev", "hub", "call", "invoke", "actions", "check", "limits", "outbox"),
-    "health",
+    *("new", "run", "dev", "hub", "call", "tasks", "tokens", "invoke", "actions", "check"),
+    *("limits", "outbox", "health"),
 )
 
 

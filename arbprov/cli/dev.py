@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from arbprov.cli.hub_http import choose_dev_address, describe_addresses
+from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.loading import TARGET, module_folder
-from arbprov.cli.options import ADDRESS, DEFAULT_TOKEN, json_option, token_option
+from arbprov.cli.options import ADDRESS, json_option
 from arbprov.cli.output import echo
 from arbprov.cli.reloading import FileWatch
 from arbprov.cli.signals import Interruption, catch_interruption
-from arbprov.cli.tasks import Arguments, Results, run_tasks, tasks_option
+from arbprov.cli.task_files import Arguments, Results, run_tasks, tasks_option
 from arbprov.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ _STDERR = 2
 
 @click.command()
 @click.argument("target", metavar=TARGET)
-@tasks_option
+@tasks_option(
+    "--tasks",
+    "Run the tasks in this file, one JSON object per line, print the results and end.",
+)
 @json_option("With --tasks: print envelopes, one per line.")
 @click.option("--traceback", is_flag=True, help="Print the whole traceback of a task that fails.")
 @click.option("--reload/--no-reload", default=True, help="Restart when a .py file changes.")
@@ -44,7 +49,7 @@ _STDERR = 2
     metavar="HOST:PORT",
     help=f"Where the hub listens.  [default: {ADDRESS}; with --tasks, any free port]",
 )
-@token_option
+@hub_token_options
 def dev(
     target: str,
     tasks: list[Arguments] | None,
@@ -52,7 +57,7 @@ def dev(
     traceback: bool,
     reload: bool,
     address: str | None,
-    token: str,
+    token: HubToken,
 ) -> None:
     """Run a provider together with the bundled hub until Ctrl-C.
 
@@ -61,16 +66,26 @@ def dev(
     """
     from arbprov.localhub import LocalHub
 
-    address = address or (ADDRESS if tasks is None else "127.0.0.1:0")
+    if tasks is None:
+        token = make_hub_token(token)
+        hub = LocalHub(
+            address or ADDRESS,
+            token=token.value,
+            hold=_HOLD,
+            retries_limits=True,
+            http=choose_dev_address(),
+        )
+    else:
+        hub = LocalHub(address or "127.0.0.1:0", token=token.value or None, hold=_HOLD)
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(catch_interruption())
-        hub = stack.enter_context(LocalHub(address, token=token, hold=_HOLD))
+        stack.enter_context(hub)
         command = stack.enter_context(_run_command(target, hub))
         if traceback:
             command.append("--dev-traceback")
         if tasks is None:
-            command += ["--dev-call-options", _call_options(hub)]
-            echo(f"The hub listens on {hub.address}; Ctrl-C ends it.", err=True)
+            command += ["--dev-call-options", _call_options(hub, token)]
+            echo("\n".join(describe_addresses(hub)), err=True)
             watch = FileWatch(module_folder(target)) if reload else None
             _run_and_reload(command, watch, interruption)
             return
@@ -104,12 +119,10 @@ def _run_command(target: str, hub: LocalHub) -> Iterator[list[str]]:
         yield [*command, "--auth-token-file", token.name]
 
 
-def _call_options(hub: LocalHub) -> str:
+def _call_options(hub: LocalHub, token: HubToken) -> str:
     """Return the options that `arbprov call` needs for a hub, without a token of the user's."""
     options = [] if hub.address == ADDRESS else [f"--hub-url {shlex.quote(hub.url)}"]
-    if hub.token != DEFAULT_TOKEN:
-        options.append('--token "$PROVIDER_AUTH_TOKEN"')
-    return " ".join(options)
+    return " ".join([*options, *token.call_options()])
 
 
 def _run_and_reload(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
-from arbprov.cli.options import ADDRESS, json_option, token_option
+from arbprov._utils import is_positive_number
+from arbprov.cli.hub_http import describe_addresses, find_http_address, http_option
+from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
+from arbprov.cli.options import ADDRESS, check, json_option
 from arbprov.cli.output import echo
 from arbprov.cli.signals import catch_interruption
+from arbprov.cli.state_folder import make_state_folder, shorten_home
 
 __all__ = ["hub"]
 
@@ -17,19 +22,85 @@ __all__ = ["hub"]
 @click.option(
     "--address", metavar="HOST:PORT", default=ADDRESS, show_default=True, help="Where to listen."
 )
-@token_option
-@json_option("Print the address and the token as JSON.")
-def hub(address: str, token: str, as_json: bool) -> None:
+@http_option
+@click.option(
+    "--store",
+    envvar="ARBPROV_HUB_STORE",
+    metavar="STORE",
+    show_envvar=True,
+    help=(
+        "Where the tasks are kept: memory, sqlite:PATH or postgresql://USER@HOST/DATABASE. "
+        "Set a password by the variable, since every user of this machine can see options.  "
+        "[default: SQLite in your state folder]"
+    ),
+)
+@hub_token_options
+@click.option(
+    "--lease",
+    metavar="SECONDS",
+    type=float,
+    default=600.0,
+    show_default=True,
+    callback=check(is_positive_number, "must be greater than 0"),
+    help=(
+        "Hand a task out again if no result comes for so long; at most 60 if the task's provider "
+        "renews its leases, as arbprov's do."
+    ),
+)
+@json_option("Print the addresses, the store and the token as JSON.")
+def hub(
+    address: str,
+    http: str | None,
+    store: str | None,
+    token: HubToken,
+    lease: float,
+    as_json: bool,
+) -> None:
     """Run the bundled hub until Ctrl-C.
 
-    It listens on this machine only and keeps its tasks in memory. `arbprov call` sends it tasks.
+    It listens on this machine only, and keeps its tasks across restarts. `arbprov call` sends it
+    tasks.
+
+    Its token allows everything. Without an option or a variable, the hub makes a token once, in a
+    file that only you can read; `call`, `tasks`, `tokens` and `dev` read it there.
     """
     # gRPC is slow to import, and most commands need none.
     from arbprov.localhub import LocalHub
+    from arbprov.localhub.stores.factory import make_store
 
-    with catch_interruption() as interruption, LocalHub(address, token=token) as running:
+    token = make_hub_token(token)
+    store = store or f"sqlite:{make_state_folder() / 'hub.sqlite'}"
+    store_name = make_store(store).name
+    running = LocalHub(
+        address,
+        token=token.value,
+        store=store,
+        lease=lease,
+        retries_limits=True,
+        http=find_http_address(http),
+    )
+    with catch_interruption() as interruption, running:
         if as_json:
-            echo(json.dumps({"address": running.address, "token": running.token}))
+            described = {
+                "address": running.address,
+                "http": running.http_address and f"http://{running.http_address}",
+                "store": store_name,
+                "token": token.value,
+            }
+            echo(json.dumps(described))
         else:
-            echo(f"The hub listens on {running.address}; Ctrl-C ends it.", err=True)
+            lines = [*describe_addresses(running), *_describe_settings(store_name, token)]
+            echo("\n".join(lines), err=True)
         interruption.wait()
+
+
+def _describe_settings(store_name: str, token: HubToken) -> list[str]:
+    """Return the lines that say where the tasks are, and how providers get the token."""
+    scheme, _, path = store_name.partition(":")
+    place = shorten_home(Path(path).absolute()) if scheme == "sqlite" else store_name
+    end = ", until it ends" if store_name == "memory" else ""
+    if token.file:
+        setting = f"PROVIDER_AUTH_TOKEN_FILE={shorten_home(token.file)}"
+    else:
+        setting = "PROVIDER_AUTH_TOKEN, the hub's token"
+    return [f"It keeps its tasks in {place}{end}.", f"Providers need {setting}"]

@@ -16,21 +16,21 @@ from arbprov.payload.validation import ValidationFailure
 
 __all__ = [
     "ADDRESS",
-    "DEFAULT_TOKEN",
+    "HTTP_ADDRESS",
+    "CommandT",
     "account_option",
     "check",
     "json_option",
     "parse_sendable_object",
     "payload_argument",
     "task_account_option",
-    "token_option",
 ]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-# The bundled hub's address, and the token that all commands use for it: it listens on loopback.
+# Where the bundled hub listens: for gRPC, and for HTTP.
 ADDRESS = "127.0.0.1:50051"
-DEFAULT_TOKEN = "local-token"  # noqa: S105
+HTTP_ADDRESS = "127.0.0.1:50080"
 
 
 def parse_sendable_object(raw: bytes) -> dict[str, Any]:
@@ -94,16 +94,6 @@ def account_option(help: str) -> Callable[[CommandT], CommandT]:
 
 task_account_option = account_option(
     "The task's account, given like PAYLOAD; @FILE keeps it out of the shell's history."
-)
-token_option = click.option(
-    "--token",
-    callback=check(str.strip, "must not be blank"),
-    envvar="PROVIDER_AUTH_TOKEN",
-    metavar="TOKEN",
-    default=DEFAULT_TOKEN,
-    show_default=True,
-    show_envvar=True,
-    help="The hub's token, which providers must present.",
 )
 
 

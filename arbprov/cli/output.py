@@ -14,6 +14,7 @@ from arbprov.cli.terminal import use_color
 from arbprov.errors import Problem
 
 __all__ = [
+    "FAILED_STATUSES",
     "describe_failure",
     "echo",
     "echo_json",
@@ -27,6 +28,8 @@ __all__ = [
     "summarize",
 ]
 
+# The statuses of results for which a command's exit code is 1.
+FAILED_STATUSES = ("error", "limit")
 # Characters of a result's line.
 _MAX_LINE = 10_000
 
@@ -78,7 +81,7 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
         as_json: Whether to print the whole envelope, not only the response in it.
     """
     status, message, data = envelope["status"], envelope["message"], envelope["data"]["response"]
-    suggestion = suggest_action(envelope["data"]["action"], data)
+    suggestion = suggest_action(envelope["data"].get("action", ""), data)
     if as_json:
         print_json(envelope)
     elif status == "success":
@@ -93,7 +96,7 @@ def print_result(envelope: dict[str, Any], *, as_json: bool) -> None:
             print_json(details)
         for line in describe_failure(status, message + suggestion, data):
             echo(line, err=True)
-    if status in ("error", "limit"):
+    if status in FAILED_STATUSES:
         click.get_current_context().exit(1)
 
 

@@ -1,166 +1,234 @@
-"""Tasks from a file: sent through a hub, and printed as their results arrive."""
+"""``arbprov tasks``: the tasks at a bundled hub."""
 
 from __future__ import annotations
 
-import codecs
-import sys
+import itertools
+import json
 import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent import futures
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from arbprov._utils import escape_line, format_count
-from arbprov.cli.options import parse_sendable_object
-from arbprov.cli.output import (
-    echo,
-    echo_json,
-    find_problems,
-    format_seconds,
-    suggest_action,
-    summarize,
-)
-from arbprov.cli.terminal import Terminal
-from arbprov.errors import ProviderError
-from arbprov.payload.validation import ValidationFailure
-from arbprov.task import Status
+from arbprov._utils import format_count
+from arbprov.cli.hub_client import client_options
+from arbprov.cli.options import json_option
+from arbprov.cli.output import echo, echo_json, print_json
+from arbprov.cli.task_filters import filter_options
+from arbprov.cli.task_views import print_head, print_task, print_task_line
+from arbprov.errors import HubError, ProviderError
 
 if TYPE_CHECKING:
-    from arbprov.localhub import LocalHub, Submission
+    from arbprov.localhub import Client
+    from arbprov.localhub.api.shapes import TaskView
 
-__all__ = ["Arguments", "Results", "run_tasks", "tasks_option"]
+__all__ = ["tasks"]
 
-# The keyword arguments of `LocalHub.put`.
-Arguments = dict[str, Any]
-
-_FIELDS = {"action", "payload", "account", "id"}
-_CHECK_INTERVAL = 0.2
-_STATUSES = [status.value for status in Status]
-# Below a result whose line is cut: columns before its text, its problems, and lines of each.
-_INDENT = 12
-_MAX_PROBLEMS = 10
-_MAX_LINES = 3
+_LIMIT = 20
+_MAX_PAGE = 1_000
+_NOT_FOUND = 404
+_VERBS = {"retry": "retried", "cancel": "cancelled"}
 
 
-def _read_tasks(
-    ctx: click.Context, param: click.Parameter, path: Path | None
-) -> list[Arguments] | None:
-    if path is None:
-        return None
-    tasks: list[Arguments] = []
-    ids: set[str] = set()
-    # Some editors begin a UTF-8 file with a byte order mark.
-    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            task = parse_sendable_object(line)
-            if not isinstance(task.get("action"), str):
-                raise ValidationFailure("a task needs its action")
-            if unknown := sorted(set(task) - _FIELDS):
-                raise ValidationFailure(
-                    f"a task has no field {unknown[0]!r}; "
-                    f"its fields are {', '.join(sorted(_FIELDS))}"
-                )
-            task_id = task.get("id")
-            if task_id is not None:
-                if not isinstance(task_id, str) or not task_id or task_id in ids:
-                    raise ValidationFailure("id: expected a text that no other task has")
-                ids.add(task_id)
-        except ValidationFailure as failure:
-            message = f"{path}, line {number}: {failure.problems[0]}; write each task on a line"
-            message += ', as in {"action": "greet", "payload": {}}'
-            raise click.BadParameter(message, ctx, param) from None
-        tasks.append(task)
-    return tasks
+@click.group()
+def tasks() -> None:
+    """List, show, retry and cancel the tasks at the bundled hub.
+
+    The hub needs the extra [hub], and so does this command: pip install 'arbprov[hub]'
+    """
 
 
-tasks_option = click.option(
-    "--tasks",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    callback=_read_tasks,
-    help="Run the tasks in this file, one JSON object per line, print the results and end.",
+_show_account_option = click.option(
+    "--show-account", is_flag=True, help="Show the account's values, which may be secrets."
 )
 
 
-@attrs.define
-class Results:
-    """Prints each task's result, and counts them.
-
-    Args:
-        tasks: The number of all tasks.
-        as_json: Whether to print envelopes, not a line for each result.
-    """
-
-    tasks: int
-    as_json: bool
-    _counts: Counter[str] = attrs.field(factory=Counter, init=False)
-    _started_at: float = attrs.field(factory=time.monotonic, init=False)
-
-    def add(self, result: Submission) -> None:
-        """Print a result as a line on stdout, and what does not fit into the line on stderr."""
-        status = result.status
-        self._counts[status] += 1
-        if self.as_json:
-            echo_json(result.result)
-            return
-        terminal = Terminal(sys.stdout)
-        text = summarize(status, result.message, result.data)
-        text += suggest_action(result.action, result.data)
-        names = (f"{escape_line(result.id):10}", f"{escape_line(result.action):16}")
-        line = "  ".join((*names, f"{status:8}", text))
-        shown = terminal.cut(line)
-        echo(shown.replace(f"  {status} ", f"  {terminal.style_status(status)} ", 1))
-        if shown != line and status != "success":
-            # In whole, since it says what to fix.
-            for problem in find_problems(result.data)[:_MAX_PROBLEMS] or [text]:
-                for part in Terminal(sys.stderr).fold(problem, _INDENT, _MAX_LINES):
-                    echo(part, err=True)
-
-    def print_summary(self) -> None:
-        """Print how many tasks had each status to stderr, unless no task has a result."""
-        if not self.tasks:
-            echo("the file has no tasks", err=True)
-        if not self._counts:
-            return
-        terminal = Terminal(sys.stderr)
-        statuses = sorted(self._counts, key=_STATUSES.index)
-        parts = [f"{self._counts[name]} {terminal.style_status(name)}" for name in statuses]
-        if left := self.tasks - sum(self._counts.values()):
-            parts.append(f"{left} without a result")
-        seconds = format_seconds(time.monotonic() - self._started_at)
-        echo(f"{format_count(self.tasks, 'task')} in {seconds}: {', '.join(parts)}", err=True)
-
-
-def run_tasks(
-    hub: LocalHub, tasks: list[Arguments], results: Results, check_end: Callable[[], str]
+@tasks.command("list")
+@filter_options
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=_LIMIT,
+    show_default=True,
+    help="The most tasks to list.",
+)
+@click.option("--all", "is_all", is_flag=True, help="List all tasks.")
+@client_options
+@json_option("Print each task as JSON, one per line.")
+@_show_account_option
+def list_tasks(
+    client: Client,
+    where: dict[str, Any],
+    limit: int,
+    is_all: bool,
+    as_json: bool,
+    show_account: bool,
 ) -> None:
-    """Put tasks into a hub and print each result when it arrives.
+    """List tasks, the latest first; all conditions that are given must hold."""
+    most = None if is_all else limit
+    found = client.list(
+        **where,
+        accounts="full" if show_account else "masked",
+        page_size=_MAX_PAGE if most is None else min(most + 1, _MAX_PAGE),
+    )
+    count = 0
+    for task in itertools.islice(found, most):
+        if as_json:
+            echo_json(_to_json(task))
+        else:
+            if not count:
+                print_head()
+            print_task_line(task)
+        count += 1
+    if not count:
+        echo("no task matches" if where else "the hub has no tasks", err=True)
+    elif next(found, None) is not None:
+        echo(f"There are more; --limit {10 * limit} or --all lists them.", err=True)
 
-    Args:
-        hub: A hub that a provider works for.
-        tasks: The tasks.
-        results: Prints the results.
-        check_end: Called between results; returns why the provider has ended, or an empty string.
+
+@tasks.command()
+@click.argument("id")
+@client_options
+@json_option("Print the task as JSON.")
+@_show_account_option
+def show(client: Client, id: str, as_json: bool, show_account: bool) -> None:
+    """Show a task: its state, times, payload, result and attempts, and why it waits."""
+    from arbprov.localhub.clients.exchange import RequestRefused
+
+    try:
+        task = client.get(id, accounts="full" if show_account else "masked")
+    except RequestRefused as error:
+        raise _explain_unknown(error) from None
+    if as_json:
+        print_json(json.loads(_to_json(task)))
+    else:
+        print_task(task, _find_wait_reason(client, task))
+
+
+@tasks.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@filter_options
+@click.option("--all", "is_all", is_flag=True, help="All tasks that are failed, cancelled or dead.")
+@click.option("--yes", is_flag=True, help="Do not ask before tasks of a filter are changed.")
+@client_options
+@json_option("Print each task as JSON; for a filter, the counts.")
+def retry(client: Client, **options: Any) -> None:
+    """Run tasks again that have ended: those with these IDs, or all that match.
+
+    Tasks that are done are run again only by their IDs, or with --state done.
+    """
+    _change(client, "retry", **options)
+
+
+@tasks.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@filter_options
+@click.option("--all", "is_all", is_flag=True, help="All tasks that wait or run.")
+@click.option("--yes", is_flag=True, help="Do not ask before tasks of a filter are changed.")
+@client_options
+@json_option("Print each task as JSON; for a filter, the counts.")
+def cancel(client: Client, **options: Any) -> None:
+    """Cancel tasks that have not ended: those with these IDs, or all that match.
+
+    The handler of a running task learns of it by `ctx.cancelled`; its result changes nothing any
+    more.
+    """
+    _change(client, "cancel", **options)
+
+
+def _change(
+    client: Client,
+    verb: str,
+    *,
+    ids: tuple[str, ...],
+    where: dict[str, Any],
+    is_all: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Retry or cancel tasks."""
+    if sum(map(bool, (ids, where, is_all))) != 1:
+        raise click.UsageError("give IDs, or options that choose tasks, or --all for all of them")
+    if ids:
+        _change_by_ids(client, verb, ids, as_json=as_json)
+    else:
+        _change_matching(client, verb, where, is_confirmed=yes, as_json=as_json)
+
+
+def _change_by_ids(client: Client, verb: str, ids: tuple[str, ...], *, as_json: bool) -> None:
+    """Change each task; those that can't be changed are reported, and the others are changed.
 
     Raises:
-        ProviderError: The provider has ended before all results arrived.
+        ProviderError: Some could not be changed.
     """
-    pending = {hub.put(**task).future for task in tasks}
-    while pending:
-        # First: the last results arrive just before the provider ends.
-        reason = check_end()
-        done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
-        for future in done:
-            results.add(future.result())
-        if pending and not done and reason:
-            verb = "has" if len(pending) == 1 else "have"
-            raise ProviderError(
-                f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
+    from arbprov.localhub.clients.exchange import RequestRefused
+
+    refused = 0
+    for name in ids:
+        try:
+            task = client.retry(name) if verb == "retry" else client.cancel(name)
+        except RequestRefused as error:
+            echo(f"Error: {_explain_unknown(error)}", err=True)
+            refused += 1
+            continue
+        echo_json(_to_json(task)) if as_json else print_task_line(task)
+    if refused:
+        raise ProviderError(f"{format_count(refused, 'task')} not {_VERBS[verb]}")
+
+
+def _change_matching(
+    client: Client, verb: str, where: dict[str, Any], *, is_confirmed: bool, as_json: bool
+) -> None:
+    """Count the tasks that match, ask, and change them."""
+    change = client.retry_matching if verb == "retry" else client.cancel_matching
+    outcome = change(where)
+    if outcome.matching:
+        tasks = format_count(outcome.matching, "task")
+        if not is_confirmed:
+            click.confirm(f"{verb.capitalize()} {tasks}?", abort=True, err=True)
+        outcome = change(where, expect=outcome.matching)
+    if as_json:
+        print_json(attrs.asdict(outcome))
+    elif not outcome.matching:
+        echo(f"no task to {verb} matches", err=True)
+    else:
+        echo(f"{format_count(outcome.changed, 'task')} {_VERBS[verb]}", err=True)
+
+
+def _explain_unknown(error: Any) -> HubError:
+    """Return the error of a refused request; for an unknown task, it says how to find others."""
+    hint = "; `arbprov tasks list` lists tasks" if error.status == _NOT_FOUND else ""
+    return HubError(f"{error}{hint}")
+
+
+def _find_wait_reason(client: Client, task: TaskView) -> str:
+    """Return why a task waits; empty if it does not."""
+    from arbprov.localhub.tasks import Pause, Scope, State
+    from arbprov.localhub.waiting import describe_wait
+
+    if task.state is not State.WAITING:
+        return ""
+    return describe_wait(
+        action=task.action,
+        account_key=task.account_key,
+        provider=task.provider,
+        not_before=None if task.not_before is None else task.not_before.timestamp(),
+        pauses=[Pause(pause.kind, pause.name) for pause in client.pauses()],
+        held=[
+            Scope(
+                action=scope.action,
+                account_key=scope.account_key,
+                held_until=scope.held_until.timestamp(),
+                limit=scope.limit,
+                since=scope.since.timestamp(),
             )
+            for scope in client.limits()
+        ],
+        now=time.time(),
+    )
+
+
+def _to_json(task: TaskView) -> str:
+    """Return a task as a line of JSON, as the API has it."""
+    return json.dumps(attrs.asdict(task), ensure_ascii=False, default=lambda when: when.isoformat())

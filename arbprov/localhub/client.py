@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
+from typing_extensions import Self
 
 from arbprov.errors import (
     AuthenticationError,
@@ -22,12 +24,20 @@ __all__ = ["LocalHubClient"]
 
 # Seconds for the network, added to the call's own timeout.
 _NETWORK_TIME = 5.0
+# Seconds for a batch of tasks to be stored.
+_SUBMIT_TIME = 60.0
 # A result may have any size that the hub accepts from a provider.
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
+class _DeadlineExceeded(HubConnectionError):
+    """The hub has not answered in time, or has answered that there was no result in time."""
+
+
 class LocalHubClient:
     """Calls actions through a bundled hub.
+
+    Inside a ``with`` block, all calls share a connection.
 
     Args:
         address: The hub's address or URL.
@@ -66,6 +76,7 @@ class LocalHubClient:
         # A proxy, which gRPC takes from the environment, cannot reach this machine.
         self._options = [*_OPTIONS, ("grpc.enable_http_proxy", int(not is_local(self._address)))]
         self._token = token
+        self._channel: Any = None
 
     def call(
         self,
@@ -89,23 +100,98 @@ class LocalHubClient:
             HubConnectionError: No bundled hub answers at the address.
             AuthenticationError: The token is wrong.
             TimeoutError: No result came in time.
-            HubError: The hub is full, or JSON cannot encode the payload or the account.
+            HubError: The task is not valid, or the hub cannot keep it.
         """
         request = {
-            "token": self._token,
             "action": action,
             "payload": payload,
             "account": account,
             "provider": provider,
             "timeout": timeout,
         }
-        with grpc.insecure_channel(self._address, options=self._options) as channel:
-            method = channel.unary_unary("/arbprov.LocalHub/Call")
+        try:
+            return Submission(**self._ask("Call", request, timeout))
+        except _DeadlineExceeded as error:
+            raise TimeoutError(str(error)) from None
+
+    def submit(self, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Add tasks, all or none of them, and return their ids.
+
+        Args:
+            tasks: The arguments of `arbprov.localhub.submitting.make_task` for each.
+
+        Raises:
+            HubConnectionError: No bundled hub answers at the address.
+            AuthenticationError: The token is wrong.
+            HubError: A task is not valid, or the hub cannot keep the tasks.
+
+        >>> from arbprov.localhub import LocalHub
+        >>> with LocalHub() as hub:
+        ...     LocalHubClient(hub.address, hub.token).submit([{"action": "forecast", "id": "t1"}])
+        ['t1']
+        """
+        ids: list[str] = self._ask("Submit", {"tasks": tasks}, _SUBMIT_TIME)["ids"]
+        return ids
+
+    def results(self, ids: Sequence[str], timeout: float = 10.0) -> list[Submission]:
+        """Return the results of those of some tasks that have ended; wait for the first of them.
+
+        Args:
+            ids: The tasks' ids.
+            timeout: Seconds to wait for a result.
+
+        Raises:
+            HubConnectionError: No bundled hub answers at the address.
+            AuthenticationError: The token is wrong.
+            HubError: The hub's store cannot be used now.
+        """
+        answer = self._ask("Results", {"ids": ids, "timeout": timeout}, timeout)
+        return [Submission(**result) for result in answer["results"]]
+
+    def explain(self, id: str) -> str:
+        """Return why a task has no result yet, for people; empty if it has ended.
+
+        Args:
+            id: The task's id.
+
+        Raises:
+            HubConnectionError: No bundled hub answers at the address.
+            AuthenticationError: The token is wrong.
+            HubError: The hub's store cannot be used now.
+        """
+        reason: str = self._ask("Explain", {"id": id}, 0.0)["reason"]
+        return reason
+
+    def __enter__(self) -> Self:
+        self._channel = self._open_channel()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._channel = None
+
+    def _open_channel(self) -> Any:
+        return grpc.insecure_channel(self._address, options=self._options)
+
+    @contextlib.contextmanager
+    def _use_channel(self) -> Iterator[Any]:
+        if self._channel is not None:
+            yield self._channel
+        else:
+            with self._open_channel() as channel:
+                yield channel
+
+    def _ask(self, method: str, request: Mapping[str, Any], timeout: float) -> Any:
+        """Return the answer of a method of the hub, within the timeout and the network's time."""
+        body = json.dumps({"token": self._token, **request}).encode()
+        with self._use_channel() as channel:
             try:
-                answer = method(json.dumps(request).encode(), timeout=timeout + _NETWORK_TIME)
+                answer = channel.unary_unary(f"/arbprov.LocalHub/{method}")(
+                    body, timeout=timeout + _NETWORK_TIME
+                )
             except grpc.RpcError as error:
                 raise self._error(error) from None
-        return Submission(**json.loads(answer))
+        return json.loads(answer)
 
     def _error(self, error: Any) -> Exception:
         code, details = error.code(), error.details()
@@ -116,7 +202,7 @@ class LocalHubClient:
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationError(f"{self._name} refuses the token: {details}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TimeoutError(details)
+            return _DeadlineExceeded(details)
         if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT):
             return HubError(f"{self._name}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from arbprov.localhub.submitting import make_task, read_result
 from arbprov.localhub.tasks import Delivery, Outcome, StoredTask
 from arbprov.localhub.tickets import Submission
 from arbprov.localhub.tokens import Role, Tokens
+from arbprov.localhub.waiting import explain_wait
 from arbprov.payload.validation import ValidationFailure
 
 __all__ = ["HubMethods", "to_submission"]
@@ -72,6 +74,7 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
             "/arbprov.LocalHub/Call": self._call,
             "/arbprov.LocalHub/Submit": self._submit,
             "/arbprov.LocalHub/Results": self._results,
+            "/arbprov.LocalHub/Explain": self._explain,
         }
         self._methods = {name: _answer_errors(method) for name, method in methods.items()}
 
@@ -213,6 +216,12 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         ended = await self._queue.wait(ids, _read_timeout(request))
         results = [attrs.asdict(to_submission(task)) for task in ended]
         return json.dumps({"results": results}).encode()
+
+    async def _explain(self, body: bytes, context: Any) -> bytes:
+        """Return why a task has no result yet: takes and returns JSON."""
+        request = await self._read_call(body)
+        reason = await explain_wait(self._queue.store, str(request.get("id")), time.time())
+        return json.dumps({"reason": reason}).encode()
 
     async def _read_call(self, body: bytes) -> dict[str, Any]:
         request = _read_json(body)

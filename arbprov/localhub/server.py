@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent import futures
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from typing_extensions import Self
 
 from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
+from arbprov.localhub.api.server import ApiServer
 from arbprov.localhub.queue import QueueSettings, TaskQueue
 from arbprov.localhub.rpc import HubMethods, to_submission
 from arbprov.localhub.stores.factory import make_store
@@ -53,9 +55,12 @@ class LocalHub:
         retries_limits: Whether a task over a rate limit waits and is handed out again, as
             `arbprov hub` does it; otherwise, a ``limit`` is its result, as tests want it.
         max_message_size: Bytes of the largest message that it accepts.
+        http: Where to serve the HTTP API, as ``127.0.0.1:PORT``; None for nowhere. It needs the
+            extra ``[hub]``.
 
     Attributes:
         address: The address; since `start`, with the real port.
+        http_address: Where the HTTP API is; since `start`, with the real port. None without it.
         token: Set it while the hub runs to rotate the token.
 
     Raises:
@@ -84,6 +89,7 @@ class LocalHub:
         lease: float = 600.0,
         retries_limits: bool = False,
         max_message_size: int = 64 * MEBIBYTE,
+        http: str | None = None,
     ) -> None:
         if not f"{address}:".startswith(_LOOPBACK):
             raise ConfigurationError(
@@ -98,6 +104,7 @@ class LocalHub:
                 f"or 0 for any free port"
             )
         self.address = address
+        self.http_address = http
         self.token = secrets.token_urlsafe(16) if token is None else token
         self._capacity = capacity
         self._store = make_store(store)
@@ -273,13 +280,26 @@ class LocalHub:
             tokens = Tokens(self._store, lambda: self.token)
             self._methods = HubMethods(self._queue, tokens, self._retries_limits, self._on_result)
             self._server, address = await self._listen(self.address)
-            await self._catch_up()
-            started.set_result(address)
-            await self._stopping.wait()
-            await self._queue.answer_held_calls()
+            async with self._serve_http(tokens):
+                await self._catch_up()
+                started.set_result(address)
+                await self._stopping.wait()
+                await self._queue.answer_held_calls()
             await self._stop_server()
         finally:
             await self._queue.stop()
+
+    @contextlib.asynccontextmanager
+    async def _serve_http(self, tokens: Tokens) -> AsyncIterator[None]:
+        if self.http_address is None:
+            yield
+            return
+        server = ApiServer(self._queue, tokens, self.http_address)
+        self.http_address = await server.start()
+        try:
+            yield
+        finally:
+            await server.stop()
 
     async def _stop_server(self) -> None:
         await self._server.stop(_GRACE)

@@ -12,9 +12,21 @@ from click.testing import CliRunner
 from support.commands import PROVIDER
 
 from arbprov.cli import main
+from arbprov.cli.state_folder import find_state_folder
 from arbprov.outbox.spool import Spool
 from arbprov.task import Status, Task, TaskResult
 from arbprov.wire.messages import encode_result
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory, monkeypatch):
+    """A folder of its own for what `arbprov hub` keeps between runs."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    for name in ("TOKEN", "TOKEN_FILE", "STORE", "HTTP"):
+        monkeypatch.delenv(f"ARBPROV_HUB_{name}", raising=False)
+    return find_state_folder()
 
 
 @pytest.fixture

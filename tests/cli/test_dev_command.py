@@ -17,6 +17,7 @@ from support.waiting import TIMEOUT, wait_for_line
 
 from arbprov.cli import main
 from arbprov.cli.dev import _call_options, _Provider
+from arbprov.cli.hub_tokens import HubToken
 from arbprov.localhub import LocalHub
 from arbprov.outbox.sqlite import read_spool
 
@@ -284,10 +285,10 @@ def test_dev_shows_actions_limits_and_a_call_and_each_task_with_its_reason(start
     assert "  forecast(city: str, days: int = 3)  at most 5/second\n" in shown
     (call,) = [line.strip() for line in shown.splitlines() if "arbprov call" in line]
     assert call.startswith('arbprov call forecast \'{"city": "city"}\' --hub-url grpc://127')
-    caller = start(*shlex.split(call)[1:], PROVIDER_AUTH_TOKEN="local-token")
+    caller = start(*shlex.split(call)[1:])
     assert json.loads(caller.communicate(timeout=TIMEOUT)[0]) == {"city": "citycitycity"}
     assert "  weather: asking for city\n" in read_until(process, "success")
-    start("call", "broken", *shlex.split(call)[-2:], PROVIDER_AUTH_TOKEN="local-token")
+    start("call", "broken", *shlex.split(call)[-2:])
     shown = read_until(process, "KeyError")
     assert "  WARNING broken: soon\n" in shown
     assert re.search(r"\d\d:\d\d:\d\d  broken    error +\d+\.\d ms  weather.py:17\n", shown)
@@ -348,10 +349,16 @@ def test_tasks_are_run_with_a_closed_stderr(folder):
     assert json.loads(output)["message"] == "Only half of it"
 
 
-def test_the_call_to_copy_names_a_token_and_never_shows_it():
+@pytest.mark.parametrize(
+    ("token", "options"),
+    [
+        (HubToken("token-of-mine", "--token"), '--token "$ARBPROV_HUB_TOKEN"'),
+        (HubToken("token-of-mine", "file", Path("/a b/token")), "--token-file '/a b/token'"),
+    ],
+)
+def test_the_call_to_copy_names_a_token_and_never_shows_it(token, options):
     hub = LocalHub("127.0.0.1:50099", token="token-of-mine")
-    options = _call_options(hub)
-    assert options == '--hub-url grpc://127.0.0.1:50099 --token "$PROVIDER_AUTH_TOKEN"'
+    assert _call_options(hub, token) == f"--hub-url grpc://127.0.0.1:50099 {options}"
 
 
 def test_a_stream_that_is_not_a_file_stays_as_it_is(monkeypatch):

@@ -1,0 +1,65 @@
+"""The client of the bundled hub's HTTP API, as commands get it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from arbprov.cli.hub_http import INSTALL_HINT
+from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options
+from arbprov.cli.options import ADDRESS, HTTP_ADDRESS
+from arbprov.errors import ConfigurationError, HubConnectionError
+
+__all__ = ["client_options"]
+
+
+def client_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the hub is; the command gets its client as `client`."""
+
+    @click.option(
+        "--hub-http-url",
+        envvar="ARBPROV_HUB_HTTP",
+        metavar="URL",
+        default=f"http://{HTTP_ADDRESS}",
+        show_default=True,
+        show_envvar=True,
+        help="The address of the hub's HTTP API.",
+    )
+    @hub_token_options
+    @functools.wraps(function)
+    def command(*arguments: Any, hub_http_url: str, token: HubToken, **options: Any) -> Any:
+        if importlib.util.find_spec("httpx") is None:
+            raise ConfigurationError(f"this command needs the extra [hub]: {INSTALL_HINT}")
+        from arbprov.localhub import Client
+
+        with (
+            _explaining_silence(),
+            explaining_refusal(token),
+            Client(hub_http_url, token.require()) as client,
+        ):
+            return function(*arguments, client=client, **options)
+
+    return command
+
+
+@contextlib.contextmanager
+def _explaining_silence() -> Iterator[None]:
+    """Add to the error of a hub that can't be reached whether a hub without HTTP is there."""
+    try:
+        yield
+    except HubConnectionError as error:
+        host, _, port = ADDRESS.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=1.0).close()
+        except OSError:
+            raise error from None
+        raise HubConnectionError(
+            f"{error} A hub may listen on {ADDRESS} without HTTP: install the extra on its side, "
+            f"{INSTALL_HINT}, and start it without --http none"
+        ) from None

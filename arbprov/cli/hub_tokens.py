@@ -1,0 +1,143 @@
+"""The token of the bundled hub, as its commands find it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+from click.core import ParameterSource
+
+from arbprov.cli.options import check
+from arbprov.cli.state_folder import find_state_folder, make_state_folder
+from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
+from arbprov.wire.tokens import TokenFile
+
+__all__ = ["HubToken", "explaining_refusal", "hub_token_options", "make_hub_token"]
+
+_FILE_NAME = "hub-token"
+
+
+@attrs.frozen
+class HubToken:
+    """The hub's token, and where it is from.
+
+    Attributes:
+        value: The token; empty if there is none.
+        origin: What gave it, for errors: an option, a variable, or the file.
+        file: The file that has it; None for a token that is not from a file.
+    """
+
+    value: str = attrs.field(repr=False)
+    origin: str
+    file: Path | None = None
+
+    def require(self) -> str:
+        """Return the token.
+
+        Raises:
+            HubConnectionError: There is none, since no hub has run here.
+        """
+        if not self.value:
+            raise HubConnectionError(
+                f"there is no token in {self.origin}, where `arbprov hub` and `arbprov dev` make "
+                f"one: start a hub, or set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
+            )
+        return self.value
+
+    def call_options(self) -> list[str]:
+        """Return the options that `arbprov call` needs in another terminal to find the token."""
+        if self.file is None:
+            return ['--token "$ARBPROV_HUB_TOKEN"']
+        if self.file == find_state_folder() / _FILE_NAME:
+            return []
+        return [f"--token-file {shlex.quote(str(self.file))}"]
+
+
+def hub_token_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--token`` and ``--token-file`` to a command, which gets a `HubToken` as `token`.
+
+    Without these options and their variables, the token is that of the state folder; see
+    `make_hub_token`.
+    """
+
+    @click.option(
+        "--token-file",
+        envvar="ARBPROV_HUB_TOKEN_FILE",
+        metavar="PATH",
+        show_envvar=True,
+        help="A file with the hub's token.  [default: the file that `arbprov hub` made]",
+    )
+    @click.option(
+        "--token",
+        envvar="ARBPROV_HUB_TOKEN",
+        metavar="TOKEN",
+        show_envvar=True,
+        callback=check(lambda value: value is None or value.strip(), "must not be blank"),
+        help="The hub's token; every user of this machine can see it in the list of processes.",
+    )
+    @functools.wraps(function)
+    def command(*arguments: Any, token: str | None, token_file: str | None, **options: Any) -> Any:
+        return function(*arguments, token=_find_token(token, token_file), **options)
+
+    return command
+
+
+def _find_token(token: str | None, token_file: str | None) -> HubToken:
+    """Return the token that options or variables give, or else that of the state folder."""
+    source_of = click.get_current_context().get_parameter_source
+    given = [
+        name for name in ("token", "token_file") if source_of(name) is ParameterSource.COMMANDLINE
+    ]
+    if len(given) == 2:
+        raise click.UsageError("--token and --token-file exclude each other")
+    if token is not None and given != ["token_file"]:
+        return HubToken(token.strip(), "--token" if given else "ARBPROV_HUB_TOKEN")
+    if token_file is not None:
+        origin = "--token-file" if given else "ARBPROV_HUB_TOKEN_FILE"
+        return HubToken(TokenFile(origin, token_file)(), token_file, Path(token_file).absolute())
+    path = find_state_folder() / _FILE_NAME
+    value = TokenFile("the hub's token", str(path))() if path.exists() else ""
+    return HubToken(value, str(path), path)
+
+
+def make_hub_token(token: HubToken) -> HubToken:
+    """Return a hub's own token: the one given, or a new one, which the state folder keeps.
+
+    Raises:
+        ConfigurationError: The token's file cannot be written.
+    """
+    if token.value:
+        return token
+    path = make_state_folder() / _FILE_NAME
+    try:
+        # Complete before it has its name, since other commands may read it at any time. The file's
+        # mode is 0600.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:
+            print(secrets.token_urlsafe(24), file=file, flush=True)
+            # Another hub may have been faster; its token is that of both then.
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"can't write the hub's token into {path}: {error.strerror}; "
+            f"set --token-file or ARBPROV_HUB_TOKEN"
+        ) from None
+    return HubToken(TokenFile("the hub's token", str(path))(), str(path), path)
+
+
+@contextlib.contextmanager
+def explaining_refusal(token: HubToken) -> Iterator[None]:
+    """Add to a hub's refusal where the token is from."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise AuthenticationError(f"{error}; the token is from {token.origin}") from None

@@ -1,0 +1,84 @@
+"""Why a task has no result yet, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from arbprov._utils import quote
+from arbprov.localhub.store import Store
+from arbprov.localhub.tasks import Pause, PauseKind, Scope, State
+
+__all__ = ["describe_wait", "explain_wait"]
+
+
+async def explain_wait(store: Store, id: str, now: float) -> str:
+    """Return why a task has no result yet; empty if it has ended, or if there is none.
+
+    Args:
+        store: Has the task.
+        id: The task's id.
+        now: The time in seconds since 1970.
+    """
+    task = await store.get(id)
+    if task is None or task.state.has_ended:
+        return ""
+    if task.state is State.RUNNING:
+        return f"provider {quote(task.worker)} runs it"
+    return describe_wait(
+        action=task.action,
+        account_key=task.account_key,
+        provider=task.provider,
+        not_before=task.not_before,
+        pauses=await store.pauses(),
+        held=await store.held(),
+        now=now,
+    )
+
+
+def describe_wait(
+    *,
+    action: str,
+    account_key: str,
+    provider: str,
+    not_before: float | None,
+    pauses: Iterable[Pause],
+    held: Iterable[Scope],
+    now: float,
+) -> str:
+    """Return why a task waits.
+
+    Args:
+        action: The task's action.
+        account_key: What the hub tells its account apart by.
+        provider: The provider that must run it; empty for any provider.
+        not_before: The earliest time to hand it out, in seconds since 1970.
+        pauses: What is paused.
+        held: The groups that a limit holds back.
+        now: The time in seconds since 1970.
+
+    >>> paused = [Pause(PauseKind.ACTION, "forecast")]
+    >>> task = {"action": "forecast", "account_key": "a", "provider": "", "not_before": None}
+    >>> describe_wait(**task, pauses=paused, held=[], now=0.0)
+    "action 'forecast' is paused"
+    >>> describe_wait(**task, pauses=[], held=[], now=0.0)
+    "no provider has taken it; does a provider with action 'forecast' run on this hub?"
+    """
+    if not_before is not None and not_before > now:
+        return f"it may not start for another {not_before - now:.0f} s"
+    names = {
+        PauseKind.ACTION: action,
+        PauseKind.PROVIDER: provider,
+        PauseKind.ACCOUNT: account_key,
+    }
+    for pause in pauses:
+        if names[pause.kind] == pause.name:
+            return f"{pause.kind.value} {quote(pause.name)} is paused"
+    for scope in held:
+        if (scope.action, scope.account_key) == (action, account_key):
+            limit = f"limit {scope.limit}" if scope.limit else "a limit"
+            left = scope.held_until - now
+            rest = f" for another {left:.0f} s" if left > 0 else ", and tries one task now"
+            return f"{limit} holds back the tasks of its action and account{rest}"
+    if provider:
+        return f"provider {quote(provider)} has not taken it; does it run on this hub?"
+    return f"no provider has taken it; does a provider with action {quote(action)} run on this hub?"
