@@ -24,8 +24,8 @@ logger = logging.getLogger("arbprov")
 class Observer:
     """Is told what happens to tasks; its methods do nothing, and a subclass overrides some.
 
-    All methods are called on the worker's event loop, and must not block. Times are seconds of
-    `time.perf_counter`.
+    All methods are called on the worker's event loop; only `run_ended` may block. Times are seconds
+    of `time.perf_counter`.
     """
 
     def polled(self, seconds: float, task: Task | None, error: Exception | None) -> None:
@@ -57,6 +57,9 @@ class Observer:
             seconds: How long the attempt took.
             error: Why it has failed, if it has.
         """
+
+    def run_ended(self) -> None:
+        """Hear that the worker has ended, as the last event; this may take a second."""
 
 
 _EVENTS = [name for name in vars(Observer) if not name.startswith("_")]
