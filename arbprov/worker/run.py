@@ -136,7 +136,7 @@ async def _work(
             await worker.run()
     finally:
         if observers is not None:
-            observers.tell("run_ended")
+            observers.run_ended()
     logger.info("provider %r has stopped", config.name)
 
 

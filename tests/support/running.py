@@ -55,7 +55,7 @@ class Running:
         finally:
             self.ended_at = self.loop.time() - BEGIN
             if self.observers is not None:
-                self.observers.tell("run_ended")
+                self.observers.run_ended()
 
     def _look(self, worker, moment):
         self.statuses_at[moment] = worker.status()
