@@ -107,7 +107,7 @@ class Observers(Observer):
         """Tell of an attempt to send a result."""
         for observer in self._observers:
             try:
-                observer.submitted(id, seconds, error)
+                observer.submitted(key, seconds, error)
             except Exception:
                 self._drop(observer)
 
