@@ -153,11 +153,11 @@ class RunningApi:
 
     def finish(self, status: str = "success", result: str = SUCCESS) -> str:
         """Take a task, record its result, and return its id."""
-        id = self.take()
-        self.record(id, status, result)
-        return id
+        task_id = self.take()
+        self.record(task_id, status, result)
+        return task_id
 
-    def stored(self, id: str) -> StoredTask:
+    def stored(self, task_id: str) -> StoredTask:
         return self.run(self.queue.store.get(id))
 
     def all_tasks(self) -> list[dict[str, Any]]:

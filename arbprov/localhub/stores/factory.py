@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arbprov.localhub.stores.sqlite import SqliteStore
-
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.store import Store
+from arbprov.localhub.stores.sqlite import SqliteStore
 
 __all__ = ["make_store"]
 
