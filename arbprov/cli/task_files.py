@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import itertools
 import secrets
 import sys
 import time
@@ -184,8 +183,10 @@ def run_tasks(
     """
     # Shorter than the hub's own, and like those not the same in the next run.
     run = secrets.token_hex(3)
-    ids = (f"{run}-{number}" for number in itertools.count(1))
-    pending = {hub.put(**({"id": name} | task)).future for name, task in zip(ids, tasks)}
+    pending = {
+        hub.put(**({"id": f"{run}-{number}", **task})).future
+        for number, task in enumerate(tasks, start=1)
+    }
     while pending:
         # First: the last results arrive just before the provider ends.
         reason = check_end()
