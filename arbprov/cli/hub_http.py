@@ -64,7 +64,7 @@ def describe_addresses(hub: LocalHub) -> list[str]:
         places += f" and http://{hub.http_address}"
     lines = [f"The hub listens on {places}; Ctrl-C ends it."]
     if not has_http_extra():
-        lines.append(f"It has no HTTP and no `arbprov tasks` without {INSTALL_HINT}")
+        lines.append(f"For `arbprov tasks` and the HTTP API: {INSTALL_HINT}")
     return lines
 
 
