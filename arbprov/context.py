@@ -73,11 +73,11 @@ class TaskContext(Generic[StateT_co]):
         limits: The limits of this call: what is left, ``refund()``, ``report()``, ``acquire()`` and
             ``observe()``.
         attempt: The number of this try, from 1; above 1 only with `ProviderApp.retry`.
-        cancelled: True once nobody waits for the handler any more: the deadline has passed, a stop
-            has taken `drain_timeout`, or the hub says that a person has cancelled the task. A long
-            plain handler checks it and returns early. After a person's cancellation, what the
-            handler returns is still sent, and an ``async`` handler runs on. An isolated handler
-            does not see it: its process is killed at the deadline, and hears of no cancellation.
+        cancelled: True once the deadline has passed, a stop has taken `drain_timeout`, or the hub
+            says that a person has cancelled the task. A long plain handler checks it and returns
+            early. Its result can no longer be sent, except after a person's cancellation, which
+            also lets an ``async`` handler run on. An isolated handler does not see it: its process
+            is killed at the deadline, and hears of no cancellation.
     """
 
     id: str

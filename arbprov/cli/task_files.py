@@ -184,8 +184,7 @@ def run_tasks(
     # Shorter than the hub's own, and like those not the same in the next run.
     run = secrets.token_hex(3)
     pending = {
-        hub.put(**({"id": f"{run}-{number}", **task})).future
-        for number, task in enumerate(tasks, start=1)
+        hub.put(**{"id": f"{run}-{number}", **task}).future for number, task in enumerate(tasks, 1)
     }
     while pending:
         # First: the last results arrive just before the provider ends.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from arbprov.task import Task, TaskKey, TaskResult
 from arbprov.wire.hub import Hub, Pause, Renewal
@@ -24,8 +23,8 @@ logger = logging.getLogger("arbprov")
 class Observer:
     """Is told what happens to tasks; its methods do nothing, and a subclass overrides some.
 
-    All methods are called on the worker's event loop, and must not block. Times are seconds of
-    `time.perf_counter`.
+    All methods are called on the worker's event loop; only `run_ended` may block. Times are seconds
+    of `time.perf_counter`.
     """
 
     def polled(self, seconds: float, task: Task | None, error: Exception | None) -> None:
@@ -58,11 +57,11 @@ class Observer:
             error: Why it has failed, if it has.
         """
 
+    def run_ended(self) -> None:
+        """Hear that the worker has ended, as the last event; this may take a second."""
 
-_EVENTS = [name for name in vars(Observer) if not name.startswith("_")]
 
-
-class Observers:
+class Observers(Observer):
     """Tells several observers; an observer that raises is reported once, and told no more.
 
     Args:
@@ -71,35 +70,60 @@ class Observers:
     >>> class Printing(Observer):
     ...     def task_started(self, task: Task) -> None:
     ...         print("started", task.id)
-    >>> Observers([Printing()]).tell("task_started", Task("t1", "forecast"))
+    >>> Observers([Printing()]).task_started(Task("t1", "forecast"))
     started t1
     """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._set(observers)
-
-    def tell(self, event: str, *arguments: Any) -> None:
-        """Call the method of this name of each observer that overrides it."""
-        for observer, method in self._methods[event]:
-            try:
-                method(*arguments)
-            except Exception:
-                self._set([other for other in self._observers if other is not observer])
-                logger.exception(
-                    "%s has failed, and sees nothing more of this run", type(observer).__qualname__
-                )
-
-    def _set(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
-        # By event, since each task has several.
-        self._methods = {
-            event: [
-                (observer, getattr(observer, event))
-                for observer in observers
-                if getattr(type(observer), event) is not getattr(Observer, event)
-            ]
-            for event in _EVENTS
-        }
+
+    # Each task has several events: a method that called any method by its name would take longer.
+
+    def polled(self, seconds: float, task: Task | None, error: Exception | None) -> None:
+        """Tell of the end of a poll."""
+        for observer in self._observers:
+            try:
+                observer.polled(seconds, task, error)
+            except Exception:
+                self._drop(observer)
+
+    def task_started(self, task: Task) -> None:
+        """Tell of a task that is about to run."""
+        for observer in self._observers:
+            try:
+                observer.task_started(task)
+            except Exception:
+                self._drop(observer)
+
+    def task_ended(self, result: TaskResult, seconds: float, error: BaseException | None) -> None:
+        """Tell of the result of a task."""
+        for observer in self._observers:
+            try:
+                observer.task_ended(result, seconds, error)
+            except Exception:
+                self._drop(observer)
+
+    def submitted(self, key: TaskKey, seconds: float, error: Exception | None) -> None:
+        """Tell of an attempt to send a result."""
+        for observer in self._observers:
+            try:
+                observer.submitted(key, seconds, error)
+            except Exception:
+                self._drop(observer)
+
+    def run_ended(self) -> None:
+        """Tell that the worker has ended."""
+        for observer in self._observers:
+            try:
+                observer.run_ended()
+            except Exception:
+                self._drop(observer)
+
+    def _drop(self, observer: Observer) -> None:
+        self._observers = [other for other in self._observers if other is not observer]
+        logger.exception(
+            "%s has failed, and sees nothing more of this run", type(observer).__qualname__
+        )
 
 
 class ObservedHub:
@@ -129,10 +153,10 @@ class ObservedHub:
         try:
             answer = await self._hub.fetch()
         except Exception as error:
-            self._observers.tell("polled", self._timer() - started_at, None, error)
+            self._observers.polled(self._timer() - started_at, None, error)
             raise
         task = answer if isinstance(answer, Task) else None
-        self._observers.tell("polled", self._timer() - started_at, task, None)
+        self._observers.polled(self._timer() - started_at, task, None)
         return answer
 
     async def submit(self, message: bytes, attempt: int) -> None:
@@ -142,9 +166,9 @@ class ObservedHub:
         try:
             await self._hub.submit(message, attempt)
         except Exception as error:
-            self._observers.tell("submitted", key, self._timer() - started_at, error)
+            self._observers.submitted(key, self._timer() - started_at, error)
             raise
-        self._observers.tell("submitted", key, self._timer() - started_at, None)
+        self._observers.submitted(key, self._timer() - started_at, None)
 
     @property
     def renew_interval(self) -> float:

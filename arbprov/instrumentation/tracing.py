@@ -13,6 +13,7 @@ from arbprov._utils import class_name
 from arbprov._version import __version__
 from arbprov.instrumentation import conventions as names
 from arbprov.instrumentation.observer import Observer
+from arbprov.instrumentation.span_queue import SpanQueue
 from arbprov.task import Status, Task, TaskKey, TaskResult
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ __all__ = ["Tracing", "add_trace", "is_set_up"]
 
 # Tasks whose results are not sent yet; beyond these, a submission has no link to its task.
 _MAX_UNSENT = 10_000
+# Tasks that have been received and not started; a task that is redelivered may never start.
+_MAX_RECEIPTS = 10_000
 
 
 def is_set_up() -> bool:
@@ -58,6 +61,9 @@ class Tracing(Observer):
     children. It is a trace of its own, with links to the receipt and to where the task was made, if
     the hub says that; the sending is its child.
 
+    The spans are ended on a thread of their own: a processor of OpenTelemetry's SDK may export a
+    span within its end.
+
     Args:
         provider: The provider's name.
     """
@@ -70,6 +76,7 @@ class Tracing(Observer):
         self._trace = trace
         self._tracer: Tracer = trace.get_tracer("arbprov", __version__)
         self._provider = provider
+        self._ended = SpanQueue()
         self._receipts: dict[TaskKey, SpanContext] = {}
         self._running: dict[TaskKey, tuple[Span, Any]] = {}
         self._unsent: dict[TaskKey, tuple[Span, str]] = {}
@@ -87,8 +94,10 @@ class Tracing(Observer):
             links=self._creation_links(task),
             start_time=ended_at - int(seconds * 1e9),
         )
-        span.end(ended_at)
+        self._ended.put(span, ended_at)
         self._receipts[task.key] = span.get_span_context()
+        if len(self._receipts) > _MAX_RECEIPTS:
+            del self._receipts[next(iter(self._receipts))]
 
     def task_started(self, task: Task) -> None:
         """Begin the span in which the handler runs."""
@@ -116,7 +125,7 @@ class Tracing(Observer):
             )
         if result.status is Status.ERROR:
             span.set_status(self._trace.StatusCode.ERROR)
-        span.end()
+        self._ended.put(span, time.time_ns())
         if len(self._unsent) < _MAX_UNSENT:
             self._unsent[result.task.key] = span, result.task.action
 
@@ -139,7 +148,11 @@ class Tracing(Observer):
         else:
             span.set_attribute(names.ERROR_TYPE, class_name(error))
             span.set_status(self._trace.StatusCode.ERROR)
-        span.end(ended_at)
+        self._ended.put(span, ended_at)
+
+    def run_ended(self) -> None:
+        """Wait a moment for the ends of the last spans."""
+        self._ended.close()
 
     def _attributes(self, operation: str, task: Task) -> Mapping[str, str]:
         return {

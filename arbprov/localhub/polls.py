@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections import defaultdict, deque
 
+import attrs
+
 from arbprov.localhub.store import Store
 from arbprov.localhub.tasks import Delivery
 
@@ -14,7 +16,38 @@ __all__ = ["Polls"]
 # The most tasks that one claim hands out.
 _MOST = 256
 
-_Poll = asyncio.Future["Delivery | None"]
+
+@attrs.define(eq=False)
+class _Poll:
+    """A poll that waits.
+
+    Attributes:
+        answer: What it gets: a task, or None.
+        was_asked_for: Whether the store was asked for a task for it. Before that, it is answered
+            with nothing only by a hub that stops, even if it is not to be held at all.
+        has_waited: Whether it has been held for as long as it may be.
+    """
+
+    answer: asyncio.Future[Delivery | None]
+    was_asked_for: bool = False
+    has_waited: bool = False
+
+    def set(self, delivery: Delivery | None) -> bool:
+        """Answer it; return False if it has ended."""
+        if self.answer.done():
+            return False
+        self.answer.set_result(delivery)
+        return True
+
+    def end_if_over(self) -> None:
+        """Answer it with nothing if it needs to wait no more."""
+        if self.was_asked_for and self.has_waited:
+            self.set(None)
+
+    def end_wait(self) -> None:
+        """Note that it has been held for as long as it may be."""
+        self.has_waited = True
+        self.end_if_over()
 
 
 class Polls:
@@ -50,15 +83,16 @@ class Polls:
         """
         if self._closed:
             return None
-        poll: _Poll = self._loop.create_future()
+        poll = _Poll(self._loop.create_future())
         self._waiting[provider, lease].append(poll)
-        timer = self._loop.call_later(self._hold, _answer, poll, None)
+        timer = self._loop.call_later(self._hold, poll.end_wait)
         self._woken.set()
         try:
-            return await poll
+            return await poll.answer
         except asyncio.CancelledError:
             # The provider has gone; perhaps just when it got a task.
-            if poll.done() and not poll.cancelled() and (delivery := poll.result()) is not None:
+            answer = poll.answer
+            if answer.done() and not answer.cancelled() and (delivery := answer.result()):
                 await self.give_back([delivery])
             raise
         finally:
@@ -80,7 +114,7 @@ class Polls:
         """Answer the polls that wait; they get no task."""
         for polls in self._waiting.values():
             for poll in polls:
-                _answer(poll, None)
+                poll.set(None)
 
     async def close(self) -> None:
         """Answer the polls that wait, and hand out no more tasks."""
@@ -96,7 +130,7 @@ class Polls:
             self._woken.clear()
             for key in [*self._waiting]:
                 polls = self._waiting[key] = deque(
-                    poll for poll in self._waiting[key] if not poll.done()
+                    poll for poll in self._waiting[key] if not poll.answer.done()
                 )
                 if not polls:
                     del self._waiting[key]
@@ -104,28 +138,23 @@ class Polls:
                 await asyncio.shield(self._loop.create_task(self._claim(*key, len(polls))))
 
     async def _claim(self, provider: str, lease: float, count: int) -> None:
-        try:
-            deliveries = await self._store.claim(provider, min(count, _MOST), lease)
-        except Exception as error:
-            for poll in self._waiting.pop((provider, lease)):
-                if not poll.done():
-                    poll.set_exception(error)
-            return
-        left = deque(deliveries)
-        # Polls that came meanwhile get what the others, which were cancelled, do not take.
         polls = self._waiting[provider, lease]
+        asked_for = [*polls][:_MOST]
+        try:
+            left = deque(await self._store.claim(provider, len(asked_for), lease))
+        except Exception as error:
+            for poll in asked_for:
+                if not poll.answer.done():
+                    poll.answer.set_exception(error)
+            return
+        # Polls that came meanwhile get what the others, which were cancelled, do not take.
         while left and polls:
-            if _answer(polls.popleft(), left[0]):
+            if polls.popleft().set(left[0]):
                 left.popleft()
+        for poll in asked_for:
+            poll.was_asked_for = True
+            poll.end_if_over()
         if left:
             await self.give_back([*left])
         elif count > _MOST:
             self.wake()
-
-
-def _answer(poll: _Poll, delivery: Delivery | None) -> bool:
-    """Answer a poll; return False if it has ended."""
-    if poll.done():
-        return False
-    poll.set_result(delivery)
-    return True

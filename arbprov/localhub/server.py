@@ -36,6 +36,8 @@ _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 # Seconds that running calls have at a stop, and a stop has in all.
 _GRACE = 1.0
 _STOP_TIMEOUT = 30.0
+# The most seconds between two renewals of a lease.
+_RENEW_INTERVAL = 20.0
 
 
 class LocalHub:
@@ -108,7 +110,10 @@ class LocalHub:
         self.token = secrets.token_urlsafe(16) if token is None else token
         self._capacity = capacity
         self._store = make_store(store)
-        self._settings = QueueSettings(hold=hold, lease=lease)
+        # A lease outlives two renewals that fail.
+        self._settings = QueueSettings(
+            hold=hold, lease=lease, renew_interval=min(_RENEW_INTERVAL, lease / 3)
+        )
         self._retries_limits = retries_limits
         self._options = {
             # By default, two hubs can listen on one port, and each gets some of the providers.

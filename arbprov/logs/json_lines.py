@@ -33,7 +33,7 @@ __all__ = [
 # Of the resource.
 SERVICE_NAME = "service.name"
 WORKER = "arbprov.worker"
-# Attributes, beside those in `_encode_place` and `_encode_thread`.
+# Attributes, beside those in `_encode_origin`.
 TASK_ID = "arbprov.task.id"
 ACTION = "arbprov.action"
 EXCEPTION_TYPE = "exception.type"
@@ -103,11 +103,17 @@ class JsonFormatter(logging.Formatter):
         created = record.created
         second = math.floor(created)
         micros = int((created - second) * 1_000_000)
-        attributes = [
-            _encode_place(record.pathname, record.funcName, record.lineno),
-            _encode_thread(record.process, record.threadName),
-            _encode_task(),
-        ]
+        level, origin, scope = _encode_origin(
+            record.levelno,
+            record.levelname,
+            record.pathname,
+            record.funcName,
+            record.lineno,
+            record.process,
+            record.threadName,
+            record.name,
+        )
+        attributes = [origin, _encode_task()]
         trace = ""
         if record.exc_info or record.exc_text or record.stack_info:
             attributes.append(self._encode_exception(record))
@@ -116,10 +122,9 @@ class JsonFormatter(logging.Formatter):
             attributes.append(extra)
         line = (
             f'{{"timestamp":"{_format_second(second)}.{micros:06d}Z"'
-            f"{_encode_level(record.levelno, record.levelname)}"
-            f',"body":{encode_basestring(message_of(record))}{trace}'
+            f'{level},"body":{encode_basestring(message_of(record))}{trace}'
             f',"attributes":{{{"".join(attributes)}}}'
-            f',"scope":{{"name":{_encode_name(record.name)}}}{self._end}'
+            f"{scope}{self._end}"
         )
         return line if line.isascii() else _ODD.sub(_escape, line)
 
@@ -206,29 +211,33 @@ def _format_second(second: int) -> str:
 
 
 @functools.lru_cache(maxsize=1_000)
-def _encode_place(path: Any, function: Any, line: Any) -> str:
-    return (
-        f'"code.file.path":{_encode(path)},"code.function.name":{_encode(function)},'
-        f'"code.line.number":{_encode(line)}'
+def _encode_origin(
+    level: int,
+    level_name: Any,
+    path: Any,
+    function: Any,
+    line: Any,
+    process: Any,
+    thread: Any,
+    logger: Any,
+) -> tuple[str, str, str]:
+    """Return the fields of the level, the attributes of place and thread, and the scope."""
+    fields = (
+        f',"severity_text":{encode_basestring(text_of(level_name))}'
+        f',"severity_number":{_severity_number(level)}'
     )
+    attributes = (
+        f'"code.file.path":{_encode(path)},"code.function.name":{_encode(function)},'
+        f'"code.line.number":{_encode(line)},'
+        f'"process.pid":{_encode(process)},"thread.name":{_encode(thread)}'
+    )
+    return fields, attributes, f',"scope":{{"name":{encode_basestring(text_of(logger))}}}'
 
 
-@functools.lru_cache(maxsize=1_000)
-def _encode_thread(process: Any, thread: Any) -> str:
-    return f',"process.pid":{_encode(process)},"thread.name":{_encode(thread)}'
-
-
-@functools.lru_cache(maxsize=1_000)
-def _encode_name(name: Any) -> str:
-    return encode_basestring(text_of(name))
-
-
-@functools.lru_cache(maxsize=100)
-def _encode_level(level: int, name: Any) -> str:
-    """Return the fields of a level; levels between two of Python's are numbered upwards."""
+def _severity_number(level: int) -> int:
+    """Return OpenTelemetry's number of a level; levels between two of Python's count upwards."""
     tens, rest = divmod(min(max(level, 0), 59), 10)
-    number = 4 * tens + 1 + min(rest, 3) if level > 0 else 0
-    return f',"severity_text":{encode_basestring(text_of(name))},"severity_number":{number}'
+    return 4 * tens + 1 + min(rest, 3) if level > 0 else 0
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -237,6 +237,7 @@ class FaultyHub(LocalHub):
         Running calls have `hold` and a second more to end.
         """
         with self._going:
+            assert self._thread is not None, "the hub has not started"
             self._run(self._replace_server)
 
     async def _replace_server(self) -> None:
@@ -309,8 +310,12 @@ class _Context:
         return getattr(self._context, name)
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Keep the metadata until the fault has ended, since it may fail the call instead."""
         self.metadata = tuple(metadata)
-        await self._context.send_initial_metadata(metadata)
+
+    async def begin_answer(self) -> None:
+        """Send the metadata."""
+        await self._context.send_initial_metadata(self.metadata)
 
 
 @attrs.define(eq=False)
@@ -339,22 +344,26 @@ class _Exchange:
             hub._changed.notify_all()
         try:
             if self.step is _HEALTHY:
-                return await self._answer()
-            return await self._loop.run_in_executor(hub._players, self.step.play, self)
+                answer = await self._answer()
+            else:
+                run = self._loop.run_in_executor
+                answer = await run(hub._players, self.step.play, self)
         except _Failed as failure:
             await self.context.abort(failure.code, failure.details)
             raise
         except asyncio.CancelledError:
             self._gone.set()
             raise
+        else:
+            await self.context.begin_answer()
+            return answer
         finally:
             with hub._changed:
                 hub._changed.notify_all()
 
     async def _answer(self) -> bytes:
         if self.kind == "poll" and self.hub._again:
-            answer, metadata = self.hub._again.popleft()
-            await self.context.send_initial_metadata(metadata)
+            answer, self.context.metadata = self.hub._again.popleft()
         else:
             answer = await self.method(self.request, self.context)
         if self.kind == "poll" and (task := hub_pb2.Task.FromString(answer)).id:
@@ -365,7 +374,12 @@ class _Exchange:
         return answer
 
     def answer(self) -> bytes:
-        return asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+        finally:
+            # The call may have ended before, with its connection.
+            with self.hub._changed:
+                self.hub._changed.notify_all()
 
     def hand_out(self) -> bytes | None:
         answer = self.answer()

@@ -17,6 +17,9 @@ __all__ = ["Leases"]
 
 logger = logging.getLogger("arbprov")
 
+# Seconds after which it is noticed that the hub asks for another interval, or for no renewals.
+_CHECK_INTERVAL = 5.0
+
 
 class Leases:
     """Renews the leases of the outbox's tasks while the hub asks for it, and hears of lost tasks.
@@ -57,10 +60,12 @@ class Leases:
     async def _renew_all(self) -> None:
         renewed_at = self._loop.time()
         while interval := self._hub.renew_interval:
-            await asyncio.sleep(renewed_at + interval - self._loop.time())
+            left = renewed_at + interval - self._loop.time()
+            if left > 0:
+                await asyncio.sleep(min(left, _CHECK_INTERVAL))
+                continue
             renewed_at = self._loop.time()
-            keys = self._outbox.keys
-            if keys and self._hub.renew_interval:
+            if keys := self._outbox.keys:
                 await self._renew(keys)
 
     async def _renew(self, keys: list[TaskKey]) -> None:

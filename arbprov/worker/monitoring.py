@@ -104,17 +104,17 @@ class Monitoring:
             watch.close()
             look()
             if self.metrics is not None:
-                _count_decisions(self.metrics)
+                _count_last(self.metrics)
 
 
 def _update(metrics: Metrics, watch: LoopWatch[WorkerStatus]) -> None:
     metrics.update(watch.seen, watch.lag, watch.silent_for)
 
 
-def _count_decisions(metrics: Metrics) -> None:
-    """Count the last decisions of the limits, for a supervisor that goes on."""
+def _count_last(metrics: Metrics) -> None:
+    """Count the last tasks and decisions of limits, for a supervisor that goes on."""
     try:
-        metrics.count_decisions()
+        metrics.count()
     except Exception:
         logger.exception("the last metrics could not be counted")
 

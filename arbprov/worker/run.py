@@ -127,12 +127,16 @@ async def _work(
     worker = Worker(dispatcher, hub, hooks, settings, journal, observers)
     logger.info("provider %r starts for the hub at %s", config.name, config.hub_url)
     wake = lambda: loop.call_soon_threadsafe(worker.stop)  # noqa: E731
-    with (
-        monitoring.watch(worker),
-        stop.listen(wake),
-        _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE),
-    ):
-        await worker.run()
+    try:
+        with (
+            monitoring.watch(worker),
+            stop.listen(wake),
+            _signals(loop, stop.set, config.drain_timeout + _EXIT_GRACE),
+        ):
+            await worker.run()
+    finally:
+        if observers is not None:
+            observers.run_ended()
     logger.info("provider %r has stopped", config.name)
 
 

@@ -194,7 +194,7 @@ class Slots:
         if self._observers is not None:
             # Not the loop's time: uvloop's is of whole milliseconds.
             started_at = time.perf_counter()
-            self._observers.tell("task_started", task)
+            self._observers.task_started(task)
         if len(task.payload) + len(task.account) <= _MAX_ON_LOOP:
             call = self._dispatcher.prepare(task)
         else:
@@ -209,7 +209,7 @@ class Slots:
         self._log.log_result(result)
         if self._observers is not None:
             seconds = time.perf_counter() - started_at
-            self._observers.tell("task_ended", result, seconds, call.error)
+            self._observers.task_ended(result, seconds, call.error)
         await self._outbox.put(result)
         if call.expired:
             await self._stuck.wait_for(call)

@@ -15,6 +15,7 @@ from support.monitored import parse
 from support.waiting import TIMEOUT, wait_until
 
 from arbprov import Concurrency, ProviderApp, ProviderResponse, RateLimited
+from arbprov.instrumentation import metrics
 from arbprov.instrumentation.loop_watch import LoopWatch
 from arbprov.instrumentation.metrics import UNKNOWN_ACTION, Metrics
 from arbprov.localhub import LocalHub
@@ -202,6 +203,24 @@ def test_the_lag_of_the_event_loop_is_the_worst_of_half_a_minute():
 
     (lag,) = asyncio.run(main())
     assert lag >= 0.2
+
+
+def test_a_page_has_all_that_has_happened_however_many_tasks_there_were(app, hub, watch):
+    pages = watch(app)
+    tickets = [hub.put("doubt") for _ in range(metrics._BATCH)]
+    for ticket in tickets:
+        ticket.result(TIMEOUT)
+    samples = pages.scrape()
+    assert samples["arbprov_tasks_total"]["doubt", "warning"] == metrics._BATCH
+    assert samples["arbprov_task_duration_seconds_count"]["doubt",] == metrics._BATCH
+
+
+def test_a_batch_is_bounded_though_nothing_reads_the_metrics(app):
+    told = Metrics(["doubt"], app.test_client().limits)
+    for _ in range(metrics._BATCH + 1):
+        told.submitted("t1", 0.1, None)
+    assert len(told._batch) == 1
+    assert f'{SUBMISSIONS}{{outcome="ok"}} {float(metrics._BATCH)}' in told.render().decode()
 
 
 # Limits.

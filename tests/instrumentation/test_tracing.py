@@ -22,7 +22,7 @@ from support.waiting import TIMEOUT
 
 from arbprov import ProviderApp, RateLimited, TaskResult
 from arbprov._proto import hub_pb2
-from arbprov.instrumentation import tracing
+from arbprov.instrumentation import span_queue, tracing
 from arbprov.instrumentation.observer import Observers
 from arbprov.instrumentation.tracing import Tracing
 from arbprov.localhub import LocalHub
@@ -42,6 +42,7 @@ def spans(monkeypatch):
     """
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(span_queue, "_CLOSE_TIMEOUT", TIMEOUT)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     monkeypatch.setattr(trace, "get_tracer", lambda *names: provider.get_tracer(*names))
 
@@ -165,7 +166,9 @@ def test_a_submission_that_fails_is_an_error(app, spans):
 
 
 def test_the_result_of_an_earlier_run_is_sent_without_a_parent(spans):
-    Tracing("test").submitted(("t9", 0), 0.1, away())
+    observer = Tracing("test")
+    observer.submitted(("t9", 0), 0.1, away())
+    observer.run_ended()
     span = spans()["settle"]
     assert (span.name, span.parent, span.attributes["error.type"]) == (
         "settle",
@@ -207,6 +210,46 @@ def test_two_attempts_at_once_have_spans_of_their_own(app, spans):
     )
     assert [span.parent.span_id for span in settled] == [span.context.span_id for span in processed]
     assert len(processed) == 2
+
+
+def test_tasks_that_are_received_and_never_start_are_not_remembered_without_end(spans, monkeypatch):
+    monkeypatch.setattr(tracing, "_MAX_RECEIPTS", 2)
+    observer = Tracing("test")
+    for task in tasks(4):
+        observer.polled(0.1, task, None)
+    assert list(observer._receipts) == [("t2", 0), ("t3", 0)]
+    observer.run_ended()
+
+
+def test_the_spans_end_in_the_order_of_the_events(app, spans):
+    trace_of(app, spans)
+    assert [span.name.split()[0] for span in spans.all()] == [
+        "receive",
+        "author",
+        "process",
+        "settle",
+    ]
+
+
+def test_a_span_s_times_are_those_of_the_task_however_late_it_is_exported(spans, monkeypatch):
+    now = [5_000_000_000]
+    monkeypatch.setattr(tracing.time, "time_ns", lambda: now[0])
+    observer, task = Tracing("test"), tasks(1)[0]
+    observer.polled(0.5, task, None)
+    observer.task_started(task)
+    now[0] = 6_000_000_000
+    observer.task_ended(TaskResult(task, "success", "done", {}), 1.0, None)
+    now[0] = 8_000_000_000
+    observer.submitted(("t0", 0), 0.25, None)
+    now[0] = 99_000_000_000
+    observer.run_ended()
+    found = spans()
+    assert (found["receive"].start_time, found["receive"].end_time) == (
+        4_500_000_000,
+        5_000_000_000,
+    )
+    assert found["process"].end_time == 6_000_000_000
+    assert (found["settle"].start_time, found["settle"].end_time) == (7_750_000_000, 8_000_000_000)
 
 
 # The context in which a task was made.
@@ -271,6 +314,7 @@ def test_a_task_whose_receipt_was_not_seen_has_no_link_to_it(spans):
     observer, task = Tracing("test"), tasks(1)[0]
     observer.task_started(task)
     observer.task_ended(TaskResult(task, "success", "done", {}), 0.1, None)
+    observer.run_ended()
     assert spans()["process"].links == ()
 
 

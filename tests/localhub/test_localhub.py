@@ -124,7 +124,7 @@ def test_a_task_whose_poll_has_been_given_up_is_handed_to_the_next(hub, poll, he
     waiting = poll.future()
     assert held.acquire(timeout=TIMEOUT)
     waiting.cancel()
-    assert wait_until(lambda: all(future.done() for future in waiting_polls(hub)))
+    assert wait_until(lambda: all(poll.answer.done() for poll in waiting_polls(hub)))
     hub.put("forecast", id="7")
     assert poll().id == "7"
 

@@ -320,7 +320,8 @@ def test_lines_of_several_processes_stay_whole(folder):
         "    for number in range(3_000):\n"
         "        logging.info('%s', 'x' * (number % 3_000))\n"
         "        if number % 7 == 0: await asyncio.sleep(0)\n"
-        "    while logging.getLogger().handlers[0]._pending: await asyncio.sleep(0.05)\n"
+        "    handler = logging.getLogger().handlers[0]\n"
+        "    while handler._lines or handler._pending: await asyncio.sleep(0.05)\n"
         "asyncio.run(main())\n"
     )
     ours, theirs = os.pipe()

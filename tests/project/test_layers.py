@@ -170,8 +170,10 @@ def test_no_folder_is_in_a_circle():
             {
                 "wire.channel",
                 "wire.client",
-                "localhub.server",
                 "localhub.client",
+                "localhub.health",
+                "localhub.rpc",
+                "localhub.server",
                 "testing.faulty_hub",
             },
         ),

@@ -54,6 +54,8 @@ class Running:
             await worker.run()
         finally:
             self.ended_at = self.loop.time() - BEGIN
+            if self.observers is not None:
+                self.observers.run_ended()
 
     def _look(self, worker, moment):
         self.statuses_at[moment] = worker.status()

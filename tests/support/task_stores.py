@@ -10,6 +10,8 @@ import attrs
 from arbprov.localhub.store import Store
 from arbprov.localhub.tasks import NewTask
 
+from .postgres_databases import new_database
+
 BEGIN = 1_700_000_000.0
 
 
@@ -79,10 +81,24 @@ async def open_sqlite(folder: Path) -> Bench:
     return Bench(await open_file(), clock.advance, open_file)
 
 
+async def open_postgres(folder: Path) -> Bench:
+    from arbprov.localhub.stores.postgres import PostgresStore
+
+    database = new_database(clock=True)
+
+    async def open_database() -> Store:
+        store = PostgresStore(database.url)
+        await store.open(lambda: None)
+        return store
+
+    return Bench(await open_database(), database.advance, open_database)
+
+
 # How to open an empty store of each kind, with a folder to keep files in.
 STORES: dict[str, Callable[[Path], Awaitable[Bench]]] = {
     "memory": open_memory,
     "sqlite": open_sqlite,
+    "postgres": open_postgres,
 }
 
 

@@ -231,7 +231,7 @@ def test_a_task_for_a_poll_that_was_cut_goes_to_the_next(start):
         return exchange.answer()
 
     hub, client = start(Fault("cut", "poll", play))
-    hub._again.append(hub_pb2.Task(id="t1").SerializeToString())
+    hub._again.append((hub_pb2.Task(id="t1").SerializeToString(), ()))
     assert code_of(client.poll) == "UNAVAILABLE"
     hub.wait_until(lambda hub: hub._again)
     assert hub.handed_out == []

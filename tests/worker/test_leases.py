@@ -113,6 +113,15 @@ def test_renewals_end_when_the_hub_asks_for_none_any_more_and_begin_when_it_asks
     assert times == [pytest.approx(at, abs=1) for at in (20, 110, 120, 130, 140)]
 
 
+def test_a_shorter_interval_counts_at_once(app):
+    one = leasing(app, polls=[attempt(2, seconds=60)])
+    one.hub.renew_interval = 3600.0
+    app.on_startup(
+        lambda: asyncio.get_running_loop().call_later(30, setattr, one.hub, "renew_interval", 20.0)
+    )
+    assert [at for at, _ in renewed(one.until(70))] == [pytest.approx(at, abs=5) for at in (32, 52)]
+
+
 def test_a_slow_answer_does_not_delay_the_next_renewal(app):
     one = leasing(app, polls=[attempt(2, seconds=50)], renewals=[Held(15, Renewal())])
     assert [round(at) for at, _ in renewed(one.until(70))] == [20, 40]

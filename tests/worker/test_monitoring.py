@@ -72,7 +72,7 @@ def test_decisions_that_can_not_be_counted_at_the_end_are_logged(watched, monkey
     def fail(self):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("arbprov.instrumentation.metrics.Metrics.count_decisions", fail)
+    monkeypatch.setattr("arbprov.instrumentation.metrics.Metrics.count", fail)
     watched()
     assert "the last metrics could not be counted" in caplog.messages
 

@@ -13,6 +13,7 @@ from arbprov._version import __version__
 from arbprov.localhub.api.answers import PROBLEM
 from arbprov.localhub.api.operations import Operation
 from arbprov.localhub.api.shapes import ProblemsView
+from arbprov.localhub.tasks import PauseKind
 from arbprov.payload.docstrings import read_descriptions
 from arbprov.payload.json_schema import make_json_schema
 
@@ -20,6 +21,9 @@ __all__ = ["describe"]
 
 JsonObject = dict[str, Any]
 
+_TEXT = {"type": "string", "minLength": 1}
+# The parts of paths.
+_PARTS = {"id": _TEXT, "name": _TEXT, "kind": {"enum": [kind.value for kind in PauseKind]}}
 _PART = re.compile(r"{(\w+)}")
 _JSON = "application/json"
 # By what any request may be refused, and by what else a request with a body may.
@@ -91,7 +95,7 @@ def _describe_operation(operation: Operation, schemas: _Schemas) -> JsonObject:
     if operation.description:
         described["description"] = operation.description
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _PARTS[name]}
         for name in _PART.findall(operation.path)
     ]
     if operation.query is not None:

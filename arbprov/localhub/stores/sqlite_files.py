@@ -17,7 +17,7 @@ from arbprov.errors import ConfigurationError
 from arbprov.localhub.stores.sqlite_schema import APPLICATION, VERSION, migrate
 from arbprov.outbox.files import SpoolLock, count_lost_commits
 
-__all__ = ["check_sqlite", "claim_files", "open_memory", "open_reader", "open_writer"]
+__all__ = ["claim_files", "open_memory", "open_reader", "open_writer"]
 
 _SUFFIXES = ("", "-owner", "-wal", "-shm", "-journal")
 # SQLite's file format: how a database begins, and where it has its application id.
@@ -30,22 +30,9 @@ _MAX_CHECKED_BYTES = 256 * MEBIBYTE
 _CACHED_STATEMENTS = 256
 
 
-def check_sqlite() -> None:
-    """Raise an error if Python's SQLite is too old.
-
-    Raises:
-        ConfigurationError: It is; the message says what is needed.
-    """
-    if sqlite3.sqlite_version_info < (3, 35):
-        raise ConfigurationError(
-            f"a hub's store needs SQLite 3.35 or later, and this Python has "
-            f"{sqlite3.sqlite_version}; use a newer Python, or a PostgreSQL store"
-        )
-
-
 def open_memory() -> sqlite3.Connection:
     """Return an empty database in memory, with all tables."""
-    check_sqlite()
+    _check_sqlite()
     database = _connect(":memory:")
     migrate(database)
     return database
@@ -65,6 +52,7 @@ def claim_files(path: Path) -> SpoolLock:
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['hub', 'hub-owner']
     """
+    _check_sqlite()
     with _explain_errors(path):
         for suffix in _SUFFIXES:
             _check_file(_sibling(path, suffix))
@@ -113,6 +101,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
                     raise _damage_error(path, verdict)
             # Before the log: the file itself says from then on that it is a hub's store.
             migrate(database)
+            _check_tables(database, path)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute(f"PRAGMA journal_size_limit = {64 * MEBIBYTE}")
@@ -134,6 +123,15 @@ def _connect(uri: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=_CACHED_STATEMENTS,
     )
+
+
+def _check_sqlite() -> None:
+    # Older ones have no RETURNING.
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise ConfigurationError(
+            f"a hub's store needs SQLite 3.35 or later, and this Python has "
+            f"{sqlite3.sqlite_version}; use a newer Python, or a PostgreSQL store"
+        )
 
 
 def _sibling(path: Path, suffix: str) -> Path:
@@ -170,7 +168,7 @@ def _check_file(path: Path) -> None:
 
 def _check_is_store(path: Path) -> None:
     """Raise an error unless `path` is a hub's store, an empty file, or missing; change nothing."""
-    log = _sibling(path, "-wal")
+    log, journal = _sibling(path, "-wal"), _sibling(path, "-journal")
     size = path.stat().st_size if path.exists() else 0
     if not size:
         if log.exists() and log.stat().st_size:
@@ -181,12 +179,14 @@ def _check_is_store(path: Path) -> None:
         return
     with path.open("rb") as file:
         header = file.read(100)
-    if not header.startswith(_MAGIC):
+    # A crash during the creation of the tables leaves zeros, and a journal that says so.
+    is_cut_off = journal.exists() and not header.strip(b"\0")
+    if not header.startswith(_MAGIC) and not is_cut_off:
         raise ConfigurationError(
             f"{path} is not a hub's store: file is not a database; use another path"
         )
     # The newest first page may be only in SQLite's log or journal. To look there would change them.
-    is_newest = not log.exists() and not _sibling(path, "-journal").exists()
+    is_newest = not log.exists() and not journal.exists()
     if is_newest and header[_APPLICATION_AT] != APPLICATION.to_bytes(4, "big"):
         raise _foreign_error(path)
 
@@ -202,6 +202,14 @@ def _check_version(database: sqlite3.Connection, path: Path) -> None:
             f"the store at {path} has version {version}, and this arbprov knows versions up to "
             f"{VERSION}; use the arbprov that wrote it, or another path"
         )
+
+
+def _check_tables(database: sqlite3.Connection, path: Path) -> None:
+    names = "SELECT name FROM sqlite_master"
+    with contextlib.closing(open_memory()) as complete:
+        missing = set(complete.execute(names)) - set(database.execute(names))
+    if missing:
+        raise _damage_error(path, f"it lacks {', '.join(sorted(name for (name,) in missing))}")
 
 
 @contextlib.contextmanager

@@ -87,6 +87,9 @@ class Writer:
 
     Args:
         transactions: Makes them.
+
+    Attributes:
+        thread: The thread.
     """
 
     def __init__(self, transactions: Transactions) -> None:
@@ -95,7 +98,8 @@ class Writer:
         self._waiting: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        threading.Thread(target=self._run, name="arbprov-hub-store", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="arbprov-hub-store", daemon=True)
+        self.thread.start()
 
     def submit(self, change: Callable[[Tasks], T]) -> asyncio.Future[T]:
         """Return a future of what a change returns, once that is on disk.
@@ -136,8 +140,9 @@ class Writer:
         except Exception as error:
             if len(changes) == 1:
                 return [error]
-        # One that fails must not fail the others.
-        return [outcome for change in changes for outcome in self._make([change])]
+        # One that fails must not fail the others, nor cost each of them a transaction.
+        half = len(changes) // 2
+        return self._make(changes[:half]) + self._make(changes[half:])
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # A loop that was closed waits for nothing.
