@@ -1,13 +1,15 @@
 """Two providers in one process that share a limit.
 
-    export PROVIDER_AUTH_TOKEN=local-token HUB_GRPC_URL=127.0.0.1:50051
+    export ARBPROV_HUB_TOKEN=sample-token PROVIDER_AUTH_TOKEN=sample-token
+    export HUB_GRPC_URL=127.0.0.1:50051
     arbprov hub &
     python examples/shared_limit.py &
     arbprov call report '{"campaign": 1}' --provider reports
     arbprov call pause '{"campaign": 1}' --provider campaigns
     kill %1 %2
 
-The fourth call of a minute is refused, by either provider.
+The fourth call of a minute waits at the hub, whichever provider it is for: `call` gives up after 10
+seconds, and says which limit holds the task back.
 """
 
 from concurrent.futures import ThreadPoolExecutor

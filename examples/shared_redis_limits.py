@@ -2,7 +2,8 @@
 
 Run `pip install "arbprov[redis]"` first, and start a Redis server:
 
-    export PROVIDER_AUTH_TOKEN=local-token HUB_GRPC_URL=127.0.0.1:50051
+    export ARBPROV_HUB_TOKEN=sample-token PROVIDER_AUTH_TOKEN=sample-token
+    export HUB_GRPC_URL=127.0.0.1:50051
     arbprov hub &
     PROVIDER_NAME=reports arbprov run examples/shared_redis_limits.py &
     PROVIDER_NAME=campaigns arbprov run examples/shared_redis_limits.py &
@@ -10,8 +11,8 @@ Run `pip install "arbprov[redis]"` first, and start a Redis server:
     arbprov call lookup '{"id": 1}' --account '{"api_key": "sample"}' --provider campaigns
     kill %1 %2 %3
 
-The sixth call of a minute is refused, by either provider. While Redis is away, each provider keeps
-to its half of the limit.
+The sixth call of a minute waits at the hub, whichever provider it is for. While Redis is away, each
+provider keeps to its half of the limit.
 """
 
 import os

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from arbprov._utils import is_positive_number
-from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options
+from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options, read_hub_token
 from arbprov.cli.options import (
     ADDRESS,
     check,
@@ -108,10 +108,11 @@ def call(
         _refuse_options_of_one_task(click.get_current_context())
     from arbprov.localhub import LocalHubClient
 
+    token = read_hub_token(token)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explaining_refusal(token))
         interruption = stack.enter_context(catch_interruption())
-        client = stack.enter_context(LocalHubClient(hub_url, token.require()))
+        client = stack.enter_context(LocalHubClient(hub_url, token.value))
         remote = RemoteTasks(client, tasks, timeout=timeout, is_interrupted=interruption.is_set)
         if not wait:
             for ids in remote.submit():

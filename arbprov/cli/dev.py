@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arbprov.cli.hub_http import choose_dev_address, describe_addresses
+from arbprov.cli.hub_http import describe_addresses, start_dev_hub
 from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.loading import TARGET, module_folder
 from arbprov.cli.options import ADDRESS, json_option
@@ -66,20 +66,17 @@ def dev(
     """
     from arbprov.localhub import LocalHub
 
-    if tasks is None:
-        token = make_hub_token(token)
-        hub = LocalHub(
-            address or ADDRESS,
-            token=token.value,
-            hold=_HOLD,
-            retries_limits=True,
-            http=choose_dev_address(),
-        )
-    else:
-        hub = LocalHub(address or "127.0.0.1:0", token=token.value or None, hold=_HOLD)
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(catch_interruption())
-        stack.enter_context(hub)
+        if tasks is None:
+            token = make_hub_token(token)
+            hub = start_dev_hub(
+                address=address or ADDRESS, token=token.value, hold=_HOLD, retries_limits=True
+            )
+        else:
+            address = address or "127.0.0.1:0"
+            hub = LocalHub(address, token=token.value or None, hold=_HOLD).start()
+        stack.callback(hub.stop)
         command = stack.enter_context(_run_command(target, hub))
         if traceback:
             command.append("--dev-traceback")

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from arbprov.cli.hub_http import INSTALL_HINT
-from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options
+from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options, read_hub_token
 from arbprov.cli.options import ADDRESS, HTTP_ADDRESS
 from arbprov.errors import ConfigurationError, HubConnectionError
 
@@ -38,10 +38,11 @@ def client_options(function: Callable[..., Any]) -> Callable[..., Any]:
             raise ConfigurationError(f"this command needs the extra [hub]: {INSTALL_HINT}")
         from arbprov.localhub import Client
 
+        token = read_hub_token(token)
         with (
             _explaining_silence(),
             explaining_refusal(token),
-            Client(hub_http_url, token.require()) as client,
+            Client(hub_http_url, token.value) as client,
         ):
             return function(*arguments, client=client, **options)
 

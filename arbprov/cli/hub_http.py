@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INSTALL_HINT",
-    "choose_dev_address",
+    "describe_addresses",
     "find_http_address",
     "has_http_extra",
     "http_option",
@@ -64,17 +64,30 @@ def describe_addresses(hub: LocalHub) -> list[str]:
         places += f" and http://{hub.http_address}"
     lines = [f"The hub listens on {places}; Ctrl-C ends it."]
     if not has_http_extra():
-        lines.append(f"It has no HTTP and no `arbprov tasks` without {INSTALL_HINT}")
+        lines.append(f"For `arbprov tasks` and the HTTP API: {INSTALL_HINT}")
     return lines
 
 
-def choose_dev_address() -> str | None:
-    """Return where the hub of `arbprov dev` serves HTTP; None if it can't, which is said then."""
+def start_dev_hub(**options: Any) -> LocalHub:
+    """Start a hub that serves HTTP if it can, and say so if it can't since the port is taken.
+
+    Args:
+        options: The arguments of `LocalHub`.
+
+    Raises:
+        ConfigurationError: The hub can't listen at its address for gRPC.
+    """
+    from arbprov.localhub import LocalHub
+
     address = find_http_address(None)
-    if address is None or _is_free(address):
-        return address
-    echo(f"The hub has no HTTP, since another program listens on {address}.", err=True)
-    return None
+    if address is not None:
+        try:
+            return LocalHub(**options, http=address).start()
+        except ConfigurationError:
+            if _is_free(address):
+                raise
+        echo(f"Another program listens on {address}, so this hub has no HTTP.", err=True)
+    return LocalHub(**options).start()
 
 
 def _is_free(address: str) -> bool:

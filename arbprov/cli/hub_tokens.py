@@ -21,7 +21,13 @@ from arbprov.cli.state_folder import find_state_folder, make_state_folder
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
 from arbprov.wire.tokens import TokenFile
 
-__all__ = ["HubToken", "explaining_refusal", "hub_token_options", "make_hub_token"]
+__all__ = [
+    "HubToken",
+    "explaining_refusal",
+    "hub_token_options",
+    "make_hub_token",
+    "read_hub_token",
+]
 
 _FILE_NAME = "hub-token"
 
@@ -31,33 +37,20 @@ class HubToken:
     """The hub's token, and where it is from.
 
     Attributes:
-        value: The token; empty if there is none.
-        origin: What gave it, for errors: an option, a variable, or the file.
+        value: The token; empty if neither an option nor a variable gives it.
+        origin: What gave it, for errors: an option, a variable, or a file.
         file: The file that has it; None for a token that is not from a file.
     """
 
-    value: str = attrs.field(repr=False)
-    origin: str
+    value: str = attrs.field(default="", repr=False)
+    origin: str = ""
     file: Path | None = None
-
-    def require(self) -> str:
-        """Return the token.
-
-        Raises:
-            HubConnectionError: There is none, since no hub has run here.
-        """
-        if not self.value:
-            raise HubConnectionError(
-                f"there is no token in {self.origin}, where `arbprov hub` and `arbprov dev` make "
-                f"one: start a hub, or set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
-            )
-        return self.value
 
     def call_options(self) -> list[str]:
         """Return the options that `arbprov call` needs in another terminal to find the token."""
         if self.file is None:
             return ['--token "$ARBPROV_HUB_TOKEN"']
-        if self.file == find_state_folder() / _FILE_NAME:
+        if self.file == _token_path():
             return []
         return [f"--token-file {shlex.quote(str(self.file))}"]
 
@@ -65,8 +58,8 @@ class HubToken:
 def hub_token_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--token`` and ``--token-file`` to a command, which gets a `HubToken` as `token`.
 
-    Without these options and their variables, the token is that of the state folder; see
-    `make_hub_token`.
+    Without these options and their variables, the token is empty; `make_hub_token` and
+    `read_hub_token` return that of the state folder then.
     """
 
     @click.option(
@@ -92,7 +85,7 @@ def hub_token_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _find_token(token: str | None, token_file: str | None) -> HubToken:
-    """Return the token that options or variables give, or else that of the state folder."""
+    """Return the token that options or variables give; an empty one if they give none."""
     source_of = click.get_current_context().get_parameter_source
     given = [
         name for name in ("token", "token_file") if source_of(name) is ParameterSource.COMMANDLINE
@@ -104,19 +97,35 @@ def _find_token(token: str | None, token_file: str | None) -> HubToken:
     if token_file is not None:
         origin = "--token-file" if given else "ARBPROV_HUB_TOKEN_FILE"
         return HubToken(TokenFile(origin, token_file)(), token_file, Path(token_file).absolute())
-    path = find_state_folder() / _FILE_NAME
-    value = TokenFile("the hub's token", str(path))() if path.exists() else ""
-    return HubToken(value, str(path), path)
+    return HubToken()
 
 
-def make_hub_token(token: HubToken) -> HubToken:
-    """Return a hub's own token: the one given, or a new one, which the state folder keeps.
+def read_hub_token(token: HubToken) -> HubToken:
+    """Return the token for a hub of this user: the one given, or that of the state folder.
 
     Raises:
-        ConfigurationError: The token's file cannot be written.
+        HubConnectionError: There is none, since no hub has run here.
+        ConfigurationError: The token's file cannot be read.
     """
     if token.value:
         return token
+    path = _token_path()
+    if not path.exists():
+        raise HubConnectionError(
+            f"there is no token in {path}, where `arbprov hub` and `arbprov dev` make one: start "
+            f"a hub, or set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
+        )
+    return HubToken(TokenFile("the hub's token", str(path))(), str(path), path)
+
+
+def make_hub_token(token: HubToken) -> HubToken:
+    """Return a hub's own token: the one given, or that of the state folder, made if need be.
+
+    Raises:
+        ConfigurationError: The token's file cannot be read or written.
+    """
+    if token.value or _token_path().exists():
+        return read_hub_token(token)
     path = make_state_folder() / _FILE_NAME
     try:
         # Complete before it has its name, since other commands may read it at any time. The file's
@@ -131,7 +140,11 @@ def make_hub_token(token: HubToken) -> HubToken:
             f"can't write the hub's token into {path}: {error.strerror}; "
             f"set --token-file or ARBPROV_HUB_TOKEN"
         ) from None
-    return HubToken(TokenFile("the hub's token", str(path))(), str(path), path)
+    return read_hub_token(token)
+
+
+def _token_path() -> Path:
+    return find_state_folder() / _FILE_NAME
 
 
 @contextlib.contextmanager

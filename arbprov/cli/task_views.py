@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from arbprov._utils import escape_line
+from arbprov._utils import escape_line, format_count
 from arbprov.cli.output import echo, find_problems, format_seconds
 from arbprov.cli.terminal import Terminal
 
@@ -47,7 +47,8 @@ def format_age(seconds: float) -> str:
 
 def print_head() -> None:
     """Print the names of the columns."""
-    echo(f"{'ID':{_ID}}  {'STATE':{_STATE}}  {'ACTION':{_ACTION}}  {'AGE':>{_AGE}}  MESSAGE")
+    head = f"{'ID':{_ID}}  {'STATE':{_STATE}}  {'ACTION':{_ACTION}}  {'AGE':>{_AGE}}  MESSAGE"
+    echo(Terminal(sys.stdout).cut(head))
 
 
 def print_task_line(task: TaskView) -> None:
@@ -104,8 +105,7 @@ def print_task(task: TaskView, wait_reason: str) -> None:
     elif task.result_text:
         _print_field(terminal, "result", task.result_text)
     for attempt in task.history or ():
-        for line in terminal.fold(_describe_attempt(attempt)):
-            echo(line)
+        _print_field(terminal, f"attempt {attempt.number}", _describe_attempt(attempt))
 
 
 def _print_field(terminal: Terminal, name: str, value: str) -> None:
@@ -131,32 +131,22 @@ def _describe_attempts(task: TaskView) -> str:
 
 
 def _describe_attempt(attempt: AttemptView) -> str:
-    """Return a line about an attempt: its provider, start, duration and end."""
-    parts = [
-        f"attempt {attempt.number}",
-        f"by {escape_line(attempt.provider)}",
-        _format_time(attempt.started_at),
-    ]
-    if attempt.ended_at is None:
-        parts.append("runs")
-    else:
-        seconds = (attempt.ended_at - attempt.started_at).total_seconds()
-        parts += [format_seconds(seconds), _ENDS.get(attempt.end, attempt.end)]
-    if attempt.status:
-        parts.append(attempt.status)
+    """Return an attempt's start, duration, provider and end."""
+    duration = ""
+    if attempt.ended_at is not None:
+        duration = format_seconds((attempt.ended_at - attempt.started_at).total_seconds())
+    ends = {
+        "": "runs",
+        "result": attempt.status,
+        "limit": "held back by a limit",
+        "lease": "lease ran out",
+        "returned": "never reached the provider",
+    }
+    end = ends.get(attempt.end, attempt.end)
     if attempt.aside:
-        parts.append(f"{len(attempt.aside)} more kept aside")
-    return "  ".join(parts)
-
-
-# How an attempt ended, for people.
-_ENDS = {
-    "result": "ended with a result",
-    "limit": "held back by a limit",
-    "lease": "lease ran out",
-    "returned": "never reached the provider",
-    "cancelled": "cancelled",
-}
+        end += f", and {format_count(len(attempt.aside), 'more result')} kept aside"
+    parts = [_format_time(attempt.started_at), duration, escape_line(attempt.provider), end]
+    return "  ".join(filter(None, parts))
 
 
 def _find_response(task: TaskView) -> Any:

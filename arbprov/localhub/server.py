@@ -284,13 +284,13 @@ class LocalHub:
         try:
             tokens = Tokens(self._store, lambda: self.token)
             self._methods = HubMethods(self._queue, tokens, self._retries_limits, self._on_result)
-            self._server, address = await self._listen(self.address)
             async with self._serve_http(tokens):
+                self._server, address = await self._listen(self.address)
                 await self._catch_up()
                 started.set_result(address)
                 await self._stopping.wait()
                 await self._queue.answer_held_calls()
-            await self._stop_server()
+                await self._stop_server()
         finally:
             await self._queue.stop()
 

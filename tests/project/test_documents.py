@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 from click.testing import CliRunner
 from support.processes import Process
@@ -59,24 +60,36 @@ def commands():
         for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             for line in block.splitlines():
                 if match := re.search(r"(?:^|/|&& |[A-Z]=\S+ )arbprov (\w+)([^#]*)", line):
-                    yield name, match[1], re.findall(r"--[a-z-]+", match[2])
+                    words = [match[1]]
+                    if isinstance(main.get_command(None, match[1]), click.Group):
+                        words.append(match[2].split()[0])
+                    yield name, words, re.findall(r"--[a-z-]+", match[2])
 
 
 @pytest.mark.parametrize(("page", "command", "options"), list(commands()))
 def test_a_command_of_a_page_exists_with_its_options(page, command, options):
-    result = CliRunner().invoke(main, [command, "--help"])
+    result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0
     assert [option for option in options if option not in result.stdout] == []
 
 
 def test_all_commands_and_options_are_in_the_table_of_the_command_line():
     rows = re.findall(
-        r"^\| `(\w+)[^`]*` \| (.*) \|$", (REFERENCE / "command-line.md").read_text(), re.MULTILINE
+        r"^\| `([a-z]+(?: [a-z]+)?)[^`]*` \| (.*) \|$",
+        (REFERENCE / "command-line.md").read_text(),
+        re.MULTILINE,
     )
     listed = {command: set(re.findall(r"--[a-z-]+", options)) for command, options in rows}
-    assert listed == {
-        name: options_of(main.get_command(None, name)) for name in main.list_commands(None)
-    }
+    assert listed == {name: options_of(command) for name, command in all_commands()}
+
+
+def all_commands():
+    for name in main.list_commands(None):
+        command = main.get_command(None, name)
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {verb}", part) for verb, part in command.commands.items())
+        else:
+            yield name, command
 
 
 def options_of(command):
