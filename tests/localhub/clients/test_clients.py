@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import inspect
 import json
@@ -250,6 +251,17 @@ def test_events_are_changes(client, api):
     api.loop.call_soon_threadsafe(api.queue.wake)
     assert next(events) == Change("", "")
     events.close()
+
+
+def test_events_end_when_the_hub_stops(kind):
+    with running_api() as api, contextlib.ExitStack() as serving:
+        url = serving.enter_context(api.serving())
+        with kind(url, ADMIN, timeout=TIMEOUT) as client:
+            threading.Thread(target=submit_when_listened_to, args=[api]).start()
+            events = client.events()
+            assert next(events) == Change("watched", "waiting")
+            serving.close()
+            assert [*events] == []
 
 
 def submit_when_listened_to(api):
