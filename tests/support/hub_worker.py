@@ -21,7 +21,7 @@ def note(ctx: TaskContext) -> None:
 
 @app.action
 async def work(number: int) -> dict:
-    await asyncio.sleep(0.001 * (number % 5))
+    await asyncio.sleep(0.01 * (number % 5))
     return {"number": number}
 
 

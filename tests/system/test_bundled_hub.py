@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 import psycopg
@@ -51,7 +52,7 @@ def store_url(request, tmp_path, postgres):
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         name = f"hub_{os.getpid()}_{time.time_ns()}"
         connection.execute(f"CREATE DATABASE {name}")
-    return psycopg.conninfo.make_conninfo(postgres.url, dbname=name)
+    return urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
 
 
 @attrs.define(eq=False)
@@ -61,8 +62,8 @@ class Place:
     folder: Path
     number: int
     store: str
-    hub: Process = attrs.field(init=False)
-    provider: Process = attrs.field(init=False)
+    hub: Process | None = None
+    provider: Process | None = None
 
     @property
     def address(self):
@@ -100,8 +101,9 @@ class Place:
         self.start_provider()
 
     def stop(self):
-        self.provider.kill()
-        self.hub.kill()
+        for process in (self.provider, self.hub):
+            if process is not None:
+                process.kill()
 
     @property
     def client(self):
@@ -178,8 +180,8 @@ def survive(places, url, count, kills, seed):
             place.start()
         pool = stack.enter_context(ThreadPoolExecutor(1))
         submitting = pool.submit(submit_all, places[0], tasks)
-        for disaster in disasters:
-            enough = len(lines(begun)) + chance.randint(1, count // (kills + 1))
+        for number, disaster in enumerate(disasters):
+            enough = int(count * (number + chance.random()) / kills)
             wait_until(lambda enough=enough: len(lines(begun)) >= enough)
             disaster(chance.choice(places))
             if not url.startswith("sqlite"):

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from arbprov.errors import HubError
 from arbprov.localhub.api.answers import answer, answer_problem
@@ -54,11 +54,12 @@ def make_app(hub: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
             HTTPException: _answer_http_error,
             HubError: _answer_hub_error,
             ClientDisconnect: _answer_nobody,
+            Exception: _answer_failure,
         },
     )
     app.router.redirect_slashes = False
     return Guard(
-        _EncodedPaths(_CatchAll(app)), hub.tokens.find_role, allowed_hosts, (HEALTH, OPENAPI)
+        _EncodedPaths(_LogFailures(app)), hub.tokens.find_role, allowed_hosts, (HEALTH, OPENAPI)
     )
 
 
@@ -104,27 +105,21 @@ async def _answer_nobody(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
 
-class _CatchAll:
-    """Logs an error that nothing foresaw, and answers 500."""
+async def _answer_failure(_: Request, __: Exception) -> Response:
+    return answer_problem(ApiProblem(500, "the hub failed; its log says how"))
+
+
+class _LogFailures:
+    """Logs an error that nothing foresaw; Starlette has answered it then."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_started = False
-
-        async def note_start(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, note_start)
+            await self._app(scope, receive, send)
         except Exception:
             logger.exception("the hub's HTTP API failed: %s %s", scope["method"], scope["path"])
-            if not has_started:
-                problem = ApiProblem(500, "the hub failed; its log says how")
-                await answer_problem(problem)(scope, receive, send)
 
 
 class _EncodedPaths:

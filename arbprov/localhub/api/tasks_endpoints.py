@@ -35,6 +35,7 @@ from arbprov.localhub.api.views import view_task
 from arbprov.localhub.submitting import make_task
 from arbprov.localhub.tasks import NewTask, State, StoredTask, TaskFilter
 from arbprov.localhub.tokens import Role
+from arbprov.payload.serialize import encode_task_data
 from arbprov.payload.validation import Problems, ValidationFailure, json_kind
 
 __all__ = ["TaskEndpoints"]
@@ -252,11 +253,13 @@ def _make_task(value: Any) -> NewTask:
         ValidationFailure: It is not valid.
     """
     body = check(value, TaskBody)
+    payload = _encode(body.payload, "payload")
+    account = None if body.account is None else _encode(body.account, "account")
     try:
         return make_task(
             body.action,
-            body.payload,
-            account=body.account,
+            payload,
+            account=account,
             account_key=body.account_key,
             provider=body.provider,
             id=body.id,
@@ -269,3 +272,10 @@ def _make_task(value: Any) -> NewTask:
         )
     except ValueError as error:
         raise ValidationFailure.from_error(error) from None
+
+
+def _encode(data: dict[str, Any], path: str) -> bytes:
+    try:
+        return encode_task_data(data)
+    except ValidationFailure as failure:
+        raise ValidationFailure(failure.prefixed(path), failure.count) from None

@@ -30,7 +30,8 @@ __all__ = ["prune", "upkeep"]
 
 # How many tasks `upkeep` and `prune` change at once, so that others' changes need not wait long.
 _MAX_CHANGES = 1_000
-# As many changes of counts are summed up at once.
+# More changes of counts are summed up, so many at once.
+_MANY_COUNTS = 2_000
 _MAX_COUNTS = 20_000
 _DUE = """
 SELECT number, id, action, account_key, provider, priority, lane, state, queued, attempt,
@@ -51,7 +52,13 @@ _UNUSED_HOLDS = "SELECT action, account_key FROM arbprov.holds WHERE is_over AND
 _SUM_UP = """
 WITH gone AS (
     DELETE FROM arbprov.counts
-    WHERE ctid = ANY(ARRAY(SELECT ctid FROM arbprov.counts LIMIT %s FOR UPDATE SKIP LOCKED))
+    WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM arbprov.counts
+        WHERE %(enough)s < (
+            SELECT count(*) FROM (SELECT FROM arbprov.counts LIMIT %(enough)s + 1) AS some_changes
+        )
+        LIMIT %(most)s FOR UPDATE SKIP LOCKED
+    ))
     RETURNING action, state, change
 )
 INSERT INTO arbprov.counts
@@ -111,7 +118,7 @@ async def upkeep(connection: Connection) -> Due:
     if queued:
         await enqueue(connection, map(key_of, queued))
     await flag_pauses(connection)
-    await connection.execute(_SUM_UP, [_MAX_COUNTS])
+    await connection.execute(_SUM_UP, {"enough": _MANY_COUNTS, "most": _MAX_COUNTS})
     [(next_in,)] = await (await connection.execute(_NEXT)).fetchall()
     return Due(
         ready=is_over or bool(queued),

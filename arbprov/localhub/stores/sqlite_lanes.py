@@ -37,9 +37,9 @@ UPDATE lane SET turn = :turn, lane_turn = iif(number = :lane, :turn, lane_turn)
 WHERE account_key = :account_key AND priority = :priority AND ready
 """
 _GATE = """
-SELECT EXISTS (
-    SELECT 1 FROM pause WHERE (kind, name) IN (VALUES ('action', :action), ('account', :account))
-), (SELECT stage FROM hold WHERE action = :action AND account_key = :account)
+SELECT EXISTS (SELECT 1 FROM pause WHERE kind = 'action' AND name = :action)
+    OR EXISTS (SELECT 1 FROM pause WHERE kind = 'account' AND name = :account),
+    (SELECT stage FROM hold WHERE action = :action AND account_key = :account)
 """
 _STOP_GROUP = """
 UPDATE lane SET ready = 0, probing = 0 WHERE account_key = :account AND action = :action

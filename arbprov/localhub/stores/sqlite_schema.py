@@ -97,7 +97,7 @@ CREATE TABLE lane (
     UNIQUE (account_key, priority, action, provider)
 );
 CREATE INDEX lane_ready ON lane (provider, priority DESC, turn, lane_turn) WHERE ready;
-CREATE INDEX lane_action ON lane (action);
+CREATE INDEX lane_group ON lane (action, account_key);
 
 -- A group that a limit holds back: until `held_until` (held), until a task is handed out (probing),
 -- or until that task ends (probed).

@@ -309,6 +309,35 @@ async def test_a_deadlock_is_tried_again(store):
     assert await store._connections.transact(work) == "done"
 
 
+async def test_changes_of_counts_are_summed_up(store, database):
+    database.run(
+        "INSERT INTO arbprov.counts "
+        "SELECT 'act', 'done', 1 FROM generate_series(1, 3000) "
+        "UNION ALL SELECT 'act', 'waiting', n % 2 * 2 - 1 FROM generate_series(1, 100) AS n"
+    )
+    await store.upkeep()
+    assert await store.counts() == {"act": {State.DONE: 3_000}}
+    assert database.run("SELECT * FROM arbprov.counts") == [("act", "done", 3_000)]
+
+
+async def test_lost_connections_are_replaced_once_for_several_calls(store, monkeypatch):
+    checks = []
+
+    async def check():
+        checks.append(1)
+        await asyncio.Event().wait()
+
+    async def work(connection):
+        raise psycopg.OperationalError
+
+    monkeypatch.setattr(store._connections._pool, "check", check)
+    for _ in range(2):
+        with pytest.raises(HubError):
+            await store._connections.transact(work)
+        await asyncio.sleep(0)
+    assert checks == [1]
+
+
 async def test_endless_deadlocks_are_an_error_of_the_hub(store):
     async def work(connection):
         raise psycopg.errors.DeadlockDetected("deadlock detected")

@@ -20,7 +20,7 @@ from arbprov.localhub.stores.sqlite import SqliteStore
 from arbprov.localhub.stores.sqlite_files import open_memory
 from arbprov.localhub.stores.sqlite_schema import APPLICATION, VERSION, migrate
 from arbprov.localhub.stores.sqlite_tasks import Tasks
-from arbprov.localhub.tasks import Pause, PauseKind, State, TaskFilter
+from arbprov.localhub.tasks import Pause, PauseKind, ReceivedResult, State, TaskFilter
 
 pytestmark = pytest.mark.anyio
 
@@ -639,6 +639,42 @@ def test_a_claim_costs_the_same_with_many_paused_accounts():
     steps = Steps(database).of(lambda: tasks.claim("p", 5, 60.0, 0.0))
     database.close()
     assert steps <= 1.2 * claim_steps(waiting=4_000)
+
+
+def test_a_limit_and_the_end_of_its_hold_cost_the_same_with_many_accounts():
+    def steps(accounts):
+        database, tasks = queue(waiting=accounts, accounts=accounts)
+        [delivery] = tasks.claim("p", 1, 60.0, 0.0)[0]
+        limit = ReceivedResult(id=delivery.id, attempt=1, status="limit", wait_time=60.0)
+        taken = Steps(database).of(lambda: (tasks.record([limit], 0.0), tasks.upkeep(100.0)))
+        database.close()
+        return taken
+
+    assert steps(4_000) <= 1.2 * steps(100)
+
+
+def test_a_new_lane_costs_the_same_with_many_pauses():
+    def steps(pauses):
+        database, tasks = queue()
+        for n in range(pauses):
+            tasks.pause(Pause(PauseKind.ACCOUNT, f"paused{n}"), 0.0)
+        taken = Steps(database).of(lambda: tasks.submit([new_task("t1")], 0.0))
+        database.close()
+        return taken
+
+    assert steps(2_000) <= 1.2 * steps(1)
+
+
+def test_each_account_adds_the_same_cost_to_the_end_of_an_actions_pause():
+    def steps(accounts):
+        database, tasks = queue(waiting=accounts, accounts=accounts)
+        pause = Pause(PauseKind.ACTION, "act")
+        tasks.pause(pause, 0.0)
+        taken = Steps(database).of(lambda: tasks.resume(pause))
+        database.close()
+        return taken / accounts
+
+    assert steps(2_000) <= 2 * steps(200)
 
 
 def test_upkeep_without_anything_due_costs_the_same_with_many_tasks():
