@@ -41,7 +41,7 @@ def format_age(seconds: float) -> str:
     """
     for unit, size in _UNITS:
         if seconds >= size:
-            return f"{seconds / size:.0f}{unit}" if size == 1 else f"{int(seconds // size)}{unit}"
+            return f"{int(seconds // size)}{unit}"
     return "0s"
 
 

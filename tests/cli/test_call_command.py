@@ -222,12 +222,18 @@ def test_tasks_with_the_same_key_have_a_line_each(call, write):
 
 @pytest.mark.usefixtures("provider")
 def test_many_tasks_are_submitted_in_batches(call, write, monkeypatch):
-    monkeypatch.setattr(remote_tasks, "_MAX_SUBMITTED", 7)
+    monkeypatch.setattr(remote_tasks, "_MAX_SUBMITTED", 10)
     monkeypatch.setattr(remote_tasks, "_MAX_ASKED", 3)
     write(*({"action": "square", "payload": {"n": n}} for n in range(30)))
     result = call(*FILE, "--json")
     found = [json.loads(line)["data"]["response"] for line in result.stdout.splitlines()]
     assert sorted(data["square"] for data in found) == [n * n for n in range(30)]
+
+
+def test_a_file_without_tasks_says_so(call, write):
+    write()
+    result = call(*FILE)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "the file has no tasks\n")
 
 
 def test_large_tasks_are_submitted_in_batches_too(call, write, monkeypatch, hub):
