@@ -52,15 +52,15 @@ def test_a_pause_is_named_and_others_are_not(kind, name, text):
     [
         (
             scope(160.0),
-            "limit 5/hour holds back the tasks of its action and account for another 60 s",
+            "limit 5/hour holds back its action and account for another 60 s",
         ),
         (
             scope(160.0, ""),
-            "a limit holds back the tasks of its action and account for another 60 s",
+            "a limit holds back its action and account for another 60 s",
         ),
         (
             scope(99.0),
-            "limit 5/hour holds back the tasks of its action and account, and tries one task now",
+            "limit 5/hour holds back its action and account, and tries one task now",
         ),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_limit_is_named_and_that_of_others_is_not(held, text):
 
 
 def test_a_task_may_wait_for_its_provider():
-    text = "provider 'weather' has not taken it; does it run on this hub?"
+    text = "provider 'weather' has not taken it; does it run?"
     assert reason(provider="weather") == text
 
 
