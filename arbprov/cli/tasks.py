@@ -125,7 +125,8 @@ def show(client: Client, id: str, as_json: bool, show_account: bool) -> None:
 def retry(client: Client, **options: Any) -> None:
     """Run tasks again that have ended.
 
-    These are the tasks with the IDs, or else all tasks that match the options. Tasks that are done are run again only by their IDs, or with --state done.
+    These are the tasks with the IDs, or else all tasks that match the options. Tasks that are done
+    are run again only by their IDs, or with --state done.
     """
     _change(client, "retry", **options)
 
@@ -140,8 +141,8 @@ def retry(client: Client, **options: Any) -> None:
 def cancel(client: Client, **options: Any) -> None:
     """Cancel tasks that have not ended.
 
-    These are the tasks with the IDs, or else all tasks that match the options. The handler of a running task learns of it by `ctx.cancelled`; its result changes nothing any
-    more.
+    These are the tasks with the IDs, or else all tasks that match the options. The handler of a
+    running task learns of it by `ctx.cancelled`; its result changes nothing any more.
     """
     _change(client, "cancel", **options)
 
