@@ -197,7 +197,7 @@ class TaskQueue:
         outcome = await self._results.add(result)
         # A limit's group may be open now.
         self._polls.wake()
-        if result.wait_time:
+        if result.is_retried:
             self._look_now.set()
         if outcome is Outcome.RECORDED:
             if result.id in self._watchers:
@@ -360,6 +360,6 @@ class TaskQueue:
 
 
 def _state_after(result: ReceivedResult) -> State:
-    if result.wait_time:
+    if result.is_retried:
         return State.WAITING
-    return State.DONE if result.status in ("success", "warning") else State.FAILED
+    return State.DONE if result.is_good else State.FAILED

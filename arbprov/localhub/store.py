@@ -23,8 +23,8 @@ The rules that every store keeps, and that the contract suite checks:
   changes no state; the outcome is "kept aside". A result without an attempt's number that equals
   the result of any attempt of the task is repeated; otherwise it is of the latest attempt. A result
   of an attempt that the task never had is unknown.
-- **Limits.** A ``limit`` result of the latest attempt of a running task returns the task to its
-  lane and holds its group (its action and account, in all lanes) for `wait_time`; a hold never gets
+- **Limits.** A ``limit`` without a `wait_time` makes its task failed. With one, a ``limit`` of the
+  latest attempt of a running task returns the task to its lane and holds its group (its action and account, in all lanes) for `wait_time`; a hold never gets
   shorter. When the hold ends, one task of the group goes first: the first that any provider claims,
   so that an absent provider's task cannot keep the group held. The group opens when that task
   ends in any other way than by another ``limit``, which holds the group again, or by a lost lease

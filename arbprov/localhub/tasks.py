@@ -245,7 +245,7 @@ class ReceivedResult:
         result: The envelope as JSON text.
         message: The envelope's message.
         error_type: The error's class, or a short word for it; empty without an error.
-        wait_time: Of a ``limit``, the seconds to wait; 0 for other results.
+        wait_time: Of a ``limit``, the seconds to wait; with 0, the task has failed.
         limit: Of a ``limit``, the limit as text, such as ``5/minute``.
     """
 
@@ -258,6 +258,16 @@ class ReceivedResult:
     error_type: str = ""
     wait_time: float = 0.0
     limit: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether its task is done, and has not failed."""
+        return self.status in ("success", "warning")
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether its task is to be tried again, since it is over a limit."""
+        return self.status == "limit" and self.wait_time > 0
 
 
 @attrs.frozen

@@ -130,9 +130,26 @@ def test_an_observer_that_raises_is_reported_once_and_told_no_more(app, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    "event", ["polled", "task_started", "task_ended", "submitted", "run_ended"]
+)
+def test_an_observer_may_raise_at_any_event(app, caplog, monkeypatch, event):
+    observer = Observer()
+    monkeypatch.setattr(observer, event, lambda *arguments: 1 / 0)
+    running = Running(app, polls=tasks(2))
+    running.observers = Observers([observer])
+    assert running.until(1.0).statuses == ["success"] * 2
+    assert caplog.messages.count("Observer has failed, and sees nothing more of this run") == 1
+
+
 def test_an_observer_hears_nothing_by_default():
     observer = Observer()
     assert observer.polled(0.0, None, None) is None
     assert observer.task_started(tasks(1)[0]) is None
     assert observer.task_ended(None, 0.0, None) is None
+<<<<<<< HEAD
     assert observer.submitted(("t0", 0), 0.0, None) is None
+=======
+    assert observer.submitted("t0", 0.0, None) is None
+    assert observer.run_ended() is None
+>>>>>>> h18

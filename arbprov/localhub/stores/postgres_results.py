@@ -96,12 +96,12 @@ def settle(
         attempt.aside.append(result.result)
         return Outcome.KEPT_ASIDE
     attempt.status, attempt.result, attempt.is_changed = result.status, result.result, True
-    is_limit = result.status == "limit"
+    is_limit = result.is_retried
     attempt.end = attempt.end or ("limit" if is_limit else "result")
     if task.state.has_ended:
         return Outcome.KEPT_ASIDE
     if not is_limit:
-        task.state = State.FAILED if result.status == "error" else State.DONE
+        task.state = State.DONE if result.is_good else State.FAILED
         task.is_queued = False
         task.recorded, task.recorded_attempt = result, attempt.number
     elif task.state is State.RUNNING and attempt.number == task.attempt:

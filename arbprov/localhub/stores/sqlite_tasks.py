@@ -271,7 +271,7 @@ class Tasks:
         self._add_result(task, number, result, now)
         if task.has_ended:
             return Outcome.KEPT_ASIDE
-        if result.status != "limit":
+        if not result.is_retried:
             self._finish(task, number, result, now)
         elif not end:
             # Only the latest attempt of a running task has not ended.
@@ -288,7 +288,7 @@ class Tasks:
             [
                 result.status,
                 result.result,
-                "limit" if result.status == "limit" else "result",
+                "limit" if result.is_retried else "result",
                 now,
                 task.number,
                 attempt,
@@ -317,7 +317,7 @@ class Tasks:
             "UPDATE task SET result_of = ?, message = ?, error_type = ? WHERE number = ?",
             [attempt, result.message, result.error_type, task.number],
         )
-        self._end(task, State.FAILED if result.status == "error" else State.DONE, now)
+        self._end(task, State.DONE if result.is_good else State.FAILED, now)
 
     def renew(
         self, provider: str, tasks: Sequence[tuple[str, int]], lease: float, now: float

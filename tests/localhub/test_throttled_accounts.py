@@ -1,0 +1,99 @@
+"""Tasks over a limit wait at the hub: they cost few deliveries, and delay no other account."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from support.waiting import TIMEOUT, wait_until
+
+from arbprov import ProviderApp
+from arbprov.localhub import LocalHub, LocalHubClient
+from arbprov.testing import serving
+
+HOLD = 0.5
+CONCURRENCY = 4
+
+
+@pytest.fixture
+def hub():
+    with LocalHub(hold=HOLD, retries_limits=True) as hub:
+        yield hub
+
+
+@pytest.fixture
+def app():
+    app = ProviderApp("shop", concurrency=CONCURRENCY, execution_timeout=TIMEOUT)
+
+    @app.action
+    @app.rate_limit("1/minute", key="account.id")
+    async def order(number: int) -> dict:
+        return {"number": number}
+
+    return app
+
+
+def submit(hub, account, count):
+    """Submit tasks of an account; return their ids."""
+    tasks = [
+        {"action": "order", "payload": {"number": number}, "account": {"id": account}}
+        for number in range(count)
+    ]
+    with LocalHubClient(hub.address, hub.token) as client:
+        return client.submit(tasks)
+
+
+def statuses(hub):
+    return Counter(submission.status for submission in hub.submissions)
+
+
+def test_ten_thousand_tasks_of_a_throttled_account_delay_another_account_by_less_than_a_poll(
+    hub, app
+):
+    submit(hub, "throttled", 10_000)
+    with serving(app, hub):
+        wait_until(lambda: statuses(hub)["limit"])
+        started_at = time.monotonic()
+        assert hub.call("order", {"number": 1}, account={"id": "other"}).status == "success"
+        assert time.monotonic() - started_at < HOLD
+
+
+def test_a_group_over_its_limit_costs_no_more_deliveries_than_the_provider_has_slots(hub, app):
+    submit(hub, "throttled", 1_000)
+    with serving(app, hub):
+        wait_until(lambda: statuses(hub)["limit"])
+        # Each of these waits for all polls that came before.
+        for number in range(5):
+            hub.call("order", {"number": 1}, account={"id": f"other-{number}"})
+        assert statuses(hub)["success"] == 6
+        assert statuses(hub)["limit"] < CONCURRENCY
+
+
+def test_after_the_wait_one_task_goes_first(hub):
+    app = ProviderApp("shop", concurrency=CONCURRENCY, execution_timeout=TIMEOUT)
+
+    @app.action
+    @app.rate_limit("1/second", key="account.id")
+    async def order(number: int) -> dict:
+        return {"number": number}
+
+    submit(hub, "throttled", 1_000)
+    with serving(app, hub):
+        wait_until(lambda: statuses(hub)["success"] >= 4)
+        found = statuses(hub)
+    # The group opens with each success, and then fills the provider's slots at most.
+    assert found["limit"] <= found["success"] * CONCURRENCY
+
+
+def test_a_task_over_its_limit_runs_in_the_end(hub):
+    app = ProviderApp("shop", execution_timeout=TIMEOUT)
+
+    @app.action
+    @app.rate_limit("1/second", key="account.id")
+    async def order(number: int) -> dict:
+        return {"number": number}
+
+    with serving(app, hub):
+        tickets = [hub.put("order", {"number": number}, account={"id": 1}) for number in range(3)]
+        assert [ticket.result(TIMEOUT).data["number"] for ticket in tickets] == [0, 1, 2]
