@@ -281,6 +281,7 @@ def test_an_argument_that_is_not_a_string_is_named(name, variable, value):
         ("ARBPROV_LOG_FORMAT_FILE", "ARBPROV_LOG_FORMAT"),
         ("ARBPROV_EXECUTION_TIMEOUT", "TASK_EXECUTION_TIMEOUT"),
         ("ARBPROV_HUB_URL", "HUB_GRPC_URL"),
+        ("ARBPROV_HUB_STOER", "ARBPROV_HUB_STORE"),
         ("ARBPROV_AUTH_TOKEN_FILE", "PROVIDER_AUTH_TOKEN_FILE"),
     ],
 )
@@ -298,7 +299,12 @@ def test_a_variable_whose_name_is_misspelt_is_refused(variable, meant):
         # As Kubernetes sets them for a service named arbprov-hub.
         "ARBPROV_HUB_SERVICE_HOST",
         "ARBPROV_HUB_PORT_50051_TCP_ADDR",
+        "ARBPROV_HUB_PORT",
+        # Those of the bundled hub.
         "ARBPROV_HUB_TOKEN",
+        "ARBPROV_HUB_TOKEN_FILE",
+        "ARBPROV_HUB_STORE",
+        "ARBPROV_HUB_HTTP",
         "CONCURENCY",
     ],
 )

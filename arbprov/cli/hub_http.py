@@ -80,14 +80,16 @@ def start_dev_hub(**options: Any) -> LocalHub:
     from arbprov.localhub import LocalHub
 
     address = find_http_address(None)
-    if address is not None:
-        try:
-            return LocalHub(**options, http=address).start()
-        except ConfigurationError:
-            if _is_free(address):
-                raise
-        echo(f"Another program listens on {address}, so this hub has no HTTP.", err=True)
-    return LocalHub(**options).start()
+    if address is None:
+        return LocalHub(**options).start()
+    try:
+        return LocalHub(**options, http=address).start()
+    except ConfigurationError:
+        if _is_free(address):
+            raise
+    hub = LocalHub(**options).start()
+    echo(f"Another program listens on {address}, so this hub has no HTTP.", err=True)
+    return hub
 
 
 def _is_free(address: str) -> bool:

@@ -48,5 +48,4 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
-            self.clear()
             self._bar.__exit__(*error)

@@ -120,26 +120,22 @@ class RemoteTasks:
     def _add_rest(self, error: ProviderError) -> ProviderError:
         """Return an error that also says which tasks stay at the hub, and which are not there."""
         left, total = sum(self._pending.values()), len(self._tasks)
-        parts = []
+        lines = [str(error)]
         if left and total == 1:
             (task_id,) = self._pending
-            parts.append(
-                f"task {task_id} stays at the hub{self._explain(task_id)} "
-                f"`arbprov tasks cancel {task_id}` cancels it"
-            )
+            lines += [f"Task {task_id} stays at the hub.", *self._explain(task_id)]
+            lines.append(f"To cancel it: arbprov tasks cancel {task_id}")
         elif left:
-            verbs = ("has", "stays") if left == 1 else ("have", "stay")
-            parts.append(
-                f"{format_count(left, 'task')} {verbs[0]} no result and {verbs[1]} at the hub; "
-                f"`arbprov tasks list` shows what is there"
-            )
+            has, stays = ("has", "stays") if left == 1 else ("have", "stay")
+            lines.append(f"{format_count(left, 'task')} {has} no result and {stays} at the hub.")
+            lines.append("To see what is there: arbprov tasks list")
         if 0 < self._submitted < total:
-            parts.append(f"{total - self._submitted} of {total} tasks were not submitted")
-        return type(error)("; ".join([str(error), *parts]))
+            lines.append(f"{total - self._submitted} of {total} tasks were not submitted.")
+        return type(error)("\n".join(lines))
 
-    def _explain(self, task_id: str) -> str:
-        """Return why a task has no result, and the punctuation around it."""
+    def _explain(self, task_id: str) -> list[str]:
+        """Return a line that says why a task has no result, if the hub knows."""
         with contextlib.suppress(HubError):
             if reason := self._client.explain(task_id):
-                return f": {reason}" if reason.endswith("?") else f": {reason};"
-        return ";"
+                return [f"So far, {reason}{'' if reason.endswith('?') else '.'}"]
+        return []

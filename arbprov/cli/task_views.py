@@ -41,7 +41,7 @@ def format_age(seconds: float) -> str:
     """
     for unit, size in _UNITS:
         if seconds >= size:
-            return f"{seconds / size:.0f}{unit}" if size == 1 else f"{int(seconds // size)}{unit}"
+            return f"{int(seconds // size)}{unit}"
     return "0s"
 
 
@@ -57,7 +57,7 @@ def print_task_line(task: TaskView) -> None:
     state = task.state.value
     action = terminal.cut(escape_line(task.action), _ACTION)
     age = format_age(time.time() - task.created_at.timestamp())
-    text = escape_line(task.reason or task.message)
+    text = escape_line(task.reason or ("" if task.status == "success" else task.message))
     line = (
         f"{escape_line(task.id):{_ID}}  {state:{_STATE}}  {action:{_ACTION}}  {age:>{_AGE}}  {text}"
     )
@@ -127,7 +127,9 @@ def _describe_provider(task: TaskView) -> str:
 
 
 def _describe_attempts(task: TaskView) -> str:
-    return f"{task.attempts}; {task.deliveries} of {task.max_deliveries} deliveries used"
+    if not task.attempts:
+        return "none so far"
+    return f"{task.attempts} ({task.deliveries} of {task.max_deliveries} deliveries used)"
 
 
 def _describe_attempt(attempt: AttemptView) -> str:

@@ -32,9 +32,12 @@ _VERBS = {"retry": "retried", "cancel": "cancelled"}
 
 @click.group()
 def tasks() -> None:
-    """List, show, retry and cancel the tasks at the bundled hub.
+    r"""List, show, retry and cancel the tasks at the bundled hub.
 
-    The hub needs the extra [hub], and so does this command: pip install 'arbprov[hub]'
+    The hub needs the extra [hub], and so does this command:
+
+    \b
+        pip install 'arbprov[hub]'
     """
 
 
@@ -65,7 +68,10 @@ def list_tasks(
     as_json: bool,
     show_account: bool,
 ) -> None:
-    """List tasks, the latest first; all conditions that are given must hold."""
+    """List tasks, the latest first.
+
+    All options that are given must match.
+    """
     most = None if is_all else limit
     found = client.list(
         **where,
@@ -93,7 +99,10 @@ def list_tasks(
 @json_option("Print the task as JSON.")
 @_show_account_option
 def show(client: Client, id: str, as_json: bool, show_account: bool) -> None:
-    """Show a task: its state, times, payload, result and attempts, and why it waits."""
+    """Show a task.
+
+    That is its state, times, payload, result and attempts, and why it waits.
+    """
     from arbprov.localhub.clients.exchange import RequestRefused
 
     try:
@@ -114,9 +123,10 @@ def show(client: Client, id: str, as_json: bool, show_account: bool) -> None:
 @client_options
 @json_option("Print each task as JSON; for a filter, the counts.")
 def retry(client: Client, **options: Any) -> None:
-    """Run tasks again that have ended: those with these IDs, or all that match.
+    """Run tasks again that have ended.
 
-    Tasks that are done are run again only by their IDs, or with --state done.
+    These are the tasks with the IDs, or else all tasks that match the options. Tasks that are done
+    are run again only by their IDs, or with --state done.
     """
     _change(client, "retry", **options)
 
@@ -129,10 +139,10 @@ def retry(client: Client, **options: Any) -> None:
 @client_options
 @json_option("Print each task as JSON; for a filter, the counts.")
 def cancel(client: Client, **options: Any) -> None:
-    """Cancel tasks that have not ended: those with these IDs, or all that match.
+    """Cancel tasks that have not ended.
 
-    The handler of a running task learns of it by `ctx.cancelled`; its result changes nothing any
-    more.
+    These are the tasks with the IDs, or else all tasks that match the options. The handler of a
+    running task learns of it by `ctx.cancelled`; its result changes nothing any more.
     """
     _change(client, "cancel", **options)
 

@@ -22,12 +22,15 @@ _COLUMNS = ("name", "role", "provider", "created_at")
 
 @click.group()
 def tokens() -> None:
-    """List, add and remove tokens of the bundled hub, besides its own.
+    r"""List, add and remove tokens of the bundled hub, besides its own.
 
     The hub's own token allows everything. A provider that has a token of its own can't work with
     the hub's own token any more.
 
-    The hub needs the extra [hub], and so does this command: pip install 'arbprov[hub]'
+    The hub needs the extra [hub], and so does this command:
+
+    \b
+        pip install 'arbprov[hub]'
     """
 
 
@@ -65,7 +68,7 @@ def list_tokens(client: Client, as_json: bool) -> None:
 @client_options
 @json_option("Print the token with its name and role as JSON.")
 def add(client: Client, name: str, provider: str | None, role: str | None, as_json: bool) -> None:
-    """Make a token and print it, which the hub can't do again.
+    """Make a token and print it, only this once.
 
     NAME is for `arbprov tokens list` and `remove`.
     """

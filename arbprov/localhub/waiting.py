@@ -61,7 +61,7 @@ def describe_wait(
     >>> describe_wait(**task, pauses=paused, held=[], now=0.0)
     "action 'forecast' is paused"
     >>> describe_wait(**task, pauses=[], held=[], now=0.0)
-    "no provider has taken it; does a provider with action 'forecast' run on this hub?"
+    "no provider has taken it; does a provider with action 'forecast' run?"
     """
     if not_before is not None and not_before > now:
         return f"it may not start for another {not_before - now:.0f} s"
@@ -78,7 +78,7 @@ def describe_wait(
             limit = f"limit {scope.limit}" if scope.limit else "a limit"
             left = scope.held_until - now
             rest = f" for another {left:.0f} s" if left > 0 else ", and tries one task now"
-            return f"{limit} holds back the tasks of its action and account{rest}"
+            return f"{limit} holds back its action and account{rest}"
     if provider:
-        return f"provider {quote(provider)} has not taken it; does it run on this hub?"
-    return f"no provider has taken it; does a provider with action {quote(action)} run on this hub?"
+        return f"provider {quote(provider)} has not taken it; does it run?"
+    return f"no provider has taken it; does a provider with action {quote(action)} run?"

@@ -363,6 +363,26 @@ def test_the_call_to_copy_names_a_token_and_never_shows_it(token, options):
     assert _call_options(hub, token) == f"--hub-url grpc://127.0.0.1:50099 {options}"
 
 
+def test_a_task_over_a_limit_waits_at_the_hub_of_dev(start, weather):
+    weather.write_text(WEATHER.replace("5/second", "1/hour"))
+    process = start(*DEV)
+    shown = read_until(process, "connected to the hub")
+    (call,) = [shlex.split(line)[1:] for line in shown.splitlines() if "arbprov call" in line]
+    assert start(*call).wait(TIMEOUT) == 0
+    caller = start(*call, "--timeout", "1")
+    _, errors = caller.communicate(timeout=TIMEOUT)
+    assert "limit 1/hour holds back its action and account" in errors
+
+
+def test_tasks_of_a_file_need_no_token_and_no_state_folder(start, folder, state_folder):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_HUB_STORE="sqlite:no.sqlite")
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert output.split()[1:3] == ["so_so", "warning"]
+    assert not state_folder.exists()
+    assert not (folder / "no.sqlite").exists()
+
+
 def test_a_stream_that_is_not_a_file_stays_as_it_is(monkeypatch):
     monkeypatch.setattr("sys.stderr", io.StringIO())
     main.callback()

@@ -147,7 +147,7 @@ def test_a_task_is_shown_with_its_result_and_attempts(tasks):
         "state        done",
         "action       forecast",
         "provider     any, and weather ran it last",
-        "attempts     1; 1 of 10 deliveries used",
+        "attempts     1 (1 of 10 deliveries used)",
         'payload      {"city": "Paris"}',
         'account      {"api_key": "***"}',
         'result       {"city": "Paris"}',
@@ -222,10 +222,10 @@ def test_it_is_shown_why_a_task_waits(tasks, hub):
     hub.put("stopped", id="paused")
     hub._run(lambda: hub._store.pause(Pause(PauseKind.ACTION, "stopped")))
     assert why(tasks, "any") == (
-        "no provider has taken it; does a provider with action 'forecast' run on this hub?"
+        "no provider has taken it; does a provider with action 'forecast' run?"
     )
     assert re.fullmatch("it may not start for another 3[56][0-9][0-9] s", why(tasks, "later"))
-    assert why(tasks, "absent") == "provider 'other' has not taken it; does it run on this hub?"
+    assert why(tasks, "absent") == "provider 'other' has not taken it; does it run?"
     assert why(tasks, "paused") == "action 'stopped' is paused"
 
 

@@ -1,0 +1,52 @@
+"""`LocalHubClient`: batches of tasks, their results, and why a task waits."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from arbprov import HubConnectionError, HubError, ProviderApp
+from arbprov.localhub import LocalHubClient, client
+from arbprov.testing import serving
+
+
+@pytest.fixture
+def connected(hub):
+    with LocalHubClient(hub.address, hub.token) as connected:
+        yield connected
+
+
+def test_results_are_those_that_have_come(connected, hub):
+    app = ProviderApp("weather")
+    app.action("ping")(lambda: "pong")
+    ids = connected.submit([{"action": "ping"}, {"action": "ping", "provider": "absent"}])
+    with serving(app, hub):
+        (result,) = connected.results(ids)
+    assert (result.id, result.data) == (ids[0], "pong")
+
+
+def test_without_a_result_there_is_an_empty_list(connected):
+    ids = connected.submit([{"action": "ping"}])
+    assert connected.results(ids, 0.01) == []
+
+
+def test_a_batch_is_added_as_a_whole_or_not_at_all(connected):
+    with pytest.raises(HubError, match="the task's priority must be from -1000 to 1000"):
+        connected.submit([{"action": "ping", "id": "t1"}, {"action": "ping", "priority": 5_000}])
+    assert connected.explain("t1") == ""
+
+
+def test_a_client_can_be_used_again_after_its_block(hub):
+    again = LocalHubClient(hub.address, hub.token)
+    with again:
+        again.submit([{"action": "ping", "id": "t1"}])
+    assert again.explain("t1").startswith("no provider has taken it")
+
+
+def test_a_hub_that_does_not_answer_in_time_is_a_hub_that_can_not_be_reached(monkeypatch):
+    monkeypatch.setattr(client, "_NETWORK_TIME", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(HubConnectionError):
+            LocalHubClient(address, "token").results(["t1"], 0.0)
