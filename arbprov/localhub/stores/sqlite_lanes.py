@@ -37,15 +37,15 @@ UPDATE lane SET turn = :turn, lane_turn = iif(number = :lane, :turn, lane_turn)
 WHERE account_key = :account_key AND priority = :priority AND ready
 """
 _GATE = """
-SELECT EXISTS (
-    SELECT 1 FROM pause WHERE (kind, name) IN (VALUES ('action', :action), ('account', :account))
-), (SELECT stage FROM hold WHERE action = :action AND account_key = :account)
+SELECT EXISTS (SELECT 1 FROM pause WHERE kind = 'action' AND name = :action)
+    OR EXISTS (SELECT 1 FROM pause WHERE kind = 'account' AND name = :account),
+    (SELECT stage FROM hold WHERE action = :action AND account_key = :account)
 """
 _STOP_GROUP = """
 UPDATE lane SET ready = 0, probing = 0 WHERE account_key = :account AND action = :action
 """
 _WAKING = """
-SELECT number, priority FROM lane
+SELECT number FROM lane
 WHERE account_key = :account AND action = :action AND NOT ready ORDER BY turn, lane_turn
 """
 _SET_PROBING = """
@@ -102,29 +102,24 @@ class Lanes:
             number: int = row[0]
             return number
         ready, probing = self._find_gate(action, account_key)
-        turn = self._find_turn(account_key, priority)
+        turn = self._find_last_turn()
         added = self._execute(
-            _ADD, [account_key, priority, action, provider, ready, probing, turn, self._turn]
+            _ADD, [account_key, priority, action, provider, ready, probing, turn, turn]
         ).lastrowid
         assert added is not None
         return added
 
-    def _find_turn(self, account_key: str, priority: int) -> int:
-        """Return the turn of a lane that becomes ready: its account's, or the last of all."""
+    def _find_last_turn(self) -> int:
+        """Return a turn after all others."""
         self._turn += 1
-        row = self._execute(
-            "SELECT turn FROM lane WHERE account_key = ? AND priority = ? AND ready LIMIT 1",
-            [account_key, priority],
-        ).fetchone()
-        return self._turn if row is None else row[0]
+        return self._turn
 
     def go_back(self, lane: Lane) -> None:
         """Have the account of a lane wait for its next turn, since a task was handed out."""
-        self._turn += 1
         self._execute(
             _GO_BACK,
             {
-                "turn": self._turn,
+                "turn": self._find_last_turn(),
                 "lane": lane.number,
                 "account_key": lane.account_key,
                 "priority": lane.priority,
@@ -151,11 +146,11 @@ class Lanes:
         if not ready:
             self._execute(_STOP_GROUP, group)
             return
-        for number, priority in self._execute(_WAKING, group).fetchall():
-            turn = self._find_turn(account_key, priority)
+        for (number,) in self._execute(_WAKING, group).fetchall():
+            turn = self._find_last_turn()
             self._execute(
                 "UPDATE lane SET ready = 1, turn = ?, lane_turn = ? WHERE number = ?",
-                [turn, self._turn, number],
+                [turn, turn, number],
             )
         self._execute(_SET_PROBING, group | {"probing": probing})
 

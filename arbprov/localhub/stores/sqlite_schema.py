@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 
@@ -89,14 +90,14 @@ CREATE TABLE lane (
     ready INTEGER NOT NULL,
     -- Whether only one may, of its group, since a hold has ended.
     probing INTEGER NOT NULL,
-    -- The turn of its account, the same in all ready lanes of the account and priority; and its own
-    -- among them.
+    -- Its account's turn, which all ready lanes of the account and priority share once the account
+    -- was served; and its own among these.
     turn INTEGER NOT NULL,
     lane_turn INTEGER NOT NULL,
     UNIQUE (account_key, priority, action, provider)
 );
 CREATE INDEX lane_ready ON lane (provider, priority DESC, turn, lane_turn) WHERE ready;
-CREATE INDEX lane_action ON lane (action);
+CREATE INDEX lane_group ON lane (action, account_key);
 
 -- A group that a limit holds back: until `held_until` (held), until a task is handed out (probing),
 -- or until that task ends (probed).
@@ -160,6 +161,6 @@ def migrate(database: sqlite3.Connection) -> None:
             f"PRAGMA user_version = {VERSION}; COMMIT;"
         )
     except BaseException:
-        if database.in_transaction:
+        with contextlib.suppress(sqlite3.Error):
             database.execute("ROLLBACK")
         raise

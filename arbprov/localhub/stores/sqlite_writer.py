@@ -140,8 +140,9 @@ class Writer:
         except Exception as error:
             if len(changes) == 1:
                 return [error]
-        # One that fails must not fail the others.
-        return [outcome for change in changes for outcome in self._make([change])]
+        # One that fails must not fail the others, nor cost each of them a transaction.
+        half = len(changes) // 2
+        return self._make(changes[:half]) + self._make(changes[half:])
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # A loop that was closed waits for nothing.

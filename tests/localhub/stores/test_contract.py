@@ -277,6 +277,14 @@ async def test_new_accounts_cannot_hold_an_account_back(store):
     assert n <= 1
 
 
+async def test_an_account_whose_pause_has_ended_starts_at_the_back(store):
+    await store.pause(Pause(PauseKind.ACCOUNT, "a"))
+    await add(store, "a1")
+    await add(store, "b1", account_key="b")
+    await store.resume(Pause(PauseKind.ACCOUNT, "a"))
+    assert await claim(store, 2) == ["b1", "a1"]
+
+
 async def test_tasks_for_an_absent_provider_do_not_let_new_accounts_overtake(store):
     await add(store, "absent", account_key="c", provider="elsewhere")
     await add(store, *(f"a{n}" for n in range(50)))
@@ -452,7 +460,8 @@ async def test_a_task_that_waits_after_its_lease_is_neither_lost_nor_renewed(ben
     await claim(store)
     await bench.pass_time(LONGER)
     assert await store.renew("p", [("t1", 1)], LEASE) == ([], [])
-    assert await state(store, "t1") == State.WAITING
+    task = await store.get("t1")
+    assert (task.state, task.lease_ends_at) == (State.WAITING, None)
 
 
 # Results.
@@ -550,8 +559,19 @@ async def test_a_result_after_the_lease_is_recorded_while_the_task_waits(bench):
     await bench.pass_time(LONGER)
     assert await store.record([result("t1")]) == [Outcome.RECORDED]
     assert await state(store, "t1") == State.DONE
-    assert await ends(store, "t1") == ["lease"]
     assert await claim(store) == []
+
+
+async def test_a_late_result_does_not_change_how_and_when_its_attempt_ended(bench):
+    store = bench.store
+    await add(store, "t1")
+    await claim(store)
+    await bench.pass_time(LONGER)
+    before = await store.attempts("t1")
+    await bench.pass_time(LONGER)
+    await store.record([result("t1", text="late")])
+    assert await store.attempts("t1") == [attrs.evolve(before[0], status="success", result="late")]
+    assert before[0].end == "lease"
 
 
 async def test_a_result_after_the_lease_is_recorded_while_a_later_attempt_runs(bench):
@@ -1094,6 +1114,12 @@ async def test_a_pause_that_is_repeated_ends_at_once(store):
     await store.resume(pause)
     assert await store.pauses() == []
     assert await claim(store) == ["t1"]
+
+
+async def test_a_pause_without_a_time_is_of_now(store):
+    await store.pause(Pause(PauseKind.ACTION, "act"))
+    [pause] = await store.pauses()
+    assert pause.at == pytest.approx(await now(store), abs=60)
 
 
 async def test_resuming_what_is_not_paused_does_nothing(store):

@@ -15,12 +15,12 @@ from support.task_stores import BEGIN, FakeTime, new_task
 from support.waiting import TIMEOUT
 
 from arbprov.errors import ConfigurationError, HubError
-from arbprov.localhub.stores import sqlite_files, sqlite_tasks
+from arbprov.localhub.stores import sqlite_files, sqlite_tasks, sqlite_writer
 from arbprov.localhub.stores.sqlite import SqliteStore
 from arbprov.localhub.stores.sqlite_files import open_memory
 from arbprov.localhub.stores.sqlite_schema import APPLICATION, VERSION, migrate
 from arbprov.localhub.stores.sqlite_tasks import Tasks
-from arbprov.localhub.tasks import Pause, PauseKind, State, TaskFilter
+from arbprov.localhub.tasks import Pause, PauseKind, ReceivedResult, State, TaskFilter
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +192,30 @@ async def test_a_file_that_was_cut_off_is_refused(path):
     assert "is damaged" in await refusal(path)
 
 
+async def test_a_file_whose_rows_are_wrong_is_refused(path):
+    await fill(path)
+    nothing = "UPDATE sqlite_master SET sql = replace(sql, {!r}, {!r}) WHERE name = 'pause'"
+    for statement in (
+        nothing.format("at REAL NOT NULL", "at REAL"),
+        "INSERT INTO pause (kind, name) VALUES ('action', 'act')",
+        nothing.format("at REAL", "at REAL NOT NULL"),
+    ):
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA writable_schema = 1")
+            database.execute(statement)
+        database.close()
+    assert "is damaged (NULL value in pause.at)" in await refusal(path)
+
+
+async def test_a_store_that_was_replaced_is_refused_and_can_be_put_back(path):
+    await fill(path)
+    kept = path.read_bytes()
+    path.write_text("a shopping list" * 100)
+    assert "is not a hub's store" in await refusal(path)
+    path.write_bytes(kept)
+    await (await open_store(path)).close()
+
+
 async def test_a_file_that_lacks_a_table_is_refused(path):
     await fill(path)
     with sqlite3.connect(path) as database:
@@ -335,6 +359,25 @@ async def test_calls_that_wait_share_a_transaction(store):
     await asyncio.gather(*(store.submit([new_task(f"t{n}")]) for n in range(200)))
     assert commits.count < 100
     assert await store.count(TaskFilter()) == 200
+
+
+async def test_a_transaction_has_a_bounded_number_of_calls(store, monkeypatch):
+    monkeypatch.setattr(sqlite_writer, "_MAX_CHANGES", 3)
+    commits = Commits()
+    store._database._writer._transactions._database.set_trace_callback(commits)
+    await asyncio.gather(*(store.submit([new_task(f"t{n}")]) for n in range(30)))
+    assert commits.count >= 10
+
+
+async def test_a_call_that_fails_costs_few_transactions(store):
+    calls = [store.submit([new_task(f"t{n}")]) for n in range(200)]
+    commits = Commits()
+    store._database._writer._transactions._database.set_trace_callback(commits)
+    calls.insert(100, store.submit([new_task("bad", priority=10**30)]))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes].count(OverflowError) == 1
+    assert await store.count(TaskFilter()) == 200
+    assert commits.count < 100
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
@@ -596,6 +639,42 @@ def test_a_claim_costs_the_same_with_many_paused_accounts():
     steps = Steps(database).of(lambda: tasks.claim("p", 5, 60.0, 0.0))
     database.close()
     assert steps <= 1.2 * claim_steps(waiting=4_000)
+
+
+def test_a_limit_and_the_end_of_its_hold_cost_the_same_with_many_accounts():
+    def steps(accounts):
+        database, tasks = queue(waiting=accounts, accounts=accounts)
+        [delivery] = tasks.claim("p", 1, 60.0, 0.0)[0]
+        limit = ReceivedResult(id=delivery.id, attempt=1, status="limit", wait_time=60.0)
+        taken = Steps(database).of(lambda: (tasks.record([limit], 0.0), tasks.upkeep(100.0)))
+        database.close()
+        return taken
+
+    assert steps(4_000) <= 1.2 * steps(100)
+
+
+def test_a_new_lane_costs_the_same_with_many_pauses():
+    def steps(pauses):
+        database, tasks = queue()
+        for n in range(pauses):
+            tasks.pause(Pause(PauseKind.ACCOUNT, f"paused{n}"), 0.0)
+        taken = Steps(database).of(lambda: tasks.submit([new_task("t1")], 0.0))
+        database.close()
+        return taken
+
+    assert steps(2_000) <= 1.2 * steps(1)
+
+
+def test_each_account_adds_the_same_cost_to_the_end_of_an_actions_pause():
+    def steps(accounts):
+        database, tasks = queue(waiting=accounts, accounts=accounts)
+        pause = Pause(PauseKind.ACTION, "act")
+        tasks.pause(pause, 0.0)
+        taken = Steps(database).of(lambda: tasks.resume(pause))
+        database.close()
+        return taken / accounts
+
+    assert steps(2_000) <= 2 * steps(200)
 
 
 def test_upkeep_without_anything_due_costs_the_same_with_many_tasks():
