@@ -280,6 +280,30 @@ async def test_a_poll_of_a_hub_that_stops_gets_nothing(tasks):
     assert await patient(tasks.take("worker", renews=False)) is None
 
 
+async def test_a_task_that_is_handed_out_as_the_hub_stops_goes_back(store, monkeypatch):
+    tasks = TaskQueue(store, QueueSettings(hold=TIMEOUT))
+    await tasks.start()
+    await put(tasks)
+    claim, claimed, gate = store.claim, asyncio.Event(), asyncio.Event()
+
+    async def claim_slowly(*arguments):
+        deliveries = await claim(*arguments)
+        claimed.set()
+        await gate.wait()
+        return deliveries
+
+    monkeypatch.setattr(store, "claim", claim_slowly)
+    polling = asyncio.ensure_future(tasks.take("worker", renews=False))
+    await patient(claimed.wait())
+    stopping = asyncio.ensure_future(tasks.answer_held_calls())
+    assert await patient(polling) is None
+    gate.set()
+    await patient(stopping)
+    task = await store.get("t1")
+    assert (task.state, task.deliveries) == (State.WAITING, 0)
+    await tasks.stop()
+
+
 async def test_polls_pause_for_as_long_as_the_hub_asks(tasks):
     tasks.pause_polls(1000)
     assert 999 < tasks.pause_left <= 1000
