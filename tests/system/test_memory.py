@@ -128,9 +128,11 @@ def test_a_hub_refuses_a_message_of_150_mb(hub_process, method):
 
     def send():
         options = [("grpc.max_send_message_length", -1)]
-        with grpc.insecure_channel(addresses["address"], options=options) as channel:
-            with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(f"/Hub/{method}")(b"x" * 150_000_000, timeout=TIMEOUT)
+        with (
+            grpc.insecure_channel(addresses["address"], options=options) as channel,
+            pytest.raises(grpc.RpcError) as caught,
+        ):
+            channel.unary_unary(f"/Hub/{method}")(b"x" * 150_000_000, timeout=TIMEOUT)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     # A gRPC that looks at the size after the last byte holds the message once.
