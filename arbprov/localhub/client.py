@@ -134,7 +134,7 @@ class LocalHubClient:
         return ids
 
     def results(self, ids: Sequence[str], timeout: float = 10.0) -> list[Submission]:
-        """Return the results of those of some tasks that have ended; wait for the first of them.
+        """Return the results of the tasks that have ended; wait for the first of them.
 
         Args:
             ids: The tasks' ids.

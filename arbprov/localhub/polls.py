@@ -125,7 +125,7 @@ class Polls:
         with contextlib.suppress(asyncio.CancelledError):
             await self._handing_out
         if self._claiming is not None:
-            # What it was handed goes back, since no poll is left.
+            # The claimed tasks go back, since no poll is left.
             await asyncio.wait([self._claiming])
 
     async def _hand_out(self) -> None:
@@ -152,7 +152,7 @@ class Polls:
                 if not poll.answer.done():
                     poll.answer.set_exception(error)
             return
-        # Polls that came meanwhile get what the others, which were cancelled, do not take.
+        # Newer polls get the tasks of polls that were cancelled during the claim.
         while left and polls:
             if polls.popleft().set(left[0]):
                 left.popleft()

@@ -1,4 +1,4 @@
-"""`TaskQueue`: what a hub does with its tasks, whichever store keeps them and whoever asks."""
+"""`TaskQueue`: how a hub hands out tasks and records results, over any store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("arbprov")
 
 # The most calls that share a transaction.
 _MOST = 256
-# Seconds between two looks at the store, for what is due and for what other hubs have done.
+# Seconds between two runs of the store's upkeep, and two looks at the changes of other hubs.
 _LOOK_INTERVAL = 1.0
 # After upkeep that found nothing, the least seconds until the next.
 _MIN_INTERVAL = 0.01
@@ -49,7 +49,7 @@ class QueueSettings:
         hold: How long to hold a poll while there is no task.
         lease: When a task is handed out again if no result comes.
         renewed_lease: The same, for providers that renew their leases.
-        renew_interval: How often those providers renew them.
+        renew_interval: How often providers renew their leases.
         max_age: How long to keep tasks that have ended.
         max_count: How many tasks that have ended to keep.
     """
@@ -64,7 +64,7 @@ class QueueSettings:
 
 @attrs.frozen
 class Change:
-    """Something that happened to a task, for people who watch.
+    """A change of a task, for the page and other listeners.
 
     Attributes:
         id: The task's id; empty if anything may have changed, e.g. by another hub.
@@ -76,7 +76,7 @@ class Change:
 
 
 class TaskQueue:
-    """Takes tasks in, hands them out, records their results, and looks after what is due.
+    """Accepts tasks, hands them out, records results, and ends leases, holds and ttls in time.
 
     It belongs to the event loop that runs when it is made.
 
@@ -121,7 +121,7 @@ class TaskQueue:
         await self._polls.close()
 
     async def stop(self) -> None:
-        """Finish what was begun, and close the store; `answer_held_calls` comes first."""
+        """Finish the batches on their way, and close the store; call `answer_held_calls` before."""
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -213,7 +213,7 @@ class TaskQueue:
         return await self.store.renew(provider, tasks, lease)
 
     async def wait(self, ids: Iterable[str], timeout: float) -> list[StoredTask]:
-        """Return those of some tasks that have ended; wait for one at most `timeout` seconds.
+        """Return the tasks that have ended; if none has, wait for the first, at most `timeout` s.
 
         Raises:
             HubStopped: The hub stops.
@@ -259,7 +259,7 @@ class TaskQueue:
             for on_end in [*self._watchers.get(task.id, ())]:
                 on_end(task)
 
-    # What people do.
+    # Retries and cancellations.
 
     async def retry(self, ids: Sequence[str]) -> list[str]:
         """Have ended tasks wait again; return their ids."""
@@ -289,7 +289,7 @@ class TaskQueue:
         return ids
 
     def wake(self) -> None:
-        """Look for tasks and for what is due now, e.g. after a pause has ended."""
+        """Look for ready tasks and do upkeep now, e.g. after a pause has ended."""
         self._look_now.set()
         self._polls.wake()
         self._tell(Change("", ""))
@@ -300,7 +300,7 @@ class TaskQueue:
         for name in ids:
             self._tell(Change(name, state))
 
-    # Changes, for people who watch.
+    # Changes.
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[asyncio.Queue[Change]]:
@@ -323,7 +323,7 @@ class TaskQueue:
         self._polls.wake()
         self._tell(Change("", ""))
 
-    # What is due.
+    # Upkeep.
 
     async def _keep_up(self) -> None:
         while True:
@@ -337,7 +337,7 @@ class TaskQueue:
                 await asyncio.wait_for(self._look_now.wait(), pause)
 
     async def _look(self) -> float:
-        """Do what is due; return the seconds until the next look."""
+        """Run the store's upkeep; return the seconds until the next run."""
         due = await self.store.upkeep()
         if due.ready or self.store.is_shared:
             self._polls.wake()

@@ -1,7 +1,7 @@
-"""What providers report of themselves: their actions, their slots, and how their limits stand.
+"""Reports of providers: their actions, their slots, and the state of their limits.
 
-The hub keeps the latest report of each provider's process in memory, for people who look at it; no
-decision about tasks depends on it.
+The hub keeps the latest report of each process in memory, for its page and API; no decision about
+tasks depends on it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ActionReport:
 
 @attrs.frozen(kw_only=True)
 class LimitReport:
-    """How a limit stands for one key.
+    """The state of a limit for a key.
 
     Attributes:
         action: The action; empty for a limit of the whole app.
@@ -75,7 +75,7 @@ class ProviderReport:
         slots: How many tasks it can run at once.
         free_slots: How many more it could begin now.
         actions: Its actions.
-        limits: How its limits stand: those that have counted something lately.
+        limits: The state of the limits that have counted calls lately.
     """
 
     provider: str
@@ -105,7 +105,7 @@ class Reports:
         self._polled_at: dict[str, float] = {}
 
     def put(self, report: ProviderReport) -> None:
-        """Keep a report in place of the one before."""
+        """Keep a report, and drop the process's previous report."""
         self._reports[report.provider, report.process] = report, self._clock()
 
     def note_poll(self, provider: str) -> None:

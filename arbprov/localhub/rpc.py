@@ -1,4 +1,4 @@
-"""The hub's gRPC methods: those of the wire, those for leases, and those that call actions."""
+"""The hub's gRPC methods: polls and results, leases, and calls of actions."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     Args:
         queue: The hub's tasks.
-        tokens: Say who may call.
+        tokens: Check the callers' tokens.
         retries_limits: Whether a task over a limit is tried again; otherwise, it has failed.
-        on_result: Called with each result that arrives, and what became of it.
+        on_result: Called with each received result and its outcome.
     """
 
     _queue: TaskQueue
@@ -213,7 +213,7 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         return json.dumps({"ids": [task.id for task in accepted]}).encode()
 
     async def _results(self, body: bytes, context: Any) -> bytes:
-        """Return results of tasks that have ended, and wait for one: takes and returns JSON."""
+        """Return the results of tasks that have ended, or wait for the first; takes JSON."""
         request = await self._read_call(body)
         ids = request.get("ids")
         if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):

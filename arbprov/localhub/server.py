@@ -124,7 +124,7 @@ class LocalHub:
         self._submissions: deque[Submission] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._open: dict[str, Ticket] = {}
-        # What was asked of the hub before it started; then None.
+        # Calls that came before the start; then None.
         self._before_start: list[Callable[[], Coroutine[Any, Any, object]]] | None = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -310,7 +310,7 @@ class LocalHub:
         await self._server.stop(_GRACE)
 
     async def _catch_up(self) -> None:
-        """Do what was asked of the hub before it started."""
+        """Run the calls that came before the start."""
         while True:
             with self._lock:
                 assert self._before_start is not None

@@ -24,13 +24,13 @@ The rules that every store keeps, and that the contract suite checks:
   the result of any attempt of the task is repeated; otherwise it is of the latest attempt. A result
   of an attempt that the task never had is unknown.
 - **Limits.** A ``limit`` without a `wait_time` makes its task failed. With one, a ``limit`` of the
-  latest attempt of a running task returns the task to its lane and holds its group (its action and account, in all lanes) for `wait_time`; a hold never gets
-  shorter. When the hold ends, one task of the group goes first: the first that any provider claims,
-  so that an absent provider's task cannot keep the group held. The group opens when that task
-  ends in any other way than by another ``limit``, which holds the group again, or by a lost lease
-  or a return, after which another goes first. A ``limit`` of another task of the group holds it
-  again, whatever then comes of the task that went first. A group without waiting tasks opens when
-  its hold ends.
+  latest attempt of a running task returns the task to its lane and holds its group (its action and
+  account, in all lanes) for `wait_time`; a hold never gets shorter. When the hold ends, one task of
+  the group goes first: the first that any provider claims, so that an absent provider's task cannot
+  keep the group held. The group opens when that task ends in any other way than by another
+  ``limit``, which holds the group again, or by a lost lease or a return, after which another goes
+  first. A ``limit`` of another task of the group holds it again, whatever then comes of the task
+  that went first. A group without waiting tasks opens when its hold ends.
 - **Time.** A task with a `not_before` waits outside of the lanes until then. A task whose `ttl`
   has passed before its first attempt began is dead, and is never handed out, even before `upkeep`
   has noticed. A retried task has no `ttl` any more, and keeps its `not_before`.

@@ -1,4 +1,4 @@
-"""Tasks and results as they arrive: checked, and with what the store searches by."""
+"""Checks tasks and results as they arrive, and adds the fields that the store searches by."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make_task(
         action: Name of the action to run.
         payload: The task's payload: a mapping to encode as JSON, or bytes to send unchanged.
         account: The task's account, in the same form.
-        account_key: What the hub tells accounts apart by; empty for the hash of the account.
+        account_key: The account's identity for turns, limits and pauses; empty for its hash.
         provider: Name of the provider that must run it; empty for any provider.
         id: The task's id; by default, a new id.
         priority: From -1000 to 1000; tasks of a higher priority are handed out first.
@@ -199,7 +199,7 @@ def _text(value: Any) -> str:
 
 
 def _find_error_type(response: Any) -> str:
-    """Return the class of an error, or what kind of refusal it is."""
+    """Return the class of an error, or the kind of a refusal."""
     if kind := _text(_get(response, "type")):
         return kind
     if _get(response, "problems"):

@@ -1,4 +1,4 @@
-"""Tasks as a hub keeps them: what is submitted, handed out, recorded and read."""
+"""A hub's values: tasks, attempts, deliveries, results, pauses and filters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class State(str, enum.Enum):
 
     ``waiting`` tasks wait for a provider, or for their time, or for a limit. ``done`` and
     ``failed`` tasks have a result. ``dead`` tasks were handed out too often without a result, or
-    waited for too long; their `reason` says which.
+    waited for too long; `reason` says why.
 
     >>> State.DEAD == "dead"
     True
@@ -47,12 +47,12 @@ class State(str, enum.Enum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether a task in this state stays in it until somebody retries it."""
+        """Whether a task in this state stays in it until it is retried."""
         return self not in (State.WAITING, State.RUNNING)
 
 
 class Outcome(str, enum.Enum):
-    """What became of a result that a provider sent.
+    """The outcome of recording a provider's result.
 
     >>> Outcome.REPEATED == "repeated"
     True
@@ -69,7 +69,7 @@ class Outcome(str, enum.Enum):
 
 
 class PauseKind(str, enum.Enum):
-    """What a pause holds back."""
+    """The kind of thing that is paused."""
 
     ACTION = "action"
     PROVIDER = "provider"
@@ -114,7 +114,7 @@ class NewTask:
         action: The action to run.
         payload: A JSON object as bytes.
         account: A JSON object as bytes; empty stands for ``{}``.
-        account_key: What the hub tells accounts apart by; see `find_account_key`.
+        account_key: The account's identity for turns, limits and pauses; see `find_account_key`.
         provider: The provider that must run it; empty for any provider.
         priority: Tasks of a higher priority are handed out first.
         not_before: The earliest time to hand it out, in seconds since 1970; None for now.
@@ -190,7 +190,7 @@ class StoredTask:
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One hand-out of a task to a provider.
+    """A delivery of a task to a provider, and how it ended.
 
     Attributes:
         number: The attempt's number, from 1.
@@ -238,8 +238,7 @@ class ReceivedResult:
 
     Args:
         id: The task's id.
-        attempt: The attempt's number; 0 if the provider does not send it, which then stands for
-            the latest attempt.
+        attempt: The attempt's number; 0, from a provider that does not send it, is the latest.
         provider: The provider.
         status: ``success``, ``error``, ``warning`` or ``limit``.
         result: The envelope as JSON text.
@@ -275,7 +274,7 @@ class Pause:
     """An action, a provider or an account that gets no tasks until it is resumed.
 
     Attributes:
-        kind: What is paused.
+        kind: Whether it is an action, a provider or an account.
         name: The action's or the provider's name, or the account's key.
         at: Since when, in seconds since 1970.
     """

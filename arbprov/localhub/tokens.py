@@ -1,4 +1,4 @@
-"""Who may do what: the hub's own token, and the tokens made for providers and people."""
+"""The hub's own token, the tokens made for providers and people, and what each allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arbprov.localhub.store import Store, StoredToken
 
 __all__ = ["Role", "Tokens"]
 
-# Seconds for which a token that another hub has made may still be unknown here.
+# Seconds for which a token made by another hub may still be unknown here.
 _REFRESH_INTERVAL = 2.0
 
 
@@ -26,7 +26,7 @@ class Role(str, enum.Enum):
 
 
 class Tokens:
-    """Checks tokens; the store has only hashes of those that were made.
+    """Checks tokens; the store keeps only the hashes of tokens.
 
     The hub's own token allows everything, but for the work of providers that have tokens of
     their own.
@@ -63,7 +63,7 @@ class Tokens:
         return None
 
     async def add(self, name: str, role: Role, provider: str = "") -> str | None:
-        """Make a token and return it; None if there is one with this name.
+        """Make a token and return it; None if the name is taken.
 
         Args:
             name: A name for people.

@@ -49,10 +49,10 @@ def describe_wait(
 
     Args:
         action: The task's action.
-        account_key: What the hub tells its account apart by.
+        account_key: The key of its account.
         provider: The provider that must run it; empty for any provider.
         not_before: The earliest time to hand it out, in seconds since 1970.
-        pauses: What is paused.
+        pauses: The pauses.
         held: The groups that a limit holds back.
         now: The time in seconds since 1970.
 

@@ -51,7 +51,7 @@ __all__ = [
     "WaitQuery",
 ]
 
-#: The most tasks of one request.
+#: The most tasks of a request.
 MAX_TASKS = 10_000
 _MAX_PAGE = 1_000
 _MAX_WAIT = 60
@@ -73,7 +73,7 @@ class TaskBody:
         action: the action to run
         payload: the task's payload
         account: the task's account
-        account_key: what the hub tells accounts apart by; by default the hash of the account
+        account_key: the account's identity for turns, limits and pauses; by default its hash
         provider: the provider that must run it; by default any provider
         id: the task's id; by default a new id
         priority: tasks of a higher priority are handed out first
@@ -197,7 +197,7 @@ now, nothing is done
 
 @attrs.frozen(kw_only=True)
 class PauseBody:
-    """What to pause.
+    """A pause to begin or to end.
 
     Args:
         kind: what is paused
@@ -228,7 +228,7 @@ class TokenBody:
 
 @attrs.frozen(kw_only=True)
 class AttemptView:
-    """One hand-out of a task to a provider.
+    """A delivery of a task to a provider, and how it ended.
 
     Args:
         number: the attempt's number, from 1
@@ -262,7 +262,7 @@ class TaskView:
         payload: its payload; null if that is not JSON
         payload_text: its payload as text if that is not JSON; else null
         account: its account; null if that is not JSON; with asterisks for values if masked
-        account_key: what the hub tells accounts apart by
+        account_key: the account's identity for turns, limits and pauses
         provider: the provider that must run it; empty for any provider
         worker: the provider that has, or had, the latest attempt
         priority: tasks of a higher priority are handed out first
@@ -331,7 +331,7 @@ class PageView:
 
 @attrs.frozen(kw_only=True)
 class AcceptedTask:
-    """What became of a submitted task.
+    """The outcome of submitting a task.
 
     Args:
         id: the id of the task that the hub has: another one's with the same idempotency key
@@ -344,7 +344,7 @@ class AcceptedTask:
 
 @attrs.frozen(kw_only=True)
 class AcceptedTasks:
-    """What became of submitted tasks, in their order."""
+    """The outcomes of submitting tasks, in their order."""
 
     tasks: list[AcceptedTask]
 
@@ -411,7 +411,7 @@ class ScopeView:
 
 @attrs.frozen(kw_only=True)
 class LimitsView:
-    """What limits hold back."""
+    """The groups that limits hold back."""
 
     limits: list[ScopeView]
 
@@ -433,7 +433,7 @@ class PauseView:
 
 @attrs.frozen(kw_only=True)
 class PausesView:
-    """What is paused."""
+    """All pauses."""
 
     pauses: list[PauseView]
 
@@ -488,7 +488,7 @@ class HealthView:
 
 @attrs.frozen(kw_only=True)
 class ProblemView:
-    """One problem of a request.
+    """A problem of a request.
 
     Args:
         path: where it is, as in tasks[3].priority; empty for the whole request
