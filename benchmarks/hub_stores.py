@@ -3,7 +3,7 @@
 Each round submits tasks in batches and waits until the last result is recorded. The provider, or
 procrastinate's worker, is one process with 64 tasks at once; the hub is another; a task does
 nothing. All contenders run in each round, in turns; medians are shown, and ratios to the hub in
-memory of the same round. PostgreSQL runs as `tests/support` starts it, but with fsync on. Run it
+memory of the same round. PostgreSQL is that of the tests, but with fsync. Run it
 with ``python -m benchmarks.hub_stores [ROUNDS [TASKS]]``; it needs ``pip install procrastinate``.
 """
 
@@ -29,7 +29,7 @@ from support.postgres_servers import PostgresServer
 
 from arbprov.localhub import LocalHubClient
 
-TOKEN = "sample-token"
+TOKEN = "sample-token"  # noqa: S105 - of a hub on loopback
 CONCURRENCY = 64
 BATCH = 500
 _TIMEOUT = 300.0
@@ -139,6 +139,7 @@ def measure_procrastinate(url: str, folder: Path, count: int) -> float:
 
 
 def new_database(server: PostgresServer) -> str:
+    """Make a database, and return its URL."""
     name = f"bench_{time.time_ns()}"
     with server.client() as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -147,9 +148,7 @@ def new_database(server: PostgresServer) -> str:
 
 def main(rounds: int = 3, count: int = 5_000) -> None:
     """Measure all contenders in each round, and print medians."""
-    with contextlib.closing(PostgresServer()) as server, server.client() as connection:
-        connection.execute("ALTER SYSTEM SET fsync = on")
-        connection.execute("SELECT pg_reload_conf()")
+    with contextlib.closing(PostgresServer(fsync=True)) as server:
         contenders: dict[str, Callable[[Path], float]] = {
             "memory": lambda folder: measure_hub("memory", folder, count),
             "SQLite": lambda folder: measure_hub(f"sqlite:{folder}/hub.sqlite", folder, count),

@@ -14,7 +14,8 @@ from typing import Any
 
 import attrs
 
-from arbprov.localhub import LocalHub, Ticket
+from arbprov.localhub import LocalHub, Submission, Ticket
+from arbprov.localhub.tasks import Delivery, Outcome
 
 TOKEN = "sample-token"  # noqa: S105 - of a hub on loopback
 CAPACITY = 300_000
@@ -28,20 +29,27 @@ class WatchedHub(LocalHub):
         self.handed: dict[str, float] = {}
         self.came: dict[str, float] = {}
 
-    def _submit(self, request: Any, context: Any) -> Any:
-        self.came.setdefault(request.id, time.monotonic())
-        return super()._submit(request, context)
+    def start(self) -> WatchedHub:
+        """Start the hub, and watch what it hands out."""
+        super().start()
+        take = self._queue.take
 
-    def _take(self, provider: str, context: Any) -> Ticket | None:
-        ticket = super()._take(provider, context)
-        if ticket is not None:
-            self.handed[ticket.id] = time.monotonic()
-        return ticket
+        async def take_and_note(provider: str, *, renews: bool) -> Delivery | None:
+            delivery = await take(provider, renews=renews)
+            if delivery is not None:
+                self.handed[delivery.id] = time.monotonic()
+            return delivery
+
+        self._queue.take = take_and_note
+        return self
+
+    def _on_result(self, submission: Submission, outcome: Outcome) -> None:
+        self.came.setdefault(submission.id, time.monotonic())
+        super()._on_result(submission, outcome)
 
     def release(self) -> None:
         """Answer all polls at once from now on."""
-        self._hold = 0.0
-        self._backlog.close()
+        self._run(self._queue.answer_held_calls)
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ limit is labelled by its text, its owner and the path of its key.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -63,8 +64,9 @@ class Metrics(Observer):
     With the variable ``PROMETHEUS_MULTIPROC_DIR``, prometheus-client keeps them in files, which a
     supervisor adds up.
 
-    Durations are observed in batches, which takes less time than one by one between the steps of
-    tasks. All of them are observed before a page is rendered.
+    Without that, durations are observed in batches, which takes less time than one by one between
+    the steps of tasks; all of them are observed before a page is rendered. A process whose metrics
+    are in files may be killed, and loses none.
 
     Args:
         actions: The names of the actions.
@@ -104,6 +106,7 @@ class Metrics(Observer):
         # each task need not pay for a counter beside it.
         self._polls = {of: polls.labels(of) for of in ("task", "empty", "failed")}
         self._submissions = {of: submissions.labels(of) for of in ("ok", "failed")}
+        self._batch_size = 1 if os.environ.get("PROMETHEUS_MULTIPROC_DIR") else _BATCH
         # By action and status.
         self._ended: dict[tuple[str, str], Observe] = {}
         # Both the event loop and the thread that updates take from its left end.
@@ -142,7 +145,7 @@ class Metrics(Observer):
     def _keep(self, observe: Observe, seconds: float) -> None:
         batch = self._batch
         batch.append((observe, seconds))
-        if len(batch) >= _BATCH:
+        if len(batch) >= self._batch_size:
             self._observe_batch()
 
     def _observe_batch(self) -> None:

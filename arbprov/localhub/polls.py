@@ -69,6 +69,7 @@ class Polls:
         self._waiting: defaultdict[tuple[str, float], deque[_Poll]] = defaultdict(deque)
         self._woken = asyncio.Event()
         self._closed = False
+        self._claiming: asyncio.Task[None] | None = None
         self._handing_out = self._loop.create_task(self._hand_out())
 
     async def take(self, provider: str, lease: float) -> Delivery | None:
@@ -123,6 +124,9 @@ class Polls:
         self._handing_out.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._handing_out
+        if self._claiming is not None:
+            # What it was handed goes back, since no poll is left.
+            await asyncio.wait([self._claiming])
 
     async def _hand_out(self) -> None:
         while True:
@@ -135,7 +139,8 @@ class Polls:
                 if not polls:
                     del self._waiting[key]
                     continue
-                await asyncio.shield(self._loop.create_task(self._claim(*key, len(polls))))
+                self._claiming = self._loop.create_task(self._claim(*key, len(polls)))
+                await asyncio.shield(self._claiming)
 
     async def _claim(self, provider: str, lease: float, count: int) -> None:
         polls = self._waiting[provider, lease]

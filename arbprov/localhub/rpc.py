@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import HubError
@@ -36,6 +37,7 @@ _RENEW_KEY = "arbprov-renew"
 _ATTEMPT_KEY = "arbprov-attempt"
 _RENEWS_KEY = "arbprov-renews"
 _MAX_WAIT = 3600.0
+_NO_MESSAGE = "the message is not one of hub.proto"
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -133,7 +135,10 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _submit_result(self, message: bytes, context: Any) -> bytes:
         await self._authenticate_provider(message, _RESULT_FIELDS)
-        sent = hub_pb2.TaskResult.FromString(message)
+        try:
+            sent = hub_pb2.TaskResult.FromString(message)
+        except DecodeError:
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, _NO_MESSAGE) from None
         received = read_result(
             sent.id,
             sent.status,
@@ -332,7 +337,7 @@ def _find_fields(message: bytes, fields: dict[str, int]) -> dict[str, str]:
     except (IndexError, KeyError, ValueError):
         position = -1
     if position != len(message):
-        raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "the message is not one of hub.proto")
+        raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, _NO_MESSAGE)
     return found
 
 

@@ -147,9 +147,5 @@ def test_an_observer_hears_nothing_by_default():
     assert observer.polled(0.0, None, None) is None
     assert observer.task_started(tasks(1)[0]) is None
     assert observer.task_ended(None, 0.0, None) is None
-<<<<<<< HEAD
     assert observer.submitted(("t0", 0), 0.0, None) is None
-=======
-    assert observer.submitted("t0", 0.0, None) is None
     assert observer.run_ended() is None
->>>>>>> h18

@@ -157,7 +157,7 @@ class RunningApi:
         self.record(task_id, status, result)
         return task_id
 
-    def stored(self, task_id: str) -> StoredTask:
+    def stored(self, id: str) -> StoredTask:
         return self.run(self.queue.store.get(id))
 
     def all_tasks(self) -> list[dict[str, Any]]:

@@ -35,8 +35,13 @@ os.execv(command[0], command)
 
 @attrs.define
 class PostgresServer:
-    """A server on a socket in a folder of its own, which is gone when it is closed."""
+    """A server on a socket in a folder of its own, which is gone when it is closed.
 
+    Args:
+        fsync: Whether commits reach the disk: a machine that fails loses them otherwise.
+    """
+
+    fsync: bool = False
     _folder: Path = attrs.field(init=False)
     _programs: Path = attrs.field(init=False)
     _become: list = attrs.field(init=False)
@@ -64,7 +69,8 @@ class PostgresServer:
         return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
 
     def start(self):
-        command = [*self._become, self._programs / "postgres", "-D", self._data, "-c", "fsync=off"]
+        command = [*self._become, self._programs / "postgres", "-D", self._data]
+        command += ["-c", f"fsync={'on' if self.fsync else 'off'}"]
         command += ["-h", "", "-k", self._folder]
         self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)
         wait_for_answer(self.client, psycopg.OperationalError, self._process).close()

@@ -1,7 +1,9 @@
-"""The memory of a provider's process: for a task that is too large, and after many small ones."""
+"""The memory of a provider's and a hub's process: for what is too large, and after many tasks."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import sys
 
 import grpc
@@ -97,3 +99,58 @@ def test_two_hundred_thousand_tasks_leave_no_memory_behind(start, environ):
         after = resident(pid)
     print(f"after 20,000 tasks {before:.1f} MiB, after 200,000 {after:.1f} MiB")
     assert after - before < 5 * 1000 * 1000 / MEBIBYTE
+
+
+# The bundled hub.
+
+
+@pytest.fixture
+def hub_process(tmp_path):
+    """Yield a hub's process, and its addresses."""
+    options = ["--address", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", "memory", "--json"]
+    hub = Process(["-m", "arbprov", "hub", *options], tmp_path, ARBPROV_HUB_TOKEN="sample-token")
+    yield hub, json.loads(hub.popen.stdout.readline())
+    hub.kill()
+
+
+def grown(hub, send):
+    """Return by how many MiB a hub's process has grown at most while something was sent."""
+    forget_peak(hub.popen.pid)
+    before = resident(hub.popen.pid)
+    send()
+    return peak(hub.popen.pid) - before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["GetTask", "SubmitTaskResult"])
+def test_a_hub_refuses_a_message_of_150_mb(hub_process, method):
+    hub, addresses = hub_process
+
+    def send():
+        options = [("grpc.max_send_message_length", -1)]
+        with (
+            grpc.insecure_channel(addresses["address"], options=options) as channel,
+            pytest.raises(grpc.RpcError) as caught,
+        ):
+            channel.unary_unary(f"/Hub/{method}")(b"x" * 150_000_000, timeout=TIMEOUT)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    # A gRPC that looks at the size after the last byte holds the message once.
+    assert grown(hub, send) < (20 if GRPC_LOOKS_FIRST else 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("token", "status"), [("wrong", 401), ("sample-token", 413)])
+def test_a_hub_refuses_a_body_of_150_mb_before_it_reads_it(hub_process, token, status):
+    hub, addresses = hub_process
+
+    def send():
+        connection = http.client.HTTPConnection(addresses["http"].removeprefix("http://"))
+        connection.putrequest("POST", "/api/v1/tasks")
+        connection.putheader("Authorization", f"Bearer {token}")
+        connection.putheader("Content-Length", "150000000")
+        connection.endheaders()
+        assert connection.getresponse().status == status
+        connection.close()
+
+    assert grown(hub, send) < 10

@@ -18,6 +18,7 @@ from support.waiting import TIMEOUT
 
 from arbprov import ConfigurationError, ProviderApp, ProviderResponse, RateLimited
 from arbprov.localhub import LocalHub
+from arbprov.testing import FaultyHub, faults, serving
 
 
 class Odd(BaseException):
@@ -532,11 +533,9 @@ def test_what_a_handler_leaves_running_is_cancelled_at_the_end(serve, hub):
 
 
 @pytest.fixture
-def small_hub(monkeypatch):
+def small_hub():
     """Yield a hub that accepts messages up to 1 MiB, instead of gRPC's default of 4 MiB."""
-    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 1024 * 1024)]
-    monkeypatch.setattr("arbprov.localhub.server._OPTIONS", options)
-    with LocalHub(hold=0.05) as hub:
+    with LocalHub(hold=0.05, max_message_size=1024 * 1024) as hub:
         yield hub
 
 
@@ -556,7 +555,7 @@ def test_a_result_larger_than_the_hub_takes_becomes_a_small_error(small_hub):
 
 
 @pytest.mark.parametrize("spool", [None, "spool"])
-def test_a_task_that_the_hub_hands_out_again_is_not_run_again(hub, serve, tmp_path, spool):
+def test_a_task_that_the_hub_hands_out_again_is_not_run_again(tmp_path, spool):
     runs = []
     app = ProviderApp("wire", spool=spool and tmp_path / spool)
 
@@ -565,10 +564,26 @@ def test_a_task_that_the_hub_hands_out_again_is_not_run_again(hub, serve, tmp_pa
         runs.append(1)
         return {"run": len(runs)}
 
-    serve(app)
-    for _ in range(3):
-        assert hub.put("count", id="twice").result(TIMEOUT).data == {"run": 1}
+    with FaultyHub(faults.duplicate()) as hub, serving(app, hub):
+        assert hub.call("count").data == {"run": 1}
+        hub.wait_until(lambda hub: len(hub.handed_out) >= 2)
     assert len(set(hub.submissions)) == 1
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("spool", [None, "spool"])
+def test_another_attempt_of_a_task_is_run(hub, serve, tmp_path, spool):
+    app = ProviderApp("wire", spool=spool and tmp_path / spool)
+    runs = []
+
+    @app.action
+    def count() -> dict:
+        runs.append(1)
+        return {"run": len(runs)}
+
+    serve(app)
+    results = [hub.put("count", id="again").result(TIMEOUT).data for _ in range(3)]
+    assert results == [{"run": 1}, {"run": 2}, {"run": 3}]
 
 
 def test_a_provider_whose_spool_is_in_use_does_not_start(hub, serve, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -50,12 +49,10 @@ class ApiHub:
         working = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self.stopping.wait())
         try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise ApiProblem(503, "the hub stops; ask again when it has started")
+            done, _ = await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (working, stopping):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            stopping.cancel()
+            working.cancel()
+        if working in done:
+            return working.result()
+        raise ApiProblem(503, "the hub stops; ask again when it has started")

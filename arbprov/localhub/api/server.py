@@ -112,13 +112,16 @@ class ApiServer:
             family, _, _, _, target = socket.getaddrinfo(
                 self._host, self._port, type=socket.SOCK_STREAM
             )[0]
-            listener = socket.create_server(target[:2], family=family, backlog=_BACKLOG)
+            bound = socket.create_server(target[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
             raise ConfigurationError(
                 f"the hub's HTTP API can't listen on {self._address}: {error.strerror}; perhaps "
                 f"another server does; choose another address, such as 127.0.0.1:0 for any free "
                 f"port"
             ) from error
+        # asyncio sends small packets at once only where a socket says that its protocol is TCP.
+        protocol = socket.IPPROTO_TCP
+        listener = socket.socket(family, socket.SOCK_STREAM, protocol, fileno=bound.detach())
         listener.setblocking(False)
         return listener
 

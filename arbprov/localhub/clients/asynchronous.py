@@ -259,8 +259,8 @@ class AsyncClient:
         for call in requests.waits(id, timeout, time.monotonic):
             task = await self._send(call)
             if task.state.has_ended:
-                break
-        return task
+                return task
+        raise AssertionError
 
     # The hub itself.
 
@@ -274,7 +274,8 @@ class AsyncClient:
         with self._errors():
             async with self._http.stream(**options) as response:
                 if response.status_code != 200:
-                    self._exchange.read(call, response.status_code, await response.aread())
+                    content = await response.aread()
+                    raise self._exchange.find_refusal(response.status_code, content)
                 async for line in response.aiter_lines():
                     if (change := reader.read(line)) is not None:
                         yield change

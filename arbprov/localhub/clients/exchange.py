@@ -92,7 +92,7 @@ class Exchange:
             HubError: The hub refuses the request, or the answer is not that of a hub.
         """
         if not 200 <= status < 300:
-            raise self._find_refusal(status, content)
+            raise self.find_refusal(status, content)
         try:
             return call.read(parse_value(content, _MAX_DEPTH) if content else None)
         except ValueError as error:
@@ -101,7 +101,8 @@ class Exchange:
                 f"hub of this version of arbprov?"
             ) from None
 
-    def _find_refusal(self, status: int, content: bytes) -> HubError:
+    def find_refusal(self, status: int, content: bytes) -> HubError:
+        """Return the error for an answer that is a refusal."""
         name = f"the hub at {self.base_url}"
         try:
             problem = parse_object(content)

@@ -256,8 +256,8 @@ class Client:
         for call in requests.waits(id, timeout, time.monotonic):
             task = self._send(call)
             if task.state.has_ended:
-                break
-        return task
+                return task
+        raise AssertionError
 
     # The hub itself.
 
@@ -270,7 +270,7 @@ class Client:
         options = self._exchange.stream_options(call)
         with self._errors(), self._http.stream(**options) as response:
             if response.status_code != 200:
-                self._exchange.read(call, response.status_code, response.read())
+                raise self._exchange.find_refusal(response.status_code, response.read())
             for line in response.iter_lines():
                 if (change := reader.read(line)) is not None:
                     yield change

@@ -30,6 +30,7 @@ from arbprov.localhub.tasks import PauseKind, State
 from arbprov.localhub.tokens import Role
 from arbprov.payload.converter import make_converter
 from arbprov.payload.serialize import dumps, to_builtins
+from arbprov.payload.validation import ValidationFailure, field_path
 
 __all__ = [
     "Call",
@@ -97,11 +98,17 @@ def _reader(shape: type[ShapeT]) -> Callable[[Any], ShapeT]:
     return lambda value: _converter.structure(value, shape)
 
 
-def _encode(value: Any) -> bytes:
-    try:
-        return dumps(value).encode()
-    except ValueError as error:
-        raise HubError(f"the hub can't get this as JSON: {error}") from None
+def _encode(fields: Mapping[str, Any]) -> bytes:
+    """Return a JSON object, in which each value may have the greatest depth."""
+    parts = []
+    for name, value in fields.items():
+        try:
+            parts.append(f"{dumps(name)}:{dumps(value)}")
+        except ValueError as error:
+            problems = ValidationFailure.from_error(error).prefixed(field_path(name))
+            text = "; ".join(map(str, problems))
+            raise HubError(f"the hub can't get this as JSON: {text}") from None
+    return f"{{{','.join(parts)}}}".encode()
 
 
 def _path(*parts: str, **query: Any) -> str:

@@ -32,7 +32,7 @@ def find_base_url(given: str | None = None, environ: Mapping[str, str] = os.envi
     origin, url = ("base_url=", given) if given is not None else (URL, environ.get(URL))
     if url is None:
         return DEFAULT_URL
-    full = (url if "://" in url else f"http://{url}").rstrip("/")
+    full = (url if "://" in url else f"http://{url}").strip().rstrip("/")
     try:
         parts = urlsplit(full)
         is_valid = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0

@@ -18,7 +18,12 @@ UPDATE arbprov.lanes SET paused = true WHERE id IN (
 """
 _RESUME = """
 WITH block AS MATERIALIZED (SELECT nextval('arbprov.turns') AS first)
-UPDATE arbprov.lanes SET paused = false, turn = block.first FROM block WHERE id IN (
+UPDATE arbprov.lanes SET paused = false, turn = COALESCE(
+    (SELECT max(turn) FROM arbprov.lanes AS other
+     WHERE other.account_key = lanes.account_key AND other.priority = lanes.priority
+       AND NOT other.blocked AND NOT other.paused),
+    block.first
+) FROM block WHERE id IN (
     SELECT id FROM arbprov.lanes
     WHERE paused AND (action = ANY(%(action)s) OR account_key = ANY(%(account)s))
       AND action <> ALL (ARRAY(SELECT name FROM arbprov.pauses WHERE kind = 'action'))
@@ -41,9 +46,12 @@ async def pause(connection: Connection, what: Pause) -> None:
 
 async def resume(connection: Connection, what: Pause) -> None:
     """Remove a pause, and open its lanes, at the back of the order."""
-    query = "DELETE FROM arbprov.pauses WHERE kind = %s AND name = %s"
-    await connection.execute(query, [what.kind.value, what.name])
-    await connection.execute(_RESUME, _lanes_of([(what.kind.value, what.name)]))
+    query = "DELETE FROM arbprov.pauses WHERE kind = %s AND name = %s RETURNING kind, name"
+    cursor = await connection.execute(query, [what.kind.value, what.name])
+    if removed := await cursor.fetchall():
+        # Lanes that were added during the pause may not be flagged yet; they were held too.
+        await connection.execute(_PAUSE, _lanes_of(removed))
+        await connection.execute(_RESUME, _lanes_of(removed))
 
 
 async def flag_pauses(connection: Connection) -> None:

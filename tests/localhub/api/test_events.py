@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from starlette.requests import Request
-from support.waiting import wait_until
+from support.waiting import TIMEOUT, wait_until
 
 from arbprov.localhub.api import events
 from arbprov.localhub.api.events import EventEndpoints
@@ -69,8 +69,16 @@ def test_a_quiet_stream_has_a_comment_now_and_then(api):
 
 
 def test_a_stream_ends_when_the_hub_stops(api, stream):
+    # It waits for a change by then.
+    following = asyncio.run_coroutine_threadsafe(stream._next(), api.loop)
+    wait_until(lambda: api.run(waits_for_a_change(api)))
     api.loop.call_soon_threadsafe(api.hub.stopping.set)
-    assert stream.next() is None
+    assert following.result(TIMEOUT) is None
+
+
+async def waits_for_a_change(api):
+    (listener,) = api.queue._listeners
+    return bool(listener._getters)
 
 
 def test_a_closed_stream_leaves_nothing_behind(api):

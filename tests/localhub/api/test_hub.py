@@ -58,6 +58,18 @@ def test_a_pause_holds_tasks_back_until_it_is_ended(api, kind, name):
     assert api.run(api.queue.take("weather", renews=False)) is not None
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_a_pause_and_its_end_are_told_to_watchers_and_held_polls(api, method, monkeypatch):
+    woken = []
+    monkeypatch.setattr(api.queue, "wake", lambda: woken.append(True))
+    body, path = {"kind": "action", "name": "a"}, f"{V1}/pauses"
+    if method == "POST":
+        api.ask("POST", path, body)
+    else:
+        api.ask("DELETE", f"{path}/action/a")
+    assert woken == [True]
+
+
 def test_the_end_of_no_pause_is_fine(api):
     assert api.ask("DELETE", f"{V1}/pauses/action/x").status == 204
     assert api.ask("DELETE", f"{V1}/pauses/action/%00").status == 204

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from arbprov.localhub import submitting
+
 TASKS = "/api/v1/tasks"
 
 
@@ -148,6 +150,12 @@ def test_a_task_that_is_not_valid_is_refused_with_its_path(api, task, problem):
     answer = api.ask("POST", TASKS, task)
     assert (answer.status, answer.problems) == (422, [problem])
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_what_only_the_hub_itself_refuses_is_refused_too(api, monkeypatch):
+    monkeypatch.setattr(submitting, "_MAX_PRIORITY", 1)
+    answer = api.ask("POST", TASKS, [{"action": "a", "priority": 5}])
+    assert answer.problems == ["[0]: the task's priority must be from -1 to 1, not 5"]
 
 
 def test_integers_are_exact_in_and_out(api):

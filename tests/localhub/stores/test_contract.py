@@ -1116,6 +1116,12 @@ async def test_a_pause_that_is_repeated_ends_at_once(store):
     assert await claim(store) == ["t1"]
 
 
+async def test_a_pause_without_a_time_is_of_now(store):
+    await store.pause(Pause(PauseKind.ACTION, "act"))
+    [pause] = await store.pauses()
+    assert pause.at == pytest.approx(await now(store), abs=60)
+
+
 async def test_resuming_what_is_not_paused_does_nothing(store):
     await store.resume(Pause(PauseKind.ACTION, "act"))
     assert await store.pauses() == []

@@ -44,6 +44,16 @@ def test_a_path_with_a_slash_in_a_part_is_found(api, url):
     assert get(url, "/api/v1/tasks/a%2Fb", headers=HEADERS).json()["id"] == "a/b"
 
 
+def test_small_packets_are_sent_at_once(api):
+    listener = ApiServer(api.queue, api.tokens, "127.0.0.1:0")._listen()
+    with listener, socket.create_connection(listener.getsockname(), TIMEOUT):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            # Else, asyncio leaves Nagle's algorithm on, and each answer takes 40 ms.
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
 def test_a_large_body_is_refused_while_it_is_sent(url):
     def chunks():
         for _ in range(80):
