@@ -53,7 +53,7 @@ def describe_wait(
         provider: The provider that must run it; empty for any provider.
         not_before: The earliest time to hand it out, in seconds since 1970.
         pauses: The pauses.
-        held: The groups that a limit holds back.
+        held: The groups that are over a limit.
         now: The time in seconds since 1970.
 
     >>> paused = [Pause(PauseKind.ACTION, "forecast")]
@@ -77,8 +77,10 @@ def describe_wait(
         if (scope.action, scope.account_key) == (action, account_key):
             limit = f"limit {scope.limit}" if scope.limit else "a limit"
             left = scope.held_until - now
-            rest = f" for another {left:.0f} s" if left > 0 else ", and tries one task now"
-            return f"{limit} holds back its action and account{rest}"
+            if scope.room:
+                return f"{limit} lets {scope.room} of the tasks of its action and account go now"
+            rest = f"for another {left:.0f} s" if left > 0 else "until others of them have ended"
+            return f"{limit} holds back the tasks of its action and account {rest}"
     if provider:
         return f"provider {quote(provider)} has not taken it; does it run?"
     return f"no provider has taken it; does a provider with action {quote(action)} run?"

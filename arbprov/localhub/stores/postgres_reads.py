@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from arbprov.localhub.stores.search import Dialect
-from arbprov.localhub.tasks import Attempt, State, StoredTask
+from arbprov.localhub.tasks import Attempt, Scope, State, StoredTask
 
 __all__ = [
     "ATTEMPTS",
@@ -18,6 +18,7 @@ __all__ = [
     "POSTGRES",
     "TASKS",
     "read_attempt",
+    "read_scope",
     "read_task",
 ]
 
@@ -53,15 +54,10 @@ COUNTS = """
 SELECT action, state, sum(change)::bigint FROM arbprov.counts
 GROUP BY action, state HAVING sum(change) <> 0
 """
-# A group that is about to open, since it has no waiting task, is not listed.
 HELD = """
 SELECT action, account_key, extract(epoch FROM held_until)::float8, limited_by,
-       extract(epoch FROM since)::float8
-FROM arbprov.holds WHERE held_until > now() OR probe IS NOT NULL OR EXISTS (
-    SELECT FROM arbprov.lanes JOIN arbprov.tasks ON tasks.lane = lanes.id AND tasks.queued
-    WHERE lanes.action = holds.action AND lanes.account_key = holds.account_key
-)
-ORDER BY since, action, account_key
+       extract(epoch FROM since)::float8, room
+FROM arbprov.holds ORDER BY since, action, account_key
 """
 POSITION = """
 SELECT count(*) FROM arbprov.tasks AS this
@@ -78,6 +74,7 @@ POSTGRES = Dialect(
 )
 _NAMES = [field.name for field in attrs.fields(StoredTask)]
 _ATTEMPT_NAMES = [field.name for field in attrs.fields(Attempt)]
+_SCOPE_NAMES = [field.name for field in attrs.fields(Scope)]
 
 
 def read_task(row: Sequence[Any]) -> StoredTask:
@@ -90,3 +87,8 @@ def read_attempt(row: Sequence[Any]) -> Attempt:
     """Return an attempt from a row of `ATTEMPTS`."""
     values = dict(zip(_ATTEMPT_NAMES, row, strict=True))
     return Attempt(**values | {"aside": tuple(values["aside"])})
+
+
+def read_scope(row: Sequence[Any]) -> Scope:
+    """Return a group from a row of `HELD`."""
+    return Scope(**dict(zip(_SCOPE_NAMES, row, strict=True)))
