@@ -73,7 +73,7 @@ def test_a_group_over_its_limit_costs_no_deliveries_while_it_is_held(hub, app):
         found = statuses(hub)["limit"]
         call_others(hub, "more")
     assert statuses(hub) == {"success": 11, "limit": found}
-    # Those that were on their way when the hub got the first limit: a slot takes the next task
+    # The tasks on their way when the hub got the first limit: a slot takes the next task
     # while the result of the one before is sent.
     assert found <= 3 * CONCURRENCY
 
@@ -90,7 +90,7 @@ def test_each_wait_costs_one_limit(hub):
     with serving(app, hub):
         wait_until(lambda: statuses(hub)["success"] >= 25)
         found = statuses(hub)
-    # And those that were on their way at the first limit.
+    # And the tasks that were on their way at the first limit.
     assert found["limit"] <= found["success"] + 3 * CONCURRENCY
 
 
