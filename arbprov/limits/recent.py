@@ -17,7 +17,7 @@ _MAX_USES = 1_000
 _MAX_ACCOUNT = 4096
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class RecentUse:
     """The last charge of a bucket that was asked for.
 

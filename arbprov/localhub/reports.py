@@ -86,8 +86,12 @@ class Reports:
         # The last polls of processes that do not say that they report.
         self._silent_at: dict[str, float] = {}
 
-    def put(self, report: ProviderReport, *, has_actions: bool = True) -> bool:
-        """Keep a report in place of the one before.
+    def put(self, report: ProviderReport) -> None:
+        """Keep a complete report in place of the one before."""
+        self.receive(report, has_actions=True)
+
+    def receive(self, report: ProviderReport, *, has_actions: bool) -> bool:
+        """Keep a report in place of the one before, as it was sent.
 
         Args:
             report: The report.

@@ -210,7 +210,7 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         except ValidationFailure as failure:
             text = f"this is not a report: {failure.problems[0]}"
             raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text) from None
-        knows_actions = self._reports.put(report, has_actions="actions" in request)
+        knows_actions = self._reports.receive(report, has_actions="actions" in request)
         return json.dumps({"wants_actions": not knows_actions}).encode()
 
     # Calls, by `LocalHubClient`.

@@ -237,7 +237,7 @@ def decode_report_answer(message: bytes) -> bool:
     Raises:
         ValueError: It is not an answer to a report.
 
-    >>> decode_report_answer(b'{"wants_actions": true}'), decode_answer(b"{}")
+    >>> decode_report_answer(b'{"wants_actions": true}'), decode_report_answer(b"{}")
     (True, False)
     """
     try:
