@@ -8,7 +8,7 @@ import os
 
 import pytest
 from support.hubs import Held
-from support.loops import BEGIN
+from support.loops import BEGIN, JumpingLoop, run_jumping
 from support.running import Running, away, tasks
 
 import arbprov.worker.reports
@@ -104,6 +104,18 @@ def test_reports_end_with_the_drain(app):
     one = reporting(app, polls=tasks(1, payload=b'{"seconds": 18}')).until(10)
     assert times(one) == [0, 5, 10, 15]
     assert reported(one)[-1]["free_slots"] == 0
+
+
+def test_nothing_is_reported_after_the_end(app):
+    one = reporting(app)
+    one.loop = JumpingLoop()
+
+    async def main():
+        await one._work(10, one.settings)
+        await asyncio.sleep(100)
+
+    run_jumping(main(), one.loop)
+    assert max(times(one)) <= 10
 
 
 def test_a_report_that_hangs_does_not_hold_up_the_end(app):
