@@ -19,6 +19,7 @@ from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.api.server import ApiServer
 from arbprov.localhub.queue import QueueSettings, TaskQueue
+from arbprov.localhub.reports import Reports
 from arbprov.localhub.rpc import HubMethods, to_submission
 from arbprov.localhub.stores.factory import make_store
 from arbprov.localhub.submitting import make_task
@@ -130,6 +131,7 @@ class LocalHub:
         self._loop: asyncio.AbstractEventLoop
         self._stopping: asyncio.Event
         self._queue: TaskQueue
+        self._reports: Reports
         self._methods: HubMethods
         self._server: Any
 
@@ -283,6 +285,7 @@ class LocalHub:
         await self._queue.start()
         try:
             tokens = Tokens(self._store, lambda: self.token)
+            self._reports = Reports()
             self._methods = HubMethods(self._queue, tokens, self._retries_limits, self._on_result)
             async with self._serve_http(tokens):
                 self._server, address = await self._listen(self.address)
@@ -299,7 +302,7 @@ class LocalHub:
         if self.http_address is None:
             yield
             return
-        server = ApiServer(self._queue, tokens, self.http_address)
+        server = ApiServer(self._queue, tokens, self.http_address, reports=self._reports)
         self.http_address = await server.start()
         try:
             yield

@@ -11,6 +11,7 @@ import attrs
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.api.rates import Rates
 from arbprov.localhub.queue import TaskQueue
+from arbprov.localhub.reports import Reports
 from arbprov.localhub.tokens import Tokens
 
 __all__ = ["ApiHub"]
@@ -25,12 +26,14 @@ class ApiHub:
     Attributes:
         queue: The hub's tasks.
         tokens: The hub's tokens.
+        reports: What providers report.
         rates: How many tasks have ended lately.
         stopping: Set when the hub stops.
     """
 
     queue: TaskQueue
     tokens: Tokens
+    reports: Reports = attrs.field(factory=Reports)
     rates: Rates = attrs.field(factory=Rates)
     stopping: asyncio.Event = attrs.field(factory=asyncio.Event)
 

@@ -1,4 +1,4 @@
-"""`ApiServer`: serves the API over HTTP, in the event loop of the hub."""
+"""`ApiServer`: serves the API and the page over HTTP, in the event loop of the hub."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.api.extra import check_installed
 from arbprov.localhub.queue import TaskQueue
+from arbprov.localhub.reports import Reports
 from arbprov.localhub.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _GRACE = 5
 
 
 class ApiServer:
-    """Serves a hub's HTTP API in the event loop that runs when it is started.
+    """Serves a hub's HTTP API and its page in the event loop that runs when it is started.
 
     Args:
         queue: The hub's tasks.
@@ -40,6 +41,7 @@ class ApiServer:
         address: ``HOST:PORT``; an IPv6 address is in brackets, and port 0 is any free port.
         allowed_hosts: Names that requests may use for this machine, besides ``localhost`` and its
             addresses. Without them, the address must be on loopback.
+        reports: What providers report, for the page.
 
     Raises:
         ConfigurationError: The address is not valid, or the extra `hub` is not installed.
@@ -52,10 +54,12 @@ class ApiServer:
         address: str,
         *,
         allowed_hosts: Sequence[str] = (),
+        reports: Reports | None = None,
     ) -> None:
-        check_installed("the hub's HTTP API", "starlette", "uvicorn")
+        check_installed("the hub's HTTP API", "jinja2", "starlette", "uvicorn")
         self._queue = queue
         self._tokens = tokens
+        self._reports = Reports() if reports is None else reports
         self._address = address
         self._allowed_hosts = allowed_hosts
         self._host, self._port = _split(address)
@@ -78,10 +82,13 @@ class ApiServer:
         from arbprov.localhub.api.app import make_app
         from arbprov.localhub.api.hub import ApiHub
         from arbprov.localhub.api.uvicorn_server import make_server
+        from arbprov.localhub.page.app import make_page
+        from arbprov.localhub.page.routing import ApiOrPage
 
         listener = self._listen()
-        self._hub = ApiHub(self._queue, self._tokens)
-        app = make_app(self._hub, [*self._allowed_hosts, *self._own_names()])
+        self._hub = ApiHub(self._queue, self._tokens, self._reports)
+        hosts = [*self._allowed_hosts, *self._own_names()]
+        app = ApiOrPage(make_app(self._hub, hosts), make_page(self._hub, hosts))
         self._server = make_server(app, _MAX_CONNECTIONS, _GRACE)
         self._tasks = [
             asyncio.ensure_future(self._serve(listener)),

@@ -13,6 +13,7 @@ from arbprov.localhub.tasks import Attempt, State, StoredTask
 __all__ = [
     "ATTEMPTS",
     "COUNTS",
+    "ENDINGS",
     "HELD",
     "POSITION",
     "POSTGRES",
@@ -52,6 +53,11 @@ WHERE tasks.id = %s ORDER BY attempts.number
 COUNTS = """
 SELECT action, state, sum(change)::bigint FROM arbprov.counts
 GROUP BY action, state HAVING sum(change) <> 0
+"""
+ENDINGS = """
+SELECT action, state, extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8,
+       error_type
+FROM arbprov.tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, number DESC LIMIT %s
 """
 # A group that is about to open, since it has no waiting task, is not listed.
 HELD = """
