@@ -76,7 +76,7 @@ def print_task(task: TaskView, wait_reason: str) -> None:
     state = task.state.value
     fields = [
         ("task", task.id),
-        ("state", terminal.style(state, fg=_STATE_COLORS.get(state))),
+        ("state", state),
         ("why", wait_reason or task.reason),
         ("action", task.action),
         ("provider", _describe_provider(task)),
@@ -88,7 +88,7 @@ def print_task(task: TaskView, wait_reason: str) -> None:
         ("attempts", _describe_attempts(task)),
         ("lease ends", _format_time(task.lease_ends_at)),
         ("payload", _format_json(task.payload, task.payload_text)),
-        ("account", _format_json(task.account, None)),
+        ("account", _format_json(task.account, None) if task.account else ""),
         ("account key", task.account_key),
         ("key", task.idempotency_key),
         ("status", task.status),
@@ -96,7 +96,8 @@ def print_task(task: TaskView, wait_reason: str) -> None:
     ]
     for name, value in fields:
         if value:
-            _print_field(terminal, name, value)
+            color = _STATE_COLORS.get(state) if name == "state" else None
+            _print_field(terminal, name, value, color)
     response = _find_response(task)
     for problem in find_problems(response):
         _print_field(terminal, "problem", problem)
@@ -108,15 +109,15 @@ def print_task(task: TaskView, wait_reason: str) -> None:
         _print_field(terminal, f"attempt {attempt.number}", _describe_attempt(attempt))
 
 
-def _print_field(terminal: Terminal, name: str, value: str) -> None:
+def _print_field(terminal: Terminal, name: str, value: str, color: str | None = None) -> None:
     """Print a field: its name, and its value beside it, in as many lines as it needs."""
     indent = _NAME + 2
-    lines = [
-        line
-        for part in value[:_MAX_TEXT].split("\n")
-        for line in terminal.fold(part.lstrip(" "), indent + len(part) - len(part.lstrip(" ")))
-    ]
-    lines[0] = f"{name:{_NAME}}  {lines[0][indent:]}"
+    lines: list[str] = []
+    for part in value[:_MAX_TEXT].split("\n"):
+        text = escape_line(part.lstrip(" "), _MAX_TEXT)
+        lines += terminal.fold(text, indent + len(part) - len(part.lstrip(" ")))
+    first = terminal.style(lines[0][indent:], fg=color)
+    lines[0] = f"{name:{_NAME}}  {first}"
     for line in lines:
         echo(line)
 
@@ -166,8 +167,6 @@ def _format_time(when: dt.datetime | None) -> str:
 def _format_json(value: Any, text: str | None) -> str:
     """Return JSON as a line if it is short, else indented; text that is not JSON as it is."""
     if text is not None:
-        return escape_line(text, _MAX_TEXT)
-    if value is None or value == {}:
-        return ""
+        return text
     line = json.dumps(value, ensure_ascii=False)
     return line if len(line) <= 60 else json.dumps(value, ensure_ascii=False, indent=2)

@@ -232,6 +232,7 @@ def _find_wait_reason(client: Client, task: TaskView) -> str:
                 held_until=scope.held_until.timestamp(),
                 limit=scope.limit,
                 since=scope.since.timestamp(),
+                room=scope.room,
             )
             for scope in client.limits()
         ],

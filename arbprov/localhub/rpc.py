@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import HubError
@@ -137,7 +136,8 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         await self._authenticate_provider(message, _RESULT_FIELDS)
         try:
             sent = hub_pb2.TaskResult.FromString(message)
-        except DecodeError:
+        except Exception:
+            # Protobuf's own error, which only the wire's modules import.
             raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, _NO_MESSAGE) from None
         received = read_result(
             sent.id,

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent import futures
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import grpc
@@ -18,6 +19,7 @@ from typing_extensions import Self
 from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.api.server import ApiServer
+from arbprov.localhub.health import HealthService
 from arbprov.localhub.queue import QueueSettings, TaskQueue
 from arbprov.localhub.reports import Reports
 from arbprov.localhub.rpc import HubMethods, to_submission
@@ -37,6 +39,8 @@ _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 # Seconds that running calls have at a stop, and a stop has in all.
 _GRACE = 1.0
 _STOP_TIMEOUT = 30.0
+# Seconds between two looks whether the hub's thread has ended.
+_STOP_CHECK = 1.0
 # The most seconds between two renewals of a lease.
 _RENEW_INTERVAL = 20.0
 
@@ -133,6 +137,7 @@ class LocalHub:
         self._queue: TaskQueue
         self._reports: Reports
         self._methods: HubMethods
+        self._health: HealthService | None
         self._server: Any
 
     # Tasks and results.
@@ -268,7 +273,27 @@ class LocalHub:
             if self._before_start is not None:
                 self._before_start.append(work)
                 return None
-        return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+        return self._wait_for(work())
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, ReturnT]) -> ReturnT:
+        """Return what a coroutine returns in the hub's thread.
+
+        Raises:
+            HubStopped: The hub has stopped before.
+        """
+        assert self._thread is not None
+        try:
+            running = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            raise HubStopped("the hub has stopped") from None
+        while True:
+            try:
+                return running.result(_STOP_CHECK)
+            except futures.TimeoutError:
+                # A loop that ends forgets what it was to run next.
+                if not self._thread.is_alive():
+                    raise HubStopped("the hub has stopped") from None
 
     def _run_loop(self, started: futures.Future[str]) -> None:
         try:
@@ -287,6 +312,8 @@ class LocalHub:
             tokens = Tokens(self._store, lambda: self.token)
             self._reports = Reports()
             self._methods = HubMethods(self._queue, tokens, self._retries_limits, self._on_result)
+            # Of the extra `hub`.
+            self._health = HealthService() if find_spec("grpc_health") else None
             async with self._serve_http(tokens):
                 self._server, address = await self._listen(self.address)
                 await self._catch_up()
@@ -310,6 +337,8 @@ class LocalHub:
             await server.stop()
 
     async def _stop_server(self) -> None:
+        if self._health is not None:
+            await self._health.stop()
         await self._server.stop(_GRACE)
 
     async def _catch_up(self) -> None:
@@ -326,7 +355,10 @@ class LocalHub:
 
     async def _listen(self, address: str) -> tuple[Any, str]:
         """Return a running server and its address."""
-        server = grpc.aio.server(handlers=[self._handlers()], options=[*self._options.items()])
+        handlers = [self._handlers()]
+        if self._health is not None:
+            handlers.append(self._health.handler)
+        server = grpc.aio.server(handlers=handlers, options=[*self._options.items()])
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:

@@ -304,14 +304,16 @@ class Pause:
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """A group of tasks that a limit holds back: those of one action and one account.
+    """A group of tasks that is over a limit: those of one action and one account.
 
     Attributes:
         action: The action.
         account_key: The account's key.
-        held_until: When the next one goes, in seconds since 1970; in the past while that one runs.
+        held_until: When the next one goes, in seconds since 1970; in the past if some may go.
         limit: The limit that said so, as text.
-        since: Since when the group has been held without a break.
+        since: Since when the group has been over its limit: it has had tasks ever since.
+        room: How many may be handed out now; 0 until `held_until`, and while those that were
+            handed out have to end first.
     """
 
     action: str
@@ -319,6 +321,7 @@ class Scope:
     held_until: float
     limit: str
     since: float
+    room: int = 0
 
 
 @attrs.frozen(kw_only=True)

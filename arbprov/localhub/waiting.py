@@ -53,7 +53,7 @@ def describe_wait(
         provider: The provider that must run it; empty for any provider.
         not_before: The earliest time to hand it out, in seconds since 1970.
         pauses: The pauses.
-        held: The groups that a limit holds back.
+        held: The groups that are over a limit.
         now: The time in seconds since 1970.
 
     >>> paused = [Pause(PauseKind.ACTION, "forecast")]
@@ -79,8 +79,10 @@ def describe_wait(
     if isinstance(obstacle, Scope):
         limit = f"limit {obstacle.limit}" if obstacle.limit else "a limit"
         left = obstacle.held_until - now
-        rest = f" for another {left:.0f} s" if left > 0 else ", and tries one task now"
-        return f"{limit} holds back its action and account{rest}"
+        if obstacle.room:
+            return f"{limit} lets {obstacle.room} of the tasks of its action and account go now"
+        rest = f"for another {left:.0f} s" if left > 0 else "until others of them have ended"
+        return f"{limit} holds back the tasks of its action and account {rest}"
     if provider:
         return f"provider {quote(provider)} has not taken it; does it run?"
     return f"no provider has taken it; does a provider with action {quote(action)} run?"

@@ -375,7 +375,7 @@ class _Exchange:
 
     def answer(self) -> bytes:
         try:
-            return asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+            return self.hub._wait_for(self._answer())
         finally:
             # The call may have ended before, with its connection.
             with self.hub._changed:

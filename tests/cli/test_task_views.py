@@ -55,6 +55,31 @@ def test_what_is_not_json_is_shown_as_text(hub, run_by_hand, capsys):
     assert "result       neither\n             this\n" in shown
 
 
+def test_a_terminal_s_commands_are_escaped(hub, capsys):
+    hub.put("forecast\033[2J", {"city": "\x9b2J"}, id="t1", provider="weather\033[2J")
+    shown = show(hub, capsys)
+    assert "action       forecast\\x1b[2J\n" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_a_result_without_data_is_shown(hub, run_by_hand, capsys):
+    hub.put("forecast", id="t1")
+    run_by_hand('{"data": {"response": {}}}')
+    shown = show(hub, capsys)
+    assert "payload      {}\n" in shown
+    assert "result       {}\n" in shown
+    assert "account  " not in shown
+
+
+def test_a_state_has_a_color_if_the_terminal_has(hub, capsys, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    hub.put("forecast", id="t1")
+    with Client(hub.http_address, hub.token) as client:
+        client.cancel("t1")
+    assert "state        \033[33mcancelled\033[0m\n" in show(hub, capsys)
+
+
 def test_an_envelope_without_a_response_is_shown_whole(hub, run_by_hand, capsys):
     hub.put("forecast", id="t1")
     run_by_hand('{"rows": 1}')

@@ -442,3 +442,68 @@ def test_a_hub_s_url_is_an_address_too(hub):
 
 def test_the_url_of_a_hub_on_a_socket_is_its_address(tmp_path):
     assert LocalHub(f"unix:{tmp_path}/hub.sock").url == f"unix:{tmp_path}/hub.sock"
+
+
+def health_of(hub):
+    """Return what a hub answers to gRPC's health check: the number of a status."""
+    with grpc.insecure_channel(hub.address) as channel:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=TIMEOUT)
+    return answer
+
+
+def test_a_hub_says_that_it_is_healthy(hub):
+    # The field `status` with SERVING.
+    assert health_of(hub) == b"\x08\x01"
+
+
+def test_a_hub_without_the_extra_has_no_health_service(monkeypatch):
+    monkeypatch.setattr("arbprov.localhub.server.find_spec", lambda name: None)
+    with LocalHub() as hub, pytest.raises(grpc.RpcError) as caught:
+        health_of(hub)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_stopped_hub_takes_no_task():
+    with LocalHub() as hub:
+        pass
+    with pytest.raises(HubStopped, match="the hub has stopped"):
+        hub.put("forecast")
+
+
+def test_a_task_that_the_end_of_the_hub_forgot_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("arbprov.localhub.server._STOP_CHECK", 0.01)
+    hub = LocalHub().start()
+    held = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), hub._loop)
+    held.result(TIMEOUT)
+    hub.stop()
+    # As if the loop had ended between this call and its turn.
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", forget)
+    with pytest.raises(HubStopped, match="the hub has stopped"):
+        hub.put("forecast")
+
+
+def forget(coroutine, loop):
+    coroutine.close()
+    return futures.Future()
+
+
+def test_a_hub_that_is_slow_is_waited_for(hub, monkeypatch):
+    monkeypatch.setattr("arbprov.localhub.server._STOP_CHECK", 0.01)
+
+    async def be_slow():
+        await asyncio.sleep(0.1)
+        return "done"
+
+    assert hub._run(be_slow) == "done"
+
+
+def test_a_known_kind_of_store_is_needed():
+    with pytest.raises(ConfigurationError, match="memory, sqlite:PATH or postgresql://"):
+        LocalHub(store="redis://secret@host")
+
+
+def test_a_hub_keeps_its_tasks_in_a_file(tmp_path, request):
+    with LocalHub(store=f"sqlite:{tmp_path}/hub.sqlite") as hub:
+        hub.put("forecast", id="t1")
+    with LocalHub(store=f"sqlite:{tmp_path}/hub.sqlite") as hub:
+        assert hub._run(lambda: hub._queue.store.get("t1")).action == "forecast"

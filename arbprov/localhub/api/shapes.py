@@ -392,14 +392,15 @@ class CountsView:
 
 @attrs.frozen(kw_only=True)
 class ScopeView:
-    """Tasks of one action and one account that a limit holds back.
+    """Tasks of one action and one account that are over a limit.
 
     Args:
         action: the action
         account_key: the account's key
-        held_until: when the next one goes; in the past while that one runs
+        held_until: when the next one goes; in the past if some may go
         limit: the limit that said so
-        since: since when they have been held without a break
+        since: since when they have been over the limit
+        room: how many may be handed out now
     """
 
     action: str
@@ -407,11 +408,12 @@ class ScopeView:
     held_until: dt.datetime
     limit: str
     since: dt.datetime
+    room: int
 
 
 @attrs.frozen(kw_only=True)
 class LimitsView:
-    """The groups that limits hold back."""
+    """The groups that are over a limit."""
 
     limits: list[ScopeView]
 

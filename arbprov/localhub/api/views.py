@@ -78,13 +78,14 @@ def _view_attempt(attempt: Attempt) -> AttemptView:
 
 
 def view_scope(scope: Scope) -> ScopeView:
-    """Return a group that a limit holds back."""
+    """Return a group that is over a limit."""
     return ScopeView(
         action=scope.action,
         account_key=scope.account_key,
         held_until=to_datetime(scope.held_until),
         limit=scope.limit,
         since=to_datetime(scope.since),
+        room=scope.room,
     )
 
 

@@ -99,6 +99,7 @@ class LimitPages:
             hidden_groups=max(0, len(held) - _MAX_ROWS),
             names=names,
             pauses=pauses,
+            now=now,
             closed=sum(row.opens_at is not None for row in rows),
             done=describe_done(request.query_params.get("did", "")),
             version=make_version(rows, groups, pauses),

@@ -53,12 +53,16 @@ def describe_obstacle(
         is_account = obstacle.kind is PauseKind.ACCOUNT
         name = short_key(obstacle.name) if is_account else obstacle.name
         return Wait(f"paused: {obstacle.kind.value} {name}")
-    if isinstance(obstacle, Scope):
-        text = f"held by {obstacle.limit or 'a limit'} of account {short_key(task.account_key)}"
-        if obstacle.held_until > now:
-            return Wait(f"{text} until", obstacle.held_until)
-        return Wait(f"{text}, which tries one task now")
-    return None
+    return None if obstacle is None else _describe_scope(obstacle, now)
+
+
+def _describe_scope(scope: Scope, now: float) -> Wait:
+    limit = f"{scope.limit or 'a limit'} of account {short_key(scope.account_key)}"
+    if scope.room:
+        return Wait(f"{limit} lets {format_count(scope.room, 'task')} go now")
+    if scope.held_until > now:
+        return Wait(f"held by {limit} until", scope.held_until)
+    return Wait(f"held by {limit} until others of its tasks have ended")
 
 
 async def explain(store: Store, reports: Reports, task: StoredTask, now: float) -> Wait | None:

@@ -22,6 +22,7 @@ from arbprov.localhub.stores.postgres_reads import (
     POSTGRES,
     TASKS,
     read_attempt,
+    read_scope,
     read_task,
 )
 from arbprov.localhub.stores.search import find_conditions
@@ -44,13 +45,13 @@ try:
     from arbprov.localhub.stores import postgres_pauses as pauses
     from arbprov.localhub.stores.postgres_claim import Round, claim_tasks
     from arbprov.localhub.stores.postgres_connections import Connections, find_name, read_url
-    from arbprov.localhub.stores.postgres_lanes import enqueue, open_empty_groups
+    from arbprov.localhub.stores.postgres_holds import update_groups
+    from arbprov.localhub.stores.postgres_lanes import enqueue
     from arbprov.localhub.stores.postgres_record import record
     from arbprov.localhub.stores.postgres_schema import migrate
     from arbprov.localhub.stores.postgres_signals import Signals
     from arbprov.localhub.stores.postgres_submit import submit
     from arbprov.localhub.stores.postgres_tasks import (
-        OPEN_PROBED,
         Connection,
         change,
         clamp,
@@ -58,7 +59,6 @@ try:
         end_attempts,
         key_of,
         lock_tasks,
-        pass_on,
         transpose,
     )
     from arbprov.localhub.stores.postgres_upkeep import prune, upkeep
@@ -189,7 +189,7 @@ class PostgresStore:
                 task.deliveries -= 1
             await end_attempts(connection, tasks, "returned")
             await change(connection, tasks)
-            await pass_on(connection, tasks)
+            await update_groups(connection, tasks)
             await enqueue(connection, map(key_of, tasks))
 
         await self._connections.transact(work)
@@ -288,9 +288,7 @@ class PostgresStore:
             running = [task for task in tasks if task.was is State.RUNNING]
             await end_attempts(connection, running, "cancelled")
             await change(connection, tasks)
-            await connection.execute(OPEN_PROBED, [[task.number for task in running]])
-            groups = list({task.group for task in tasks})
-            await open_empty_groups(connection, groups)
+            await update_groups(connection, tasks)
             return [task.id for task in tasks]
 
         cancelled = await self._connections.transact(work)
@@ -370,11 +368,8 @@ class PostgresStore:
         ]
 
     async def held(self) -> list[Scope]:
-        """Return the groups that a limit holds back; see `Store.held`."""
-        return [
-            Scope(action=action, account_key=key, held_until=until, limit=limit, since=since)
-            for action, key, until, limit, since in await self._connections.read(HELD)
-        ]
+        """Return the groups that are over a limit; see `Store.held`."""
+        return [read_scope(row) for row in await self._connections.read(HELD)]
 
     async def pauses(self) -> list[Pause]:
         """Return what is paused; see `Store.pauses`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -48,19 +49,21 @@ SELECT first.lane, task.number FROM unnest(%(ids)s::uuid[]) AS first (lane) CROS
 ) AS task
 """
 _HOLDS = """
-SELECT action, account_key, is_over AND probe IS NULL FROM arbprov.holds
+SELECT action, account_key, room, episode FROM arbprov.holds
 JOIN unnest(%s::text[], %s::text[]) AS given (action, account_key) USING (action, account_key)
 """
 _LOCK_HOLDS = f"{_HOLDS} FOR UPDATE OF holds SKIP LOCKED"
 _TAKE = """
 WITH free AS (
-    SELECT number FROM arbprov.tasks WHERE number = ANY(%(numbers)s) AND queued
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT number, given.episode FROM arbprov.tasks
+    JOIN unnest(%(numbers)s::bigint[], %(episodes)s::bigint[]) AS given (number, episode)
+        USING (number)
+    WHERE queued FOR NO KEY UPDATE OF tasks SKIP LOCKED
 ), taken AS (
     UPDATE arbprov.tasks SET
         state = 'running', queued = false, attempt = attempt + 1, deliveries = deliveries + 1,
         started_at = now(), due_at = now() + make_interval(secs => %(lease)s),
-        worker = %(provider)s
+        worker = %(provider)s, episode = free.episode
     FROM free WHERE tasks.number = free.number
     RETURNING tasks.number, id, action, payload, account, attempt, traceparent
 ), begun AS (
@@ -92,11 +95,18 @@ LEFT JOIN unnest(%(lanes)s::uuid[], %(lane_places)s::int[]) AS lane (id, place) 
 WHERE lanes.id = moved.id
 """
 _LOCK_EMPTY = "SELECT id FROM arbprov.lanes WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED"
-_BLOCK_LANES = "UPDATE arbprov.lanes SET blocked = true WHERE id = ANY(%s)"
-_SET_PROBES = """
-UPDATE arbprov.holds SET probe = went.probe
-FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS went (action, account_key, probe)
-WHERE holds.action = went.action AND holds.account_key = went.account_key
+_COUNT_TAKEN = """
+UPDATE arbprov.holds SET taken = holds.taken + new.taken
+FROM unnest(%s::text[], %s::text[], %s::int[]) AS new (action, account_key, taken)
+WHERE holds.action = new.action AND holds.account_key = new.account_key
+"""
+_BLOCK_LANES = """
+UPDATE arbprov.lanes SET blocked = true WHERE id IN (
+    SELECT id FROM arbprov.lanes
+    JOIN unnest(%s::text[], %s::text[]) AS given (action, account_key) USING (action, account_key)
+    JOIN arbprov.holds USING (action, account_key)
+    WHERE NOT blocked AND room = 0 FOR NO KEY UPDATE OF lanes SKIP LOCKED
+)
 """
 
 
@@ -138,18 +148,23 @@ async def claim_tasks(
     most = count + 1
     limit = most if len(locked) <= 4 else min(most, 2 * count // len(locked) + 2)
     await _find_tasks(connection, locked, limit)
-    probing, held, skipped = await _read_holds(holds)
-    free = [lane for lane in locked if lane.group not in held | skipped]
-    picks = take_turns(free, count, horizon=horizon, probing=probing)
+    limited, skipped = await _read_holds(holds)
+    rooms = {group: room for group, (room, _) in limited.items()}
+    free = [lane for lane in locked if lane.group not in skipped]
+    picks = take_turns(free, count, horizon=horizon, rooms=rooms)
     if limit < most and any(lane.has_more and lane.is_used_up for lane in free):
         await _find_tasks(connection, free, most)
-        picks = take_turns(free, count, horizon=horizon, probing=probing)
+        picks = take_turns(free, count, horizon=horizon, rooms=rooms)
     empty = [lane for lane in free if lane.is_used_up and not lane.has_more]
-    probes = {lane.group: number for lane, number in picks if lane.group in probing}
-    blocked = [lane.id for lane in locked if lane.group in held | probes.keys()]
-    deliveries = await _take(
-        connection, provider, lease, picks, empty=empty, blocked=blocked, probes=probes
-    )
+    episodes = {group: episode for group, (_, episode) in limited.items()}
+    taken = await _take(connection, provider, lease, picks, empty=empty, episodes=episodes)
+    if limited:
+        groups = {number: lane.group for lane, number in picks if lane.group in limited}
+        counts = collections.Counter(groups[number] for number in taken if number in groups)
+        rows = [(*group, number) for group, number in counts.items()]
+        await connection.execute(_COUNT_TAKEN, transpose(rows, 3))
+        await connection.execute(_BLOCK_LANES, transpose(limited, 2))
+    deliveries = [*taken.values()]
     return Round(deliveries, has_more=horizon is not None, is_crowded=not deliveries)
 
 
@@ -182,14 +197,16 @@ async def _ask_for_holds(
 
 async def _read_holds(
     cursors: Sequence[psycopg.AsyncCursor[Any]],
-) -> tuple[set[Group], set[Group], set[Group]]:
-    """Return the groups of which one task may go, those held, and those of other transactions."""
+) -> tuple[dict[Group, tuple[int, int]], set[Group]]:
+    """Return groups with their rooms and episodes, and those that other transactions change."""
     mine, all_holds = [
-        {(action, account_key): may_go for action, account_key, may_go in await cursor.fetchall()}
+        {
+            (action, account_key): (room, episode)
+            for action, account_key, room, episode in await cursor.fetchall()
+        }
         for cursor in cursors
     ]
-    probing = {group for group, may_go in mine.items() if may_go}
-    return probing, mine.keys() - probing, all_holds.keys() - mine.keys()
+    return mine, all_holds.keys() - mine.keys()
 
 
 async def _find_tasks(connection: Connection, locked: Sequence[Lane], limit: int) -> None:
@@ -211,10 +228,9 @@ async def _take(
     picks: Sequence[tuple[Lane, int]],
     *,
     empty: Sequence[Lane],
-    blocked: Sequence[UUID],
-    probes: Mapping[Group, int],
-) -> list[Delivery]:
-    """Hand out tasks, and change their lanes and holds accordingly."""
+    episodes: Mapping[Group, int],
+) -> dict[int, Delivery]:
+    """Hand out tasks, and change their lanes accordingly; return them by number."""
     places = {number: place for place, (_, number) in enumerate(picks)}
     # Lanes that only seem to have tasks, such as some whose ttl has passed, must not stay in front.
     moved = [lane for lane, _ in picks] or empty
@@ -222,9 +238,13 @@ async def _take(
     last = {lane.id: place for place, lane in enumerate(moved)}
     # Before they change, and without waiting; what they then have is seen by a later statement.
     emptied = await connection.execute(_LOCK_EMPTY, [[lane.id for lane in empty]])
-    taken = await connection.execute(
-        _TAKE, {"numbers": list(places), "lease": clamp(lease), "provider": provider}
-    )
+    parameters: dict[str, Any] = {
+        "numbers": list(places),
+        "episodes": [episodes.get(lane.group) for lane, _ in picks],
+        "lease": clamp(lease),
+        "provider": provider,
+    }
+    taken = await connection.execute(_TAKE, parameters)
     parameters = {
         "account_keys": [account_key for account_key, _ in accounts],
         "priorities": [priority for _, priority in accounts],
@@ -233,17 +253,11 @@ async def _take(
         "lane_places": list(last.values()),
     }
     await connection.execute(_MOVE, parameters)
-    if blocked:
-        await connection.execute(_BLOCK_LANES, [blocked])
     rows = await taken.fetchall()
     if empty:
         await remove_empty(connection, [lane_id for (lane_id,) in await emptied.fetchall()])
-    if probes:
-        went = {row[0] for row in rows}
-        gone = [(*group, number) for group, number in probes.items() if number in went]
-        await connection.execute(_SET_PROBES, transpose(gone, 3))
-    return [
-        Delivery(
+    return {
+        number: Delivery(
             id=task_id,
             action=action,
             payload=payload,
@@ -252,7 +266,7 @@ async def _take(
             lease=lease,
             traceparent=traceparent,
         )
-        for _, task_id, action, payload, account, attempt, traceparent in sorted(
+        for number, task_id, action, payload, account, attempt, traceparent in sorted(
             rows, key=lambda row: places[row[0]]
         )
-    ]
+    }

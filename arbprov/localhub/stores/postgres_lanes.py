@@ -9,8 +9,8 @@ How the locks fit together, all under READ COMMITTED:
   was taken, so that it sees all tasks whose transactions had the lock before.
 - Tasks are locked first, by number, then holds, then lanes, by id. `claim` locks the other way
   round, but skips what is locked: it waits for nobody.
-- A lane is blocked only by a transaction that has its group's hold locked, and a hold that is
-  removed or passed on is locked before the lanes are opened. So none stays blocked.
+- A lane is blocked only by a transaction that has its group's hold locked, and a hold that ends,
+  gets room or is removed is locked before the lanes are opened. So none stays blocked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ __all__ = [
     "block",
     "enqueue",
     "find_lane",
-    "open_empty_groups",
     "release",
     "remove_empty",
     "remove_unused",
@@ -74,7 +73,7 @@ freed AS MATERIALIZED (
     WHERE blocked AND NOT EXISTS (
         SELECT FROM arbprov.holds
         WHERE holds.action = lanes.action AND holds.account_key = lanes.account_key
-          AND (NOT is_over OR probe IS NOT NULL)
+          AND room = 0
     )
     ORDER BY lanes.id FOR NO KEY UPDATE OF lanes
 )
@@ -84,14 +83,6 @@ UPDATE arbprov.lanes SET blocked = false, turn = COALESCE(
        AND NOT other.blocked AND NOT other.paused),
     block.first
 ) FROM freed, block WHERE lanes.id = freed.id
-"""
-_OPEN_EMPTY = """
-DELETE FROM arbprov.holds USING unnest(%s::text[], %s::text[]) AS given (action, account_key)
-WHERE holds.action = given.action AND holds.account_key = given.account_key
-  AND is_over AND probe IS NULL AND NOT EXISTS (
-    SELECT FROM arbprov.lanes JOIN arbprov.tasks ON tasks.lane = lanes.id AND tasks.queued
-    WHERE lanes.action = given.action AND lanes.account_key = given.account_key
-  )
 """
 _FIND_EMPTY = """
 SELECT id FROM arbprov.lanes
@@ -161,14 +152,8 @@ async def block(connection: Connection, groups: Collection[Group]) -> None:
 
 
 async def release(connection: Connection, groups: Collection[Group]) -> None:
-    """Open the lanes of groups that nothing holds any more, at the back of the order."""
+    """Open the lanes of those groups whose tasks may go, at the back of the order."""
     await connection.execute(_RELEASE, _columns(groups))
-
-
-async def open_empty_groups(connection: Connection, groups: Collection[Group]) -> None:
-    """End the holds whose time is over and whose groups have no waiting task."""
-    await connection.execute(_OPEN_EMPTY, _columns(groups))
-    await release(connection, groups)
 
 
 async def remove_empty(connection: Connection, ids: Collection[UUID]) -> None:

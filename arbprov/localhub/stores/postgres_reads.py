@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from arbprov.localhub.stores.search import Dialect
-from arbprov.localhub.tasks import Attempt, State, StoredTask
+from arbprov.localhub.tasks import Attempt, Scope, State, StoredTask
 
 __all__ = [
     "ATTEMPTS",
@@ -19,6 +19,7 @@ __all__ = [
     "POSTGRES",
     "TASKS",
     "read_attempt",
+    "read_scope",
     "read_task",
 ]
 
@@ -59,15 +60,10 @@ SELECT action, state, extract(epoch FROM started_at)::float8, extract(epoch FROM
        error_type
 FROM arbprov.tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, number DESC LIMIT %s
 """
-# A group that is about to open, since it has no waiting task, is not listed.
 HELD = """
 SELECT action, account_key, extract(epoch FROM held_until)::float8, limited_by,
-       extract(epoch FROM since)::float8
-FROM arbprov.holds WHERE held_until > now() OR probe IS NOT NULL OR EXISTS (
-    SELECT FROM arbprov.lanes JOIN arbprov.tasks ON tasks.lane = lanes.id AND tasks.queued
-    WHERE lanes.action = holds.action AND lanes.account_key = holds.account_key
-)
-ORDER BY since, action, account_key
+       extract(epoch FROM since)::float8, room
+FROM arbprov.holds ORDER BY since, action, account_key
 """
 POSITION = """
 SELECT count(*) FROM arbprov.tasks AS this
@@ -84,6 +80,7 @@ POSTGRES = Dialect(
 )
 _NAMES = [field.name for field in attrs.fields(StoredTask)]
 _ATTEMPT_NAMES = [field.name for field in attrs.fields(Attempt)]
+_SCOPE_NAMES = [field.name for field in attrs.fields(Scope)]
 
 
 def read_task(row: Sequence[Any]) -> StoredTask:
@@ -96,3 +93,8 @@ def read_attempt(row: Sequence[Any]) -> Attempt:
     """Return an attempt from a row of `ATTEMPTS`."""
     values = dict(zip(_ATTEMPT_NAMES, row, strict=True))
     return Attempt(**values | {"aside": tuple(values["aside"])})
+
+
+def read_scope(row: Sequence[Any]) -> Scope:
+    """Return a group from a row of `HELD`."""
+    return Scope(**dict(zip(_SCOPE_NAMES, row, strict=True)))

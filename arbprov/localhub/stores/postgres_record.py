@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from arbprov.localhub.stores.postgres_lanes import block, enqueue, release
-from arbprov.localhub.stores.postgres_results import KnownAttempt, KnownTask, settle
+from arbprov.localhub.stores.postgres_holds import update_groups
+from arbprov.localhub.stores.postgres_lanes import enqueue
+from arbprov.localhub.stores.postgres_results import KnownAttempt, settle
 from arbprov.localhub.stores.postgres_tasks import (
     LOCK_TASKS,
-    OPEN_PROBED,
     Connection,
-    Group,
     change,
-    clamp,
     key_of,
     known_task,
-    transpose,
 )
-from arbprov.localhub.tasks import Outcome, ReceivedResult, State
+from arbprov.localhub.tasks import Outcome, ReceivedResult
 
 __all__ = ["record"]
 
@@ -31,7 +28,6 @@ JOIN arbprov.attempts ON attempts.task = tasks.number AND (
     OR new.number = 0 AND attempts.status = new.status AND attempts.result = new.result
 )
 """
-_PROBES = "SELECT probe FROM arbprov.holds WHERE probe = ANY(%s)"
 _SET_RESULTS = """
 UPDATE arbprov.attempts SET
     ended_at = COALESCE(ended_at, now()), ended_as = new.ended_as, status = new.status,
@@ -44,16 +40,6 @@ WHERE attempts.task = new.task AND attempts.number = new.number
 _KEEP_ASIDE = """
 UPDATE arbprov.attempts SET aside = aside || %(result)s::text
 WHERE task = %(task)s AND number = %(number)s AND NOT %(result)s::text = ANY(aside)
-"""
-_HOLD = """
-INSERT INTO arbprov.holds (action, account_key, held_until, limited_by, since)
-SELECT action, account_key, now() + make_interval(secs => wait), limited_by, now()
-FROM unnest(%s::text[], %s::text[], %s::float8[], %s::text[])
-    AS new (action, account_key, wait, limited_by)
-ORDER BY account_key, action
-ON CONFLICT (account_key, action) DO UPDATE SET
-    held_until = GREATEST(holds.held_until, excluded.held_until),
-    limited_by = excluded.limited_by, is_over = false, probe = NULL
 """
 
 
@@ -85,8 +71,9 @@ async def record(connection: Connection, results: Sequence[ReceivedResult]) -> l
     await _store_results(connection, [one for each in attempts.values() for one in each.values()])
     if changed := [task for task in tasks.values() if task.recorded or task.limited]:
         await change(connection, changed)
-        await _open_probed(connection, [task for task in changed if task.recorded])
-        await _hold(connection, [task for task in changed if task.limited])
+        await update_groups(connection, changed)
+        if queued := [task for task in changed if task.is_queued]:
+            await enqueue(connection, map(key_of, queued))
     return outcomes
 
 
@@ -100,29 +87,3 @@ async def _store_results(connection: Connection, attempts: Sequence[KnownAttempt
         for result in attempt.aside:
             parameters = {"result": result, "task": attempt.task, "number": attempt.number}
             await connection.execute(_KEEP_ASIDE, parameters)
-
-
-async def _open_probed(connection: Connection, ended: Sequence[KnownTask]) -> None:
-    """Open the groups whose first task has ended."""
-    if not (running := [task for task in ended if task.was is State.RUNNING]):
-        return
-    cursor = await connection.execute(_PROBES, [[task.number for task in running]])
-    probes = {number for (number,) in await cursor.fetchall()}
-    if groups := list({task.group for task in running if task.number in probes}):
-        # Only if another limit has not held the group again in the meantime.
-        await connection.execute(OPEN_PROBED, [list(probes)])
-        await release(connection, groups)
-
-
-async def _hold(connection: Connection, limited: Sequence[KnownTask]) -> None:
-    """Hold the groups of tasks that were answered with a limit."""
-    holds: dict[Group, tuple[float, str]] = {}
-    for task in limited:
-        assert task.limited is not None
-        wait, _ = holds.get(task.group, (0.0, ""))
-        holds[task.group] = max(wait, clamp(task.limited.wait_time)), task.limited.limit
-    if holds:
-        rows = [(*group, *values) for group, values in holds.items()]
-        await connection.execute(_HOLD, transpose(rows, 4))
-        await block(connection, holds)
-        await enqueue(connection, map(key_of, limited))

@@ -41,6 +41,7 @@ class KnownTask:
     Attributes:
         was: Its state before.
         is_queued: Whether it waits in its lane.
+        episode: The episode of its group in which it runs, or ran; None if there was none.
         reason: Why it is dead or cancelled.
         recorded: Its result; None if it has none.
         limited: The limit that returned it to its lane; None if none did.
@@ -59,6 +60,7 @@ class KnownTask:
     deliveries: int
     max_deliveries: int
     worker: str
+    episode: int | None
     was: State = attrs.field(init=False)
     reason: str = attrs.field(default="", init=False)
     recorded: ReceivedResult | None = attrs.field(default=None, init=False)

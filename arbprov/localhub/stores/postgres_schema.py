@@ -48,6 +48,8 @@ MIGRATIONS = (
         due_at timestamptz,
         attempt integer NOT NULL DEFAULT 0,
         deliveries integer NOT NULL DEFAULT 0,
+        -- While it runs, the episode of its group in which it was handed out, if there was one.
+        episode bigint,
         started_at timestamptz,
         ended_at timestamptz,
         worker text NOT NULL DEFAULT '',
@@ -108,20 +110,32 @@ MIGRATIONS = (
     -- Each call takes a block of turns.
     CREATE SEQUENCE arbprov.turns INCREMENT BY 100000;
 
-    -- The groups that a limit holds.
+    -- The groups over a limit: held until `held_until`, then in an episode until the next limit.
     CREATE TABLE arbprov.holds (
         action text NOT NULL,
         account_key text NOT NULL,
+        held boolean NOT NULL DEFAULT true,
         held_until timestamptz NOT NULL,
         limited_by text NOT NULL,
         since timestamptz NOT NULL,
-        -- Whether the time is over: then one task goes first.
-        is_over boolean NOT NULL DEFAULT false,
-        -- The number of the task that went first.
-        probe bigint,
+        -- No two episodes of any groups have the same number; 0 before the first.
+        episode bigint NOT NULL DEFAULT 0,
+        -- How many tasks passed in the episode before, were handed out in this one, and passed.
+        budget integer NOT NULL DEFAULT 0,
+        taken integer NOT NULL DEFAULT 0,
+        passed integer NOT NULL DEFAULT 0,
+        -- How many tasks may be handed out now.
+        room integer NOT NULL GENERATED ALWAYS AS (
+            CASE
+                WHEN held THEN 0
+                WHEN taken < budget THEN budget - taken
+                ELSE GREATEST(0, 1 + (passed - budget) - (taken - passed))
+            END
+        ) STORED,
         PRIMARY KEY (account_key, action)
     ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-    CREATE INDEX holds_probe ON arbprov.holds (probe) WHERE probe IS NOT NULL;
+    CREATE INDEX holds_due ON arbprov.holds (held_until) WHERE held;
+    CREATE SEQUENCE arbprov.episodes;
 
     CREATE TABLE arbprov.pauses (
         kind text NOT NULL,

@@ -8,13 +8,12 @@ from typing import Any
 
 import psycopg
 
-from arbprov.localhub.stores.postgres_lanes import LaneKey, release
+from arbprov.localhub.stores.postgres_lanes import LaneKey
 from arbprov.localhub.stores.postgres_results import KnownTask
 from arbprov.localhub.tasks import ReceivedResult, State
 
 __all__ = [
     "LOCK_TASKS",
-    "OPEN_PROBED",
     "Connection",
     "Group",
     "add_counts",
@@ -25,23 +24,21 @@ __all__ = [
     "key_of",
     "known_task",
     "lock_tasks",
-    "pass_on",
     "transpose",
 ]
 
 Connection = psycopg.AsyncConnection[Any]
 Group = tuple[str, str]
-# Of seconds from now on, and of times; PostgreSQL has dates until 294276.
 # In seconds; PostgreSQL has dates until 294276.
 _LONGEST = 1e10
 LOCK_TASKS = """
 SELECT number, id, action, account_key, provider, priority, lane, state, queued, attempt,
-       deliveries, max_deliveries, worker
+       deliveries, max_deliveries, worker, episode
 FROM arbprov.tasks WHERE id = ANY(%(ids)s) ORDER BY number FOR NO KEY UPDATE
 """
 _CHANGE = """
 UPDATE arbprov.tasks SET
-    state = new.state, queued = new.queued, deliveries = new.deliveries,
+    state = new.state, queued = new.queued, deliveries = new.deliveries, episode = NULL,
     due_at = CASE WHEN new.queued AND attempt = 0 THEN expires_at END,
     ended_at = CASE WHEN new.state NOT IN ('waiting', 'running') THEN now() END,
     result_of = new.result_of, status = new.status, message = new.message,
@@ -61,9 +58,6 @@ UPDATE arbprov.attempts SET ended_at = now(), ended_as = %s
 FROM unnest(%s::bigint[], %s::int[]) AS given (task, number)
 WHERE attempts.task = given.task AND attempts.number = given.number
 """
-# A hold whose first task has ended is over.
-OPEN_PROBED = "DELETE FROM arbprov.holds WHERE probe = ANY(%s)"
-_HAND_ON = "UPDATE arbprov.holds SET probe = NULL WHERE probe = ANY(%s)"
 
 
 def clamp(seconds: float) -> float:
@@ -98,7 +92,7 @@ async def lock_tasks(connection: Connection, ids: Sequence[str]) -> list[KnownTa
 def known_task(row: Sequence[Any]) -> KnownTask:
     """Return a task from the columns that `lock_tasks` selects."""
     number, task_id, action, account_key, provider, priority, lane, state, queued, *rest = row
-    attempt, deliveries, max_deliveries, worker = rest
+    attempt, deliveries, max_deliveries, worker, episode = rest
     return KnownTask(
         number=number,
         id=task_id,
@@ -113,11 +107,12 @@ def known_task(row: Sequence[Any]) -> KnownTask:
         deliveries=deliveries,
         max_deliveries=max_deliveries,
         worker=worker,
+        episode=episode,
     )
 
 
 async def change(connection: Connection, tasks: Collection[KnownTask]) -> None:
-    """Store what has become of tasks, and count them."""
+    """Store what has become of tasks, of which none runs any more, and count them."""
     nothing = ReceivedResult(id="", status="")
     results = [task.recorded or nothing for task in tasks]
     parameters = {
@@ -154,9 +149,3 @@ async def end_attempts(connection: Connection, tasks: Sequence[KnownTask], end: 
     """End the latest attempts of tasks."""
     numbers = [task.number for task in tasks]
     await connection.execute(_END_ATTEMPTS, [end, numbers, [task.attempt for task in tasks]])
-
-
-async def pass_on(connection: Connection, tasks: Sequence[KnownTask]) -> None:
-    """Have another task go first in groups whose first task waits again."""
-    await connection.execute(_HAND_ON, [[task.number for task in tasks]])
-    await release(connection, list({task.group for task in tasks}))

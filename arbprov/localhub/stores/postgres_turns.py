@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from uuid import UUID
 
 import attrs
@@ -53,7 +54,7 @@ def take_turns(
     count: int,
     *,
     horizon: tuple[int, int] | None = None,
-    probing: Collection[Group] = (),
+    rooms: Mapping[Group, int] = MappingProxyType({}),
 ) -> list[tuple[Lane, int]]:
     """Take tasks: by priority, then account by account, then lane by lane.
 
@@ -62,7 +63,7 @@ def take_turns(
         count: The most tasks to take.
         horizon: The negative priority and the turn up to which `lanes` has all lanes; None if it
             has all that there are.
-        probing: The groups of which only one task may go.
+        rooms: How many tasks may go at most, of some groups.
 
     Returns:
         The lane and the number of each task, in their order.
@@ -86,21 +87,21 @@ def take_turns(
     heapq.heapify(heap)
     back = itertools.count(max((lane.turn for lane in lanes), default=0) + 1)
     picks: list[tuple[Lane, int]] = []
-    gone: set[Group] = set()
+    left = dict(rooms)
     while heap and len(picks) < count and (horizon is None or heap[0][:2] <= horizon):
         rank, _, account_key = heapq.heappop(heap)
         queue = waiting[account_key, -rank]
         lane = queue.popleft()
-        if lane.group in gone:
+        if left.get(lane.group) == 0:
             # Another lane of this account is next, in the same turn.
             if queue:
                 heapq.heappush(heap, (rank, -1, account_key))
             continue
         picks.append((lane, lane.numbers[lane.taken]))
         lane.taken += 1
-        if lane.group in probing:
-            gone.add(lane.group)
-        elif not lane.is_used_up:
+        if lane.group in left:
+            left[lane.group] -= 1
+        if not lane.is_used_up:
             queue.append(lane)
         if queue:
             heapq.heappush(heap, (rank, next(back), account_key))

@@ -5,12 +5,8 @@ from __future__ import annotations
 import collections
 
 from arbprov.localhub.store import Due
-from arbprov.localhub.stores.postgres_lanes import (
-    enqueue,
-    open_empty_groups,
-    release,
-    remove_unused,
-)
+from arbprov.localhub.stores.postgres_holds import end_holds, update_groups
+from arbprov.localhub.stores.postgres_lanes import enqueue, remove_unused
 from arbprov.localhub.stores.postgres_pauses import flag_pauses
 from arbprov.localhub.stores.postgres_results import KnownTask
 from arbprov.localhub.stores.postgres_tasks import (
@@ -21,7 +17,6 @@ from arbprov.localhub.stores.postgres_tasks import (
     end_attempts,
     key_of,
     known_task,
-    pass_on,
 )
 from arbprov.localhub.stores.reasons import EXPIRED, describe_lost
 from arbprov.localhub.tasks import State
@@ -35,20 +30,9 @@ _MANY_COUNTS = 2_000
 _MAX_COUNTS = 20_000
 _DUE = """
 SELECT number, id, action, account_key, provider, priority, lane, state, queued, attempt,
-       deliveries, max_deliveries, worker, attempt = 0 AND expires_at <= now()
+       deliveries, max_deliveries, worker, episode, attempt = 0 AND expires_at <= now()
 FROM arbprov.tasks WHERE due_at <= now() ORDER BY due_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
-_END_HOLDS = """
-UPDATE arbprov.holds SET is_over = true
-FROM (
-    SELECT action, account_key FROM arbprov.holds
-    WHERE NOT is_over AND held_until <= now()
-    ORDER BY account_key, action FOR UPDATE SKIP LOCKED
-) AS due
-WHERE holds.action = due.action AND holds.account_key = due.account_key
-RETURNING holds.action, holds.account_key
-"""
-_UNUSED_HOLDS = "SELECT action, account_key FROM arbprov.holds WHERE is_over AND probe IS NULL"
 _SUM_UP = """
 WITH gone AS (
     DELETE FROM arbprov.counts
@@ -67,7 +51,7 @@ SELECT action, state, sum(change) FROM gone GROUP BY action, state HAVING sum(ch
 _NEXT = """
 SELECT extract(epoch FROM min(at) - now())::float8 FROM (
     SELECT min(due_at) AS at FROM arbprov.tasks WHERE due_at IS NOT NULL
-    UNION ALL SELECT min(held_until) FROM arbprov.holds WHERE NOT is_over
+    UNION ALL SELECT min(held_until) FROM arbprov.holds WHERE held
 ) AS next
 """
 _TOO_OLD = """
@@ -105,23 +89,15 @@ async def upkeep(connection: Connection) -> Due:
     if tasks:
         await end_attempts(connection, lost, "lease")
         await change(connection, tasks)
-        await pass_on(connection, lost)
-    ended_holds = await connection.execute(_END_HOLDS)
-    unused_holds = await connection.execute(_UNUSED_HOLDS)
-    is_over = bool(await ended_holds.fetchall())
-    unused = set(await unused_holds.fetchall())
-    waiting = {task.group for task in queued}
-    if groups := unused - waiting:
-        await open_empty_groups(connection, groups)
-    if groups := unused & waiting:
-        await release(connection, groups)
+        await update_groups(connection, tasks)
+    has_ended_holds = await end_holds(connection, {task.group for task in queued})
     if queued:
         await enqueue(connection, map(key_of, queued))
     await flag_pauses(connection)
     await connection.execute(_SUM_UP, {"enough": _MANY_COUNTS, "most": _MAX_COUNTS})
     [(next_in,)] = await (await connection.execute(_NEXT)).fetchall()
     return Due(
-        ready=is_over or bool(queued),
+        ready=has_ended_holds or bool(queued),
         ended=tuple(task.id for task in tasks if task.state is State.DEAD),
         next_in=None if next_in is None else max(next_in, 0.0),
     )

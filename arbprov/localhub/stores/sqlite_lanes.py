@@ -1,7 +1,7 @@
 """Which tasks of a hub's SQLite file may be handed out, and in which order.
 
 Lanes, holds and pauses. A lane is ready only if a claim may take a task from it, so lanes that are
-held, paused or empty cost a claim nothing.
+held, without room, paused or empty cost a claim nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 __all__ = ["Lane", "Lanes"]
 
 _PICK = """
-SELECT number, account_key, priority, action, probing FROM (
+SELECT number, account_key, priority, action FROM (
     SELECT * FROM (
         SELECT * FROM lane WHERE ready AND provider = ''
         ORDER BY priority DESC, turn, lane_turn LIMIT 1
@@ -29,32 +29,61 @@ _FIND = """
 SELECT number FROM lane WHERE account_key = ? AND priority = ? AND action = ? AND provider = ?
 """
 _ADD = """
-INSERT INTO lane (account_key, priority, action, provider, ready, probing, turn, lane_turn)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO lane (account_key, priority, action, provider, ready, turn, lane_turn)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _GO_BACK = """
 UPDATE lane SET turn = :turn, lane_turn = iif(number = :lane, :turn, lane_turn)
 WHERE account_key = :account_key AND priority = :priority AND ready
 """
 _GATE = """
-SELECT EXISTS (SELECT 1 FROM pause WHERE kind = 'action' AND name = :action)
-    OR EXISTS (SELECT 1 FROM pause WHERE kind = 'account' AND name = :account),
-    (SELECT stage FROM hold WHERE action = :action AND account_key = :account)
+SELECT NOT EXISTS (SELECT 1 FROM pause WHERE kind = 'action' AND name = :action)
+    AND NOT EXISTS (SELECT 1 FROM pause WHERE kind = 'account' AND name = :account)
+    AND NOT EXISTS (
+        SELECT 1 FROM hold WHERE action = :action AND account_key = :account AND room = 0
+    )
 """
 _STOP_GROUP = """
-UPDATE lane SET ready = 0, probing = 0 WHERE account_key = :account AND action = :action
+UPDATE lane SET ready = 0 WHERE account_key = :account AND action = :action
 """
 _WAKING = """
 SELECT number FROM lane
 WHERE account_key = :account AND action = :action AND NOT ready ORDER BY turn, lane_turn
 """
-_SET_PROBING = """
-UPDATE lane SET probing = :probing WHERE account_key = :account AND action = :action
-"""
+# The first limit of an episode's task ends the episode, and tells how many tasks pass.
 _HOLD = """
-INSERT INTO hold VALUES (:action, :account, :until, :limit, :now, 'held', NULL)
-ON CONFLICT DO UPDATE SET held_until = max(held_until, :until), limit_text = :limit,
-stage = 'held', probe = NULL
+INSERT INTO hold (action, account_key, held_until, limit_text, since)
+VALUES (:action, :account, :until, :limit, :now)
+ON CONFLICT DO UPDATE SET
+    budget = iif(NOT held AND episode IS :episode, passed, budget),
+    held = 1, held_until = max(held_until, :until), limit_text = :limit
+"""
+_END_HOLD = """
+UPDATE hold SET held = 0, episode = :episode, taken = 0, passed = 0
+WHERE action = :action AND account_key = :account
+"""
+_TAKE = """
+UPDATE hold SET taken = taken + 1 WHERE action = ? AND account_key = ? RETURNING episode, room
+"""
+# A task that passes after the episode's end is one of those that pass in an episode, too.
+_LEAVE = """
+UPDATE hold SET
+    taken = taken - (NOT :passes),
+    passed = passed + :passes,
+    budget = iif(held, max(budget, passed + :passes), budget)
+WHERE action = :action AND account_key = :account AND episode = :episode
+"""
+_REMOVE_UNUSED = """
+DELETE FROM hold
+WHERE action = :action AND account_key = :account AND NOT held AND taken = passed
+  AND NOT EXISTS (SELECT 1 FROM lane WHERE action = :action AND account_key = :account)
+"""
+# Of a lane, or of an episode of which a task still runs.
+_LAST_NUMBER = """
+SELECT coalesce(max(number), 0) FROM (
+    SELECT max(turn) AS number FROM lane
+    UNION ALL SELECT max(episode) FROM task WHERE lease_ends_at IS NOT NULL
+)
 """
 
 
@@ -65,7 +94,6 @@ class Lane(NamedTuple):
     account_key: str
     priority: int
     action: str
-    probing: int
 
 
 class Lanes:
@@ -85,8 +113,8 @@ class Lanes:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._execute = database.execute
-        # It only grows; a transaction that was rolled back has left out some turns.
-        self._turn: int = database.execute("SELECT coalesce(max(turn), 0) FROM lane").fetchone()[0]
+        # It only grows; a transaction that was rolled back has left out some numbers.
+        self._last_number: int = database.execute(_LAST_NUMBER).fetchone()[0]
 
     # Lanes.
 
@@ -101,25 +129,25 @@ class Lanes:
         if row is not None:
             number: int = row[0]
             return number
-        ready, probing = self._find_gate(action, account_key)
-        turn = self._find_last_turn()
+        ready = self._is_open(action, account_key)
+        turn = self._make_number()
         added = self._execute(
-            _ADD, [account_key, priority, action, provider, ready, probing, turn, turn]
+            _ADD, [account_key, priority, action, provider, ready, turn, turn]
         ).lastrowid
         assert added is not None
         return added
 
-    def _find_last_turn(self) -> int:
-        """Return a turn after all others."""
-        self._turn += 1
-        return self._turn
+    def _make_number(self) -> int:
+        """Return a number after all others, for a turn or an episode."""
+        self._last_number += 1
+        return self._last_number
 
     def go_back(self, lane: Lane) -> None:
         """Have the account of a lane wait for its next turn, since a task was handed out."""
         self._execute(
             _GO_BACK,
             {
-                "turn": self._find_last_turn(),
+                "turn": self._make_number(),
                 "lane": lane.number,
                 "account_key": lane.account_key,
                 "priority": lane.priority,
@@ -127,96 +155,88 @@ class Lanes:
         )
 
     def remove_if_empty(self, number: int, action: str, account_key: str) -> None:
-        """Remove a lane in which no task waits; open its group if none is left to go first."""
+        """Remove a lane in which no task waits; forget its group's limit if none is left."""
         if self._execute("SELECT 1 FROM task WHERE lane = ? LIMIT 1", [number]).fetchone():
             return
         self._execute("DELETE FROM lane WHERE number = ?", [number])
-        if self._find_stage(action, account_key) == "probing":
-            self._open_if_empty(action, account_key)
+        self._execute(_REMOVE_UNUSED, {"action": action, "account": account_key})
 
-    def _find_gate(self, action: str, account_key: str) -> tuple[bool, bool]:
-        """Return whether a group's lanes are ready, and whether only one task may go."""
-        paused, stage = self._execute(_GATE, {"action": action, "account": account_key}).fetchone()
-        return not paused and stage in {None, "probing"}, not paused and stage == "probing"
+    def _is_open(self, action: str, account_key: str) -> bool:
+        """Return whether tasks of a group may be handed out."""
+        found = self._execute(_GATE, {"action": action, "account": account_key})
+        return bool(found.fetchone()[0])
 
     def _update_group(self, action: str, account_key: str) -> None:
         """Make a group's lanes ready, or not, as holds and pauses say."""
-        ready, probing = self._find_gate(action, account_key)
         group = {"action": action, "account": account_key}
-        if not ready:
+        if not self._is_open(action, account_key):
             self._execute(_STOP_GROUP, group)
             return
         for (number,) in self._execute(_WAKING, group).fetchall():
-            turn = self._find_last_turn()
+            turn = self._make_number()
             self._execute(
                 "UPDATE lane SET ready = 1, turn = ?, lane_turn = ? WHERE number = ?",
                 [turn, turn, number],
             )
-        self._execute(_SET_PROBING, group | {"probing": probing})
 
     # Holds.
 
-    def hold(self, action: str, account_key: str, until: float, limit: str, now: float) -> None:
-        """Hold a group back, for no shorter than it is held already."""
+    def hold(
+        self,
+        action: str,
+        account_key: str,
+        episode: int | None,
+        until: float,
+        limit: str,
+        now: float,
+    ) -> None:
+        """Hold a group back, for no shorter than it is held already.
+
+        Args:
+            action: The group's action.
+            account_key: The group's account.
+            episode: Of the task that was answered with the limit.
+            until: The end of the hold.
+            limit: The limit.
+            now: The time.
+        """
         self._execute(
             _HOLD,
-            {"action": action, "account": account_key, "until": until, "limit": limit, "now": now},
+            {
+                "action": action,
+                "account": account_key,
+                "episode": episode,
+                "until": until,
+                "limit": limit,
+                "now": now,
+            },
         )
         self._update_group(action, account_key)
 
     def end_hold(self, action: str, account_key: str) -> None:
-        """Let one task of a group go first."""
-        self._execute(
-            "UPDATE hold SET stage = 'probing', probe = NULL WHERE action = ? AND account_key = ?",
-            [action, account_key],
-        )
-        if not self._open_if_empty(action, account_key):
+        """Begin an episode of a group, if a task waits for it."""
+        group = {"action": action, "account": account_key}
+        self._execute(_END_HOLD, group | {"episode": self._make_number()})
+        self._execute(_REMOVE_UNUSED, group)
+        self._update_group(action, account_key)
+
+    def take(self, action: str, account_key: str) -> int | None:
+        """Count a task of a group as handed out; return the group's episode, None without one."""
+        # A statement with RETURNING is only done when all its rows were read.
+        found = self._execute(_TAKE, [action, account_key]).fetchall()
+        if not found:
+            return None
+        [(episode, room)] = found
+        if not room:
             self._update_group(action, account_key)
+        return int(episode)
 
-    def begin_probe(self, action: str, account_key: str, task: int) -> None:
-        """Hold a group back while the task that goes first runs."""
-        self._execute(
-            "UPDATE hold SET stage = 'probed', probe = ? WHERE action = ? AND account_key = ?",
-            [task, action, account_key],
-        )
+    def leave(self, action: str, account_key: str, episode: int, *, passes: bool) -> None:
+        """Count a task of an episode as passed, or as never handed out."""
+        group = {"action": action, "account": account_key}
+        self._execute(_LEAVE, group | {"episode": episode, "passes": passes})
+        self._execute(_REMOVE_UNUSED, group)
         self._update_group(action, account_key)
-
-    def is_probe(self, action: str, account_key: str, task: int) -> bool:
-        """Return whether a task has gone first, and decides about its group."""
-        return (
-            self._execute(
-                "SELECT 1 FROM hold WHERE action = ? AND account_key = ? AND probe = ?",
-                [action, account_key, task],
-            ).fetchone()
-            is not None
-        )
-
-    def open_group(self, action: str, account_key: str) -> None:
-        """Let all tasks of a group go."""
-        self._execute(
-            "DELETE FROM hold WHERE action = ? AND account_key = ?", [action, account_key]
-        )
-        self._update_group(action, account_key)
-
-    def _open_if_empty(self, action: str, account_key: str) -> bool:
-        """Open a group without waiting tasks, and return whether it was one.
-
-        Such groups would otherwise be kept for ever.
-        """
-        waiting = self._execute(
-            "SELECT 1 FROM lane WHERE action = ? AND account_key = ? LIMIT 1",
-            [action, account_key],
-        )
-        if waiting.fetchone():
-            return False
-        self.open_group(action, account_key)
-        return True
-
-    def _find_stage(self, action: str, account_key: str) -> str | None:
-        row = self._execute(
-            "SELECT stage FROM hold WHERE action = ? AND account_key = ?", [action, account_key]
-        ).fetchone()
-        return None if row is None else row[0]
 
     # Pauses.
 

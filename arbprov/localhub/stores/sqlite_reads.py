@@ -152,9 +152,11 @@ class Reads:
                 held_until=held_until,
                 limit=limit,
                 since=since,
+                room=room,
             )
-            for action, account_key, held_until, limit, since in self._execute(
-                "SELECT action, account_key, held_until, limit_text, since FROM hold"
+            for action, account_key, held_until, limit, since, room in self._execute(
+                "SELECT action, account_key, held_until, limit_text, since, room FROM hold "
+                "ORDER BY since, action, account_key"
             )
         ]
 

@@ -31,6 +31,8 @@ CREATE TABLE task (
     attempt INTEGER NOT NULL DEFAULT 0,
     deliveries INTEGER NOT NULL DEFAULT 0,
     lease_ends_at REAL,
+    -- While it runs, the episode of its group in which it was handed out; NULL if there was none.
+    episode INTEGER,
     created_at REAL NOT NULL,
     started_at REAL,
     ended_at REAL,
@@ -88,8 +90,6 @@ CREATE TABLE lane (
     provider TEXT NOT NULL,
     -- Whether a task may be handed out now.
     ready INTEGER NOT NULL,
-    -- Whether only one may, of its group, since a hold has ended.
-    probing INTEGER NOT NULL,
     -- Its account's turn, which all ready lanes of the account and priority share once the account
     -- was served; and its own among these.
     turn INTEGER NOT NULL,
@@ -99,19 +99,31 @@ CREATE TABLE lane (
 CREATE INDEX lane_ready ON lane (provider, priority DESC, turn, lane_turn) WHERE ready;
 CREATE INDEX lane_group ON lane (action, account_key);
 
--- A group that a limit holds back: until `held_until` (held), until a task is handed out (probing),
--- or until that task ends (probed).
+-- A group that is over a limit: held until `held_until`, then in an episode until the next limit.
 CREATE TABLE hold (
     action TEXT NOT NULL,
     account_key TEXT NOT NULL,
+    held INTEGER NOT NULL DEFAULT 1,
     held_until REAL NOT NULL,
     limit_text TEXT NOT NULL,
     since REAL NOT NULL,
-    stage TEXT NOT NULL,
-    probe INTEGER,
+    -- No two episodes of any groups have the same number; 0 before the first.
+    episode INTEGER NOT NULL DEFAULT 0,
+    -- How many tasks passed in the episode before, were handed out in this one, and passed in it.
+    budget INTEGER NOT NULL DEFAULT 0,
+    taken INTEGER NOT NULL DEFAULT 0,
+    passed INTEGER NOT NULL DEFAULT 0,
+    -- How many tasks may be handed out now.
+    room INTEGER NOT NULL AS (
+        CASE
+            WHEN held THEN 0
+            WHEN taken < budget THEN budget - taken
+            ELSE max(0, 1 + (passed - budget) - (taken - passed))
+        END
+    ),
     PRIMARY KEY (action, account_key)
 ) WITHOUT ROWID;
-CREATE INDEX hold_until ON hold (held_until) WHERE stage = 'held';
+CREATE INDEX hold_until ON hold (held_until) WHERE held;
 
 CREATE TABLE pause (
     kind TEXT NOT NULL,

@@ -38,12 +38,12 @@ SELECT number, attempt, expires_at FROM task WHERE lane = ? ORDER BY number LIMI
 """
 _HAND_OUT = """
 UPDATE task SET state = 'running', lane = NULL, attempt = attempt + 1, deliveries = deliveries + 1,
-    started_at = :now, lease_ends_at = :lease_ends_at, worker = :provider
+    started_at = :now, lease_ends_at = :lease_ends_at, worker = :provider, episode = :episode
 WHERE number = :number RETURNING id, attempt
 """
 _FIND = """
 SELECT number, id, action, account_key, provider, priority, state, lane, attempt, deliveries,
-       max_deliveries, not_before, worker
+       max_deliveries, not_before, worker, episode
 FROM task WHERE {}
 """
 _FIND_BY_ID = _FIND.format("id = ?")
@@ -59,7 +59,7 @@ _BY_NUMBER = _FIND.format("number = ?")
 _NEXT_TIME = """
 SELECT min(at) FROM (
     SELECT min(lease_ends_at) AS at FROM task WHERE lease_ends_at IS NOT NULL
-    UNION ALL SELECT min(held_until) FROM hold WHERE stage = 'held'
+    UNION ALL SELECT min(held_until) FROM hold WHERE held
     UNION ALL SELECT min(not_before) FROM task WHERE state = 'waiting' AND lane IS NULL
     UNION ALL SELECT min(expires_at) FROM task
               WHERE state = 'waiting' AND attempt = 0 AND expires_at IS NOT NULL
@@ -87,6 +87,7 @@ class _Task(NamedTuple):
     max_deliveries: int
     not_before: float | None
     worker: str
+    episode: int | None
 
     @property
     def has_ended(self) -> bool:
@@ -212,6 +213,7 @@ class Tasks:
             "provider": provider,
             "now": now,
             "lease_ends_at": now + lease,
+            "episode": self._lanes.take(lane.action, lane.account_key),
         }
         # A statement with RETURNING is only done when all its rows were read.
         [(task_id, attempt)] = self._execute(_HAND_OUT, row).fetchall()
@@ -222,8 +224,6 @@ class Tasks:
         payload, account, traceparent = self._execute(
             "SELECT payload, account, traceparent FROM body WHERE task = ?", [number]
         ).fetchone()
-        if lane.probing:
-            self._lanes.begin_probe(lane.action, lane.account_key, number)
         self._added[lane.action, "waiting"] -= 1
         self._added[lane.action, "running"] += 1
         return Delivery(
@@ -244,6 +244,7 @@ class Tasks:
                 continue
             self._end_attempt(task, "returned", now)
             self._wait_again(task, deliveries=task.deliveries - 1)
+            self._leave_episode(task)
 
     def record(self, results: Sequence[ReceivedResult], now: float) -> list[Outcome]:
         """See `Store.record`."""
@@ -257,12 +258,12 @@ class Tasks:
             return Outcome.REPEATED
         number = result.attempt or task.attempt
         attempt = self._execute(
-            "SELECT status, result, end FROM attempt WHERE task = ? AND attempt = ?",
+            "SELECT status, result FROM attempt WHERE task = ? AND attempt = ?",
             [task.number, number],
         ).fetchone()
         if attempt is None:
             return Outcome.UNKNOWN
-        status, text, end = attempt
+        status, text = attempt
         if (status, text) == (result.status, result.result):
             return Outcome.REPEATED
         if status:
@@ -273,11 +274,11 @@ class Tasks:
             return Outcome.KEPT_ASIDE
         if not result.is_retried:
             self._finish(task, number, result, now)
-        elif not end:
-            # Only the latest attempt of a running task has not ended.
-            self._wait_again(task, deliveries=task.deliveries - 1, is_limited=True)
+        elif task.state == State.RUNNING and number == task.attempt:
+            self._wait_again(task, deliveries=task.deliveries - 1)
             until = now + result.wait_time
-            self._lanes.hold(task.action, task.account_key, until, result.limit, now)
+            group = task.action, task.account_key
+            self._lanes.hold(*group, task.episode, until, result.limit, now)
         return Outcome.RECORDED
 
     def _add_result(self, task: _Task, attempt: int, result: ReceivedResult, now: float) -> None:
@@ -318,6 +319,8 @@ class Tasks:
             [attempt, result.message, result.error_type, task.number],
         )
         self._end(task, State.DONE if result.is_good else State.FAILED, now)
+        # The result may be of an earlier attempt.
+        self._leave_episode(task, passes=attempt == task.attempt)
 
     def renew(
         self, provider: str, tasks: Sequence[tuple[str, int]], lease: float, now: float
@@ -364,7 +367,7 @@ class Tasks:
             self._enter_lane(_Task(*row))
             ready = True
         holds = self._execute(
-            "SELECT action, account_key FROM hold WHERE stage = 'held' AND held_until <= ? "
+            "SELECT action, account_key FROM hold WHERE held AND held_until <= ? "
             "ORDER BY held_until LIMIT ?",
             [now, left],
         ).fetchall()
@@ -379,12 +382,10 @@ class Tasks:
         self._end_attempt(task, "lease", now)
         if task.deliveries < task.max_deliveries:
             self._wait_again(task, deliveries=task.deliveries)
-            return False
-        is_probe = self._lanes.is_probe(task.action, task.account_key, task.number)
-        if is_probe:
-            self._lanes.end_hold(task.action, task.account_key)
-        self._end(task, State.DEAD, now, reason=describe_lost(task.deliveries))
-        return True
+        else:
+            self._end(task, State.DEAD, now, reason=describe_lost(task.deliveries))
+        self._leave_episode(task)
+        return task.deliveries >= task.max_deliveries
 
     def prune(self, max_age: float, max_count: int, now: float) -> int:
         """See `Store.prune`."""
@@ -437,6 +438,7 @@ class Tasks:
             if task.state == State.RUNNING:
                 self._end_attempt(task, "cancelled", now)
             self._end(task, State.CANCELLED, now, reason=reason)
+            self._leave_episode(task)
             cancelled.append(task.id)
         return cancelled
 
@@ -480,19 +482,21 @@ class Tasks:
             [end, now, task.number, task.attempt],
         )
 
-    def _wait_again(self, task: _Task, *, deliveries: int, is_limited: bool = False) -> None:
+    def _wait_again(self, task: _Task, *, deliveries: int) -> None:
         """Return a running task to its lane."""
         self._execute(
-            "UPDATE task SET state = 'waiting', lease_ends_at = NULL, deliveries = ? "
-            "WHERE number = ?",
+            "UPDATE task SET state = 'waiting', lease_ends_at = NULL, episode = NULL, "
+            "deliveries = ? WHERE number = ?",
             [deliveries, task.number],
         )
         self._added[task.action, "running"] -= 1
         self._added[task.action, "waiting"] += 1
         self._enter_lane(task)
-        is_probe = self._lanes.is_probe(task.action, task.account_key, task.number)
-        if is_probe and not is_limited:
-            self._lanes.end_hold(task.action, task.account_key)
+
+    def _leave_episode(self, task: _Task, *, passes: bool = False) -> None:
+        """Count a task that has run in an episode of its group as passed, or as not handed out."""
+        if task.episode is not None:
+            self._lanes.leave(task.action, task.account_key, task.episode, passes=passes)
 
     def _enter_lane(self, task: _Task) -> None:
         lane = self._lanes.find_or_add(task.account_key, task.priority, task.action, task.provider)
@@ -500,13 +504,11 @@ class Tasks:
 
     def _end(self, task: _Task, state: State, now: float, *, reason: str = "") -> None:
         self._execute(
-            "UPDATE task SET state = ?, lane = NULL, lease_ends_at = NULL, ended_at = ?, "
-            "reason = ? WHERE number = ?",
+            "UPDATE task SET state = ?, lane = NULL, lease_ends_at = NULL, episode = NULL, "
+            "ended_at = ?, reason = ? WHERE number = ?",
             [state.value, now, reason, task.number],
         )
         self._added[task.action, task.state] -= 1
         self._added[task.action, state.value] += 1
         if task.lane is not None:
             self._lanes.remove_if_empty(task.lane, task.action, task.account_key)
-        if self._lanes.is_probe(task.action, task.account_key, task.number):
-            self._lanes.open_group(task.action, task.account_key)

@@ -597,6 +597,19 @@ async def test_a_limit_after_the_lease_changes_no_state(bench):
     assert await claim(store) == ["t1"]
 
 
+async def test_a_limit_of_an_attempt_before_a_retry_changes_no_state(bench):
+    store = bench.store
+    await add(store, "t1")
+    await claim(store)
+    await bench.pass_time(LONGER)
+    await claim(store)
+    await store.record([result("t1", 1)])
+    await store.retry(["t1"])
+    await store.record([limit("t1", 2)])
+    assert await claim(store) == ["t1"]
+    assert (await store.get("t1")).deliveries == 1
+
+
 async def test_a_second_attempts_result_is_kept_with_it_after_the_first_ended_the_task(bench):
     store = bench.store
     await add(store, "t1")
@@ -725,14 +738,59 @@ async def test_a_held_group_is_listed(store):
     assert scope.held_until - scope.since == pytest.approx(HOLD, abs=1)
 
 
-async def test_one_task_of_the_group_goes_first_when_the_hold_ends(bench):
+# Episodes: what goes when a hold has ended.
+
+# Shorter than a lease, so that tasks of an ended episode may still run in the next.
+WAIT = 100.0
+
+
+async def take(store, count=99, provider="p"):
+    """Return the deliveries that a provider is given."""
+    return await store.claim(provider, count, LEASE)
+
+
+async def end(store, *deliveries, status="success"):
+    """Record a result of each of some deliveries."""
+    values = {"wait_time": WAIT, "limit": "5/minute"} if status == "limit" else {}
+    await store.record([result(one.id, one.attempt, status, **values) for one in deliveries])
+
+
+async def end_episode(bench):
+    """Have a task be answered with a limit, and wait for the end of the hold."""
+    [one] = await take(bench.store, 1)
+    await end(bench.store, one, status="limit")
+    await bench.pass_time(SHORTER)
+
+
+@pytest.fixture
+async def first(bench):
+    """A bench whose group is in its first episode, and has 30 tasks."""
+    await add(bench.store, *(f"t{n:02}" for n in range(30)))
+    await end_episode(bench)
+    return bench
+
+
+@pytest.fixture
+async def third(first):
+    """A bench whose group is in an episode with a budget of three."""
+    for _ in range(3):
+        [one] = await take(first.store, 1)
+        await end(first.store, one)
+    await end_episode(first)
+    return first
+
+
+async def test_in_the_first_episode_one_task_goes(first):
+    assert await claim(first.store, 99) == ["t00"]
+    assert await claim(first.store, 99) == []
+
+
+async def test_no_task_goes_before_the_hold_ends(bench):
     await hold(bench.store, "t1", "t2", "t3")
     await bench.pass_time(SHORTER)
     assert await claim(bench.store, 5) == []
     await bench.pass_time(LONGER)
     assert await claim(bench.store, 5) == ["t1"]
-    assert await claim(bench.store, 5) == []
-    assert len(await bench.store.held()) == 1
 
 
 async def test_upkeep_says_that_a_hold_has_ended(bench):
@@ -742,94 +800,340 @@ async def test_upkeep_says_that_a_hold_has_ended(bench):
     assert (await bench.store.upkeep()).ready
 
 
-@pytest.fixture
-async def probed(bench):
-    """A bench whose group has three tasks, of which the first goes first after a hold."""
-    await hold(bench.store, "t1", "t2", "t3")
-    await bench.pass_time(LONGER)
-    assert await claim(bench.store, 5) == ["t1"]
-    return bench
+async def test_with_each_task_that_passes_one_more_runs_at_the_same_time(first):
+    store = first.store
+    running = await take(store)
+    for expected in (2, 3, 4, 5):
+        await end(store, running.pop(0))
+        running += await take(store)
+        assert len(running) == expected
 
 
 @pytest.mark.parametrize("status", ["success", "warning", "error"])
-async def test_a_result_of_the_task_that_went_first_opens_the_group(probed, status):
-    await probed.store.record([result("t1", 2, status)])
-    assert await probed.store.held() == []
-    assert await claim(probed.store, 5) == ["t2", "t3"]
+async def test_a_task_passes_with_any_result_but_a_limit(first, status):
+    await end(first.store, *await take(first.store), status=status)
+    assert len(await take(first.store)) == 2
 
 
-async def test_a_limit_of_the_task_that_went_first_holds_the_group_again(probed):
-    await probed.store.record([limit("t1", 2)])
-    assert await claim(probed.store, 5) == []
-    await probed.pass_time(LONGER)
-    assert await claim(probed.store, 5) == ["t1"]
+async def test_a_limit_of_the_episode_holds_the_group_again(first):
+    await end(first.store, *await take(first.store), status="limit")
+    assert await take(first.store) == []
+    await first.pass_time(SHORTER)
+    assert len(await take(first.store)) == 1
 
 
-async def test_a_lost_lease_of_the_task_that_went_first_lets_another_go_first(probed):
-    await probed.pass_time(LONGER)
-    assert len(await claim(probed.store, 5)) == 1
-    assert len(await probed.store.held()) == 1
+async def test_as_many_go_at_once_as_passed_in_the_episode_before(third):
+    assert len(await take(third.store)) == 3
 
 
-async def test_a_return_of_the_task_that_went_first_lets_another_go_first(probed):
-    await probed.store.give_back([("t1", 2)])
-    assert len(await claim(probed.store, 5)) == 1
-    assert len(await probed.store.held()) == 1
+async def test_what_passed_before_goes_in_several_claims(third):
+    assert len(await take(third.store, 2)) == 2
+    assert len(await take(third.store)) == 1
+    assert await take(third.store) == []
 
 
-async def test_a_task_that_dies_going_first_lets_another_go_first(bench):
+async def test_one_more_goes_when_as_many_have_passed_as_before(third):
+    store = third.store
+    *some, last = await take(store)
+    await end(store, *some)
+    assert await take(store) == []
+    await end(store, last)
+    [more] = await take(store)
+    await end(store, more)
+    assert len(await take(store)) == 2
+
+
+async def test_a_claim_takes_no_more_than_the_room_from_all_lanes(third):
+    await add(third.store, "u1", "u2", priority=5)
+    await add(third.store, "n1", "n2", provider="p", priority=2)
+    assert len(await claim(third.store, 99)) == 3
+
+
+async def test_all_providers_share_the_room(third):
+    await add(third.store, "n1", provider="p2")
+    given = [*await take(third.store, 2, "p2"), *await take(third.store), *await take(third.store)]
+    assert len(given) == 3
+
+
+async def test_an_absent_providers_task_takes_no_room(first):
+    await add(first.store, "absent", provider="absent", priority=5)
+    [one] = await take(first.store)
+    await end(first.store, one)
+    assert await claim(first.store, 1, "absent") == ["absent"]
+
+
+async def test_a_task_submitted_in_an_episode_without_room_waits(first):
+    await take(first.store)
+    await add(first.store, "u1")
+    await add(first.store, "u2", priority=5)
+    assert await take(first.store) == []
+
+
+async def test_a_group_without_room_keeps_no_other_from_going(first):
+    await add(first.store, "action", action="other")
+    await add(first.store, "account", account_key="b")
+    assert len(await take(first.store)) == 3
+
+
+async def test_a_lost_lease_makes_room_for_one(third):
+    await take(third.store)
+    await third.pass_time(LONGER)
+    assert len(await take(third.store)) == 3
+    assert await take(third.store) == []
+
+
+async def test_a_returned_task_makes_room_for_one(third):
+    first, *_ = await take(third.store)
+    await third.store.give_back([(first.id, first.attempt)])
+    assert len(await take(third.store)) == 1
+
+
+async def test_a_cancelled_task_makes_room_for_one(third):
+    first, *_ = await take(third.store)
+    await third.store.cancel([first.id], "enough")
+    assert len(await take(third.store)) == 1
+
+
+async def test_a_task_that_dies_makes_room_for_one(bench):
+    await add(bench.store, "t1", "t2", "t3", max_deliveries=1)
+    await end_episode(bench)
+    assert await claim(bench.store, 5) == ["t1"]
+    await bench.pass_time(LONGER)
+    assert await state(bench.store, "t1") == State.DEAD
+    assert await claim(bench.store, 5) == ["t2"]
+
+
+async def test_a_late_result_of_an_earlier_attempt_makes_room_for_one(first):
+    store = first.store
+    [lost] = await take(store)
+    await first.pass_time(LONGER)
+    [again] = await take(store)
+    assert again.id == lost.id
+    await end(store, lost)
+    assert len(await take(store)) == 1
+    assert await take(store) == []
+
+
+async def test_a_result_of_an_attempt_before_a_retry_makes_room_for_one(first):
+    store = first.store
+    [lost] = await take(store)
+    await first.pass_time(LONGER)
+    [unended] = await take(store)
+    await end(store, lost)
+    await store.retry([lost.id])
+    [again] = await take(store)
+    assert again.id == lost.id
+    await end(store, unended)
+    assert len(await take(store)) == 1
+    assert await take(store) == []
+
+
+async def test_a_lower_number_that_passed_counts_too(third):
+    [one] = await take(third.store, 1)
+    await end(third.store, one)
+    await end_episode(third)
+    assert len(await take(third.store)) == 1
+
+
+async def test_a_task_that_passes_while_the_group_is_held_counts_for_the_next_episode(third):
+    one, two, three = await take(third.store)
+    await end(third.store, one, status="limit")
+    await end(third.store, two, three)
+    await third.pass_time(SHORTER)
+    assert len(await take(third.store)) == 2
+
+
+async def test_a_second_limit_of_an_episode_only_prolongs_the_hold(third):
+    store = third.store
+    one, two, three = await take(store)
+    await end(store, one)
+    await end(store, two, status="limit")
+    await third.advance(WAIT / 2)
+    await end(store, three, status="limit")
+    [scope] = await store.held()
+    assert scope.held_until == pytest.approx(await now(store) + WAIT, abs=10)
+    await third.pass_time(SHORTER)
+    one, *others = await take(store)
+    assert others == []
+    await end(store, one)
+    # As many as before, one, have passed: with a budget of none, two would go.
+    assert len(await take(store)) == 1
+
+
+@pytest.fixture
+async def lasting(third):
+    """A bench as `third`, and a delivery of an episode that has ended."""
+    store = third.store
+    deliveries = await take(store)
+    await end(store, *deliveries)
+    [more] = await take(store)
+    await end(store, more)
+    one, other = await take(store)
+    await store.renew("p", [(other.id, other.attempt)], 100 * LEASE)
+    await end(store, one, status="limit")
+    await third.pass_time(SHORTER)
+    assert [scope.room for scope in await store.held()] == [4]
+    return third, other
+
+
+async def test_a_limit_of_an_earlier_episode_holds_the_group_and_changes_no_budget(lasting):
+    bench, other = lasting
+    await end(bench.store, other, status="limit")
+    assert await take(bench.store) == []
+    await bench.pass_time(SHORTER)
+    assert len(await take(bench.store)) == 4
+
+
+async def test_a_task_of_an_earlier_episode_does_not_pass_in_this_one(lasting):
+    bench, other = lasting
+    *some, _ = await take(bench.store)
+    await end(bench.store, other, *some)
+    assert await take(bench.store) == []
+
+
+async def test_a_returned_task_of_an_earlier_episode_makes_no_room(lasting):
+    bench, other = lasting
+    await take(bench.store)
+    await bench.store.give_back([(other.id, other.attempt)])
+    assert await take(bench.store) == []
+
+
+@pytest.fixture
+async def early(bench):
+    """A bench whose group is in its first episode, and a delivery from before the hold."""
+    await add(bench.store, *(f"t{n}" for n in range(9)))
+    [other] = await take(bench.store, 1)
+    await bench.store.renew("p", [(other.id, other.attempt)], 100 * LEASE)
+    await end_episode(bench)
+    return bench, other
+
+
+async def test_a_task_from_before_the_hold_does_not_pass(early):
+    bench, other = early
+    assert len(await take(bench.store)) == 1
+    await end(bench.store, other)
+    assert await take(bench.store) == []
+
+
+async def test_a_limit_of_a_task_from_before_the_hold_changes_no_budget(early):
+    bench, other = early
+    for _ in range(3):
+        [one] = await take(bench.store, 1)
+        await end(bench.store, one)
+    await end_episode(bench)
+    await end(bench.store, other, status="limit")
+    assert await take(bench.store) == []
+    await bench.pass_time(SHORTER)
+    assert len(await take(bench.store)) == 3
+
+
+async def test_a_result_after_a_limit_does_not_end_the_hold(early):
+    bench, other = early
+    [one] = await take(bench.store)
+    await end(bench.store, other, status="limit")
+    await end(bench.store, one)
+    assert await take(bench.store) == []
+
+
+async def test_a_group_of_which_no_task_waits_or_runs_is_forgotten(bench):
     store = bench.store
-    await hold(store, "t1", "t2", "t3", max_deliveries=1)
-    await bench.pass_time(LONGER)
-    assert await claim(store, 5) == ["t1"]
-    await bench.pass_time(LONGER)
-    assert await state(store, "t1") == State.DEAD
-    assert await claim(store, 5) == ["t2"]
+    await add(store, "t1")
+    await end_episode(bench)
+    await end(store, *await take(store))
+    assert await store.held() == []
+    await add(store, "t2", "t3", "t4")
+    assert len(await take(store)) == 3
 
 
-async def test_cancelling_the_task_that_went_first_opens_the_group(probed):
-    await probed.store.cancel(["t1"], "enough")
-    assert await claim(probed.store, 5) == ["t2", "t3"]
-
-
-async def test_a_task_submitted_while_one_goes_first_waits(probed):
-    await add(probed.store, "t4")
-    await add(probed.store, "t5", priority=5)
-    assert await claim(probed.store, 5) == []
-
-
-async def test_an_absent_providers_task_does_not_keep_the_group_held(bench):
+async def test_a_group_of_which_a_task_runs_is_not_forgotten(bench):
     store = bench.store
-    await hold(store, "t1")
-    await add(store, "absent", provider="absent", priority=5)
-    await bench.pass_time(LONGER)
-    assert await claim(store, 5) == ["t1"]
-    await store.record([result("t1", 2)])
-    assert await claim(store, 5, "absent") == ["absent"]
-
-
-async def test_only_one_provider_gets_a_task_that_goes_first(bench):
-    store = bench.store
-    await hold(store, "t1")
-    await add(store, "named", provider="p2")
-    await bench.pass_time(LONGER)
-    assert len(await claim(store, 5, "p2") + await claim(store, 5, "p")) == 1
+    await add(store, "t1")
+    await end_episode(bench)
+    await take(store)
+    await add(store, "t2", "t3")
+    assert await take(store) == []
 
 
 async def test_a_group_whose_tasks_were_cancelled_is_not_held_for_ever(bench):
     store = bench.store
     await hold(store, "t1")
     await store.cancel(["t1"], "enough")
+    assert len(await store.held()) == 1
     await bench.pass_time(LONGER)
     assert await store.held() == []
+    await add(store, "t2", "t3")
+    assert await claim(store, 5) == ["t2", "t3"]
 
 
-async def test_a_group_whose_tasks_are_cancelled_after_the_hold_opens(bench):
+async def test_a_group_whose_waiting_tasks_are_cancelled_in_an_episode_is_forgotten(bench):
     store = bench.store
     await hold(store, "t1", "t2")
     await bench.pass_time(LONGER)
     await store.cancel(["t1", "t2"], "enough")
     assert await store.held() == []
+
+
+async def test_a_group_whose_last_task_is_cancelled_in_an_episode_is_forgotten(bench):
+    store = bench.store
+    await hold(store, "t1")
+    await bench.pass_time(LONGER)
+    await take(store)
+    await store.cancel(["t1"], "enough")
+    assert await store.held() == []
+
+
+async def test_a_group_whose_last_task_gets_a_late_result_is_forgotten(bench):
+    store = bench.store
+    await add(store, "t1")
+    await end_episode(bench)
+    [lost] = await take(store)
+    await bench.pass_time(LONGER)
+    await end(store, lost)
+    assert await store.held() == []
+    await add(store, "t2", "t3")
+    assert await claim(store, 5) == ["t2", "t3"]
+
+
+async def test_a_group_whose_last_task_dies_is_forgotten(bench):
+    store = bench.store
+    await add(store, "t1", max_deliveries=1)
+    await end_episode(bench)
+    await take(store)
+    await bench.pass_time(LONGER)
+    assert await store.held() == []
+
+
+async def test_a_group_whose_last_task_is_too_late_to_start_is_forgotten(bench):
+    store = bench.store
+    await add(store, "t1")
+    await add(store, "late", ttl=HOLD)
+    await end_episode(bench)
+    await store.cancel(["t1"], "enough")
+    assert len(await store.held()) == 1
+    await bench.pass_time(LONGER)
+    assert await store.held() == []
+
+
+async def leave_behind(bench):
+    """Return a delivery of an episode of a group that was forgotten since."""
+    store = bench.store
+    await end(store, *await take(store))
+    one, other = await take(store)
+    await store.renew("p", [(other.id, other.attempt)], 100 * LEASE)
+    await end(store, one, status="limit")
+    await store.cancel([f"t{n:02}" for n in range(30) if f"t{n:02}" != other.id], "enough")
+    await bench.pass_time(SHORTER)
+    assert await store.held() == []
+    return other
+
+
+async def test_a_task_of_a_forgotten_episode_does_not_pass_in_another(first):
+    other = await leave_behind(first)
+    await add(first.store, "u1", "u2", "u3")
+    await end_episode(first)
+    assert len(await take(first.store)) == 1
+    await end(first.store, other)
+    assert await take(first.store) == []
 
 
 async def test_a_hold_gets_longer(bench):
@@ -852,29 +1156,7 @@ async def test_a_hold_never_gets_shorter(bench):
     assert await claim(store) == []
 
 
-async def test_a_limit_of_another_task_keeps_the_first_from_opening_the_group(bench):
-    store = bench.store
-    await add(store, "t1", "t2", "t3")
-    await claim(store, 2)
-    await store.renew("p", [("t2", 1)], 100 * LEASE)
-    await store.record([limit("t1")])
-    await bench.pass_time(LONGER)
-    assert await claim(store, 5) == ["t1"]
-    await store.record([limit("t2")])
-    await store.record([result("t1", 2)])
-    assert await claim(store, 5) == []
-
-
-async def test_a_result_of_a_task_that_did_not_go_first_opens_nothing(bench):
-    store = bench.store
-    await add(store, "t1", "t2", "t3")
-    await claim(store, 2)
-    await store.record([limit("t1")])
-    await store.record([result("t2")])
-    assert await claim(store, 5) == []
-
-
-async def test_the_group_is_held_since_the_first_limit(bench):
+async def test_the_group_is_over_its_limit_since_the_first_limit(bench):
     store = bench.store
     await hold(store, "t1")
     await bench.pass_time(LONGER)
@@ -882,6 +1164,24 @@ async def test_the_group_is_held_since_the_first_limit(bench):
     await store.record([limit("t1", 2)])
     [again] = await store.held()
     assert again.held_until - again.since == pytest.approx(LONGER + HOLD, abs=60)
+
+
+async def test_a_held_group_is_listed_without_room(bench):
+    await hold(bench.store, "t1")
+    assert [scope.room for scope in await bench.store.held()] == [0]
+
+
+async def test_a_group_in_an_episode_is_listed_with_its_room(third):
+    await take(third.store, 1)
+    [scope] = await third.store.held()
+    assert (scope.room, scope.held_until < await now(third.store)) == (2, True)
+
+
+async def test_groups_are_listed_by_how_long_they_are_over_their_limit(bench):
+    for account in "cab":
+        await hold(bench.store, account, account_key=account)
+        await bench.advance(1)
+    assert [scope.account_key for scope in await bench.store.held()] == ["c", "a", "b"]
 
 
 # Time.
@@ -1413,6 +1713,15 @@ async def test_a_hold_lasts_beyond_the_end_of_the_process(durable):
     assert await claim(durable.store) == []
     await durable.pass_time(LONGER)
     assert await claim(durable.store) == ["t1"]
+
+
+async def test_an_episode_lasts_beyond_the_end_of_the_process(durable):
+    await add(durable.store, *(f"t{n:02}" for n in range(9)))
+    await end_episode(durable)
+    await end(durable.store, *await take(durable.store))
+    await take(durable.store, 1)
+    await durable.reopen()
+    assert len(await take(durable.store)) == 1
 
 
 async def test_accounts_take_turns_beyond_the_end_of_the_process(durable):

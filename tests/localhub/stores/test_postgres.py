@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import importlib
+import itertools
 import sys
 
 import attrs
@@ -143,6 +144,64 @@ async def test_several_hubs_give_one_task_of_a_group_after_its_hold(open_store):
     await stores[0].upkeep()
     given = await asyncio.gather(*(claim(store, 5) for store in stores * 3))
     assert sum(map(len, given)) == 1
+
+
+@pytest.fixture
+async def throttled(open_store):
+    """Stores of one database, whose group has five lanes and a room of seven."""
+    database = new_database(clock=True)
+    stores = [await open_store(database) for _ in range(3)]
+    for priority in range(5):
+        await add(stores[0], *(f"t{priority}{n}" for n in range(5)), priority=priority)
+    [first] = await claim(stores[0])
+    await stores[0].record([result(first, status="limit", wait_time=60)])
+    await database.advance(100)
+    await stores[0].upkeep()
+    database.run("UPDATE arbprov.holds SET budget = 7")
+    return stores, database
+
+
+async def test_several_hubs_hand_out_no_more_of_a_group_than_its_room(throttled):
+    stores, _ = throttled
+    given = await asyncio.gather(*(claim(store, 2) for store in stores * 3))
+    # Claims that found the group locked may have come back with nothing.
+    rest = await claim(stores[0], 9)
+    assert len({*itertools.chain(*given, rest)}) == sum(map(len, given)) + len(rest) == 7
+    assert await claim(stores[1], 9) == []
+
+
+async def test_several_hubs_count_what_passes(throttled):
+    stores, database = throttled
+    given = await stores[0].claim("p", 9, LEASE)
+    await asyncio.gather(
+        *(
+            stores[n % 3].record([result(one.id, one.attempt, text=str(n))])
+            for n, one in enumerate(given)
+        )
+    )
+    assert database.run("SELECT taken, passed, room FROM arbprov.holds") == [(7, 7, 1)]
+
+
+async def test_a_claim_that_uses_up_the_room_sets_all_lanes_of_the_group_aside(throttled):
+    stores, database = throttled
+    assert len(await claim(stores[0], 7)) == 7
+    assert database.run("SELECT DISTINCT blocked FROM arbprov.lanes") == [(True,)]
+
+
+async def test_a_task_that_passes_brings_the_lanes_of_its_group_back(throttled):
+    stores, database = throttled
+    given = await stores[0].claim("p", 7, LEASE)
+    await stores[0].record([result(one.id, one.attempt) for one in given])
+    assert database.run("SELECT DISTINCT blocked FROM arbprov.lanes") == [(False,)]
+
+
+async def test_a_task_that_is_cancelled_while_it_is_claimed_takes_no_room(throttled):
+    stores, database = throttled
+    async with transaction(database) as connection:
+        query = "SELECT FROM arbprov.tasks WHERE id IN ('t41', 't42') FOR UPDATE"
+        await connection.execute(query)
+        assert len(await claim(stores[0], 7)) == 5
+    assert len(await claim(stores[0], 7)) == 2
 
 
 async def test_two_hubs_that_submit_the_same_keys_add_them_once(open_store, database):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
+
 from arbprov.localhub.stores.postgres_turns import Lane, take_turns
 
 
@@ -49,15 +51,16 @@ def test_a_priority_above_the_horizon_is_used_up():
     assert taken(lanes, horizon=(0, 2)) == [1, 2, 3]
 
 
-def test_one_task_of_a_probing_group_is_taken():
+@pytest.mark.parametrize(("room", "expected"), [(0, []), (1, [3]), (2, [3, 1]), (9, [3, 1, 2])])
+def test_no_more_of_a_group_is_taken_than_its_room(room, expected):
     lanes = [lane(1, [1, 2]), lane(2, [3], priority=1)]
-    assert taken(lanes, probing={("act", "a")}) == [3]
+    assert taken(lanes, rooms={("act", "a"): room}) == expected
 
 
-def test_a_lane_whose_group_has_gone_does_not_cost_its_account_the_turn():
+def test_a_lane_whose_group_has_no_room_does_not_cost_its_account_the_turn():
     lanes = [lane(1, [1, 2]), lane(2, [3]), lane(3, [4, 5], action="other")]
     lanes += [lane(4, [6, 7], account="b", turn=1)]
-    assert taken(lanes, probing={("act", "a")}) == [1, 6, 4, 7, 5]
+    assert taken(lanes, rooms={("act", "a"): 1}) == [1, 6, 4, 7, 5]
 
 
 def test_a_second_look_begins_anew():

@@ -18,6 +18,7 @@ from arbprov.errors import ConfigurationError, HubError
 from arbprov.localhub.stores import sqlite_files, sqlite_tasks, sqlite_writer
 from arbprov.localhub.stores.sqlite import SqliteStore
 from arbprov.localhub.stores.sqlite_files import open_memory
+from arbprov.localhub.stores.sqlite_lanes import Lanes
 from arbprov.localhub.stores.sqlite_schema import APPLICATION, VERSION, migrate
 from arbprov.localhub.stores.sqlite_tasks import Tasks
 from arbprov.localhub.tasks import Pause, PauseKind, ReceivedResult, State, TaskFilter
@@ -578,6 +579,27 @@ async def test_lanes_without_tasks_are_forgotten():
     await store.close()
 
 
+def test_no_episode_gets_the_number_of_a_running_task_s_episode():
+    database = open_memory()
+    tasks = Tasks(database)
+    tasks.submit([new_task(f"t{n}") for n in range(4)], 0.0)
+    limit = {"status": "limit", "wait_time": 1.0}
+    tasks.claim("p", 1, 60.0, 0.0)
+    tasks.record([ReceivedResult(id="t0", attempt=1, **limit)], 0.0)
+    tasks.upkeep(2.0)
+    tasks.claim("p", 1, 60.0, 2.0)
+    tasks.record([ReceivedResult(id="t0", attempt=2)], 2.0)
+    tasks.claim("p", 2, 60.0, 2.0)
+    tasks.record([ReceivedResult(id="t1", attempt=1, **limit)], 2.0)
+    tasks.cancel(["t1", "t3"], "", 2.0)
+    tasks.upkeep(4.0)
+    # Nothing but the task knows the number of its episode.
+    assert database.execute("SELECT count(*) FROM hold").fetchone() == (0,)
+    [[episode]] = database.execute("SELECT episode FROM task WHERE id = 't2'")
+    assert Lanes(database)._make_number() > episode
+    database.close()
+
+
 # What a call costs, in steps of SQLite's machine: these are the same on every machine.
 
 
@@ -607,11 +629,8 @@ def queue(waiting=0, held=0, accounts=50):
     tasks = Tasks(database)
     database.execute("BEGIN")
     tasks.submit([new_task(f"h{n}", account_key=f"h{n}", priority=9) for n in range(held)], 0.0)
-    for delivery in tasks.claim("p", held, 1e6, 0.0)[0]:
-        tasks._lanes.hold("act", delivery.id, 1e6, "", 0.0)
-    tasks.give_back([(f"h{n}", 1) for n in range(held)], 0.0)
     for n in range(held):
-        tasks._lanes.hold("act", f"h{n}", 1e6, "", 0.0)
+        tasks._lanes.hold("act", f"h{n}", None, 1e6, "", 0.0)
     tasks.submit([new_task(f"t{n}", account_key=f"a{n % accounts}") for n in range(waiting)], 0.0)
     return database, tasks
 
@@ -630,6 +649,18 @@ def test_a_claim_costs_the_same_with_many_waiting_tasks():
 
 def test_a_claim_costs_the_same_with_many_held_groups():
     assert claim_steps(waiting=500, held=2_000) <= 1.2 * claim_steps(waiting=500)
+
+
+def test_a_claim_costs_the_same_with_many_groups_without_room():
+    database, tasks = queue(waiting=10_000, accounts=2_000)
+    for n in range(1_950):
+        tasks._lanes.hold("act", f"a{n}", None, 0.0, "", 0.0)
+        tasks._lanes.end_hold("act", f"a{n}")
+    # One of each account.
+    tasks.claim("p", 2_000, 60.0, 0.0)
+    steps = Steps(database).of(lambda: tasks.claim("p", 5, 60.0, 0.0))
+    database.close()
+    assert steps <= 1.2 * claim_steps(waiting=4_000)
 
 
 def test_a_claim_costs_the_same_with_many_paused_accounts():

@@ -41,6 +41,14 @@ ENDED = {State.DONE, State.FAILED, State.CANCELLED, State.DEAD}
 
 
 @attrs.define(eq=False)
+class Episode:
+    """What was handed out between two holds of a group, and has not been lost or returned."""
+
+    running: set[Task] = attrs.field(factory=set)
+    passed: int = 0
+
+
+@attrs.define(eq=False)
 class Task:
     """A task of the model, with the end and the result of each attempt."""
 
@@ -57,6 +65,7 @@ class Task:
     deliveries: int = 0
     lease_ends_at: float = 0.0
     worker: str = ""
+    episode: Episode | None = None
     ends: list[str] = attrs.field(factory=list)
     results: list[tuple[str, str] | None] = attrs.field(factory=list)
     times_ended: int = 0
@@ -77,9 +86,22 @@ class Task:
 
 @attrs.define(eq=False)
 class Hold:
-    until: float
-    stage: str = "held"
-    probe: Task | None = None
+    """A group over a limit."""
+
+    until: float = 0.0
+    is_held: bool = True
+    budget: int = 0
+    episode: Episode = attrs.field(factory=Episode)
+
+    @property
+    def room(self):
+        episode = self.episode
+        taken = len(episode.running) + episode.passed
+        if self.is_held:
+            return 0
+        if taken < self.budget:
+            return self.budget - taken
+        return max(0, 1 + episode.passed - self.budget - len(episode.running))
 
 
 class Model:
@@ -107,7 +129,7 @@ class Model:
             task.state == State.WAITING
             and self.has_come(task)
             and task.provider in {"", provider}
-            and (hold is None or hold.stage == "probing")
+            and (hold is None or hold.room > 0)
             and not self.pauses
             & {
                 (PauseKind.ACTION, task.action),
@@ -124,34 +146,37 @@ class Model:
         task.worker = provider
         task.lease_ends_at = self.now + LEASE
         if hold := self.holds.get(task.group):
-            hold.stage, hold.probe = "probed", task
+            task.episode = hold.episode
+            hold.episode.running.add(task)
 
-    def end(self, task, state):
+    def end(self, task, state, *, passes=False):
         assert task.state not in ENDED
         task.state = state
         task.times_ended += 1
-        hold = self.holds.get(task.group)
-        if hold and hold.probe is task:
-            del self.holds[task.group]
-        self.open_empty(task.group)
+        self.leave(task, passes=passes)
+        self.forget_unused(task.group)
 
-    def open_empty(self, group):
-        """Open a group in which one task could go first, if there is none."""
+    def leave(self, task, *, passes=False):
+        """Have a task no longer run in its episode."""
+        episode, task.episode = task.episode, None
+        if episode is None:
+            return
+        episode.running.remove(task)
+        episode.passed += passes
+        hold = self.holds.get(task.group)
+        if hold and hold.is_held and hold.episode is episode:
+            hold.budget = max(hold.budget, episode.passed)
+
+    def forget_unused(self, group):
         hold = self.holds.get(group)
-        if hold and hold.stage == "probing" and not self.waiting(group):
+        if hold and not (hold.is_held or hold.episode.running or self.waiting(group)):
             del self.holds[group]
 
     def wait_again(self, task, end, *, counts):
         task.ends[-1] = end
         task.state = State.WAITING
         task.deliveries -= not counts
-        self.let_another_go_first(task)
-
-    def let_another_go_first(self, task):
-        hold = self.holds.get(task.group)
-        if hold and hold.probe is task:
-            hold.stage, hold.probe = "probing", None
-            self.open_empty(task.group)
+        self.leave(task)
 
     def record(self, task, attempt, status, text):
         if not attempt and (status, text) in task.results:
@@ -168,13 +193,17 @@ class Model:
         if task.state in ENDED:
             return Outcome.KEPT_ASIDE
         if status != "limit":
-            self.end(task, State.FAILED if status == "error" else State.DONE)
-        elif not has_ended_before:
+            state = State.FAILED if status == "error" else State.DONE
+            self.end(task, state, passes=attempt == task.attempt)
+        elif task.state == State.RUNNING and attempt == task.attempt:
             task.state = State.WAITING
             task.deliveries -= 1
-            hold = self.holds.setdefault(task.group, Hold(0.0))
+            hold = self.holds.setdefault(task.group, Hold())
+            if not hold.is_held and hold.episode is task.episode:
+                hold.budget = hold.episode.passed
+            self.leave(task)
             hold.until = max(hold.until, self.now + HOLD)
-            hold.stage, hold.probe = "held", None
+            hold.is_held = True
         return Outcome.RECORDED
 
     def advance(self, seconds):
@@ -185,7 +214,6 @@ class Model:
             if task.state == State.RUNNING and task.lease_ends_at <= self.now:
                 if task.deliveries >= task.max_deliveries:
                     task.ends[-1] = "lease"
-                    self.let_another_go_first(task)
                     self.end(task, State.DEAD)
                     dead.append(task.id)
                 else:
@@ -196,9 +224,9 @@ class Model:
                 self.end(task, State.DEAD)
                 dead.append(task.id)
         for group, hold in list(self.holds.items()):
-            if hold.stage == "held" and hold.until <= self.now:
-                hold.stage = "probing"
-            self.open_empty(group)
+            if hold.is_held and hold.until <= self.now:
+                hold.is_held, hold.episode = False, Episode()
+            self.forget_unused(group)
         return dead
 
 
@@ -440,9 +468,10 @@ class StoreMachine(RuleBasedStateMachine):
                 for task in model.tasks.values()
             ),
         ]
-        assert {(one.action, one.account_key) for one in self.run(self.store.held())} == set(
-            model.holds
-        )
+        held = self.run(self.store.held())
+        assert {(one.action, one.account_key): one.room for one in held} == {
+            group: hold.room for group, hold in model.holds.items()
+        }
         states = collections.Counter((one.action, one.state) for one in stored)
         assert {
             (action, state): n

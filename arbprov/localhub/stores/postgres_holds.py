@@ -1,0 +1,145 @@
+"""The groups of the PostgreSQL store that are over a limit, and what their tasks change in them.
+
+How many tasks of a group may go now, its room, is a column that the server computes.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection
+
+from arbprov.localhub.stores.postgres_lanes import block, release
+from arbprov.localhub.stores.postgres_results import KnownTask
+from arbprov.localhub.stores.postgres_tasks import Connection, Group, clamp, transpose
+from arbprov.localhub.tasks import State
+
+__all__ = ["end_holds", "update_groups"]
+
+# All at once and in this order, so that transactions wait for each other in no circle.
+_LOCK = """
+SELECT FROM arbprov.holds
+JOIN unnest(%s::text[], %s::text[]) AS given (action, account_key) USING (action, account_key)
+ORDER BY account_key, action FOR UPDATE OF holds
+"""
+# A task that passes after the episode's end is one of those that pass in an episode, too.
+_LEAVE = """
+UPDATE arbprov.holds SET
+    taken = taken - left_early, passed = holds.passed + ended.passed,
+    budget = CASE WHEN held THEN GREATEST(budget, holds.passed + ended.passed) ELSE budget END
+FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::int[], %s::int[])
+    AS ended (action, account_key, episode, passed, left_early)
+WHERE holds.action = ended.action AND holds.account_key = ended.account_key
+  AND holds.episode = ended.episode
+"""
+# The first limit of an episode's task ends the episode, and tells how many tasks pass.
+_HOLD = """
+INSERT INTO arbprov.holds AS old (action, account_key, held_until, limited_by, since)
+SELECT action, account_key, now() + make_interval(secs => wait), limited_by, now()
+FROM unnest(%s::text[], %s::text[], %s::float8[], %s::text[])
+    AS new (action, account_key, wait, limited_by)
+ORDER BY account_key, action
+ON CONFLICT (account_key, action) DO UPDATE SET
+    budget = CASE WHEN NOT old.held AND EXISTS (
+        SELECT FROM unnest(%s::text[], %s::text[], %s::bigint[])
+            AS limited (action, account_key, episode)
+        WHERE limited.action = old.action AND limited.account_key = old.account_key
+          AND limited.episode = old.episode
+    ) THEN old.passed ELSE old.budget END,
+    held = true, held_until = GREATEST(old.held_until, excluded.held_until),
+    limited_by = excluded.limited_by
+"""
+_END_HOLDS = """
+UPDATE arbprov.holds SET
+    held = false, episode = nextval('arbprov.episodes'), taken = 0, passed = 0
+FROM (
+    SELECT action, account_key FROM arbprov.holds WHERE held AND held_until <= now()
+    ORDER BY account_key, action FOR UPDATE SKIP LOCKED
+) AS due
+WHERE holds.action = due.action AND holds.account_key = due.account_key
+RETURNING holds.action, holds.account_key
+"""
+_REMOVE_UNUSED = """
+DELETE FROM arbprov.holds USING unnest(%s::text[], %s::text[]) AS given (action, account_key)
+WHERE holds.action = given.action AND holds.account_key = given.account_key
+  AND NOT held AND taken = passed AND NOT EXISTS (
+    SELECT FROM arbprov.lanes JOIN arbprov.tasks ON tasks.lane = lanes.id AND tasks.queued
+    WHERE lanes.action = given.action AND lanes.account_key = given.account_key
+  )
+"""
+
+
+async def update_groups(connection: Connection, tasks: Collection[KnownTask]) -> None:
+    """Have groups know what has become of their tasks.
+
+    Args:
+        connection: In a transaction that has changed the tasks, and no lanes yet.
+        tasks: The tasks.
+    """
+    concerned = [task for task in tasks if _concerns_group(task)]
+    if not concerned:
+        return
+    groups = {task.group for task in concerned}
+    await connection.execute(_LOCK, transpose(groups, 2))
+    await _leave(connection, concerned)
+    limited = [task for task in concerned if task.limited]
+    await _hold(connection, limited)
+    # A task that is queued now may have no lane yet.
+    await _remove_unused(connection, groups - {task.group for task in tasks if task.is_queued})
+    await release(connection, groups)
+    if limited:
+        await block(connection, {task.group for task in limited})
+
+
+def _concerns_group(task: KnownTask) -> bool:
+    has_waited = task.was is State.WAITING and task.state.has_ended
+    return task.episode is not None or task.limited is not None or has_waited
+
+
+async def _leave(connection: Connection, tasks: Collection[KnownTask]) -> None:
+    """Count tasks of episodes as passed, or as never handed out."""
+    ended: collections.Counter[tuple[Group, int, bool]] = collections.Counter()
+    for task in tasks:
+        if task.episode is not None and task.limited is None:
+            # A result may be of an earlier attempt.
+            ended[task.group, task.episode, task.recorded_attempt == task.attempt] += 1
+    rows = [
+        (*group, episode, ended[group, episode, True], ended[group, episode, False])
+        for group, episode in {key[:2] for key in ended}
+    ]
+    if rows:
+        await connection.execute(_LEAVE, transpose(rows, 5))
+
+
+async def _hold(connection: Connection, limited: Collection[KnownTask]) -> None:
+    """Hold the groups of tasks that were answered with a limit."""
+    holds: dict[Group, tuple[float, str]] = {}
+    for task in limited:
+        assert task.limited is not None
+        wait, _ = holds.get(task.group, (0.0, ""))
+        holds[task.group] = max(wait, clamp(task.limited.wait_time)), task.limited.limit
+    if holds:
+        rows = [(*group, *values) for group, values in holds.items()]
+        episodes = [(*task.group, task.episode) for task in limited]
+        await connection.execute(_HOLD, transpose(rows, 4) + transpose(episodes, 3))
+
+
+async def end_holds(connection: Connection, queued: Collection[Group]) -> bool:
+    """Begin an episode in each group whose hold is over; return whether there are some.
+
+    Args:
+        connection: In a transaction.
+        queued: The groups of tasks that the transaction has queued, and that may have no lane yet.
+    """
+    cursor = await connection.execute(_END_HOLDS)
+    ended = set(await cursor.fetchall())
+    if not ended:
+        return False
+    await _remove_unused(connection, ended - set(queued))
+    await release(connection, ended)
+    return True
+
+
+async def _remove_unused(connection: Connection, groups: Collection[Group]) -> None:
+    """Forget those groups of which no task waits or runs in an episode."""
+    if groups:
+        await connection.execute(_REMOVE_UNUSED, transpose(groups, 2))
