@@ -10,7 +10,7 @@ from urllib.parse import quote
 import attrs
 
 from arbprov.errors import Problem
-from arbprov.localhub.page.form_values import read_value
+from arbprov.localhub.page.form_values import Unread, read_value
 from arbprov.localhub.page.schema_parts import (
     MISSING,
     Part,
@@ -129,7 +129,7 @@ def can_show(schema: Schema, value: Any, name: str = "payload") -> bool:
     (True, False)
     """
     field = make_fields(schema, value, name, "")
-    if field.kind != "object":
+    if field.kind != "object" or value is MISSING:
         return False
     found, problems = read_value(schema, [*field.pairs()], name, "")
     return not problems and json.dumps(found, sort_keys=True) == json.dumps(value, sort_keys=True)
@@ -216,12 +216,12 @@ def _show(kind: str, value: Any) -> str:
     """Return a value as the text of its field."""
     if value is MISSING or kind in ("object", "list"):
         return ""
-    if kind == "json":
+    if kind == "json" and not isinstance(value, Unread):
         return json.dumps(value, indent=2, ensure_ascii=False)
     if value is None:
         return ""
-    if kind in ("text", "number") and isinstance(value, str):
-        return value
+    if kind in ("text", "number", "json") and isinstance(value, str):
+        return str(value)
     return json.dumps(value)
 
 

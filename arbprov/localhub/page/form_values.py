@@ -26,7 +26,7 @@ from arbprov.localhub.page.schema_parts import (
 from arbprov.payload.json import parse_value
 from arbprov.payload.validation import ValidationFailure, field_path, join_paths
 
-__all__ = ["parse_json_field", "read_value"]
+__all__ = ["Unread", "parse_json_field", "read_value"]
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d{1,300})?([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -66,6 +66,12 @@ def parse_json_field(text: str, path: str) -> Any:
         raise ValidationFailure(failure.prefixed(path), failure.count) from None
 
 
+class Unread(str):
+    """Text of a field for JSON that is not JSON: it stays in the field."""
+
+    __slots__ = ()
+
+
 @attrs.frozen
 class _Reader:
     definitions: Mapping[str, Schema]
@@ -78,7 +84,7 @@ class _Reader:
         if part.kind == "object":
             value = self._read_object(part, name, path, depth)
             is_left_out = not value and is_blank_allowed(part, is_required)
-        elif part.kind == "list" and name not in self.texts:
+        elif part.kind == "list" and not self.texts.get(name):
             value = self._read_list(part, name, path, depth)
             is_left_out = not value and is_blank_allowed(part, is_required)
         else:
@@ -136,7 +142,7 @@ class _Reader:
             return parse_json_field(text, path)
         except ValidationFailure as failure:
             self.problems.extend(failure.problems)
-            return MISSING
+            return Unread(text)
 
 
 def _read_number(text: str) -> int | float | str:

@@ -58,6 +58,9 @@ def field(form: Form, name: str) -> str:
 def find_filters(query: str) -> Form:
     """Return the parameters of an address that are set; a form sends its empty fields too.
 
+    Raises:
+        ApiProblem: The value of the payload that is searched for has no name.
+
     >>> find_filters("action=&state=done&where=city%3DParis")
     [('state', 'done'), ('payload.city', 'Paris')]
     """
@@ -65,7 +68,9 @@ def find_filters(query: str) -> Form:
     for name, value in parse_qsl(query, errors="replace"):
         text = value.strip()
         key, equals, wanted = text.partition("=")
-        if name == _WHERE and equals and key.strip():
+        if name == _WHERE and text:
+            if not equals or not key.strip():
+                raise invalid_value("expected NAME=VALUE, such as city=Paris", "payload field")
             found.append((f"payload.{key.strip()}", wanted.strip()))
         elif text:
             found.append((name, text))
