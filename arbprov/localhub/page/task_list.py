@@ -100,10 +100,12 @@ class TaskListPages:
         before = None if query.cursor is None else read_cursor(query.cursor)
         store = self._hub.store
         counts = await store.counts()
-        tasks = await store.search(where, before=before, limit=_PAGE + 1)
+        total, is_exact = await self._count(where, counts)
+        tasks = []
+        if total:
+            tasks = await store.search(where, before=before, limit=_PAGE + 1)
         has_more = len(tasks) > _PAGE
         rows = await self._make_rows(request, tasks[:_PAGE])
-        total, is_exact = await self._count(where, counts)
         return self._hub.render.page(
             request,
             "tasks",

@@ -91,6 +91,7 @@
       return;
     }
     loading = true;
+    const begin = performance.now();
     try {
       const response = await fetch(location.href, { credentials: "same-origin" });
       if (response.redirected) {
@@ -109,12 +110,15 @@
     } catch {
       // The hub stops, or the network does; the stream of events says when to try again.
     }
-    loading = false;
     settle();
-    if (again) {
-      again = false;
-      load();
-    }
+    // A search that takes the hub long is not repeated at once.
+    setTimeout(() => {
+      loading = false;
+      if (again) {
+        again = false;
+        load();
+      }
+    }, 4 * (performance.now() - begin));
   }
 
   function connect() {
