@@ -139,6 +139,7 @@ class LocalHub:
         self._loop: asyncio.AbstractEventLoop
         self._stopping: asyncio.Event
         self._queue: TaskQueue
+        self._reports: Reports
         self._methods: HubMethods
         self._health: HealthService | None
         self._server: Any
@@ -313,7 +314,7 @@ class LocalHub:
         await self._queue.start()
         try:
             tokens = Tokens(self._store, lambda: self.token)
-            reports = Reports(interval=self._report_interval)
+            reports = self._reports = Reports(interval=self._report_interval)
             self._methods = HubMethods(
                 self._queue, tokens, self._retries_limits, self._on_result, reports
             )

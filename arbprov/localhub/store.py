@@ -54,6 +54,7 @@ import attrs
 from arbprov.localhub.tasks import (
     Attempt,
     Delivery,
+    Ending,
     NewTask,
     Outcome,
     Pause,
@@ -249,6 +250,14 @@ class Store(Protocol):
 
     async def counts(self) -> Mapping[str, Mapping[State, int]]:
         """Return the number of tasks by action and state."""
+        ...
+
+    async def endings(self, limit: int) -> list[Ending]:
+        """Return how the tasks that ended last have ended, the latest first.
+
+        Args:
+            limit: The most tasks to return.
+        """
         ...
 
     async def held(self) -> list[Scope]:

@@ -11,6 +11,7 @@ import attrs
 __all__ = [
     "Attempt",
     "Delivery",
+    "Ending",
     "NewTask",
     "Outcome",
     "Pause",
@@ -189,6 +190,23 @@ class Attempt:
     status: str
     result: str = attrs.field(repr=False)
     aside: tuple[str, ...] = attrs.field(default=(), repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a task has ended, without its payload and result. Times are in seconds since 1970.
+
+    Attributes:
+        started_at: When its latest attempt began; None if it had none.
+        ended_at: When it reached its last state.
+        error_type: The error's class, or a short word for it; empty without an error.
+    """
+
+    action: str
+    state: State
+    started_at: float | None
+    ended_at: float
+    error_type: str
 
 
 @attrs.frozen(kw_only=True)

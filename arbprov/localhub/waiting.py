@@ -9,7 +9,7 @@ from arbprov.localhub.reports import Reports
 from arbprov.localhub.store import Store
 from arbprov.localhub.tasks import Pause, PauseKind, Scope, State
 
-__all__ = ["describe_wait", "explain_wait"]
+__all__ = ["describe_wait", "explain_wait", "find_obstacle"]
 
 
 async def explain_wait(store: Store, id: str, now: float, reports: Reports | None = None) -> str:
@@ -70,8 +70,49 @@ def describe_wait(
     >>> describe_wait(**task, pauses=[], held=[], now=0.0, actions=["report"])
     "no provider has an action 'forecast'"
     """
+    obstacle = find_obstacle(
+        action=action,
+        account_key=account_key,
+        provider=provider,
+        not_before=not_before,
+        pauses=pauses,
+        held=held,
+        now=now,
+    )
+    if isinstance(obstacle, float):
+        return f"it may not start for another {obstacle - now:.0f} s"
+    if isinstance(obstacle, Pause):
+        return f"{obstacle.kind.value} {quote(obstacle.name)} is paused"
+    if isinstance(obstacle, Scope):
+        return _describe_hold(obstacle, now)
+    if actions is not None and action not in actions:
+        who = f"provider {quote(provider)} has no" if provider else "no provider has an"
+        return f"{who} action {quote(action)}"
+    if provider:
+        return f"provider {quote(provider)} has not taken it; does it run?"
+    return f"no provider has taken it; does a provider with action {quote(action)} run?"
+
+
+def find_obstacle(
+    *,
+    action: str,
+    account_key: str,
+    provider: str,
+    not_before: float | None,
+    pauses: Iterable[Pause],
+    held: Iterable[Scope],
+    now: float,
+) -> float | Pause | Scope | None:
+    """Return what holds a waiting task back: its own time, a pause or a limit; None for nothing.
+
+    For its arguments, see `describe_wait`.
+
+    >>> task = {"action": "forecast", "account_key": "a", "provider": "", "pauses": [], "held": []}
+    >>> find_obstacle(**task, not_before=60.0, now=0.0)
+    60.0
+    """
     if not_before is not None and not_before > now:
-        return f"it may not start for another {not_before - now:.0f} s"
+        return float(not_before)
     names = {
         PauseKind.ACTION: action,
         PauseKind.PROVIDER: provider,
@@ -79,16 +120,11 @@ def describe_wait(
     }
     for pause in pauses:
         if names[pause.kind] == pause.name:
-            return f"{pause.kind.value} {quote(pause.name)} is paused"
+            return pause
     for scope in held:
         if (scope.action, scope.account_key) == (action, account_key):
-            return _describe_hold(scope, now)
-    if actions is not None and action not in actions:
-        who = f"provider {quote(provider)} has no" if provider else "no provider has an"
-        return f"{who} action {quote(action)}"
-    if provider:
-        return f"provider {quote(provider)} has not taken it; does it run?"
-    return f"no provider has taken it; does a provider with action {quote(action)} run?"
+            return scope
+    return None
 
 
 def _describe_hold(scope: Scope, now: float) -> str:

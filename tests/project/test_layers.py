@@ -192,7 +192,11 @@ def test_no_folder_is_in_a_circle():
         ("pytest", {"pytest_plugin"}),
         ("orjson", {"payload.json"}),
         ("prometheus_client", {"instrumentation.metrics", "instrumentation.totals"}),
-        ("starlette", {name for name in SOURCES if name.startswith("localhub.api.")}),
+        ("jinja2", {"localhub.page.rendering"}),
+        (
+            "starlette",
+            {name for name in SOURCES if name.startswith(("localhub.api.", "localhub.page."))},
+        ),
         ("uvicorn", {"localhub.api.uvicorn_server"}),
         ("uvloop", {"worker.run"}),
     ],

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from html import unescape
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import attrs
 
 from arbprov.localhub.api.app import make_app
 from arbprov.localhub.api.hub import ApiHub
 from arbprov.localhub.api.server import ApiServer
+from arbprov.localhub.page.app import make_page
+from arbprov.localhub.page.routing import ApiOrPage
 from arbprov.localhub.queue import QueueSettings, TaskQueue
 from arbprov.localhub.stores.factory import make_store
 from arbprov.localhub.submitting import read_result
@@ -39,6 +43,16 @@ class Answer:
         return json.loads(self.content)
 
     @property
+    def html(self) -> str:
+        return self.content.decode()
+
+    @property
+    def text(self) -> str:
+        """What a page shows, without its tags; blanks are single."""
+        shown = re.sub(r"<(script|template).*?</\1>|<[^>]*>", " ", self.html, flags=re.DOTALL)
+        return " ".join(unescape(shown).split())
+
+    @property
     def problems(self) -> list[str]:
         """Each problem as ``path: message``."""
         return [f"{p['path']}: {p['message']}" for p in self.json["problems"]]
@@ -54,6 +68,7 @@ class RunningApi:
     hub: ApiHub
     app: Any
     readers: str = ""
+    cookie: str = ""
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the hub's loop."""
@@ -136,6 +151,14 @@ class RunningApi:
             b"".join(part.get("body", b"") for part in rest),
         )
 
+    def send_form(self, target: str, fields: Any, **headers: str) -> Answer:
+        """Send a form, as a browser of this origin."""
+        pairs = [*fields.items()] if isinstance(fields, dict) else fields
+        headers = {"origin": "http://127.0.0.1:50080", **headers}
+        form = "application/x-www-form-urlencoded"
+        body = urlencode(pairs).encode()
+        return self.ask("POST", target, body, **{"content_type": form, **headers})
+
     def submit(self, action: str = "forecast", **fields: Any) -> str:
         """Submit a task, and return its id."""
         answer = self.ask("POST", "/api/v1/tasks", {"action": action, **fields})
@@ -186,7 +209,8 @@ def running_api(**options: Any) -> Iterator[RunningApi]:
         await queue.start()
         tokens = Tokens(queue.store, lambda: ADMIN)
         hub = ApiHub(queue, tokens)
-        return RunningApi(loop, queue, tokens, hub, make_app(hub, **options))
+        app = ApiOrPage(make_app(hub, **options), make_page(hub, **options))
+        return RunningApi(loop, queue, tokens, hub, app)
 
     async def end() -> None:
         hub.hub.stopping.set()

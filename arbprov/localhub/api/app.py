@@ -22,7 +22,7 @@ from arbprov.localhub.api.parsing import reject_parameters
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.api.security import Guard
 
-__all__ = ["make_app"]
+__all__ = ["EncodedPaths", "LogFailures", "make_app"]
 
 logger = logging.getLogger("arbprov")
 
@@ -59,7 +59,7 @@ def make_app(hub: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     return Guard(
-        _EncodedPaths(_LogFailures(app)), hub.tokens.find_role, allowed_hosts, (HEALTH, OPENAPI)
+        EncodedPaths(LogFailures(app)), hub.tokens.find_role, allowed_hosts, (HEALTH, OPENAPI)
     )
 
 
@@ -109,24 +109,26 @@ async def _answer_failure(_: Request, __: Exception) -> Response:
     return answer_problem(ApiProblem(500, "the hub failed; its log says how"))
 
 
-class _LogFailures:
+class LogFailures:
     """Logs an error that nothing foresaw; Starlette has answered it then."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         try:
             await self._app(scope, receive, send)
         except Exception:
             logger.exception("the hub's HTTP API failed: %s %s", scope["method"], scope["path"])
 
 
-class _EncodedPaths:
+class EncodedPaths:
     """Has routes match paths as they were sent: a task's id may have a slash in it, as ``%2F``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         await self._app({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)

@@ -22,6 +22,5 @@ def check_installed(feature: str, *packages: str) -> None:
     >>> check_installed("the hub's HTTP API", "starlette", "uvicorn")
     """
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise ConfigurationError(
-            f"{feature} needs {' and '.join(missing)}: pip install 'arbprov[hub]'"
-        )
+        names = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+        raise ConfigurationError(f"{feature} needs {names}: pip install 'arbprov[hub]'")

@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "check_declared_size",
     "read_body",
+    "read_bytes",
     "read_path",
     "read_query",
     "reject_parameters",
@@ -76,7 +77,7 @@ async def read_body(request: Request) -> Any:
     Raises:
         ApiProblem: The body is not JSON, is too large, or says to be something else.
     """
-    raw = await _read_bytes(request)
+    raw = await read_bytes(request)
     if not raw:
         return {}
     _check_type(request)
@@ -101,12 +102,17 @@ def check_declared_size(declared: str | None) -> None:
         raise _too_large()
 
 
-async def _read_bytes(request: Request) -> bytes:
+async def read_bytes(request: Request, max_size: int = MAX_BODY) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        ApiProblem: It has more than `max_size` bytes.
+    """
     chunks = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY:
+        if size > max_size:
             raise _too_large()
         chunks.append(chunk)
     return b"".join(chunks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +13,9 @@ from arbprov.localhub.api.parsing import check_declared_size
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.tokens import Role
 
-__all__ = ["Guard", "host_name"]
+__all__ = ["Guard", "Headers", "Origins", "host_name", "one_header", "read_headers"]
+
+Headers = Mapping[str, Sequence[str]]
 
 #: The names of this machine, as a browser on it may send them.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -28,6 +30,46 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class Origins:
+    """Knows the names of this machine, and refuses requests of pages of other origins.
+
+    Args:
+        allowed_hosts: Names that the Host header may have besides those of this machine.
+    """
+
+    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+        self._hosts = LOOPBACK | {name.lower() for name in allowed_hosts}
+
+    def check(self, headers: Headers) -> None:
+        """Check the headers Host, Origin and Sec-Fetch-Site of a request.
+
+        Raises:
+            ApiProblem: The request is for another machine, or of a page of another origin.
+        """
+        self.check_host(headers)
+        if (site := one_header(headers, "sec-fetch-site")) is not None and site not in _OWN_SITE:
+            raise ApiProblem(403, "a page of another site may not use this API")
+
+    def check_host(self, headers: Headers) -> None:
+        """Check the headers Host and Origin of a request, which may come from a link elsewhere.
+
+        Raises:
+            ApiProblem: The request is for another machine, or of a page of another origin.
+        """
+        host = one_header(headers, "host")
+        if host is None or host_name(host) not in self._hosts:
+            raise ApiProblem(
+                403,
+                "the Host header names another machine than this one; use 127.0.0.1 or localhost, "
+                "or have the hub allow this name",
+            )
+        origin = one_header(headers, "origin")
+        if origin is not None and origin.lower() not in {
+            f"{scheme}://{host.lower()}" for scheme in ("http", "https")
+        }:
+            raise ApiProblem(403, "a page of another origin may not use this API")
 
 
 class Guard:
@@ -49,7 +91,7 @@ class Guard:
     ) -> None:
         self._app = app
         self._find_role = find_role
-        self._hosts = LOOPBACK | {name.lower() for name in allowed_hosts}
+        self._origins = Origins(allowed_hosts)
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,14 +105,14 @@ class Guard:
             await send(message)
 
         try:
-            headers = _read_headers(scope)
-            self._check_origin(headers)
+            headers = read_headers(scope)
+            self._origins.check(headers)
             role = None
             if scope["path"] not in self._open_paths:
                 role = await self._authenticate(headers)
                 if role is not Role.ADMIN and scope["method"] not in _SAFE:
                     raise ApiProblem(403, "this token may only read; use one with the role admin")
-            check_declared_size(_one(headers, "content-length"))
+            check_declared_size(one_header(headers, "content-length"))
         except HubError as error:
             problem = ApiProblem(503, f"the hub's store can't be used now: {error}")
             await answer_problem(problem)(scope, receive, send_protected)
@@ -80,24 +122,8 @@ class Guard:
             scope = {**scope, "state": {**scope.get("state", {}), "role": role}}
             await self._app(scope, receive, send_protected)
 
-    def _check_origin(self, headers: dict[str, list[str]]) -> None:
-        host = _one(headers, "host")
-        if host is None or host_name(host) not in self._hosts:
-            raise ApiProblem(
-                403,
-                "the Host header names another machine than this one; use 127.0.0.1 or localhost, "
-                "or have the hub allow this name",
-            )
-        origin = _one(headers, "origin")
-        if origin is not None and origin.lower() not in {
-            f"{scheme}://{host.lower()}" for scheme in ("http", "https")
-        }:
-            raise ApiProblem(403, "a page of another origin may not use this API")
-        if (site := _one(headers, "sec-fetch-site")) is not None and site not in _OWN_SITE:
-            raise ApiProblem(403, "a page of another site may not use this API")
-
-    async def _authenticate(self, headers: dict[str, list[str]]) -> Role:
-        scheme, _, token = (_one(headers, "authorization") or "").partition(" ")
+    async def _authenticate(self, headers: Headers) -> Role:
+        scheme, _, token = (one_header(headers, "authorization") or "").partition(" ")
         challenge = {"WWW-Authenticate": 'Bearer realm="arbprov hub"'}
         if scheme.lower() != "bearer" or not token.strip():
             raise ApiProblem(
@@ -125,7 +151,8 @@ def host_name(host: str) -> str:
     return name if colon and port.isdecimal() and port.isascii() else host.lower()
 
 
-def _read_headers(scope: Scope) -> dict[str, list[str]]:
+def read_headers(scope: Scope) -> dict[str, list[str]]:
+    """Return the values of each header, by its name in small letters."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(_decode(value))
@@ -139,7 +166,7 @@ def _decode(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-def _one(headers: dict[str, list[str]], name: str) -> str | None:
+def one_header(headers: Headers, name: str) -> str | None:
     """Return a header's value, and None without it; two of them would be read differently."""
     values = headers.get(name, [])
     if len(values) > 1:

@@ -1,4 +1,4 @@
-"""`ApiServer`: serves the API over HTTP, in the event loop of the hub."""
+"""`ApiServer`: serves the API and the page over HTTP, in the event loop of the hub."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GRACE = 5
 
 
 class ApiServer:
-    """Serves a hub's HTTP API in the event loop that runs when it is started.
+    """Serves a hub's HTTP API and its page in the event loop that runs when it is started.
 
     Args:
         queue: The hub's tasks.
@@ -56,7 +56,7 @@ class ApiServer:
         allowed_hosts: Sequence[str] = (),
         reports: Reports | None = None,
     ) -> None:
-        check_installed("the hub's HTTP API", "starlette", "uvicorn")
+        check_installed("the hub's HTTP API", "jinja2", "starlette", "uvicorn")
         self._queue = queue
         self._tokens = tokens
         self._reports = Reports() if reports is None else reports
@@ -82,10 +82,13 @@ class ApiServer:
         from arbprov.localhub.api.app import make_app
         from arbprov.localhub.api.hub import ApiHub
         from arbprov.localhub.api.uvicorn_server import make_server
+        from arbprov.localhub.page.app import make_page
+        from arbprov.localhub.page.routing import ApiOrPage
 
         listener = self._listen()
         self._hub = ApiHub(self._queue, self._tokens, self._reports)
-        app = make_app(self._hub, [*self._allowed_hosts, *self._own_names()])
+        hosts = [*self._allowed_hosts, *self._own_names()]
+        app = ApiOrPage(make_app(self._hub, hosts), make_page(self._hub, hosts))
         self._server = make_server(app, _MAX_CONNECTIONS, _GRACE)
         self._tasks = [
             asyncio.ensure_future(self._serve(listener)),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from arbprov._utils import format_count
 from arbprov.errors import Problem
 from arbprov.localhub.api.answers import answer
 from arbprov.localhub.api.fields import to_seconds
 from arbprov.localhub.api.filters import among, make_cursor, read_cursor, to_filter
 from arbprov.localhub.api.hub import ApiHub
+from arbprov.localhub.api.matching import OPEN_STATES, Change, change_matching, retried_states
 from arbprov.localhub.api.parsing import check, read_body, read_path, read_query, structure
 from arbprov.localhub.api.problems import ApiProblem, invalid, invalid_value
 from arbprov.localhub.api.shapes import (
@@ -24,7 +24,6 @@ from arbprov.localhub.api.shapes import (
     CancelBody,
     ListQuery,
     MatchingBody,
-    MatchingView,
     PageView,
     TaskBody,
     TaskQuery,
@@ -44,15 +43,8 @@ __all__ = ["TaskEndpoints"]
 _MAX_PAGE_SIZE = 16 * 2**20
 # Tasks that are read from the store at once.
 _STEP = 50
-# Tasks that are changed at once; other work goes between two rounds.
-_ROUND = 1_000
 # Tasks that are checked before other work goes on.
 _SLICE = 100
-# Tasks of a filter are counted up to this number.
-_MOST = 1_000_000
-_OPEN = [State.WAITING, State.RUNNING]
-# Tasks that are done are run again only if the filter names their state.
-_RETRIED = [State.FAILED, State.CANCELLED, State.DEAD]
 
 
 class TaskEndpoints:
@@ -162,35 +154,20 @@ class TaskEndpoints:
     async def retry_matching(self, request: Request) -> Response:
         """Have all tasks of a filter that have ended wait again."""
         body = structure(await read_body(request), MatchingBody)
-        states = [*_RETRIED, *(s for s in body.filter.state if s is State.DONE)]
-        return await self._change_matching(body, states, self._queue.retry)
+        return await self._change_matching(
+            body, retried_states(body.filter.state), self._queue.retry
+        )
 
     async def cancel_matching(self, request: Request) -> Response:
         """Cancel all tasks of a filter that have not ended."""
         body = structure(await read_body(request), MatchingBody)
-        return await self._change_matching(body, _OPEN, self._queue.cancel)
+        return await self._change_matching(body, OPEN_STATES, self._queue.cancel)
 
     async def _change_matching(
-        self,
-        body: MatchingBody,
-        states: Sequence[State],
-        change: Callable[[Sequence[str]], Awaitable[list[str]]],
+        self, body: MatchingBody, states: Sequence[State], change: Change
     ) -> Response:
         where = among(to_filter(body.filter), states)
-        matching = 0 if where is None else await self._store.count(where, most=_MOST)
-        if body.expect is None or where is None:
-            return answer(MatchingView(matching=matching, changed=0))
-        if matching > body.expect:
-            raise ApiProblem(
-                409,
-                f"{format_count(matching, 'task')} would be changed now, which is more than the "
-                f"{body.expect:,} of `expect`; nothing was changed",
-            )
-        ids = await self._queue.select(where, matching)
-        changed = 0
-        for start in range(0, len(ids), _ROUND):
-            changed += len(await change(ids[start : start + _ROUND]))
-        return answer(MatchingView(matching=matching, changed=changed))
+        return answer(await change_matching(self._queue, where, body.expect, change))
 
     # Helpers.
 

@@ -16,6 +16,7 @@ from arbprov.localhub.store import Accepted, Due, StoredToken
 from arbprov.localhub.stores.postgres_reads import (
     ATTEMPTS,
     COUNTS,
+    ENDINGS,
     HELD,
     POSITION,
     POSTGRES,
@@ -28,6 +29,7 @@ from arbprov.localhub.stores.search import find_conditions
 from arbprov.localhub.tasks import (
     Attempt,
     Delivery,
+    Ending,
     NewTask,
     Outcome,
     Pause,
@@ -349,6 +351,21 @@ class PostgresStore:
         for action, state, number in await self._connections.read(COUNTS):
             counts.setdefault(action, {})[State(state)] = number
         return counts
+
+    async def endings(self, limit: int) -> list[Ending]:
+        """Return how the latest ended tasks have ended; see `Store.endings`."""
+        return [
+            Ending(
+                action=action,
+                state=State(state),
+                started_at=started_at,
+                ended_at=ended_at,
+                error_type=error_type,
+            )
+            for action, state, started_at, ended_at, error_type in await self._connections.read(
+                ENDINGS, [limit]
+            )
+        ]
 
     async def held(self) -> list[Scope]:
         """Return the groups that are over a limit; see `Store.held`."""

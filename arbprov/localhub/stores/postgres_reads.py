@@ -13,6 +13,7 @@ from arbprov.localhub.tasks import Attempt, Scope, State, StoredTask
 __all__ = [
     "ATTEMPTS",
     "COUNTS",
+    "ENDINGS",
     "HELD",
     "POSITION",
     "POSTGRES",
@@ -53,6 +54,11 @@ WHERE tasks.id = %s ORDER BY attempts.number
 COUNTS = """
 SELECT action, state, sum(change)::bigint FROM arbprov.counts
 GROUP BY action, state HAVING sum(change) <> 0
+"""
+ENDINGS = """
+SELECT action, state, extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8,
+       error_type
+FROM arbprov.tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, number DESC LIMIT %s
 """
 HELD = """
 SELECT action, account_key, extract(epoch FROM held_until)::float8, limited_by,

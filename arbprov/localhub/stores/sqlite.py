@@ -25,6 +25,7 @@ from arbprov.localhub.stores.sqlite_writer import Transactions, Writer
 from arbprov.localhub.tasks import (
     Attempt,
     Delivery,
+    Ending,
     NewTask,
     Outcome,
     Pause,
@@ -257,6 +258,10 @@ class SqliteStore:
     async def counts(self) -> Mapping[str, Mapping[State, int]]:
         """See `Store.counts`."""
         return await self._read(lambda reads: reads.counts())
+
+    async def endings(self, limit: int) -> list[Ending]:
+        """See `Store.endings`."""
+        return await self._read(lambda reads: reads.endings(limit))
 
     async def held(self) -> list[Scope]:
         """See `Store.held`."""

@@ -14,6 +14,7 @@ from arbprov.localhub.store import StoredToken
 from arbprov.localhub.stores.search import SQLITE, find_conditions
 from arbprov.localhub.tasks import (
     Attempt,
+    Ending,
     Pause,
     PauseKind,
     Scope,
@@ -124,6 +125,23 @@ class Reads:
         for action, state, n in self._execute("SELECT action, state, n FROM counter WHERE n > 0"):
             counts.setdefault(action, {})[State(state)] = n
         return counts
+
+    def endings(self, limit: int) -> list[Ending]:
+        """See `Store.endings`."""
+        return [
+            Ending(
+                action=action,
+                state=State(state),
+                started_at=started_at,
+                ended_at=ended_at,
+                error_type=error_type,
+            )
+            for action, state, started_at, ended_at, error_type in self._execute(
+                "SELECT action, state, started_at, ended_at, error_type FROM task "
+                "WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, number DESC LIMIT ?",
+                [limit],
+            )
+        ]
 
     def held(self) -> list[Scope]:
         """See `Store.held`."""

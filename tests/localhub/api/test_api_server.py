@@ -202,7 +202,7 @@ def test_a_missing_package_is_an_error_that_says_how_to_get_it(api, monkeypatch)
     with pytest.raises(ConfigurationError) as caught:
         ApiServer(api.queue, api.tokens, "127.0.0.1:0")
     assert str(caught.value) == (
-        "the hub's HTTP API needs starlette and uvicorn: pip install 'arbprov[hub]'"
+        "the hub's HTTP API needs jinja2, starlette and uvicorn: pip install 'arbprov[hub]'"
     )
 
 

@@ -172,7 +172,7 @@ def test_a_store_that_cannot_be_used_cannot_check_tokens(api, monkeypatch):
     async def find_role(token: str) -> Role:
         raise HubError("the disk is full")
 
-    monkeypatch.setattr(api.app, "_find_role", find_role)
+    monkeypatch.setattr(api.app._api, "_find_role", find_role)
     assert api.ask("GET", f"{V1}/counts").status == 503
 
 

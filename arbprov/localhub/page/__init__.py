@@ -1,0 +1,1 @@
+"""The bundled hub's page: what people see of their tasks, limits and providers."""

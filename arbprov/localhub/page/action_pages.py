@@ -1,0 +1,228 @@
+"""Actions: how they do, and the form that runs one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import attrs
+from starlette.requests import Request
+from starlette.responses import Response
+
+from arbprov.localhub.api.parsing import read_path
+from arbprov.localhub.page.done import describe_done
+from arbprov.localhub.page.hub import PageHub, go_to, task_url
+from arbprov.localhub.page.rendering import make_version
+from arbprov.localhub.page.requests import field, find_filters, read_form
+from arbprov.localhub.page.results import Shown, show_json
+from arbprov.localhub.page.run_forms import (
+    Entered,
+    enter_task,
+    make_run_form,
+    read_entered,
+    to_task,
+)
+from arbprov.localhub.page.statistics import ActionFigures, Statistics
+from arbprov.localhub.page.task_list import run_seconds
+from arbprov.localhub.page.task_pages import problems_of
+from arbprov.localhub.reports import ActionReport
+from arbprov.localhub.tasks import PauseKind, State, StoredTask
+from arbprov.payload.validation import ValidationFailure
+
+__all__ = ["ActionPages"]
+
+# Seconds that a form waits for a result before it is shown without one.
+_PATIENCE = 1.5
+
+
+@attrs.frozen(kw_only=True)
+class ActionRow:
+    """An action as the list shows it.
+
+    Attributes:
+        name: Its name.
+        url: The address of its page.
+        report: What providers report of it; None for nothing.
+        providers: The providers that report it.
+        counts: Its tasks by state.
+        figures: Its figures; None if none of its tasks is among those that ended last.
+        is_paused: Whether none of its tasks is handed out.
+    """
+
+    name: str
+    url: str
+    report: ActionReport | None
+    providers: list[str]
+    counts: Mapping[str, int]
+    figures: ActionFigures | None
+    is_paused: bool
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """A task that the form has submitted.
+
+    Attributes:
+        task: The task.
+        url: The address of its page.
+        result: Its envelope; None without a result.
+        seconds: How long it ran.
+    """
+
+    task: StoredTask
+    url: str
+    result: Shown | None
+    seconds: float | None
+
+
+class ActionPages:
+    """The pages of actions.
+
+    Args:
+        hub: The hub.
+    """
+
+    def __init__(self, hub: PageHub) -> None:
+        self._hub = hub
+        self._statistics = Statistics(hub.store, hub.now)
+
+    # The list.
+
+    async def list(self, request: Request) -> Response:
+        """Show all actions with their figures."""
+        summary = await self._statistics.read()
+        counts = await self._hub.store.counts()
+        reports = self._hub.reports.actions()
+        names = sorted({*counts, *reports})
+        rows = [
+            await self._make_row(name, counts.get(name, {}), summary.actions.get(name))
+            for name in names
+        ]
+        return self._hub.render.page(
+            request,
+            "actions",
+            rows=rows,
+            summary=summary,
+            rates=self._hub.api.rates.view(),
+            done=describe_done(request.query_params.get("did", "")),
+            version=make_version(rows, summary),
+        )
+
+    async def _make_row(
+        self, name: str, counts: Mapping[State, int], figures: ActionFigures | None
+    ) -> ActionRow:
+        paused = {
+            pause.name for pause in await self._hub.store.pauses() if pause.kind is PauseKind.ACTION
+        }
+        providers = {
+            report.provider
+            for report, _ in self._hub.reports.latest()
+            if any(action.name == name for action in report.actions)
+        }
+        return ActionRow(
+            name=name,
+            url=f"/actions/{quote(name, safe='')}",
+            report=self._hub.reports.actions().get(name),
+            providers=sorted(providers),
+            counts={str(state.value): count for state, count in counts.items()},
+            figures=figures,
+            is_paused=name in paused,
+        )
+
+    # One action, and its form.
+
+    async def show(self, request: Request) -> Response:
+        """Show an action with an empty form, or with that of a task to run again."""
+        name = read_path(request, "name")
+        parameters = find_filters(request.url.query)
+        report = self._hub.reports.actions().get(name)
+        like = None
+        outcome = None
+        entered = Entered(mode="form", payload_text="{}")
+        if task_id := field(parameters, "from"):
+            like = await self._hub.find_task(task_id)
+            outcome = make_outcome(like)
+            entered = enter_task(report, like, problems_of(like))
+        return await self._page(request, name, entered, like, outcome)
+
+    async def run(self, request: Request) -> Response:
+        """Submit a task; wait a moment for its result, and show it beside the form."""
+        name = read_path(request, "name")
+        report = self._hub.reports.actions().get(name)
+        entered = read_entered(await read_form(request), report)
+        like = await self._find_like(entered)
+        try:
+            task = to_task(name, entered, like)
+        except ValidationFailure as failure:
+            entered = attrs.evolve(entered, problems=tuple(failure.problems))
+            return await self._page(request, name, entered, like, None, 422)
+        (accepted,) = await self._hub.queue.submit([task])
+        if "hx-request" not in request.headers:
+            return go_to(task_url(accepted.id, did="run"))
+        await self._hub.api.or_stop(self._hub.queue.wait([accepted.id], _PATIENCE))
+        stored = await self._hub.find_task(accepted.id)
+        entered = attrs.evolve(entered, problems=tuple(problems_of(stored)))
+        return await self._page(request, name, entered, like, make_outcome(stored))
+
+    async def switch(self, request: Request) -> Response:
+        """Show what was entered as JSON, or as fields."""
+        name = read_path(request, "name")
+        report = self._hub.reports.actions().get(name)
+        entered = read_entered(await read_form(request), report)
+        if not entered.problems:
+            mode = "json" if entered.mode == "form" else "form"
+            entered = attrs.evolve(entered, mode=mode)
+        return await self._page(request, name, entered, await self._find_like(entered), None)
+
+    async def outcome(self, request: Request) -> Response:
+        """Show the result of a task that a form has submitted, and its problems at their fields."""
+        task = await self._hub.find_task(field(find_filters(request.url.query), "task"))
+        return self._hub.render.page(
+            request,
+            "outcome",
+            outcome=make_outcome(task),
+            problems=problems_of(task),
+            name=task.action,
+        )
+
+    async def _find_like(self, entered: Entered) -> StoredTask | None:
+        if not entered.account_from:
+            return None
+        return await self._hub.find_task(entered.account_from)
+
+    async def _page(
+        self,
+        request: Request,
+        name: str,
+        entered: Entered,
+        like: StoredTask | None,
+        outcome: Outcome | None,
+        status: int = 200,
+    ) -> Response:
+        counts = await self._hub.store.counts()
+        summary = await self._statistics.read()
+        row = await self._make_row(name, counts.get(name, {}), summary.actions.get(name))
+        is_part = "hx-request" in request.headers
+        return self._hub.render.page(
+            request,
+            "run_form" if is_part else "action",
+            status=status,
+            row=row,
+            name=name,
+            summary=summary,
+            form=make_run_form(row.report, entered, like),
+            outcome=outcome,
+            problems=[] if outcome is None else problems_of(outcome.task),
+            is_known=row.report is not None or bool(row.counts),
+            done=describe_done(request.query_params.get("did", "")),
+        )
+
+
+def make_outcome(task: StoredTask) -> Outcome:
+    """Return what has become of a task."""
+    return Outcome(
+        task=task,
+        url=task_url(task.id),
+        result=show_json(task.result.encode(errors="replace")) if task.result else None,
+        seconds=run_seconds(task),
+    )

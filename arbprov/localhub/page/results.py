@@ -1,0 +1,69 @@
+"""Results as people read them: the problems in an envelope, and the envelope itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from arbprov.errors import Problem
+from arbprov.localhub.page.words import format_json
+from arbprov.payload.json import parse_value
+from arbprov.payload.validation import ValidationFailure
+
+__all__ = ["Shown", "find_problems", "show_json"]
+
+_MAX_PROBLEMS = 100
+_MAX_TEXT = 100_000
+
+
+@attrs.frozen
+class Shown:
+    """JSON to show.
+
+    Attributes:
+        text: It, indented; as it came if it is not JSON.
+        value: Its value; None if it is not JSON.
+    """
+
+    text: str
+    value: Any = None
+
+
+def show_json(raw: bytes) -> Shown:
+    """Return JSON as it is shown.
+
+    >>> print(show_json(b'{"a":1}').text)
+    {
+      "a": 1
+    }
+    >>> show_json(b"no JSON").text
+    'no JSON'
+    """
+    try:
+        value = parse_value(raw)
+    except ValidationFailure:
+        return Shown(raw.decode(errors="replace")[:_MAX_TEXT])
+    return Shown(format_json(value), value)
+
+
+def find_problems(envelope: Any) -> list[Problem]:
+    """Return the problems that a provider has found in a payload or an account.
+
+    Args:
+        envelope: The value of a result's envelope.
+
+    >>> problem = {"path": "days", "message": "expected an integer, got a string"}
+    >>> find_problems({"data": {"response": {"problems": [problem]}}})
+    [Problem(path='days', message='expected an integer, got a string')]
+    """
+    found = envelope
+    for name in ("data", "response", "problems"):
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, list):
+        return []
+    return [
+        Problem(str(one.get("path", "")), str(one.get("message", "")))
+        for one in found[:_MAX_PROBLEMS]
+        if isinstance(one, dict)
+    ]

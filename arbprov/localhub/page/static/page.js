@@ -1,0 +1,220 @@
+// What the page does by itself: it updates the parts marked `data-live`, adds items to lists in
+// forms, and keeps times fresh. Everything else works without it.
+"use strict";
+
+(() => {
+  // Times.
+
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+  function formatAge(seconds) {
+    const away = Math.abs(seconds);
+    if (away < 1) return "now";
+    const [size, name] = units.find(([unit]) => away >= unit);
+    const text = `${Math.floor(away / size)} ${name}`;
+    return seconds > 0 ? `${text} ago` : `in ${text}`;
+  }
+
+  function refreshTimes(root) {
+    for (const element of root.querySelectorAll("time")) {
+      const when = new Date(element.dateTime);
+      const local = when.toLocaleString([], { dateStyle: "medium", timeStyle: "long" });
+      if (element.title !== local) element.title = local;
+      const text = element.classList.contains("clock")
+        ? when.toLocaleTimeString([], { hour12: false })
+        : formatAge((Date.now() - when) / 1000);
+      if (element.textContent !== text) element.textContent = text;
+    }
+  }
+
+  // Live parts. One that is held keeps what it shows while somebody reads it.
+
+  const button = document.getElementById("live-state");
+  let source = null;
+  let stopped = false;
+  let connected = false;
+  let loading = false;
+  let again = false;
+  const pending = new Map();
+
+  function isSelected(part) {
+    const selection = document.getSelection();
+    return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  }
+
+  function isHeld(part) {
+    if (stopped || isSelected(part)) return true;
+    if (part.contains(document.activeElement) && document.activeElement !== part) return true;
+    if (!("hold" in part.dataset)) return false;
+    const table = part.querySelector("table");
+    if (!table) return false;
+    return table.matches(":hover") || table.getBoundingClientRect().top < 0;
+  }
+
+  function replace(part, fresh) {
+    const open = [...part.querySelectorAll("details[open]")].map((element) => element.id);
+    part.replaceWith(fresh);
+    for (const id of open) {
+      const element = id && document.getElementById(id);
+      if (element) element.open = true;
+    }
+    refreshTimes(fresh);
+    htmx.process(fresh);
+  }
+
+  function settle() {
+    for (const [id, fresh] of pending) {
+      const part = document.getElementById(id);
+      if (part && isHeld(part)) continue;
+      pending.delete(id);
+      if (part) replace(part, fresh);
+    }
+    const parts = [...document.querySelectorAll("[data-live]")];
+    const held = parts.some((part) => "hold" in part.dataset && isHeld(part));
+    const off = !stopped && !connected;
+    let text = stopped ? "Paused" : held ? "Paused while you read" : off ? "Connecting" : "Live";
+    if (pending.size) text += " · newer below";
+    show(text.replace("newer below", "there is more"), stopped || held, off);
+  }
+
+  function show(text, held, off) {
+    const label = document.getElementById("live-text");
+    if (label.textContent !== text) label.textContent = text;
+    button.classList.toggle("held", held);
+    button.classList.toggle("off", off && !held);
+    button.setAttribute("aria-pressed", String(stopped));
+  }
+
+  async function load() {
+    if (loading) {
+      again = true;
+      return;
+    }
+    loading = true;
+    const begin = performance.now();
+    try {
+      const response = await fetch(location.href, { credentials: "same-origin" });
+      if (response.redirected) {
+        location.reload();
+        return;
+      }
+      if (response.ok) {
+        const page = new DOMParser().parseFromString(await response.text(), "text/html");
+        for (const fresh of page.querySelectorAll("[data-live]")) {
+          const part = document.getElementById(fresh.id);
+          if (!part) continue;
+          if (part.dataset.version === fresh.dataset.version) pending.delete(fresh.id);
+          else pending.set(fresh.id, document.importNode(fresh, true));
+        }
+      }
+    } catch {
+      // The hub stops, or the network does; the stream of events says when to try again.
+    }
+    settle();
+    // A search that takes the hub long is not repeated at once.
+    setTimeout(() => {
+      loading = false;
+      if (again) {
+        again = false;
+        load();
+      }
+    }, 4 * (performance.now() - begin));
+  }
+
+  function connect() {
+    if (source || document.hidden) return;
+    source = new EventSource("/events");
+    source.addEventListener("open", () => {
+      connected = true;
+      load();
+    });
+    source.addEventListener("change", load);
+    source.addEventListener("error", () => {
+      connected = false;
+      settle();
+      // Refused, e.g. since the session has ended: the page itself says so.
+      if (source && source.readyState === EventSource.CLOSED) {
+        source = null;
+        setTimeout(connect, 5000);
+      }
+    });
+  }
+
+  function disconnect() {
+    if (source) source.close();
+    source = null;
+  }
+
+  function startLive() {
+    const parts = [...document.querySelectorAll("[data-live]")];
+    if (!parts.length || !button) return;
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      stopped = !stopped;
+      settle();
+    });
+    const seconds = Math.min(...parts.map((part) => Number(part.dataset.every || Infinity)));
+    if (Number.isFinite(seconds)) {
+      setInterval(() => document.hidden || load(), seconds * 1000);
+    }
+    setInterval(() => document.hidden || settle(), 300);
+    // A hidden page keeps no connection: browsers have few of them for each server.
+    document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+    window.addEventListener("pagehide", disconnect);
+    window.addEventListener("pageshow", connect);
+    connect();
+  }
+
+  // Lists in forms.
+
+  let items = 0;
+
+  function addItem(list) {
+    const template = list.querySelector(":scope > template");
+    const holder = document.createElement("template");
+    items += 1;
+    holder.innerHTML = template.innerHTML.replaceAll(template.dataset.placeholder, `n${items}`);
+    const item = holder.content.firstElementChild;
+    list.querySelector(":scope > [data-items]").append(item);
+    const first = item.querySelector("input:not([type=hidden]), select, textarea, button");
+    if (first) first.focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    const add = event.target.closest("[data-add]");
+    const remove = event.target.closest("[data-remove]");
+    if (add) addItem(add.parentElement);
+    if (remove) {
+      const list = remove.closest("fieldset.list");
+      remove.closest(".item").remove();
+      list.querySelector(":scope > [data-add]").focus();
+    }
+  });
+
+  // Problems of a result that came later than the form, each beside its field.
+
+  function placeProblems() {
+    for (const problem of document.querySelectorAll("[data-problem-path]")) {
+      for (const message of document.querySelectorAll("[data-path]")) {
+        if (message.dataset.path !== problem.dataset.problemPath) continue;
+        message.textContent = problem.textContent;
+        const input = document.querySelector(`[aria-describedby="${CSS.escape(message.id)}"]`);
+        if (input) input.setAttribute("aria-invalid", "true");
+      }
+      problem.remove();
+    }
+  }
+
+  document.addEventListener("htmx:afterSettle", () => {
+    placeProblems();
+    refreshTimes(document);
+    const invalid = document.querySelector("#run [aria-invalid=true]");
+    if (invalid && document.activeElement === document.body) invalid.focus();
+  });
+
+  document.addEventListener("DOMContentLoaded", () => {
+    refreshTimes(document);
+    setInterval(() => document.hidden || refreshTimes(document), 1000);
+    startLive();
+  });
+})();

@@ -1,0 +1,235 @@
+"""The list of tasks: filters, counts, pages, and what is done with all that match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
+
+import attrs
+from starlette.requests import Request
+from starlette.responses import Response
+
+from arbprov.localhub.api.filters import among, make_cursor, read_cursor, to_filter
+from arbprov.localhub.api.matching import OPEN_STATES, Change, change_matching, retried_states
+from arbprov.localhub.api.parsing import read_path
+from arbprov.localhub.api.problems import ApiProblem
+from arbprov.localhub.api.shapes import ListQuery
+from arbprov.localhub.page.accounts import mask_name
+from arbprov.localhub.page.done import describe_done
+from arbprov.localhub.page.hub import PageHub, go_to, task_url
+from arbprov.localhub.page.rendering import make_version
+from arbprov.localhub.page.requests import (
+    Form,
+    field,
+    find_filters,
+    read_form,
+    read_list_query,
+)
+from arbprov.localhub.page.waits import Wait, describe_obstacle
+from arbprov.localhub.tasks import PauseKind, State, StoredTask, TaskFilter
+from arbprov.localhub.tokens import Role
+
+__all__ = ["TaskListPages"]
+
+_PAGE = 50
+# Tasks of a filter are counted up to this number while people look at a list.
+_MOST = 1_000
+# Parameters of the address that are not filters.
+_NOT_FILTERS = ("cursor", "did", "limit", "accounts")
+_PAUSED_FILTERS = {
+    "action": PauseKind.ACTION,
+    "account": PauseKind.ACCOUNT,
+    "provider": PauseKind.PROVIDER,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """A task in the list.
+
+    Attributes:
+        task: The task.
+        url: The address of its page.
+        account: The masked name of its account; empty if unknown, or not for this reader.
+        wait: What holds it back, if it waits and something does.
+        seconds: How long it ran, or has been running; None before its first attempt.
+    """
+
+    task: StoredTask
+    url: str
+    account: str
+    wait: Wait | None
+    seconds: float | None
+
+
+@attrs.frozen(kw_only=True)
+class Tab:
+    """A state to filter by.
+
+    Attributes:
+        state: The state; empty for all.
+        count: How many tasks of the chosen action are in it.
+        is_current: Whether the list shows it.
+        filters: The filters of its list.
+    """
+
+    state: str
+    count: int
+    is_current: bool
+    filters: Form
+
+
+class TaskListPages:
+    """The list of tasks, and the pages that ask before all that match are changed.
+
+    Args:
+        hub: The hub.
+    """
+
+    def __init__(self, hub: PageHub) -> None:
+        self._hub = hub
+
+    async def show(self, request: Request) -> Response:
+        """Show a page of tasks."""
+        parameters = find_filters(request.url.query)
+        did = field(parameters, "did")
+        parameters = [(name, value) for name, value in parameters if name != "did"]
+        query = read_list_query(request, parameters)
+        filters = [pair for pair in parameters if pair[0] not in _NOT_FILTERS]
+        where = to_filter(query)
+        before = None if query.cursor is None else read_cursor(query.cursor)
+        store = self._hub.store
+        counts = await store.counts()
+        total, is_exact = await self._count(where, counts)
+        tasks = []
+        if total:
+            tasks = await store.search(where, before=before, limit=_PAGE + 1)
+        has_more = len(tasks) > _PAGE
+        rows = await self._make_rows(request, tasks[:_PAGE])
+        return self._hub.render.page(
+            request,
+            "tasks",
+            rows=rows,
+            tabs=_make_tabs(counts, filters, query),
+            filters=filters,
+            fields=[(name[8:], value) for name, value in filters if name.startswith("payload.")],
+            query=query,
+            actions=sorted(counts),
+            total=total,
+            is_exact=is_exact,
+            older=make_cursor(rows[-1].task.number) if has_more else "",
+            paused=await self._find_pauses(filters),
+            done=describe_done(did),
+            version=make_version(rows, has_more, total),
+            tabs_version=make_version(counts, total),
+        )
+
+    async def _make_rows(self, request: Request, tasks: Sequence[StoredTask]) -> list[Row]:
+        pauses, held = await self._hub.store.pauses(), await self._hub.store.held()
+        now = self._hub.now()
+        is_admin = request.state.role is Role.ADMIN
+        return [
+            Row(
+                task=task,
+                url=task_url(task.id),
+                account=mask_name(task.account) if is_admin else "",
+                wait=describe_obstacle(task, pauses, held, now),
+                seconds=run_seconds(task),
+            )
+            for task in tasks
+        ]
+
+    async def _count(
+        self, where: TaskFilter, counts: Mapping[str, Mapping[State, int]]
+    ) -> tuple[int, bool]:
+        """Return how many tasks a filter finds, and whether these are all."""
+        if where == TaskFilter(action=where.action, states=where.states):
+            chosen = [counts.get(where.action, {})] if where.action else [*counts.values()]
+            states = where.states or tuple(State)
+            return sum(found.get(state, 0) for found in chosen for state in states), True
+        total = await self._hub.store.count(where, most=_MOST)
+        return total, total < _MOST
+
+    async def _find_pauses(self, filters: Form) -> list[tuple[str, str, bool]]:
+        """Return what the filters name that can be paused, and whether it is."""
+        paused = {(pause.kind, pause.name) for pause in await self._hub.store.pauses()}
+        return [
+            (name, value, (_PAUSED_FILTERS[name], value) in paused)
+            for name, value in filters
+            if name in _PAUSED_FILTERS
+        ]
+
+    # All that match.
+
+    async def ask(self, request: Request) -> Response:
+        """Show how many tasks would be changed, and ask."""
+        verb = read_path(request, "verb")
+        filters = find_filters(request.url.query)
+        where, change = self._find_change(verb, request, filters)
+        view = await change_matching(self._hub.queue, where, None, change)
+        tasks = [] if where is None else await self._hub.store.search(where, limit=5)
+        return self._hub.render.page(
+            request,
+            "matching",
+            verb=verb,
+            filters=filters,
+            matching=view.matching,
+            rows=await self._make_rows(request, tasks),
+        )
+
+    async def change(self, request: Request) -> Response:
+        """Change the tasks that were counted, and show the list again."""
+        verb = read_path(request, "verb")
+        form = await read_form(request, 2**16)
+        filters = [pair for pair in form if pair[0] != "expect"]
+        where, change = self._find_change(verb, request, filters)
+        expect = field(form, "expect")
+        if not (expect.isascii() and expect.isdecimal() and len(expect) < 10):
+            raise ApiProblem(422, "the form does not say how many tasks it was shown for")
+        view = await change_matching(self._hub.queue, where, int(expect), change)
+        # The state that was filtered by has no such task any more.
+        kept = [pair for pair in filters if pair[0] != "state"]
+        did = "retried" if verb == "retry" else "cancelled"
+        return go_to(self._address([*kept, ("did", f"{did}.{view.changed}")]))
+
+    def _find_change(
+        self, verb: str, request: Request, filters: Form
+    ) -> tuple[TaskFilter | None, Change]:
+        query = read_list_query(request, filters)
+        if verb == "retry":
+            return among(to_filter(query), retried_states(query.state)), self._hub.queue.retry
+        if verb == "cancel":
+            return among(to_filter(query), OPEN_STATES), self._hub.queue.cancel
+        raise ApiProblem(404, "there is no such page")
+
+    @staticmethod
+    def _address(filters: Form) -> str:
+        return "/tasks?" + urlencode(filters)
+
+
+def run_seconds(task: StoredTask) -> float | None:
+    """Return how long a task's latest attempt ran; None if it has none, or still runs."""
+    if task.started_at is None or task.ended_at is None:
+        return None
+    return max(0.0, task.ended_at - task.started_at)
+
+
+def _make_tabs(
+    counts: Mapping[str, Mapping[State, int]], filters: Form, query: ListQuery
+) -> list[Tab]:
+    """Return the states with their counts, which are of the chosen action only."""
+    chosen = [counts.get(query.action, {})] if query.action else [*counts.values()]
+    others = [pair for pair in filters if pair[0] != "state"]
+    by_state = {state: sum(found.get(state, 0) for found in chosen) for state in State}
+    tabs = [Tab(state="", count=sum(by_state.values()), is_current=not query.state, filters=others)]
+    for state, count in by_state.items():
+        name = str(state.value)
+        tabs.append(
+            Tab(
+                state=name,
+                count=count,
+                is_current=query.state == [state],
+                filters=[*others, ("state", name)],
+            )
+        )
+    return tabs

@@ -1,0 +1,93 @@
+"""Times, durations and counts as people read them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+__all__ = ["format_age", "format_duration", "format_json", "format_short_count", "format_time"]
+
+_MAX_TEXT = 100_000
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration.
+
+    >>> [format_duration(value) for value in (0.0004, 0.0123, 1.25, 75, 7_400, 200_000)]
+    ['0.4 ms', '12 ms', '1.2 s', '1 min 15 s', '2 h 3 min', '2 d 7 h']
+    """
+    if seconds < 0.001:
+        return f"{max(seconds, 0) * 1000:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return _split(int(seconds))
+
+
+def _split(seconds: int) -> str:
+    """Return whole seconds in the two largest units that they fill."""
+    parts: list[str] = []
+    for size, name in (*_UNITS, (1, "s")):
+        count, seconds = divmod(seconds, size)
+        if count or parts:
+            parts.append(f"{count} {name}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
+def format_age(seconds: float) -> str:
+    """Return how long ago something was, or in how long it will be.
+
+    >>> [format_age(value) for value in (0.4, 42.0, 130.0, 7_300.0, 100_000.0, -90.0)]
+    ['now', '42 s ago', '2 min ago', '2 h ago', '1 d ago', 'in 1 min']
+    """
+    away = abs(seconds)
+    if away < 1:
+        return "now"
+    for size, name in (*_UNITS, (1, "s")):
+        if away >= size:
+            text = f"{away // size:.0f} {name}"
+            break
+    return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
+def format_time(when: float) -> str:
+    """Return a time, in seconds since 1970, in UTC.
+
+    >>> format_time(1773964800.0)
+    '2026-03-20 00:00:00 UTC'
+    """
+    return f"{dt.datetime.fromtimestamp(when, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def format_short_count(count: int) -> str:
+    """Return a count in a few characters.
+
+    >>> [format_short_count(count) for count in (7, 9_999, 12_345, 1_000_000)]
+    ['7', '9,999', '12.3k', '1M']
+    """
+    if count < 10_000:
+        return f"{count:,}"
+    size, name = (1_000_000, "M") if count >= 1_000_000 else (1_000, "k")
+    tenths = count * 10 // size
+    return f"{tenths // 10}{f'.{tenths % 10}' if tenths % 10 else ''}{name}"
+
+
+def format_json(value: Any) -> str:
+    """Return a value as indented JSON; of a very long one, the beginning.
+
+    >>> print(format_json({"a": [1]}))
+    {
+      "a": [
+        1
+      ]
+    }
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if len(text) <= _MAX_TEXT:
+        return text
+    return f"{text[:_MAX_TEXT]}\n… {len(text) - _MAX_TEXT:,} more characters; the API has all"

@@ -1,0 +1,302 @@
+"""The list of tasks: what it shows, its filters and pages, and what is done with all that match."""
+
+from __future__ import annotations
+
+import re
+import time
+from urllib.parse import quote, unquote
+
+import pytest
+
+from arbprov.localhub.submitting import make_task
+from arbprov.localhub.tasks import find_account_key
+
+XSS = "<script>alert('x')</script>\"'&"
+LIMITED = '{"message": "too many", "data": {"response": {"wait_time": 60, "limit": "5/minute"}}}'
+FAILED = '{"message": "no such city", "data": {"response": {"type": "LookupError"}}}'
+
+
+def show(api, query="", **options):
+    answer = api.ask("GET", f"/tasks{query}", **options)
+    assert answer.status == 200, answer.text
+    return answer
+
+
+def shown_ids(answer):
+    return re.findall(r'class="c-action"><a href="/tasks/([^"]*)"', answer.html)
+
+
+def test_a_hub_without_tasks_says_how_to_submit_one(api):
+    assert "No tasks yet. Submit one" in show(api).text
+
+
+def test_the_latest_task_is_the_first(api):
+    ids = [api.submit() for _ in range(3)]
+    assert shown_ids(show(api)) == ids[::-1]
+
+
+def test_a_task_that_failed_shows_its_error(api):
+    api.submit()
+    api.finish("error", FAILED)
+    assert "failed forecast LookupError no such city" in show(api).text
+
+
+def test_a_task_that_waits_for_a_limit_says_which_and_until_when(api):
+    api.submit(account={"key": "k"})
+    api.finish("limit", LIMITED)
+    key = find_account_key(b'{"key": "k"}')[:8]
+    assert re.search(rf"held by 5/minute of account {key} until \d\d:\d\d:\d\d UTC", show(api).text)
+
+
+@pytest.mark.parametrize("kind", ["action", "account", "provider"])
+def test_a_task_that_is_paused_says_so(api, kind):
+    name = {"action": "forecast", "account": "0123456789abcdef", "provider": "weather"}[kind]
+    api.submit(account_key="0123456789abcdef", provider="weather")
+    api.send_form("/pauses", {"kind": kind, "name": name})
+    shown = "01234567" if kind == "account" else name
+    assert f"paused: {kind} {shown}" in show(api).text
+
+
+def test_a_task_for_later_says_when(api):
+    api.submit(not_before=time.time() + 3600)
+    assert "not to start before" in show(api).text
+
+
+def test_a_cancelled_task_shows_its_reason(api):
+    api.run(api.queue.cancel([api.submit()], "no longer needed"))
+    assert "no longer needed" in show(api).text
+
+
+def test_an_account_is_shown_by_its_key_and_a_masked_name(api):
+    api.submit(account={"name": "Acme GmbH", "api_key": "hunter22"})
+    answer = show(api)
+    assert "name Ac…H" in answer.text
+    assert "hunter22" not in answer.html
+    assert "Acme" not in answer.html
+
+
+def test_a_reader_sees_no_part_of_an_accounts_values(api):
+    api.submit(account={"name": "Acme GmbH"})
+    assert "name" not in show(api, token=api.readers).text.split("Submitted")[1]
+
+
+def test_all_texts_are_escaped(api):
+    api.submit(XSS, account={"name": XSS}, account_key=XSS, provider=XSS, id=XSS)
+    api.run(api.queue.take(XSS, renews=False))
+    envelope = '{"message": "%s", "data": {"response": {"type": "%s"}}}'
+    text = XSS.replace('"', '\\"')
+    api.record(XSS, "error", envelope % (text, text))
+    html = show(api, f"?action={quote(XSS)}&text={quote(XSS[:9])}&error_type={quote(XSS)}").html
+    assert "<script>alert" not in html
+    assert html.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&#39;&amp;") >= 5
+
+
+# Filters.
+
+FILTERS = {
+    "action=report": ["t2"],
+    "state=failed": ["t2"],
+    "state=failed&state=waiting": ["t3", "t2"],
+    "account=an-account": ["t3"],
+    "provider=weather": ["t2", "t1"],
+    "error_type=LookupError": ["t2"],
+    "text=Lisbon": ["t3"],
+    "text=T1": ["t1"],
+    "where=city%3DParis": ["t1"],
+    "where=+days+%3D+3+": ["t3"],
+    "payload.city=Paris&where=days%3D3": [],
+    "action=&state=&text=++&where=": ["t3", "t2", "t1"],
+}
+
+
+@pytest.fixture
+def filled(api):
+    api.submit(id="t1", payload={"city": "Paris"})
+    api.submit("report", id="t2")
+    assert api.finish("success") == "t1"
+    assert api.finish("error", FAILED) == "t2"
+    api.submit(id="t3", payload={"city": "Lisbon", "days": 3}, account_key="an-account")
+    return api
+
+
+@pytest.mark.parametrize("query", FILTERS)
+def test_a_filter_in_the_address_finds_tasks(filled, query):
+    assert shown_ids(show(filled, f"?{query}")) == FILTERS[query]
+
+
+def test_the_filters_stay_in_the_form(filled):
+    html = show(filled, "?state=waiting&action=gone&account=a&where=city%3DRome&payload.x=1").html
+    assert '<input type="hidden" name="state" value="waiting">' in html
+    assert "<option selected>gone</option>" in html
+    assert 'name="account" value="a"' in html
+    assert 'value="city=Rome"' in html
+    assert '<input type="hidden" name="payload.x" value="1">' in html
+
+
+@pytest.mark.parametrize("where", ["odd", "%3DParis"])
+def test_a_field_without_a_name_is_refused_in_words(filled, where):
+    answer = filled.ask("GET", f"/tasks?where={where}")
+    assert answer.status == 422
+    assert "expected NAME=VALUE, such as city=Paris" in answer.text
+
+
+def test_no_task_that_matches_is_said(filled):
+    assert "No task matches." in show(filled, "?action=gone").text
+
+
+def test_the_states_have_counts_of_the_chosen_action(filled):
+    assert "all 3 waiting 1 running 0 done 1 failed 1 cancelled 0 dead 0" in show(filled).text
+    assert "all 1 waiting 0 running 0 done 0 failed 1" in show(filled, "?action=report").text
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("", "3 tasks"),
+        ("?action=report", "1 task matches"),
+        ("?action=gone", "0 tasks match"),
+        ("?state=done&state=failed", "2 tasks match"),
+        ("?text=Lisbon", "1 task matches"),
+    ],
+)
+def test_the_tasks_are_counted(filled, query, text):
+    assert text in show(filled, query).text
+
+
+def test_a_count_that_takes_long_is_capped(api):
+    tasks = [make_task("report", {"n": 1}) for _ in range(1_001)]
+    api.run(api.queue.submit(tasks))
+    assert "1,000+ tasks match" in show(api, "?where=n%3D1").text
+    assert "1,001 tasks match" in show(api, "?action=report").text
+
+
+def test_pages_follow_each_other_without_gaps(api):
+    ids = [task.id for task in (make_task("report") for _ in range(120))]
+    api.run(api.queue.submit([make_task("report", id=name) for name in ids]))
+    found, query = [], "?action=report"
+    for _ in range(3):
+        answer = show(api, query)
+        found += shown_ids(answer)
+        older = re.search(r'href="/tasks(\?[^"]*cursor=[^"]*)"', answer.html)
+        if older:
+            query = older[1].replace("&amp;", "&")
+    assert found == ids[::-1]
+    assert older is None
+    assert "← Newest" in answer.text
+
+
+def test_only_the_first_page_updates_itself(api):
+    api.run(api.queue.submit([make_task("report") for _ in range(60)]))
+    first = show(api)
+    query = re.search(r'href="/tasks(\?[^"]*cursor=[^"]*)"', first.html)[1]
+    assert ("data-live" in first.html, "data-live" in show(api, query).html) == (True, False)
+
+
+def test_the_version_of_the_rows_changes_with_them(api):
+    def versions():
+        return re.findall(r'data-version="(\w+)"', show(api).html)
+
+    api.submit()
+    before = versions()
+    assert versions() == before
+    api.take()
+    assert set(versions()).isdisjoint(before)
+
+
+# All that match.
+
+
+def test_changing_all_that_match_asks_first_and_counts(filled):
+    answer = filled.ask("GET", "/matching/retry?state=failed")
+    assert "Retry 1 task?" in answer.text
+    assert 'name="expect" value="1"' in answer.html
+    assert filled.stored("t2").state == "failed"
+
+
+def test_a_filter_that_no_task_meets_offers_nothing_to_change(filled):
+    answer = filled.ask("GET", "/matching/cancel?state=done")
+    assert "Cancel 0 tasks?" in answer.text
+    assert "<button class=" not in answer.html.partition("<main")[2]
+
+
+def test_no_filter_at_all_is_said(filled):
+    assert "all tasks of the hub" in filled.ask("GET", "/matching/cancel").text
+
+
+def test_all_that_match_are_retried(filled):
+    form = [("state", "failed"), ("error_type", "LookupError"), ("expect", "1")]
+    answer = filled.send_form("/matching/retry", form)
+    assert answer.status == 303
+    assert answer.headers["location"] == "/tasks?error_type=LookupError&did=retried.1"
+    assert filled.stored("t2").state == "waiting"
+    assert "1 task waits again." in show(filled, "?did=retried.1").text
+
+
+def test_all_that_match_are_cancelled(filled):
+    answer = filled.send_form("/matching/cancel", [("account", "an-account"), ("expect", "1")])
+    assert answer.headers["location"] == "/tasks?account=an-account&did=cancelled.1"
+    assert filled.stored("t3").state == "cancelled"
+
+
+def test_a_field_of_the_payload_says_which_are_changed(filled):
+    filled.send_form(
+        "/matching/retry", [("payload.city", "Paris"), ("state", "done"), ("expect", "1")]
+    )
+    assert [filled.stored(name).state for name in ("t1", "t2")] == ["waiting", "failed"]
+
+
+def test_more_tasks_than_were_shown_are_not_changed(filled):
+    filled.submit("report", id="t4")
+    answer = filled.send_form("/matching/cancel", [("expect", "1")])
+    assert answer.status == 409
+    assert "2 tasks would be changed now" in answer.text
+    assert filled.stored("t3").state == "waiting"
+
+
+@pytest.mark.parametrize("expect", ["", "-1", "x", "1" * 11])
+def test_a_form_without_a_count_changes_nothing(filled, expect):
+    assert filled.send_form("/matching/cancel", [("expect", expect)]).status == 422
+    assert filled.stored("t3").state == "waiting"
+
+
+# Pauses.
+
+
+@pytest.mark.parametrize("name", ["forecast", "a/b ü"])
+def test_an_action_is_paused_and_resumed_from_its_list(api, name):
+    api.submit(name)
+    page = show(api, f"?action={quote(name)}")
+    assert "Pause action" in page.text
+    back = f"/tasks?action={quote(name)}&did=run"
+    form = {"kind": "action", "name": name, "back": back}
+    answer = api.send_form("/pauses", form)
+    assert unquote(answer.headers["location"]) == f"/tasks?action={name}&did=paused"
+    assert api.run(api.queue.take("weather", renews=False)) is None
+    assert "Resume action" in show(api, f"?action={quote(name)}").text
+    answer = api.send_form("/pauses/end", form)
+    assert unquote(answer.headers["location"]) == f"/tasks?action={name}&did=resumed"
+    assert api.take()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"kind": "odd", "name": "a"},
+        {"kind": "action"},
+        {"kind": "action", "name": "a\0"},
+        {"kind": "action", "name": "a" * 201},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_paused_is_refused(api, form):
+    assert api.send_form("/pauses", form).status == 422
+
+
+def test_a_pause_never_leads_to_another_site(api):
+    form = {"kind": "action", "name": "a", "back": "//evil.example"}
+    assert api.send_form("/pauses", form).headers["location"] == "/limits?did=paused"
+
+
+def test_the_result_of_a_form_is_said_once_more_in_words(api):
+    assert "Paused. Tasks that run already finish." in show(api, "?did=paused").text
+    assert "<script" not in show(api, f"?did={quote('<script>')}").html.partition("<main")[2]
