@@ -300,14 +300,26 @@ class _Failed(Exception):
 
 
 class _Context:
-    """A call's context, which remembers the metadata of the answer."""
+    """A call's context that lives as long as its fault, which may outlive the call.
+
+    gRPC's own context must not be asked once the call is over: that can end the process.
+    """
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self._peer: str = context.peer()
+        self._received = context.invocation_metadata()
+        self.is_over = False
         self.metadata: Metadata = ()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
+    def peer(self) -> str:
+        return self._peer
+
+    def invocation_metadata(self) -> Any:
+        return self._received
+
+    def done(self) -> bool:
+        return self.is_over or self._context.done()
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
         """Keep the metadata until the fault has ended, since it may fail the call instead."""
@@ -316,6 +328,11 @@ class _Context:
     async def begin_answer(self) -> None:
         """Send the metadata."""
         await self._context.send_initial_metadata(self.metadata)
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        """End the call with a status, unless it is over."""
+        if not self.is_over:
+            await self._context.abort(code, details)
 
 
 @attrs.define(eq=False)
@@ -358,6 +375,7 @@ class _Exchange:
             await self.context.begin_answer()
             return answer
         finally:
+            self.context.is_over = True
             with hub._changed:
                 hub._changed.notify_all()
 

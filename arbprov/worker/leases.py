@@ -42,7 +42,8 @@ class Leases:
         self._outbox = outbox
         self._tasks = tasks
         self._renewing: asyncio.Task[None] | None = None
-        self._lost: set[TaskKey] = set()
+        self._suspects: frozenset[TaskKey] = frozenset()
+        self._lost: frozenset[TaskKey] = frozenset()
         self._has_failed = False
         self._loop = asyncio.get_running_loop()
 
@@ -82,10 +83,13 @@ class Leases:
             if call.task.key in renewal.cancelled and not call.ctx.cancelled:
                 logger.info("the hub has cancelled task %s", quote(call.task.id))
                 call.ctx.cancelled = True
-        lost = renewal.lost.intersection(keys)
-        for name, _ in sorted(lost - self._lost):
+        # The hub may have recorded a result whose submission it has not answered yet: a task is
+        # lost if it says so twice.
+        lost = renewal.lost.intersection(self._outbox.keys)
+        lost_again = lost & self._suspects
+        for name, _ in sorted(lost_again - self._lost):
             logger.warning(
                 "the hub has given task %s to another provider; its result is sent nevertheless",
                 quote(name),
             )
-        self._lost = set(lost)
+        self._suspects, self._lost = lost, lost_again

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs/reference/command-line.md"
 LINES = {
     shell: line.replace("\\|", "|")
     for shell, line in re.findall(
-        r"^\| (bash|zsh|fish).*? \| `(.*)` \|", PAGE.read_text(), re.MULTILINE
+        r"^\| (bash|zsh|fish).*? \| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE
     )
 }
 

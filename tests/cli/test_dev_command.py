@@ -371,7 +371,7 @@ def test_a_task_over_a_limit_waits_at_the_hub_of_dev(start, weather):
     assert start(*call).wait(TIMEOUT) == 0
     caller = start(*call, "--timeout", "1")
     _, errors = caller.communicate(timeout=TIMEOUT)
-    assert "limit 1/hour holds back its action and account" in errors
+    assert "limit 1/hour holds back the tasks of its action and account" in errors
 
 
 def test_tasks_of_a_file_need_no_token_and_no_state_folder(start, folder, state_folder):

@@ -447,8 +447,7 @@ def test_the_url_of_a_hub_on_a_socket_is_its_address(tmp_path):
 def health_of(hub):
     """Return what a hub answers to gRPC's health check: the number of a status."""
     with grpc.insecure_channel(hub.address) as channel:
-        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=TIMEOUT)
-    return answer
+        return channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=TIMEOUT)
 
 
 def test_a_hub_says_that_it_is_healthy(hub):

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from support.waiting import TIMEOUT, wait_until
 
-from arbprov import ProviderApp
+from arbprov import Limit, ProviderApp
 from arbprov.localhub import LocalHub, LocalHubClient
 from arbprov.testing import serving
 
@@ -59,31 +59,39 @@ def test_ten_thousand_tasks_of_a_throttled_account_delay_another_account_by_less
         assert time.monotonic() - started_at < HOLD
 
 
-def test_a_group_over_its_limit_costs_no_more_deliveries_than_the_provider_has_slots(hub, app):
+def call_others(hub, prefix):
+    """Have tasks of five other accounts succeed; each waits for all polls that came before."""
+    for number in range(5):
+        hub.call("order", {"number": 1}, account={"id": f"{prefix}-{number}"})
+
+
+def test_a_group_over_its_limit_costs_no_deliveries_while_it_is_held(hub, app):
     submit(hub, "throttled", 1_000)
     with serving(app, hub):
         wait_until(lambda: statuses(hub)["limit"])
-        # Each of these waits for all polls that came before.
-        for number in range(5):
-            hub.call("order", {"number": 1}, account={"id": f"other-{number}"})
-        assert statuses(hub)["success"] == 6
-        assert statuses(hub)["limit"] < CONCURRENCY
+        call_others(hub, "some")
+        found = statuses(hub)["limit"]
+        call_others(hub, "more")
+    assert statuses(hub) == {"success": 11, "limit": found}
+    # The tasks on their way when the hub got the first limit: a slot takes the next task
+    # while the result of the one before is sent.
+    assert found <= 3 * CONCURRENCY
 
 
-def test_after_the_wait_one_task_goes_first(hub):
+def test_each_wait_costs_one_limit(hub):
     app = ProviderApp("shop", concurrency=CONCURRENCY, execution_timeout=TIMEOUT)
 
     @app.action
-    @app.rate_limit("1/second", key="account.id")
+    @app.rate_limit(Limit(1, 0.2), key="account.id")
     async def order(number: int) -> dict:
         return {"number": number}
 
     submit(hub, "throttled", 1_000)
     with serving(app, hub):
-        wait_until(lambda: statuses(hub)["success"] >= 4)
+        wait_until(lambda: statuses(hub)["success"] >= 25)
         found = statuses(hub)
-    # The group opens with each success, and then fills the provider's slots at most.
-    assert found["limit"] <= found["success"] * CONCURRENCY
+    # And the tasks that were on their way at the first limit.
+    assert found["limit"] <= found["success"] + 3 * CONCURRENCY
 
 
 def test_a_task_over_its_limit_runs_in_the_end(hub):

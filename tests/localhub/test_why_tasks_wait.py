@@ -52,15 +52,18 @@ def test_a_pause_is_named_and_others_are_not(kind, name, text):
     [
         (
             scope(160.0),
-            "limit 5/hour holds back its action and account for another 60 s",
+            "limit 5/hour holds back the tasks of its action and account for another 60 s",
         ),
         (
             scope(160.0, ""),
-            "a limit holds back its action and account for another 60 s",
+            "a limit holds back the tasks of its action and account for another 60 s",
         ),
         (
             scope(99.0),
-            "limit 5/hour holds back its action and account, and tries one task now",
+            (
+                "limit 5/hour holds back the tasks of its action and account until others of them "
+                "have ended"
+            ),
         ),
     ],
 )

@@ -269,6 +269,11 @@ def test_a_lost_task_is_logged_once_and_its_result_is_sent(app, caplog):
     assert one.statuses == ["success"]
 
 
+def test_a_task_whose_result_the_hub_may_have_just_recorded_is_not_logged_as_lost(app, caplog):
+    leasing(app, polls=[attempt(2, seconds=70)], renewals=[LOST, Renewal(), LOST]).until(90)
+    assert "another provider" not in caplog.text
+
+
 def test_a_lost_task_that_is_not_here_is_not_logged(app, caplog):
     leasing(app, polls=[attempt(3, seconds=70)], renewals=[LOST] * 9).until(90)
     assert "another provider" not in caplog.text

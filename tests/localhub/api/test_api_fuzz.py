@@ -8,7 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 import schemathesis
-from hypothesis import settings
+from hypothesis import given, settings
+from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from support.api_hubs import ADMIN, running_api
 
@@ -44,10 +45,22 @@ schema.app = app
 def check(case):
     if case.path.endswith("/wait"):
         case.query = {**(case.query or {}), "timeout": 0}
+    if "{id}" in case.path and case.meta.generation.mode is GenerationMode.POSITIVE:
+        case.path_parameters["id"] = some_task()
     # A stream of events ends when the hub stops.
     streams = case.path.endswith("/events")
     with stopping() if streams else contextlib.nullcontext():
         case.call_and_validate(headers=HEADERS, excluded_checks=EXCLUDED)
+
+
+def some_task():
+    """Return the id of a new task, which has failed or waits."""
+    (api,) = running
+    name = api.submit("report")
+    if len(api.all_tasks()) % 2:
+        delivery = api.run(api.queue.take("weather", renews=False))
+        api.record(delivery.id, "error")
+    return name
 
 
 @contextlib.contextmanager
@@ -60,15 +73,45 @@ def stopping():
         loop.call_soon_threadsafe(event.clear)
 
 
+# By pytest's own parameters, since pytest-xdist runs only one of several tests with one name.
+each_operation = pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method in operations
+    ],
+)
+each_mode = pytest.mark.parametrize("mode", [*GenerationMode], ids=lambda mode: mode.value)
+
+
+def fuzz(method, path, mode, max_examples):
+    operation = schema[path][method]
+    if mode is GenerationMode.NEGATIVE and not takes_anything(operation):
+        return
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=max_examples)
+    def ask(case):
+        check(case)
+
+    ask()
+
+
+def takes_anything(operation):
+    definition = document["paths"][operation.path][operation.method]
+    return "parameters" in definition or "requestBody" in definition
+
+
 @pytest.mark.slow
-@schema.parametrize()
-@settings(max_examples=15)
-def test_no_request_is_answered_with_a_server_error(case):
-    check(case)
+@each_operation
+@each_mode
+def test_no_request_is_answered_with_a_server_error(method, path, mode):
+    fuzz(method, path, mode, max_examples=25)
 
 
 @pytest.mark.long
-@schema.parametrize()
-@settings(max_examples=300)
-def test_no_request_of_many_is_answered_with_a_server_error(case):
-    check(case)
+@each_operation
+@each_mode
+def test_no_request_of_many_is_answered_with_a_server_error(method, path, mode):
+    fuzz(method, path, mode, max_examples=1_000)

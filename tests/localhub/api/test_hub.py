@@ -42,7 +42,7 @@ def test_a_held_group_is_listed(api):
         "acme",
         "5/minute",
     )
-    assert limit["held_until"] > limit["since"]
+    assert (limit["held_until"] > limit["since"], limit["room"]) == (True, 0)
 
 
 @pytest.mark.parametrize(

@@ -984,6 +984,15 @@ async def test_a_limit_of_an_earlier_episode_holds_the_group_and_changes_no_budg
     assert len(await take(bench.store)) == 4
 
 
+async def test_a_limit_after_the_end_of_its_episode_changes_no_budget(lasting):
+    bench, other = lasting
+    [one] = await take(bench.store, 1)
+    await end(bench.store, other, status="limit")
+    await end(bench.store, one, status="limit")
+    await bench.pass_time(SHORTER)
+    assert len(await take(bench.store)) == 4
+
+
 async def test_a_task_of_an_earlier_episode_does_not_pass_in_this_one(lasting):
     bench, other = lasting
     *some, _ = await take(bench.store)
@@ -1052,6 +1061,37 @@ async def test_a_group_of_which_a_task_runs_is_not_forgotten(bench):
     await take(store)
     await add(store, "t2", "t3")
     assert await take(store) == []
+
+
+async def test_a_group_of_which_another_task_runs_is_not_forgotten(bench):
+    store = bench.store
+    await add(store, "t1", "t2", "t3")
+    await end_episode(bench)
+    await end(store, *await take(store))
+    one, _ = await take(store)
+    await end(store, one)
+    assert len(await store.held()) == 1
+
+
+async def test_a_group_whose_last_task_is_returned_is_not_forgotten(bench):
+    store = bench.store
+    await add(store, "t1")
+    await end_episode(bench)
+    [one] = await take(store)
+    await store.give_back([(one.id, one.attempt)])
+    assert len(await store.held()) == 1
+
+
+async def test_a_group_whose_last_task_is_lost_as_the_hold_ends_is_not_forgotten(bench):
+    store = bench.store
+    await add(store, "t1")
+    await add(store, "t2", priority=5)
+    other, _ = await take(store)
+    await end(store, other, status="limit")
+    await store.cancel([other.id], "enough")
+    await bench.pass_time(LONGER)
+    assert await state(store, "t1") == State.WAITING
+    assert len(await store.held()) == 1
 
 
 async def test_a_group_whose_tasks_were_cancelled_is_not_held_for_ever(bench):
