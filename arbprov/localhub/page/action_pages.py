@@ -20,6 +20,7 @@ from arbprov.localhub.page.run_forms import (
     enter_task,
     make_run_form,
     read_entered,
+    switch_mode,
     to_task,
 )
 from arbprov.localhub.page.statistics import ActionFigures, Statistics
@@ -168,10 +169,7 @@ class ActionPages:
         """Show what was entered as JSON, or as fields."""
         name = read_path(request, "name")
         report = self._hub.reports.actions().get(name)
-        entered = read_entered(await read_form(request), report)
-        if not entered.problems:
-            mode = "json" if entered.mode == "form" else "form"
-            entered = attrs.evolve(entered, mode=mode)
+        entered = switch_mode(read_entered(await read_form(request), report), report)
         return await self._page(request, name, entered, await self._find_like(entered), None)
 
     async def outcome(self, request: Request) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
@@ -162,11 +161,10 @@ def cookie_name(headers: Headers) -> str:
 
 def find_cookie(headers: Headers) -> str | None:
     """Return the text of the browser that asks; None if it sends none."""
-    cookies = SimpleCookie()
+    wanted = cookie_name(headers)
     for header in headers.get("cookie", ()):
-        try:
-            cookies.load(header)
-        except CookieError:
-            return None
-    found = cookies.get(cookie_name(headers))
-    return None if found is None else found.value
+        for part in header.split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == wanted:
+                return value
+    return None

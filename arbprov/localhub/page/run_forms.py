@@ -21,7 +21,15 @@ from arbprov.localhub.tasks import NewTask, StoredTask
 from arbprov.payload.json import parse_value
 from arbprov.payload.validation import ValidationFailure, json_kind
 
-__all__ = ["Entered", "RunForm", "enter_task", "make_run_form", "read_entered", "to_task"]
+__all__ = [
+    "Entered",
+    "RunForm",
+    "enter_task",
+    "make_run_form",
+    "read_entered",
+    "switch_mode",
+    "to_task",
+]
 
 _PAYLOAD = "payload"
 _ACCOUNT = "account"
@@ -137,6 +145,18 @@ def read_entered(form: Form, report: ActionReport | None) -> Entered:
         delay=field(form, "delay").strip(),
         problems=tuple(problems),
     )
+
+
+def switch_mode(entered: Entered, report: ActionReport | None) -> Entered:
+    """Return the same as JSON, or as fields unless they would lose a part of it."""
+    if entered.problems:
+        return entered
+    if entered.mode == "form":
+        return attrs.evolve(entered, mode="json")
+    if report is not None and can_show(report.payload_schema, entered.payload):
+        return attrs.evolve(entered, mode="form")
+    problem = Problem("", "the fields can't show all of this payload; edit it as JSON")
+    return attrs.evolve(entered, problems=(problem,))
 
 
 def to_task(action: str, entered: Entered, like: StoredTask | None) -> NewTask:

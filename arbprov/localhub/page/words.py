@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["format_age", "format_duration", "format_json", "format_short_count", "format_time"]
 
 _MAX_TEXT = 100_000
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def format_duration(seconds: float) -> str:
@@ -28,15 +28,12 @@ def format_duration(seconds: float) -> str:
 
 
 def _split(seconds: int) -> str:
-    """Return whole seconds in the two largest units that they fill."""
-    parts: list[str] = []
-    for size, name in (*_UNITS, (1, "s")):
-        count, seconds = divmod(seconds, size)
-        if count or parts:
-            parts.append(f"{count} {name}" if count else "")
-        if len(parts) == 2:
-            break
-    return " ".join(part for part in parts if part)
+    """Return a minute or more in the two largest units that it fills."""
+    place = next(place for place, (size, _) in enumerate(_UNITS) if seconds >= size)
+    (size, name), (smaller, smaller_name) = _UNITS[place : place + 2]
+    count, rest = divmod(seconds, size)
+    more = f" {rest // smaller} {smaller_name}" if rest >= smaller else ""
+    return f"{count} {name}{more}"
 
 
 def format_age(seconds: float) -> str:
@@ -48,10 +45,8 @@ def format_age(seconds: float) -> str:
     away = abs(seconds)
     if away < 1:
         return "now"
-    for size, name in (*_UNITS, (1, "s")):
-        if away >= size:
-            text = f"{away // size:.0f} {name}"
-            break
+    size, name = next((size, name) for size, name in _UNITS if away >= size)
+    text = f"{away // size:.0f} {name}"
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 

@@ -114,7 +114,7 @@ def test_the_form_has_a_field_for_each_property(api):
     html = show(api, "/actions/forecast").html
     for name in ("payload/city", "payload/days", "payload/lines/__1__/article", "payload/unit"):
         assert f'name="{name}"' in html
-    assert 'placeholder="3"' in html
+    assert 'placeholder="3 (default)"' in html
     assert "Where to." in html
     assert "5/minute" in html
 
@@ -321,6 +321,14 @@ def test_what_was_entered_is_kept_when_json_is_chosen_and_fields_again(api):
     html = api.send_form("/actions/forecast/mode", {"mode": "json", "payload_text": text}).html
     assert 'value="Paris"' in html
     assert 'value="4"' in html
+
+
+@pytest.mark.parametrize("payload", ['{"odd": 1}', '{"city": 7}'])
+def test_json_that_the_fields_would_lose_stays_as_json(api, payload):
+    report(api)
+    answer = api.send_form("/actions/forecast/mode", {"mode": "json", "payload_text": payload})
+    assert "the fields can't show all of this payload" in answer.text
+    assert '<textarea id="payload-text"' in answer.html
 
 
 def test_text_that_is_not_json_stays_as_json(api):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+import attrs
 import pytest
 
 from arbprov.localhub.page import limit_pages
 from arbprov.localhub.page.limit_pages import join_limits
 from arbprov.localhub.reports import LimitReport, ProviderReport
 from arbprov.localhub.submitting import make_task
+from arbprov.localhub.tasks import Scope
 from arbprov.wire.accounts import find_account_key
 
 XSS = "<script>alert('x')</script>\"'&"
@@ -77,6 +79,14 @@ def test_the_key_of_an_account_has_its_masked_name(api):
     assert "Ac…" not in show(api, token=api.readers).text
 
 
+def test_the_name_of_an_account_is_looked_up_once(api, monkeypatch):
+    api.submit(account=ACCOUNT, account_key="k")
+    report(api, limit(account_key="k", left=1))
+    show(api)
+    monkeypatch.setattr(api.queue.store, "search", None)
+    assert "name Ac…H" in show(api).text
+
+
 def test_names_of_very_many_accounts_are_not_kept(api, monkeypatch):
     monkeypatch.setattr(limit_pages, "_MAX_NAMES", 1)
     for number in range(3):
@@ -127,6 +137,29 @@ def test_a_group_that_is_held_shows_who_waits_for_what(api):
     text = show(api).text
     key = find_account_key(make_task("a", account=ACCOUNT).account)[:8]
     assert re.search(rf"forecast {key} name Ac…H 5/minute 2 [\d:]{{8}} UTC in \d+ s now", text)
+
+
+def test_a_group_that_waits_for_its_own_tasks_says_so(api, monkeypatch):
+    held = Scope(action="forecast", account_key="k", held_until=1.0, limit="5/minute", since=1.0)
+    some = attrs.evolve(held, action="report", room=3)
+
+    async def find():
+        return [held, some]
+
+    monkeypatch.setattr(api.queue.store, "held", find)
+    text = show(api).text
+    assert "5/minute 0 when others have ended" in text
+    assert "5/minute 0 3 now" in text
+    api.submit(id="t1", account_key="k")
+    api.submit("report", id="t2", account_key="k")
+    assert "held by 5/minute of account k until others of its tasks have ended" in text_of(
+        api, "t1"
+    )
+    assert "5/minute of account k lets 3 tasks go now" in text_of(api, "t2")
+
+
+def text_of(api, name):
+    return show(api, f"/tasks/{name}").text
 
 
 def test_of_very_many_groups_those_that_go_first_are_shown_and_counted(api, monkeypatch):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from unittest.mock import Mock
 
 import pytest
+from starlette.requests import ClientDisconnect
 from support.api_hubs import ADMIN, running_api
 
+from arbprov.errors import HubError
+from arbprov.localhub.page import pause_forms
 from arbprov.localhub.page.app import _routes
 
 ROUTES = [
@@ -188,6 +191,24 @@ def test_a_form_of_very_many_fields_is_refused(guarded):
 def test_a_large_form_is_refused_by_its_header(guarded):
     answer = guarded.send_form("/pauses", FIELDS, content_length=str(2**40))
     assert answer.status == 413
+
+
+def test_a_store_that_cannot_be_used_is_said(guarded, monkeypatch):
+    async def fail():
+        raise HubError("the disk is full")
+
+    monkeypatch.setattr(guarded.queue.store, "counts", fail)
+    answer = guarded.ask("GET", "/tasks")
+    assert answer.status == 503
+    assert "The hub can't do this now: the disk is full" in answer.text
+
+
+def test_a_browser_that_goes_away_gets_nothing(guarded, monkeypatch):
+    async def leave(request, max_size=0):
+        raise ClientDisconnect
+
+    monkeypatch.setattr(pause_forms, "read_form", leave)
+    assert guarded.send_form("/pauses", FIELDS).content == b""
 
 
 def test_an_error_of_the_hub_is_logged_and_shown(guarded, monkeypatch, caplog):

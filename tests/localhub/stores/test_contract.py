@@ -1779,3 +1779,41 @@ async def test_a_running_task_keeps_its_lease_beyond_the_end_of_the_process(dura
     assert await claim(durable.store) == []
     await durable.pass_time(LONGER)
     assert await claim(durable.store) == ["t1"]
+
+
+# How tasks have ended.
+
+
+async def test_the_latest_ends_come_first(bench):
+    store = bench.store
+    await add(store, "t1", "t2", "t3", "t4", "t5")
+    assert await claim(store, 3) == ["t1", "t2", "t3"]
+    await store.record([result("t2", status="error", error_type="KeyError")])
+    await bench.advance(10.0)
+    await store.record([result("t1")])
+    await bench.advance(10.0)
+    await store.cancel(["t4"], "no longer needed")
+    endings = await store.endings(10)
+    assert [(one.state, one.error_type) for one in endings] == [
+        (State.CANCELLED, ""),
+        (State.DONE, ""),
+        (State.FAILED, "KeyError"),
+    ]
+    assert endings == (await store.endings(3))
+    assert [one.state for one in await store.endings(1)] == [State.CANCELLED]
+
+
+async def test_an_end_has_its_action_and_times(store):
+    await add(store, "t1")
+    await claim(store)
+    await store.record([result("t1")])
+    await add(store, "t2")
+    await store.cancel(["t2"], "no longer needed")
+    task = await store.get("t1")
+    never, ran = await store.endings(10)
+    assert (ran.action, ran.started_at, ran.ended_at) == (
+        task.action,
+        task.started_at,
+        task.ended_at,
+    )
+    assert never.started_at is None
