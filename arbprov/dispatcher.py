@@ -462,6 +462,8 @@ class Dispatcher:
         """
         asked_at = self.clock.monotonic()
         decision = self.limiter.acquire(call.route.limits, call.seen_by_limits)
+        if self.limiter.recent is not None:
+            self.limiter.recent.note(decision.charges, call.task.account)
         call.decision = decision
         if call.manual is None:
             call.ctx.limits = decision

@@ -126,7 +126,7 @@ def call(
 
 
 def _refuse_options_of_one_task(ctx: click.Context) -> None:
-    """Refuse what is about a single task, and would not be about those of a file."""
+    """Refuse options that are for a single task, since they would not apply to a file's tasks."""
     for parameter in ctx.command.params:
         is_given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if is_given and parameter.name in _OF_ONE_TASK:

@@ -50,7 +50,7 @@ class RemoteTasks:
         self._timeout = timeout
         self._is_interrupted = is_interrupted
         self._submitted = 0
-        # How many of the tasks have an id: those with the same idempotency key have the same.
+        # How many of the tasks have an id: tasks with the same idempotency key share it.
         self._pending: dict[str, int] = {}
 
     def submit(self) -> Iterator[list[str]]:

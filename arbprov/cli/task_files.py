@@ -39,7 +39,7 @@ __all__ = ["Arguments", "Results", "run_tasks", "tasks_option"]
 # The keyword arguments of `LocalHub.put`.
 Arguments = dict[str, Any]
 
-# Those of `arbprov.localhub.submitting.make_task` that a person may need.
+# The parameters of `arbprov.localhub.submitting.make_task` that a person may need.
 _FIELDS = {
     *("action", "payload", "account", "id", "provider", "priority", "idempotency_key"),
     *("account_key", "not_before", "ttl", "max_deliveries"),
@@ -75,7 +75,7 @@ def _read_tasks(
 
 
 def _parse_task(line: bytes, ids: set[str]) -> Arguments:
-    """Return the task on a line, and add its id to those of the file.
+    """Return the task on a line, and add its id to the ids of the file.
 
     Raises:
         ValidationFailure: The line is not a task.
@@ -181,7 +181,7 @@ def run_tasks(
     Raises:
         ProviderError: The provider has ended before all results arrived.
     """
-    # Shorter than the hub's own, and like those not the same in the next run.
+    # Shorter than the hub's own ids, and different in the next run, too.
     run = secrets.token_hex(3)
     pending = {
         hub.put(**{"id": f"{run}-{number}", **task}).future for number, task in enumerate(tasks, 1)

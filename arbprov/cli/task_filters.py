@@ -15,7 +15,7 @@ STATES = ("waiting", "running", "done", "failed", "cancelled", "dead")
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a filter; the command gets those that are given as `where`."""
+    """Add the options of a filter; the command gets the given options as `where`."""
 
     @click.option("--action", metavar="NAME", help="Tasks of this action.")
     @click.option(

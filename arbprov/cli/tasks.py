@@ -167,7 +167,7 @@ def _change(
 
 
 def _change_by_ids(client: Client, verb: str, ids: tuple[str, ...], *, as_json: bool) -> None:
-    """Change each task; those that can't be changed are reported, and the others are changed.
+    """Change each task; tasks that can't be changed are reported, and the others are changed.
 
     Raises:
         ProviderError: Some could not be changed.

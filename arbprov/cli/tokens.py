@@ -87,6 +87,6 @@ def add(client: Client, name: str, provider: str | None, role: str | None, as_js
 @click.argument("name")
 @client_options
 def remove(client: Client, name: str) -> None:
-    """Remove a token; nobody can use it from now on."""
+    """Remove a token; the hub refuses it from now on."""
     client.remove_token(name)
     echo(f"removed {name}", err=True)

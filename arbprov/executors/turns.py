@@ -37,6 +37,10 @@ class Turns:
         """Return the units that waiting calls will take from the buckets of some charges."""
         return self._queue.demand_ahead(dict.fromkeys(one.bucket for one in charges if one.group))
 
+    def lengths(self) -> dict[BucketKey, int]:
+        """Return how many calls wait for each bucket; only buckets with a queue."""
+        return self._queue.lengths()
+
     async def wait(
         self, refused: Decision, waited: float, charge: Callable[[], Awaitable[Decision]]
     ) -> Decision:

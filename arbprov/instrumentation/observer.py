@@ -179,6 +179,15 @@ class ObservedHub:
         """Renew the leases of tasks, which nobody observes; see `Hub.renew`."""
         return await self._hub.renew(tasks)
 
+    @property
+    def report_interval(self) -> float:
+        """Seconds between reports; see `Hub.report_interval`."""
+        return self._hub.report_interval
+
+    async def report(self, fields: bytes) -> bool:
+        """Report how this process stands, which nobody observes; see `Hub.report`."""
+        return await self._hub.report(fields)
+
     async def close(self) -> None:
         """Close the connections; see `Hub.close`."""
         await self._hub.close()

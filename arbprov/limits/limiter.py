@@ -22,6 +22,7 @@ from arbprov.limits.decision import Decision, first_charges
 from arbprov.limits.declaration import RateLimit
 from arbprov.limits.keys import LimitedCall
 from arbprov.limits.monitors import ask_monitor
+from arbprov.limits.recent import RecentUses
 from arbprov.limits.stats import Counters, LimitCounts, crossed_threshold
 from arbprov.limits.stores.base import BucketKey, Charge, Receipt, Store
 from arbprov.limits.stores.memory import MemoryStore
@@ -46,6 +47,9 @@ class Limiter:
         open_store: Returns the store of a declaration; without it, all limits are in memory.
         provider: The provider's name, if other providers use the same namespace of a store.
 
+    Attributes:
+        recent: Notes the buckets that calls ask for; None while nobody looks at them.
+
     >>> import types
     >>> from arbprov.limits import Limiter, declare
     >>> from arbprov.testing import VirtualClock
@@ -60,6 +64,7 @@ class Limiter:
         self, clock: Clock, open_store: OpenStore | None = None, provider: str = ""
     ) -> None:
         self._clock = clock
+        self.recent: RecentUses | None = None
         memory = MemoryStore(clock)
         self._compiler = LimitCompiler(clock, open_store or (lambda declaration: memory), provider)
 
@@ -184,6 +189,12 @@ class Limiter:
             elif allowed:
                 counters.count_allowed(waited=counters in waited, fallback=fallback)
                 _warn(charges, self._clock)
+
+    def watch(self) -> RecentUses:
+        """Note the buckets that calls ask for from now on, and return the notes."""
+        if self.recent is None:
+            self.recent = RecentUses(self._clock)
+        return self.recent
 
     def counts(self) -> list[LimitCounts]:
         """Return the counts of each limit's decisions since the start."""

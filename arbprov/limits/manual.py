@@ -29,6 +29,7 @@ from arbprov.limits.headers import ApiAnswer, ApiResponse, HeaderNames
 from arbprov.limits.keys import LimitedCall
 from arbprov.limits.limiter import Limiter
 from arbprov.limits.stores.base import BucketKey, Charge, Receipt
+from arbprov.task import Task
 
 __all__ = ["Acquirer", "Acquisition", "ManualLimits", "RunningCall", "current_limits"]
 
@@ -41,6 +42,11 @@ current_limits: ContextVar[CallLimits | None] = ContextVar("arbprov_limits", def
 
 class RunningCall(Protocol):
     """The part of a call that its manual limits read."""
+
+    @property
+    def task(self) -> Task:
+        """Its task."""
+        ...
 
     @property
     def ctx(self) -> TaskContext:
@@ -68,6 +74,7 @@ class Acquisition:
         call: The handler's call.
         cost: Units to charge; None for what the declarations say.
         max_wait: Seconds to wait at most.
+        account: The account of the handler's task.
     """
 
     limiter: Limiter
@@ -75,6 +82,7 @@ class Acquisition:
     call: LimitedCall
     cost: int | None
     max_wait: float
+    account: bytes = attrs.field(default=b"", repr=False)
 
     def charges(self) -> list[Charge]:
         """Return new charges of all limits.
@@ -95,7 +103,10 @@ class Acquisition:
 
     def charge(self) -> Decision:
         """Make all charges, or none."""
-        return self.limiter.acquire_charges(self.limits, self.charges(), self.max_wait)
+        decision = self.limiter.acquire_charges(self.limits, self.charges(), self.max_wait)
+        if self.limiter.recent is not None:
+            self.limiter.recent.note(decision.charges, self.account)
+        return decision
 
     def peek(self, demand_ahead: Mapping[BucketKey, int]) -> Decision:
         """Return what `charge` would, after the calls that wait before this one."""
@@ -260,7 +271,8 @@ class ManualLimits:
         if max_wait is None:
             max_wait = min(limit.declaration.max_wait for limit in limits.limits)
         wait = min(max_wait, running.ctx.remaining)
-        return Acquisition(self._limiter, limits, running.seen_by_limits, cost, wait)
+        account = running.task.account
+        return Acquisition(self._limiter, limits, running.seen_by_limits, cost, wait, account)
 
     def _move_to_now(self, name: str) -> None:
         """Count the oldest call of a limit without a response as of now.

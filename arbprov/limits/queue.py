@@ -58,6 +58,10 @@ class WaitQueue:
             if bucket in self._queues
         }
 
+    def lengths(self) -> dict[BucketKey, int]:
+        """Return how many calls wait for each bucket; only buckets with a queue."""
+        return {bucket: len(queue) for bucket, queue in self._queues.items()}
+
     def enqueue(self, waiter: Waiter) -> None:
         """Add a call at the end of its queues."""
         self._size += 1

@@ -32,7 +32,7 @@ class HealthService:
         (self.handler,) = registered
 
     async def stop(self) -> None:
-        """Answer from now on that the hub does not serve, also to those who watch."""
+        """Answer from now on that the hub does not serve, also to the clients that watch."""
         await self._servicer.enter_graceful_shutdown()
 
 

@@ -1,4 +1,4 @@
-"""The hub's gRPC methods: polls and results, leases, and calls of actions."""
+"""The hub's gRPC methods: polls and results, leases and reports, and calls of actions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ import grpc.aio
 from arbprov._proto import hub_pb2
 from arbprov.errors import HubError
 from arbprov.localhub.queue import TaskQueue
+from arbprov.localhub.reports import Reports, read_report
 from arbprov.localhub.submitting import make_task, read_result
 from arbprov.localhub.tasks import Delivery, Outcome, StoredTask
 from arbprov.localhub.tickets import Submission
 from arbprov.localhub.tokens import Role, Tokens
 from arbprov.localhub.waiting import explain_wait
+from arbprov.payload.json import parse_object
 from arbprov.payload.validation import ValidationFailure
+from arbprov.wire.metadata import ATTEMPT, RENEW, RENEWS, REPORT, REPORTS, TRACEPARENT
+from arbprov.wire.reports import MAX_SIZE
 
 __all__ = ["HubMethods", "to_submission"]
 
@@ -32,9 +36,6 @@ _RESULT_FIELDS = {"provider": 2, "token": 3}
 # Protobuf's wire types.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
-_RENEW_KEY = "arbprov-renew"
-_ATTEMPT_KEY = "arbprov-attempt"
-_RENEWS_KEY = "arbprov-renews"
 _MAX_WAIT = 3600.0
 _NO_MESSAGE = "the message is not one of hub.proto"
 
@@ -59,12 +60,14 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         tokens: Check the callers' tokens.
         retries_limits: Whether a task over a limit is tried again; otherwise, it has failed.
         on_result: Called with each received result and its outcome.
+        reports: Keeps the reports of providers.
     """
 
     _queue: TaskQueue
     _tokens: Tokens
     _retries_limits: bool
     _on_result: Callable[[Submission, Outcome], object]
+    _reports: Reports
     _methods: dict[str, Method] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -72,6 +75,7 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
             "/Hub/GetTask": self._get_task,
             "/Hub/SubmitTaskResult": self._submit_result,
             "/arbprov.Leases/Renew": self._renew,
+            "/arbprov.Providers/Report": self._report,
             "/arbprov.LocalHub/Call": self._call,
             "/arbprov.LocalHub/Submit": self._submit,
             "/arbprov.LocalHub/Results": self._results,
@@ -92,17 +96,20 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _get_task(self, message: bytes, context: Any) -> bytes:
         provider = await self._authenticate_provider(message, _POLL_FIELDS)
-        metadata = [(_RENEW_KEY, f"{self._queue.settings.renew_interval:g}")]
+        self._reports.note_poll(provider, reports=_read_metadata(context, REPORTS) == "1")
+        metadata = [(RENEW, f"{self._queue.settings.renew_interval:g}")]
+        if self._reports.interval:
+            metadata.append((REPORT, f"{self._reports.interval:g}"))
         delivery = None
         if not self._queue.pause_left:
-            renews = _read_metadata(context, _RENEWS_KEY) == "1"
+            renews = _read_metadata(context, RENEWS) == "1"
             delivery = await self._queue.take(provider, renews=renews)
         if delivery is None:
             await context.send_initial_metadata(metadata)
             return self._no_task()
-        metadata.append((_ATTEMPT_KEY, str(delivery.attempt)))
+        metadata.append((ATTEMPT, str(delivery.attempt)))
         if delivery.traceparent:
-            metadata.append(("traceparent", delivery.traceparent))
+            metadata.append((TRACEPARENT, delivery.traceparent))
         await self._hand_over(delivery, context, metadata)
         answer: bytes = hub_pb2.Task(
             id=delivery.id,
@@ -172,11 +179,7 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _renew(self, body: bytes, context: Any) -> bytes:
         request = _read_json(body)
-        provider, token = request.get("provider"), request.get("token")
-        if not isinstance(provider, str) or not isinstance(token, str):
-            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "provider and token must be texts")
-        if not await self._tokens.allows_provider(provider, token):
-            raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
+        provider = await self._authenticate_request(request)
         try:
             tasks = [(str(name), int(attempt)) for name, attempt in request.get("tasks", [])]
         except (TypeError, ValueError):
@@ -184,6 +187,31 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text) from None
         cancelled, lost = await self._queue.renew(provider, tasks)
         return json.dumps({"cancelled": cancelled, "lost": lost}).encode()
+
+    async def _authenticate_request(self, request: dict[str, Any]) -> str:
+        """Return the provider of a request as JSON."""
+        provider, token = request.get("provider"), request.get("token")
+        if not isinstance(provider, str) or not isinstance(token, str):
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "provider and token must be texts")
+        if not await self._tokens.allows_provider(provider, token):
+            raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
+        return provider
+
+    # Reports, by providers that the hub asks for them.
+
+    async def _report(self, body: bytes, context: Any) -> bytes:
+        if len(body) > MAX_SIZE:
+            text = f"a report must have at most {MAX_SIZE} bytes"
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
+        try:
+            request = parse_object(body)
+            await self._authenticate_request(request)
+            report = read_report(request)
+        except ValidationFailure as failure:
+            text = f"this is not a report: {failure.problems[0]}"
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text) from None
+        knows_actions = self._reports.receive(report, has_actions="actions" in request)
+        return json.dumps({"wants_actions": not knows_actions}).encode()
 
     # Calls, by `LocalHubClient`.
 
@@ -225,7 +253,8 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _explain(self, body: bytes, context: Any) -> bytes:
         """Return why a task has no result yet: takes and returns JSON."""
         request = await self._read_call(body)
-        reason = await explain_wait(self._queue.store, str(request.get("id")), time.time())
+        store, task_id = self._queue.store, str(request.get("id"))
+        reason = await explain_wait(store, task_id, time.time(), self._reports)
         return json.dumps({"reason": reason}).encode()
 
     async def _read_call(self, body: bytes) -> dict[str, Any]:
@@ -304,7 +333,7 @@ def _read_metadata(context: Any, name: str) -> str:
 
 
 def _read_attempt(context: Any) -> int:
-    text = _read_metadata(context, _ATTEMPT_KEY)
+    text = _read_metadata(context, ATTEMPT)
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 

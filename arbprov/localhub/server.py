@@ -64,6 +64,8 @@ class LocalHub:
         max_message_size: Bytes of the largest message that it accepts.
         http: Where to serve the HTTP API, as ``127.0.0.1:PORT``; None for nowhere. It needs the
             extra ``[hub]``.
+        report_interval: Seconds between two reports of each provider's process: its actions, slots
+            and limits, for people; 0 asks for none.
 
     Attributes:
         address: The address; since `start`, with the real port.
@@ -97,6 +99,7 @@ class LocalHub:
         retries_limits: bool = False,
         max_message_size: int = 64 * MEBIBYTE,
         http: str | None = None,
+        report_interval: float = 5.0,
     ) -> None:
         if not f"{address}:".startswith(_LOOPBACK):
             raise ConfigurationError(
@@ -120,6 +123,7 @@ class LocalHub:
             hold=hold, lease=lease, renew_interval=min(_RENEW_INTERVAL, lease / 3)
         )
         self._retries_limits = retries_limits
+        self._report_interval = report_interval
         self._options = {
             # By default, two hubs can listen on one port, and each gets some of the providers.
             "grpc.so_reuseport": 0,
@@ -310,11 +314,13 @@ class LocalHub:
         await self._queue.start()
         try:
             tokens = Tokens(self._store, lambda: self.token)
-            self._reports = Reports()
-            self._methods = HubMethods(self._queue, tokens, self._retries_limits, self._on_result)
+            reports = self._reports = Reports(interval=self._report_interval)
+            self._methods = HubMethods(
+                self._queue, tokens, self._retries_limits, self._on_result, reports
+            )
             # Of the extra `hub`.
             self._health = HealthService() if find_spec("grpc_health") else None
-            async with self._serve_http(tokens):
+            async with self._serve_http(tokens, reports):
                 self._server, address = await self._listen(self.address)
                 await self._catch_up()
                 started.set_result(address)
@@ -325,11 +331,11 @@ class LocalHub:
             await self._queue.stop()
 
     @contextlib.asynccontextmanager
-    async def _serve_http(self, tokens: Tokens) -> AsyncIterator[None]:
+    async def _serve_http(self, tokens: Tokens, reports: Reports) -> AsyncIterator[None]:
         if self.http_address is None:
             yield
             return
-        server = ApiServer(self._queue, tokens, self.http_address, reports=self._reports)
+        server = ApiServer(self._queue, tokens, self.http_address, reports=reports)
         self.http_address = await server.start()
         try:
             yield

@@ -225,7 +225,7 @@ class Store(Protocol):
         ...
 
     async def ended(self, ids: Sequence[str]) -> list[StoredTask]:
-        """Return those of some tasks that have ended."""
+        """Return the tasks that have ended, of these ids."""
         ...
 
     async def attempts(self, id: str) -> list[Attempt]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from arbprov._utils import read_seconds
-from arbprov.localhub.tasks import NewTask, ReceivedResult, find_account_key, make_task_id
+from arbprov.localhub.tasks import NewTask, ReceivedResult, make_task_id
 from arbprov.payload.serialize import TaskData, encode_task_data
+from arbprov.wire.accounts import find_account_key
 
 __all__ = ["make_task", "read_result"]
 

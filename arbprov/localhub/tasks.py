@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
 import secrets
 import time
 
@@ -23,7 +21,6 @@ __all__ = [
     "State",
     "StoredTask",
     "TaskFilter",
-    "find_account_key",
     "make_task_id",
 ]
 
@@ -84,26 +81,6 @@ def make_task_id() -> str:
     26
     """
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(7)}"
-
-
-def find_account_key(account: bytes) -> str:
-    """Return the key of an account: the hash of its canonical JSON, as 16 hexadecimal digits.
-
-    Args:
-        account: The account as JSON; empty stands for ``{}``.
-
-    >>> find_account_key(b'{"id": 7, "b": 1}') == find_account_key(b'{"b":1,"id":7}')
-    True
-    >>> find_account_key(b"") == find_account_key(b"{}")
-    True
-    """
-    try:
-        value = json.loads(account or b"{}")
-        canonical = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):
-        # Some tests send accounts that are not JSON.
-        canonical = account
-    return hashlib.sha256(canonical).hexdigest()[:16]
 
 
 @attrs.frozen(kw_only=True)

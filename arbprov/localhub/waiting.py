@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from arbprov._utils import quote
+from arbprov.localhub.reports import Reports
 from arbprov.localhub.store import Store
 from arbprov.localhub.tasks import Pause, PauseKind, Scope, State
 
 __all__ = ["describe_wait", "explain_wait", "find_obstacle"]
 
 
-async def explain_wait(store: Store, id: str, now: float) -> str:
+async def explain_wait(store: Store, id: str, now: float, reports: Reports | None = None) -> str:
     """Return why a task has no result yet; empty if it has ended, or if there is none.
 
     Args:
         store: Has the task.
         id: The task's id.
         now: The time in seconds since 1970.
+        reports: What providers have reported; None if that is unknown.
     """
     task = await store.get(id)
     if task is None or task.state.has_ended:
@@ -32,6 +34,7 @@ async def explain_wait(store: Store, id: str, now: float) -> str:
         pauses=await store.pauses(),
         held=await store.held(),
         now=now,
+        actions=None if reports is None else reports.running_actions(task.provider),
     )
 
 
@@ -44,6 +47,7 @@ def describe_wait(
     pauses: Iterable[Pause],
     held: Iterable[Scope],
     now: float,
+    actions: Collection[str] | None = None,
 ) -> str:
     """Return why a task waits.
 
@@ -55,6 +59,7 @@ def describe_wait(
         pauses: The pauses.
         held: The groups that are over a limit.
         now: The time in seconds since 1970.
+        actions: The actions of all providers that run, or of `provider`; None if that is unknown.
 
     >>> paused = [Pause(PauseKind.ACTION, "forecast")]
     >>> task = {"action": "forecast", "account_key": "a", "provider": "", "not_before": None}
@@ -62,6 +67,8 @@ def describe_wait(
     "action 'forecast' is paused"
     >>> describe_wait(**task, pauses=[], held=[], now=0.0)
     "no provider has taken it; does a provider with action 'forecast' run?"
+    >>> describe_wait(**task, pauses=[], held=[], now=0.0, actions=["report"])
+    "no provider has an action 'forecast'"
     """
     obstacle = find_obstacle(
         action=action,
@@ -77,12 +84,10 @@ def describe_wait(
     if isinstance(obstacle, Pause):
         return f"{obstacle.kind.value} {quote(obstacle.name)} is paused"
     if isinstance(obstacle, Scope):
-        limit = f"limit {obstacle.limit}" if obstacle.limit else "a limit"
-        left = obstacle.held_until - now
-        if obstacle.room:
-            return f"{limit} lets {obstacle.room} of the tasks of its action and account go now"
-        rest = f"for another {left:.0f} s" if left > 0 else "until others of them have ended"
-        return f"{limit} holds back the tasks of its action and account {rest}"
+        return _describe_hold(obstacle, now)
+    if actions is not None and action not in actions:
+        who = f"provider {quote(provider)} has no" if provider else "no provider has an"
+        return f"{who} action {quote(action)}"
     if provider:
         return f"provider {quote(provider)} has not taken it; does it run?"
     return f"no provider has taken it; does a provider with action {quote(action)} run?"
@@ -100,7 +105,7 @@ def find_obstacle(
 ) -> float | Pause | Scope | None:
     """Return what holds a waiting task back: its own time, a pause or a limit; None for nothing.
 
-    The arguments are those of `describe_wait`.
+    For its arguments, see `describe_wait`.
 
     >>> task = {"action": "forecast", "account_key": "a", "provider": "", "pauses": [], "held": []}
     >>> find_obstacle(**task, not_before=60.0, now=0.0)
@@ -120,3 +125,12 @@ def find_obstacle(
         if (scope.action, scope.account_key) == (action, account_key):
             return scope
     return None
+
+
+def _describe_hold(scope: Scope, now: float) -> str:
+    limit = f"limit {scope.limit}" if scope.limit else "a limit"
+    if scope.room:
+        return f"{limit} lets {scope.room} of the tasks of its action and account go now"
+    left = scope.held_until - now
+    rest = f"for another {left:.0f} s" if left > 0 else "until others of them have ended"
+    return f"{limit} holds back the tasks of its action and account {rest}"

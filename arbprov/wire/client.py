@@ -27,6 +27,8 @@ from arbprov.wire.metadata import (
     ATTEMPT,
     RENEW,
     RENEWS,
+    REPORT,
+    REPORTS,
     TRACEPARENT,
     Metadata,
     read_attempt,
@@ -34,6 +36,7 @@ from arbprov.wire.metadata import (
     read_texts,
 )
 from arbprov.wire.proxies import find_proxy, http_status
+from arbprov.wire.reports import decode_report_answer, encode_report
 from arbprov.wire.tls import Tls
 from arbprov.wire.tls_diagnosis import explain_tls, speaks_tls
 from arbprov.wire.tokens import Token
@@ -46,8 +49,11 @@ logger = logging.getLogger("arbprov")
 _GET_TASK = "/Hub/GetTask"
 _SUBMIT = "/Hub/SubmitTaskResult"
 _RENEW_LEASES = "/arbprov.Leases/Renew"
+_REPORT = "/arbprov.Providers/Report"
 # Tells the hub that its leases may be short.
 _RENEWING = ((RENEWS, "1"),)
+# Tells the hub that it knows, or will know, the actions of this process.
+_REPORTING = ((REPORTS, "1"),)
 _REFUSED_FOR_GOOD = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -98,6 +104,7 @@ class GrpcHub:
 
     Attributes:
         renew_interval: See `Hub.renew_interval`.
+        report_interval: See `Hub.report_interval`.
 
     >>> from arbprov.localhub import LocalHub
     >>> async def poll(url: str, auth_token: str) -> Task | Pause | None:
@@ -141,7 +148,7 @@ class GrpcHub:
         self._max_message_size = max_message_size
         self._keepalive = keepalive or Keepalive.for_poll_timeout(poll_timeout)
         self._reads_traces = reads_traces
-        self.renew_interval = 0.0
+        self.renew_interval = self.report_interval = 0.0
         self._loop = asyncio.get_running_loop()
         self._channel = self._new_channel()
         # Replaced channels, each closed by its task when its last call has ended.
@@ -173,13 +180,14 @@ class GrpcHub:
                 _GET_TASK,
                 lambda: encode_poll(self._provider, self._token.current),
                 self._poll_timeout,
-                _RENEWING if self.renew_interval else None,
+                self._poll_metadata(),
             )
         except grpc.aio.AioRpcError as error:
             return await self._after_failed_poll(error, channel, self._loop.time() - started_at)
         self._overload_backoff = None
         metadata = read_texts(await call.initial_metadata())
         self.renew_interval = read_interval(metadata.get(RENEW, ""))
+        self.report_interval = read_interval(metadata.get(REPORT, ""))
         attempt = read_attempt(metadata.get(ATTEMPT, ""))
         traceparent = metadata.get(TRACEPARENT, "") if self._reads_traces else ""
         try:
@@ -214,17 +222,23 @@ class GrpcHub:
         and the connection.
         """
         request = encode_renewal(self._token.current, self._provider, tasks)
-        # A call that outlives a replaced channel would be cancelled with it.
-        timeout = min(self.renew_interval, self._submit_timeout)
-        try:
-            answer = await self._channel.methods[_RENEW_LEASES](request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            raise HubConnectionError(f"{self._name}: {self._describe(error)}") from None
+        answer = await self._call_once(_RENEW_LEASES, request, self.renew_interval)
         try:
             return decode_renewal(answer)
         except ValueError as error:
             raise HubConnectionError(
                 f"{self._name} sent an answer that is not a renewal ({error})"
+            ) from None
+
+    async def report(self, fields: bytes) -> bool:
+        """Report how this process stands, by a single call; see `Hub.report`."""
+        request = encode_report(self._token.current, self._provider, fields)
+        answer = await self._call_once(_REPORT, request, self.report_interval)
+        try:
+            return decode_report_answer(answer)
+        except ValueError as error:
+            raise HubConnectionError(
+                f"{self._name} sent an answer that is not one to a report ({error})"
             ) from None
 
     async def close(self) -> None:
@@ -236,6 +250,22 @@ class GrpcHub:
         self._threads.close()
 
     # Calls and retries.
+
+    def _poll_metadata(self) -> Metadata | None:
+        if not (self.renew_interval or self.report_interval):
+            return None
+        renewing = _RENEWING if self.renew_interval else ()
+        return renewing + _REPORTING if self.report_interval else renewing
+
+    async def _call_once(self, method: str, request: bytes, interval: float) -> bytes:
+        """Return the hub's answer to a call that is made again after `interval` seconds anyway."""
+        # A call that outlives a replaced channel would be cancelled with it.
+        timeout = min(interval, self._submit_timeout)
+        try:
+            answer: bytes = await self._channel.methods[method](request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise HubConnectionError(f"{self._name}: {self._describe(error)}") from None
+        return answer
 
     async def _call(
         self,
@@ -295,7 +325,7 @@ class GrpcHub:
             tls=self._tls,
             max_message_size=self._max_message_size,
             keepalive=self._keepalive,
-            methods=(_GET_TASK, _SUBMIT, _RENEW_LEASES),
+            methods=(_GET_TASK, _SUBMIT, _RENEW_LEASES, _REPORT),
         )
 
     def _replace_channel(self, channel: HubChannel) -> None:
@@ -326,8 +356,9 @@ class GrpcHub:
         if code not in _NO_TASK:
             raise await self._hub_error(error) from None
         # Only an answer with a message must have it: without one, gRPC may leave it out.
-        interval = read_interval(read_texts(error.initial_metadata()).get(RENEW, ""))
-        self.renew_interval = interval or self.renew_interval
+        metadata = read_texts(error.initial_metadata())
+        self.renew_interval = read_interval(metadata.get(RENEW, "")) or self.renew_interval
+        self.report_interval = read_interval(metadata.get(REPORT, "")) or self.report_interval
         if code is grpc.StatusCode.NOT_FOUND:
             self._overload_backoff = None
             return None

@@ -96,6 +96,25 @@ class Hub(Protocol):
         """
         ...
 
+    @property
+    def report_interval(self) -> float:
+        """Seconds between reports that the hub asks for; 0 while it takes none."""
+        ...
+
+    async def report(self, fields: bytes) -> bool:
+        """Report how this process of the provider stands.
+
+        Args:
+            fields: What `arbprov.wire.reports.write_report` has returned.
+
+        Returns:
+            Whether the hub asks for the actions with the next report.
+
+        Raises:
+            HubConnectionError: The hub does not have the report; the next report may work.
+        """
+        ...
+
     async def close(self) -> None:
         """Close the connections to the hub."""
         ...

@@ -1,6 +1,6 @@
-"""The metadata beside the hub's messages: the attempt of a task, and how often leases are renewed.
+"""The metadata beside the hub's messages: the attempt of a task, and how often to renew and report.
 
-A hub that sends none of it numbers no attempts and has no leases.
+A hub that sends none of it numbers no attempts, has no leases, and takes no reports.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ __all__ = [
     "ATTEMPT",
     "RENEW",
     "RENEWS",
+    "REPORT",
+    "REPORTS",
     "TRACEPARENT",
     "Metadata",
     "read_attempt",
@@ -28,6 +30,10 @@ ATTEMPT = "arbprov-attempt"
 RENEW = "arbprov-renew"
 # Of a poll: this provider renews its leases.
 RENEWS = "arbprov-renews"
+# Of the answer to a poll: seconds between reports.
+REPORT = "arbprov-report"
+# Of a poll: this provider reports.
+REPORTS = "arbprov-reports"
 TRACEPARENT = "traceparent"
 
 # SQLite has no larger integers; and a hub must not keep a provider busy.
@@ -55,7 +61,7 @@ def read_attempt(text: str) -> int:
 
 
 def read_interval(text: str) -> float:
-    """Return the seconds between renewals, at least a tenth; 0 if there are none.
+    """Return the seconds between renewals or reports, at least a tenth; 0 if there are none.
 
     >>> read_interval("20"), read_interval("0.001"), read_interval("0"), read_interval("soon")
     (20.0, 0.1, 0.0, 0.0)

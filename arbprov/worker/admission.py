@@ -12,6 +12,7 @@ from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
 from arbprov.executors.turns import Turns, refuse_to_block
 from arbprov.limits import Acquirer, Acquisition, ActionLimits, Decision
+from arbprov.limits.stores.base import BucketKey
 
 __all__ = ["Admission"]
 
@@ -56,6 +57,10 @@ class Admission:
     def waiting(self) -> int:
         """How many calls wait for limits."""
         return len(self._turns)
+
+    def waiting_by_bucket(self) -> dict[BucketKey, int]:
+        """Return how many calls wait for each bucket of limits that some call waits for."""
+        return self._turns.lengths()
 
     def acquirer(self, call: Call) -> Acquirer:
         """Return this object: it asks and waits on behalf of all handlers."""

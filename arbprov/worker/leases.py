@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from arbprov._utils import quote
@@ -12,13 +11,11 @@ from arbprov.outbox.outbox import Outbox
 from arbprov.task import TaskKey
 from arbprov.wire.hub import Hub
 from arbprov.worker.background import Background
+from arbprov.worker.recurring import Recurring
 
 __all__ = ["Leases"]
 
 logger = logging.getLogger("arbprov")
-
-# Seconds after which it is noticed that the hub asks for another interval, or for no renewals.
-_CHECK_INTERVAL = 5.0
 
 
 class Leases:
@@ -40,34 +37,22 @@ class Leases:
         self.calls: set[Call] = set()
         self._hub = hub
         self._outbox = outbox
-        self._tasks = tasks
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewals = Recurring(self._renew_all, lambda: hub.renew_interval, tasks)
         self._suspects: frozenset[TaskKey] = frozenset()
         self._lost: frozenset[TaskKey] = frozenset()
         self._has_failed = False
-        self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         """Renew the leases from now on, until the hub asks for no renewals any more."""
-        if self._renewing is None or self._renewing.done():
-            self._renewing = self._tasks.spawn(self._renew_all())
+        self._renewals.start()
 
     async def close(self) -> None:
         """Renew no lease any more."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        await self._renewals.close()
 
     async def _renew_all(self) -> None:
-        renewed_at = self._loop.time()
-        while interval := self._hub.renew_interval:
-            left = renewed_at + interval - self._loop.time()
-            if left > 0:
-                await asyncio.sleep(min(left, _CHECK_INTERVAL))
-                continue
-            renewed_at = self._loop.time()
-            if keys := self._outbox.keys:
-                await self._renew(keys)
+        if keys := self._outbox.keys:
+            await self._renew(keys)
 
     async def _renew(self, keys: list[TaskKey]) -> None:
         try:

@@ -28,6 +28,7 @@ from arbprov.worker.background import Background
 from arbprov.worker.connection import HubConnection
 from arbprov.worker.leases import Leases
 from arbprov.worker.polling import PollThrottle
+from arbprov.worker.reports import Reporter
 from arbprov.worker.stuck import StuckHandlers
 
 __all__ = ["Slots", "run_on_thread"]
@@ -85,6 +86,7 @@ class Slots:
         stuck: Waits for handlers that outlive their deadlines.
         outbox: Sends the results.
         leases: Renews the leases of the tasks.
+        reporter: Reports to the hub.
         observers: Are told of each task; None if there are none.
     """
 
@@ -98,6 +100,7 @@ class Slots:
     _stuck: StuckHandlers
     _outbox: Outbox
     _leases: Leases
+    _reporter: Reporter
     _observers: Observers | None = None
     _log: TaskLog = attrs.field(factory=lambda: TaskLog(logger), init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
@@ -160,6 +163,8 @@ class Slots:
             self._connection.mark_up()
         if self._hub.renew_interval:
             self._leases.start()
+        if self._hub.report_interval:
+            self._reporter.start()
         return self._handle_answer(answer, now - started_at)
 
     def _handle_answer(self, answer: Task | Pause | None, held: float) -> Task | None:

@@ -30,6 +30,7 @@ from arbprov.worker.connection import HubConnection
 from arbprov.worker.leases import Leases
 from arbprov.worker.life_hooks import LifeHooks
 from arbprov.worker.polling import PollThrottle
+from arbprov.worker.reports import Reporter
 from arbprov.worker.slots import Slots
 from arbprov.worker.stuck import StuckHandlers
 
@@ -117,6 +118,13 @@ class Worker:
         self._admission = Admission(
             dispatcher, self._threads, self._executor, max_waiting, self._stopping
         )
+        self._reporter = Reporter(
+            hub,
+            dispatcher,
+            self.status,
+            self._admission.waiting_by_bucket,
+            Background(self._fail),
+        )
         self._slots = Slots(
             tasks=Background(self._fail),
             hub=hub,
@@ -128,6 +136,7 @@ class Worker:
             stuck=self._stuck,
             outbox=self._outbox,
             leases=self._leases,
+            reporter=self._reporter,
             observers=observers,
         )
 
@@ -188,6 +197,7 @@ class Worker:
                 self._executor.close()
                 await self._outbox.close()
                 await self._leases.close()
+                await self._reporter.close()
                 await self._hub.close()
         if self._failure is not None:
             raise self._failure

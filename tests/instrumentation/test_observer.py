@@ -102,6 +102,14 @@ def test_the_leases_of_an_observed_hub_are_renewed():
     assert [keys for _, keys in hub.renewed] == [[("t0", 1)]]
 
 
+def test_an_observed_hub_gets_reports():
+    hub = ScriptedHub(report_interval=5.0, reports=[True])
+    observed = ObservedHub(hub, Observers([]))
+    assert run_jumping(observed.report(b'{"process":"1"}'), JumpingLoop())
+    assert observed.report_interval == 5.0
+    assert [fields for _, fields in hub.reported] == [{"process": "1"}]
+
+
 def test_each_attempt_to_send_a_result_is_told(app):
     sent = told(app, "submitted", polls=tasks(1), submits=[away()], until=5.0)
     assert sent == [("submitted", ("t0", 0), "away"), ("submitted", ("t0", 0), None)]

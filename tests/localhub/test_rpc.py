@@ -10,6 +10,7 @@ from support.waiting import TIMEOUT
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import HubError
+from arbprov.localhub import LocalHub
 from arbprov.localhub.rpc import to_submission
 from arbprov.localhub.tasks import Delivery, State
 
@@ -168,6 +169,71 @@ def test_cancelled_and_lost_tasks_are_told(hub, ask):
 )
 def test_a_wrong_renewal_is_refused(hub, ask, values, code, words):
     assert refusal(ask, "/arbprov.Leases/Renew", renew(hub, **values)) == (code, words)
+
+
+# Reports.
+
+
+def report(hub, **values):
+    return as_json(**{"token": hub.token, "provider": "weather", "process": "1"} | values)
+
+
+def test_each_answer_to_a_poll_says_how_often_to_report(hub, ask):
+    assert ask("/Hub/GetTask", poll(hub))[1]["arbprov-report"] == "5"
+    hub.put("forecast")
+    assert ask("/Hub/GetTask", poll(hub))[1]["arbprov-report"] == "5"
+
+
+def test_a_hub_that_takes_no_reports_does_not_ask_for_them():
+    with (
+        LocalHub(hold=0.05, report_interval=0) as hub,
+        grpc.insecure_channel(hub.address) as channel,
+    ):
+        call = channel.unary_unary("/Hub/GetTask").with_call
+        _, details = call(poll(hub), timeout=TIMEOUT)
+    assert "arbprov-report" not in dict(details.initial_metadata())
+
+
+def test_a_report_is_kept_and_its_actions_are_asked_for_once(hub, ask):
+    method = "/arbprov.Providers/Report"
+    assert json.loads(ask(method, report(hub))[0]) == {"wants_actions": True}
+    assert json.loads(ask(method, report(hub, actions=[]))[0]) == {"wants_actions": False}
+    assert json.loads(ask(method, report(hub))[0]) == {"wants_actions": False}
+    assert [found.process for found, _ in hub._methods._reports.latest()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "words"),
+    [
+        ({"token": "wrong"}, "UNAUTHENTICATED", "the token is wrong"),
+        ({"token": 7}, "INVALID_ARGUMENT", "provider and token must be texts"),
+        ({"process": 7}, "INVALID_ARGUMENT", "this is not a report: process: "),
+        ({"slots": 1e400}, "INVALID_ARGUMENT", "this is not a report: "),
+        ({"version": "x" * 2_000_000}, "INVALID_ARGUMENT", "a report must have at most 1114112"),
+    ],
+)
+def test_a_broken_report_is_refused_and_not_kept(hub, ask, values, code, words):
+    found, details = refusal(ask, "/arbprov.Providers/Report", report(hub, **values))
+    assert found == code
+    assert details.startswith(words)
+    assert hub._methods._reports.latest() == []
+
+
+def test_a_poll_is_noted_and_whether_its_process_reports(hub, ask):
+    ask("/arbprov.Providers/Report", report(hub, actions=[{"name": "forecast"}]))
+    ask("/Hub/GetTask", poll(hub), [("arbprov-reports", "1")])
+    reports = hub._methods._reports
+    assert [*reports.last_polls()] == ["weather"]
+    assert reports.running_actions() == {"forecast"}
+    ask("/Hub/GetTask", poll(hub))
+    assert reports.running_actions() is None
+
+
+def test_a_task_whose_action_no_provider_has_is_explained(hub, ask):
+    ask("/arbprov.Providers/Report", report(hub, actions=[{"name": "report"}]))
+    hub.put("forecast", id="t1")
+    answer, _ = ask("/arbprov.LocalHub/Explain", as_json(token=hub.token, id="t1"))
+    assert json.loads(answer) == {"reason": "no provider has an action 'forecast'"}
 
 
 # Calls.

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from arbprov.localhub.submitting import make_task, read_result
-from arbprov.localhub.tasks import find_account_key
 from arbprov.payload.validation import ValidationFailure
+from arbprov.wire.accounts import find_account_key
 
 
 def test_a_task_has_its_payload_and_account_as_json():

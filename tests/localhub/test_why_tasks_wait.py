@@ -9,7 +9,7 @@ from arbprov.localhub.tasks import Pause, PauseKind, Scope
 from arbprov.localhub.waiting import describe_wait
 
 
-def reason(*, provider="", not_before=None, pauses=(), held=()):
+def reason(*, provider="", not_before=None, pauses=(), held=(), actions=None):
     """Return why a task of action `forecast` and account `a` waits, at time 100."""
     return describe_wait(
         action="forecast",
@@ -19,6 +19,7 @@ def reason(*, provider="", not_before=None, pauses=(), held=()):
         pauses=pauses,
         held=held,
         now=100.0,
+        actions=actions,
     )
 
 
@@ -76,6 +77,15 @@ def test_a_limit_is_named_and_that_of_others_is_not(held, text):
 def test_a_task_may_wait_for_its_provider():
     text = "provider 'weather' has not taken it; does it run?"
     assert reason(provider="weather") == text
+
+
+def test_no_provider_may_have_its_action():
+    assert reason(actions=["report"]) == "no provider has an action 'forecast'"
+    assert reason(actions=["report"], provider="weather") == (
+        "provider 'weather' has no action 'forecast'"
+    )
+    assert reason(actions=["forecast"]).startswith("no provider has taken it")
+    assert reason(actions=["report"], not_before=160.0).startswith("it may not start")
 
 
 def test_a_task_that_does_not_exist_or_has_ended_has_no_reason():

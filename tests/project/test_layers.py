@@ -31,7 +31,7 @@ IO = {
 }
 LOCKS = {
     f"limits.{name}": {"threading"}
-    for name in ("stores.failover", "stores.leases", "stores.memory", "stats")
+    for name in ("recent", "stores.failover", "stores.leases", "stores.memory", "stats")
 }
 # `handle_throttling` sleeps, as the class-based framework's does, by the machine's clock.
 MONITORS = "limits.monitors"

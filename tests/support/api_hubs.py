@@ -189,7 +189,7 @@ class RunningApi:
     @contextlib.contextmanager
     def serving(self, address: str = "127.0.0.1:0", **options: Any) -> Iterator[str]:
         """Serve the API, and yield its URL."""
-        server = ApiServer(self.queue, self.tokens, address, **options)
+        server = ApiServer(self.queue, self.tokens, address, reports=self.hub.reports, **options)
         found = self.run(server.start())
         try:
             yield f"http://{found}"

@@ -13,8 +13,8 @@ from arbprov import ProviderApp
 from arbprov.localhub import LocalHub
 from arbprov.localhub.reports import ActionReport, LimitReport, ProviderReport
 from arbprov.localhub.submitting import make_task
-from arbprov.localhub.tasks import find_account_key
 from arbprov.testing import serving
+from arbprov.wire.accounts import find_account_key
 from support.waiting import wait_until
 
 TOKEN = "a token for the page"

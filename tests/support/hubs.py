@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,7 +29,8 @@ class ScriptedHub:
 
     An answer is a task, None, a `Pause`, an exception to raise, or a `Held` answer. When a script
     has ended, each poll is answered with `afterwards`, and each result is accepted. A hub with a
-    `renew_interval` has leases, and answers renewals from a script too.
+    `renew_interval` has leases, and answers renewals from a script too; a hub with a
+    `report_interval` takes reports, likewise.
     """
 
     polls: deque[Any] = attrs.field(factory=deque, converter=deque)
@@ -40,6 +42,9 @@ class ScriptedHub:
     renew_interval: float = 0.0
     renewals: deque[Any] = attrs.field(factory=deque, converter=deque)
     renewed: list[tuple[float, list[TaskKey]]] = attrs.field(factory=list)
+    report_interval: float = 0.0
+    reports: deque[Any] = attrs.field(factory=deque, converter=deque)
+    reported: list[tuple[float, dict[str, Any]]] = attrs.field(factory=list)
     polling: int = 0
     most_polling: int = 0
     closed: bool = False
@@ -68,6 +73,11 @@ class ScriptedHub:
         answer: Renewal = await self._answer(
             self.renewals.popleft() if self.renewals else Renewal()
         )
+        return answer
+
+    async def report(self, fields: bytes) -> bool:
+        self.reported.append((asyncio.get_running_loop().time(), json.loads(fields)))
+        answer: bool = await self._answer(self.reports.popleft() if self.reports else False)
         return answer
 
     async def close(self) -> None:

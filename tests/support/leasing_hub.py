@@ -1,4 +1,4 @@
-"""A hub over real gRPC that numbers attempts and has leases."""
+"""A hub over real gRPC that numbers attempts, has leases, and takes reports."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ class LeasingHub:
     refusals: dict[str, grpc.StatusCode] = attrs.field(factory=dict)
     # Answers to renewals; when they have ended, nothing is cancelled or lost.
     renewals: list[bytes] = attrs.field(factory=list)
+    # Answers to reports; when they have ended, no actions are asked for.
+    reports: list[bytes] = attrs.field(factory=list)
     has_leases: bool = True
+    takes_reports: bool = True
     polled_with: list[dict[str, Any]] = attrs.field(factory=list)
     submitted: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
     messages: list[bytes] = attrs.field(factory=list)
     renewed: list[dict[str, Any]] = attrs.field(factory=list)
+    reported: list[dict[str, Any]] = attrs.field(factory=list)
 
     async def get_task(self, request: bytes, context: Any) -> bytes:
         self.polled_with.append(_sent(context))
@@ -58,6 +62,11 @@ class LeasingHub:
         await self._refuse("Renew", context)
         return self.renewals.pop(0) if self.renewals else b'{"cancelled": [], "lost": []}'
 
+    async def report(self, request: bytes, context: Any) -> bytes:
+        self.reported.append(json.loads(request))
+        await self._refuse("Report", context)
+        return self.reports.pop(0) if self.reports else b"{}"
+
     async def _refuse(self, method: str, context: Any) -> None:
         if method in self.refusals:
             await context.abort(self.refusals[method], "because of the test")
@@ -69,6 +78,8 @@ class LeasingHub:
         services = {"Hub": {"GetTask": self.get_task, "SubmitTaskResult": self.submit}}
         if self.has_leases:
             services["arbprov.Leases"] = {"Renew": self.renew}
+        if self.takes_reports:
+            services["arbprov.Providers"] = {"Report": self.report}
         for service, methods in services.items():
             handlers = {
                 name: grpc.unary_unary_rpc_method_handler(method)

@@ -21,6 +21,7 @@ class TimedHub:
     results: list = attrs.field(factory=list)
     is_connected: bool = True
     renew_interval: float = 0.0
+    report_interval: float = 0.0
 
     async def fetch(self):
         loop = asyncio.get_running_loop()

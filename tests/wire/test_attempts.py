@@ -233,9 +233,10 @@ def test_a_retried_task_runs_again_and_a_redelivered_attempt_does_not(app):
 def test_a_hub_that_sends_no_metadata_gets_none_and_is_never_asked_to_renew(app):
     app.action("work")(lambda: None)
     hub = LeasingHub(tasks=[("t1", ()), ("t1", ())])
-    work(app, hub, lambda: len(hub.submitted) == 2)
-    assert hub.submitted == [("t1", {})] * 2
-    assert hub.messages[0] == hub.messages[1]
+    # The result is sent once or twice: the task may come again while it still runs.
+    work(app, hub, lambda: hub.submitted and len(hub.polled_with) > 2)
+    assert hub.submitted[0] == hub.submitted[-1] == ("t1", {})
+    assert len(set(hub.messages)) == 1
     assert {str(sent) for sent in hub.polled_with} == {"{}"}
     assert hub.renewed == []
 

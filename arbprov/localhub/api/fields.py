@@ -87,7 +87,7 @@ class Moment:
     lt: float = _MAX_SECONDS
 
     def __call__(self, value: dt.datetime | float | None) -> None:
-        """Raise a ValueError for a time without an offset, or one that no store can hold."""
+        """Raise a ValueError for a time without an offset, or a time that no store can hold."""
         if isinstance(value, dt.datetime):
             if value.tzinfo is None:
                 raise ValueError("must end with Z or an offset such as +01:00")

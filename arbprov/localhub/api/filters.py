@@ -57,7 +57,7 @@ def _read_field(name: str, value: object) -> tuple[str, str]:
 
 
 def among(where: TaskFilter, states: Sequence[State]) -> TaskFilter | None:
-    """Return a filter for those of its tasks that are in some states; None if there are none.
+    """Return a filter for its tasks in some states; None if there are none.
 
     >>> among(TaskFilter(states=(State.DONE, State.DEAD)), [State.DEAD]).states
     (<State.DEAD: 'dead'>,)

@@ -1,7 +1,8 @@
-"""The endpoints of the hub itself: counts, limits, pauses, tokens, health."""
+"""The endpoints of the hub itself: counts, providers, limits, pauses, tokens, health."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from starlette.requests import Request
@@ -11,6 +12,11 @@ from arbprov.localhub.api.answers import answer
 from arbprov.localhub.api.hub import ApiHub
 from arbprov.localhub.api.parsing import read_body, read_path, structure
 from arbprov.localhub.api.problems import ApiProblem, invalid_value
+from arbprov.localhub.api.report_views import (
+    view_actions,
+    view_providers,
+    view_reported_limits,
+)
 from arbprov.localhub.api.shapes import (
     CountsView,
     HealthView,
@@ -54,8 +60,18 @@ class HubEndpoints:
         return answer(CountsView(actions=actions, states=dict(states), rates=rates))
 
     async def limits(self, _: Request) -> Response:
-        """Return what limits hold back."""
-        return answer(LimitsView(limits=[*map(view_scope, await self._store.held())]))
+        """Return what limits hold back, and how the limits of providers stand."""
+        held = [*map(view_scope, await self._store.held())]
+        reported = view_reported_limits(self._hub.reports, time.time())
+        return answer(LimitsView(limits=held, reported=reported))
+
+    async def providers(self, _: Request) -> Response:
+        """Return the providers and their processes."""
+        return answer(view_providers(self._hub.reports, time.time()))
+
+    async def actions(self, _: Request) -> Response:
+        """Return the actions of the providers that report."""
+        return answer(view_actions(self._hub.reports))
 
     async def pauses(self, _: Request) -> Response:
         """Return what is paused."""

@@ -1,4 +1,4 @@
-"""The API's description as OpenAPI 3.1; its schemas are those of arbprov's own types."""
+"""The API's description as OpenAPI 3.1; its schemas come from arbprov's own types."""
 
 from __future__ import annotations
 

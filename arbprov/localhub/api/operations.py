@@ -14,6 +14,7 @@ from arbprov.localhub.api.hub import ApiHub
 from arbprov.localhub.api.hub_endpoints import HubEndpoints
 from arbprov.localhub.api.shapes import (
     AcceptedTasks,
+    ActionsView,
     CancelBody,
     CountsView,
     HealthView,
@@ -26,6 +27,7 @@ from arbprov.localhub.api.shapes import (
     PageView,
     PauseBody,
     PausesView,
+    ProvidersView,
     TaskBody,
     TaskQuery,
     TaskView,
@@ -207,8 +209,26 @@ def _hub_operations(hub: ApiHub) -> list[Operation]:
             path=f"{PREFIX}/limits",
             name="getLimits",
             endpoint=endpoints.limits,
-            summary="List what limits hold back",
+            summary="List what limits hold back, and how the limits of providers stand",
             answers={200: LimitsView},
+        ),
+        Operation(
+            method="GET",
+            path=f"{PREFIX}/providers",
+            name="getProviders",
+            endpoint=endpoints.providers,
+            summary="List the providers and their processes",
+            description="They are as they have reported to this process of the hub.",
+            answers={200: ProvidersView},
+        ),
+        Operation(
+            method="GET",
+            path=f"{PREFIX}/actions",
+            name="getActions",
+            endpoint=endpoints.actions,
+            summary="List the actions of the providers that report, with their schemas",
+            description="They are as they were reported to this process of the hub.",
+            answers={200: ActionsView},
         ),
         Operation(
             method="GET",

@@ -78,7 +78,7 @@ class Guard:
     Args:
         app: Gets the requests that may go on; the role is in their state.
         find_role: Returns what a token allows.
-        allowed_hosts: Names that the Host header may have besides those of this machine.
+        allowed_hosts: Names that the Host header may have besides this machine's names.
         open_paths: Paths that need no token.
     """
 

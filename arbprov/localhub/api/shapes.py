@@ -1,4 +1,4 @@
-"""The JSON of the API as classes: the server, the clients and OpenAPI use the same ones."""
+"""The JSON of the API as classes: the server, the clients and OpenAPI share them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ __all__ = [
     "MAX_TASKS",
     "AcceptedTask",
     "AcceptedTasks",
+    "ActionView",
+    "ActionsView",
     "AttemptView",
     "CancelBody",
     "CountsView",
@@ -39,7 +41,11 @@ __all__ = [
     "PausesView",
     "ProblemView",
     "ProblemsView",
+    "ProcessView",
+    "ProviderView",
+    "ProvidersView",
     "RatesView",
+    "ReportedLimitView",
     "ScopeView",
     "TaskBody",
     "TaskFilterBody",
@@ -412,10 +418,141 @@ class ScopeView:
 
 
 @attrs.frozen(kw_only=True)
+class ReportedLimitView:
+    """How a limit stands for one key in a process of a provider, by its latest report.
+
+    Args:
+        provider: the provider's name
+        process: the process; each counts for itself, unless they share a store
+        action: the action; empty for a limit that several actions share
+        limit: the limit as text
+        owner: its owner, as in app, action:NAME, blueprint:NAME or name:NAME
+        by: what its key is, as in account.id; empty for a limit without keys
+        key: the key's hash; empty for a limit without keys
+        account_key: the hub's key of an account that the limit counted last; empty if unknown
+        total: how many calls it admits; null if it has no such number
+        left: how many it would admit then; null if unknown
+        next_at: when it admits another call; null if it did then
+        opens_at: when its closed gate opens; null if it was open
+        closed_by: who has closed the gate; empty if it was open
+        waiting: how many tasks of the process waited for it
+        shadow: whether it only counts, and refuses nothing
+        reported_at: when this was reported
+    """
+
+    provider: str
+    process: str
+    action: str
+    limit: str
+    owner: str
+    by: str
+    key: str
+    account_key: str
+    total: float | None
+    left: float | None
+    next_at: dt.datetime | None
+    opens_at: dt.datetime | None
+    closed_by: str
+    waiting: int
+    shadow: bool
+    reported_at: dt.datetime
+
+
+@attrs.frozen(kw_only=True)
 class LimitsView:
-    """The groups that are over a limit."""
+    """The groups that are over a limit, and the reported state of limits.
+
+    Args:
+        limits: the groups of tasks that a limit holds back
+        reported: the state of limits in providers, closed gates first; at most 200 keys of a \
+process
+    """
 
     limits: list[ScopeView]
+    reported: list[ReportedLimitView] = attrs.field(factory=list)
+
+
+@attrs.frozen(kw_only=True)
+class ProcessView:
+    """A process of a provider, by its latest report.
+
+    Args:
+        process: a text that tells the processes of a provider apart
+        version: arbprov's version in it
+        slots: how many tasks it can run at once
+        free_slots: how many more it could begin then
+        actions: the names of its actions
+        reported_at: when this was reported
+        actions_cut: how many actions are left out, since there are too many
+        schemas_cut: how many actions are without their schemas, since these are too large
+        limits_cut: how many keys of limits are left out
+    """
+
+    process: str
+    version: str
+    slots: int
+    free_slots: int
+    actions: list[str]
+    reported_at: dt.datetime
+    actions_cut: int
+    schemas_cut: int
+    limits_cut: int
+
+
+@attrs.frozen(kw_only=True)
+class ProviderView:
+    """A provider that has polled this hub, or reported to it.
+
+    Args:
+        name: its name
+        polled_at: when it polled last; null if it has not since the hub's start
+        processes: its processes that report; none if it does not know how to
+    """
+
+    name: str
+    polled_at: dt.datetime | None
+    processes: list[ProcessView]
+
+
+@attrs.frozen(kw_only=True)
+class ProvidersView:
+    """The providers that have polled this hub, or reported to it, since its start."""
+
+    providers: list[ProviderView]
+
+
+@attrs.frozen(kw_only=True)
+class ActionView:
+    """An action of a provider that reports.
+
+    Args:
+        name: the action's name
+        description: the first sentence of its docstring
+        providers: the names of the providers that have it
+        payload_schema: the JSON Schema of its payload
+        account_schema: the JSON Schema of its account; null if it takes none
+        limits: its limits as texts
+    """
+
+    name: str
+    description: str
+    providers: list[str]
+    payload_schema: dict[str, Any] = attrs.field(repr=False)
+    account_schema: dict[str, Any] | None = attrs.field(repr=False)
+    limits: list[str]
+
+
+@attrs.frozen(kw_only=True)
+class ActionsView:
+    """The actions of the providers that report, by name.
+
+    Args:
+        actions: the actions
+        complete: whether all providers that polled lately have reported theirs
+    """
+
+    actions: list[ActionView]
+    complete: bool
 
 
 @attrs.frozen(kw_only=True)

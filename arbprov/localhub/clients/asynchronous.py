@@ -12,10 +12,13 @@ from typing_extensions import Self
 
 from arbprov.localhub.api.shapes import (
     AcceptedTask,
+    ActionView,
     CountsView,
     MadeToken,
     MatchingView,
     PauseView,
+    ProviderView,
+    ReportedLimitView,
     ScopeView,
     TaskView,
     TokenView,
@@ -287,6 +290,18 @@ class AsyncClient:
     async def limits(self) -> Sequence[ScopeView]:
         """Return the groups of tasks that a limit holds back."""
         return await self._send(requests.limits())
+
+    async def reported_limits(self) -> Sequence[ReportedLimitView]:
+        """Return how the limits of providers stand, as these have reported it."""
+        return await self._send(requests.reported_limits())
+
+    async def providers(self) -> Sequence[ProviderView]:
+        """Return the providers that poll the hub, with their processes."""
+        return await self._send(requests.providers())
+
+    async def actions(self) -> Sequence[ActionView]:
+        """Return the actions of the providers that report, with their schemas."""
+        return await self._send(requests.actions())
 
     async def pauses(self) -> Sequence[PauseView]:
         """Return what is paused."""

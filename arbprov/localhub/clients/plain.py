@@ -12,10 +12,13 @@ from typing_extensions import Self
 
 from arbprov.localhub.api.shapes import (
     AcceptedTask,
+    ActionView,
     CountsView,
     MadeToken,
     MatchingView,
     PauseView,
+    ProviderView,
+    ReportedLimitView,
     ScopeView,
     TaskView,
     TokenView,
@@ -282,6 +285,18 @@ class Client:
     def limits(self) -> Sequence[ScopeView]:
         """Return the groups of tasks that a limit holds back."""
         return self._send(requests.limits())
+
+    def reported_limits(self) -> Sequence[ReportedLimitView]:
+        """Return how the limits of providers stand, as these have reported it."""
+        return self._send(requests.reported_limits())
+
+    def providers(self) -> Sequence[ProviderView]:
+        """Return the providers that poll the hub, with their processes."""
+        return self._send(requests.providers())
+
+    def actions(self) -> Sequence[ActionView]:
+        """Return the actions of the providers that report, with their schemas."""
+        return self._send(requests.actions())
 
     def pauses(self) -> Sequence[PauseView]:
         """Return what is paused."""

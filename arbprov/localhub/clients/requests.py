@@ -14,6 +14,8 @@ from arbprov.errors import HubError
 from arbprov.localhub.api.shapes import (
     AcceptedTask,
     AcceptedTasks,
+    ActionsView,
+    ActionView,
     CountsView,
     LimitsView,
     MadeToken,
@@ -21,6 +23,9 @@ from arbprov.localhub.api.shapes import (
     PageView,
     PausesView,
     PauseView,
+    ProvidersView,
+    ProviderView,
+    ReportedLimitView,
     ScopeView,
     TaskView,
     TokensView,
@@ -37,6 +42,7 @@ __all__ = [
     "Filter",
     "States",
     "When",
+    "actions",
     "cancel",
     "change_matching",
     "counts",
@@ -47,7 +53,9 @@ __all__ = [
     "page",
     "pause",
     "pauses",
+    "providers",
     "remove_token",
+    "reported_limits",
     "resume",
     "retry",
     "submit",
@@ -249,6 +257,24 @@ def limits() -> Call[Sequence[ScopeView]]:
     """Read what limits hold back."""
     read = _reader(LimitsView)
     return Call("GET", _path("limits"), lambda value: read(value).limits)
+
+
+def reported_limits() -> Call[Sequence[ReportedLimitView]]:
+    """Read how the limits of providers stand."""
+    read = _reader(LimitsView)
+    return Call("GET", _path("limits"), lambda value: read(value).reported)
+
+
+def providers() -> Call[Sequence[ProviderView]]:
+    """Read which providers there are."""
+    read = _reader(ProvidersView)
+    return Call("GET", _path("providers"), lambda value: read(value).providers)
+
+
+def actions() -> Call[Sequence[ActionView]]:
+    """Read which actions providers have."""
+    read = _reader(ActionsView)
+    return Call("GET", _path("actions"), lambda value: read(value).actions)
 
 
 def pauses() -> Call[Sequence[PauseView]]:

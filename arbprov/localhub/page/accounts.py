@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from arbprov.localhub.tasks import find_account_key
 from arbprov.payload.json import parse_value
 from arbprov.payload.validation import ValidationFailure
+from arbprov.wire.accounts import find_account_key
 
 __all__ = ["mask_name", "short_key"]
 

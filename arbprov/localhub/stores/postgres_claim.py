@@ -198,7 +198,7 @@ async def _ask_for_holds(
 async def _read_holds(
     cursors: Sequence[psycopg.AsyncCursor[Any]],
 ) -> tuple[dict[Group, tuple[int, int]], set[Group]]:
-    """Return groups with their rooms and episodes, and those that other transactions change."""
+    """Return groups with rooms and episodes, and the groups that other transactions change."""
     mine, all_holds = [
         {
             (action, account_key): (room, episode)

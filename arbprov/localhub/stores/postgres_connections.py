@@ -129,7 +129,7 @@ class _TextDumper(StrDumper):
 
 
 class Connections:
-    """A pool of connections, and what they have in common with those beside it.
+    """A pool of connections, and the settings that it shares with the connections beside it.
 
     Args:
         settings: What the URL says.
@@ -186,7 +186,7 @@ class Connections:
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run statements in a transaction, again if the server ends it for another's sake.
 
-        The statements are sent without waiting for answers that nobody reads yet.
+        The statements are sent without waiting for answers that are read later.
 
         Raises:
             HubError: The connection was lost, or the server refuses; whether the transaction

@@ -21,7 +21,7 @@ SELECT FROM arbprov.holds
 JOIN unnest(%s::text[], %s::text[]) AS given (action, account_key) USING (action, account_key)
 ORDER BY account_key, action FOR UPDATE OF holds
 """
-# A task that passes after the episode's end is one of those that pass in an episode, too.
+# A task that passes after the episode's end counts as passed in it, too.
 _LEAVE = """
 UPDATE arbprov.holds SET
     taken = taken - left_early, passed = holds.passed + ended.passed,
@@ -140,6 +140,6 @@ async def end_holds(connection: Connection, queued: Collection[Group]) -> bool:
 
 
 async def _remove_unused(connection: Connection, groups: Collection[Group]) -> None:
-    """Forget those groups of which no task waits or runs in an episode."""
+    """Forget groups of which no task waits or runs in an episode."""
     if groups:
         await connection.execute(_REMOVE_UNUSED, transpose(groups, 2))

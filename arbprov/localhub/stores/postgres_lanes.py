@@ -8,7 +8,7 @@ How the locks fit together, all under READ COMMITTED:
   removed under FOR UPDATE, which conflicts with both, by a statement that begins after the lock
   was taken, so that it sees all tasks whose transactions had the lock before.
 - Tasks are locked first, by number, then holds, then lanes, by id. `claim` locks the other way
-  round, but skips what is locked: it waits for nobody.
+  round, but skips what is locked: it never waits.
 - A lane is blocked only by a transaction that has its group's hold locked, and a hold that ends,
   gets room or is removed is locked before the lanes are opened. So none stays blocked.
 """
@@ -152,12 +152,12 @@ async def block(connection: Connection, groups: Collection[Group]) -> None:
 
 
 async def release(connection: Connection, groups: Collection[Group]) -> None:
-    """Open the lanes of those groups whose tasks may go, at the back of the order."""
+    """Open the lanes of groups whose tasks may go, at the back of the order."""
     await connection.execute(_RELEASE, _columns(groups))
 
 
 async def remove_empty(connection: Connection, ids: Collection[UUID]) -> None:
-    """Remove those lanes without tasks that an earlier statement has locked FOR UPDATE."""
+    """Remove lanes without tasks, which an earlier statement has locked FOR UPDATE."""
     await connection.execute(_REMOVE_EMPTY, [list(ids)])
 
 

@@ -126,7 +126,7 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 def _check_sqlite() -> None:
-    # Older ones have no RETURNING.
+    # Older versions have no RETURNING.
     if sqlite3.sqlite_version_info < (3, 35):
         raise ConfigurationError(
             f"a hub's store needs SQLite 3.35 or later, and this Python has "

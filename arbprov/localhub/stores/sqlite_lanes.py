@@ -65,7 +65,7 @@ WHERE action = :action AND account_key = :account
 _TAKE = """
 UPDATE hold SET taken = taken + 1 WHERE action = ? AND account_key = ? RETURNING episode, room
 """
-# A task that passes after the episode's end is one of those that pass in an episode, too.
+# A task that passes after the episode's end counts as passed in it, too.
 _LEAVE = """
 UPDATE hold SET
     taken = taken - (NOT :passes),

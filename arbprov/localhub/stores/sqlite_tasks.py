@@ -471,7 +471,7 @@ class Tasks:
         return None if row is None else _Task(*row)
 
     def _find_all(self, ids: Sequence[str]) -> Iterable[_Task]:
-        """Yield the known ones of some tasks, each as it is when its turn has come."""
+        """Yield the tasks of known ids, each as it is when its turn has come."""
         for task_id in ids:
             if (task := self._find(task_id)) is not None:
                 yield task

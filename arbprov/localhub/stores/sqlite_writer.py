@@ -1,4 +1,4 @@
-"""Runs the changes of a hub's SQLite file on one thread: those that wait share a transaction."""
+"""Runs the changes of a hub's SQLite file on one thread: waiting changes share a transaction."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class _Change:
 
 
 class Writer:
-    """Makes changes on a thread; those that wait when a transaction begins share it.
+    """Makes changes on a thread; the changes that wait when a transaction begins share it.
 
     Args:
         transactions: Makes them.
@@ -140,7 +140,7 @@ class Writer:
         except Exception as error:
             if len(changes) == 1:
                 return [error]
-        # One that fails must not fail the others, nor cost each of them a transaction.
+        # A change that fails must not fail the others, nor cost each of them a transaction.
         half = len(changes) // 2
         return self._make(changes[:half]) + self._make(changes[half:])
 

@@ -22,6 +22,7 @@ from arbprov.localhub.clients.asynchronous import AsyncClient
 from arbprov.localhub.clients.exchange import RequestRefused
 from arbprov.localhub.clients.plain import Client
 from arbprov.localhub.queue import Change
+from arbprov.localhub.reports import ActionReport, LimitReport, ProviderReport
 from arbprov.localhub.submitting import make_task
 from arbprov.localhub.tasks import State
 
@@ -268,6 +269,29 @@ def submit_when_listened_to(api):
     # One listener counts the ends.
     wait_until(lambda: len(api.queue._listeners) > 1)
     api.submit(id="watched")
+
+
+def test_what_providers_have_reported_is_read(client, api):
+    action = ActionReport(name="forecast", payload_schema={"type": "object"})
+    limit = LimitReport(action="forecast", limit="5/minute", left=3, opens_in=30.0)
+    report = ProviderReport(
+        provider="weather", process="1", slots=8, actions=(action,), limits=(limit,)
+    )
+    api.hub.reports.put(report)
+    ((weather,), (forecast,), (found,)) = (
+        client.providers(),
+        client.actions(),
+        client.reported_limits(),
+    )
+    assert [process.slots for process in weather.processes] == [8]
+    assert forecast.payload_schema == {"type": "object"}
+    assert (found.limit, found.left, found.total) == ("5/minute", 3, None)
+    assert found.opens_at.tzinfo is not None
+
+
+def test_a_hub_that_knows_no_reports_has_none(kind):
+    with answering(kind, httpx.Response(200, content=b'{"limits": []}')) as client:
+        assert client.reported_limits() == []
 
 
 def test_counts_and_limits_are_read(client):

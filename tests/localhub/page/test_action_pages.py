@@ -10,7 +10,7 @@ import pytest
 
 from arbprov.localhub.page import action_pages
 from arbprov.localhub.reports import ActionReport, ProviderReport
-from arbprov.localhub.tasks import find_account_key
+from arbprov.wire.accounts import find_account_key
 
 XSS = "<script>alert('x')</script>\"'&"
 SCHEMA = {

@@ -11,7 +11,8 @@ from arbprov.localhub.page import limit_pages
 from arbprov.localhub.page.limit_pages import join_limits
 from arbprov.localhub.reports import LimitReport, ProviderReport
 from arbprov.localhub.submitting import make_task
-from arbprov.localhub.tasks import Scope, find_account_key
+from arbprov.localhub.tasks import Scope
+from arbprov.wire.accounts import find_account_key
 
 XSS = "<script>alert('x')</script>\"'&"
 ACCOUNT = {"name": "Acme GmbH", "api_key": "hunter22"}

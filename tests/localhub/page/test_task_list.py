@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from arbprov.localhub.submitting import make_task
-from arbprov.localhub.tasks import find_account_key
+from arbprov.wire.accounts import find_account_key
 
 XSS = "<script>alert('x')</script>\"'&"
 LIMITED = '{"message": "too many", "data": {"response": {"wait_time": 60, "limit": "5/minute"}}}'
