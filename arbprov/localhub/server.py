@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import threading
 from collections import deque
@@ -32,6 +33,8 @@ from arbprov.payload.serialize import TaskData
 from arbprov.task import Task
 
 __all__ = ["LocalHub"]
+
+logger = logging.getLogger("arbprov")
 
 ReturnT = TypeVar("ReturnT")
 
@@ -303,9 +306,7 @@ class LocalHub:
         try:
             asyncio.run(self._serve(started))
         except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
+            _report_failure(error, started)
 
     async def _serve(self, started: futures.Future[str]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -385,3 +386,11 @@ class LocalHub:
             tickets, self._open = self._open, {}
         for ticket in tickets.values():
             ticket.future.set_exception(HubStopped("the hub has stopped"))
+
+
+def _report_failure(error: BaseException, started: futures.Future[str]) -> None:
+    """Have an error be raised by the start, or log it if the start is over."""
+    if started.done():
+        logger.error("the bundled hub has failed", exc_info=error)
+    else:
+        started.set_exception(error)

@@ -329,10 +329,11 @@ class _Context:
         """Send the metadata."""
         await self._context.send_initial_metadata(self.metadata)
 
-    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
         """End the call with a status, unless it is over."""
         if not self.is_over:
             await self._context.abort(code, details)
+        raise _Failed(code.name, details)
 
 
 @attrs.define(eq=False)
@@ -367,7 +368,6 @@ class _Exchange:
                 answer = await run(hub._players, self.step.play, self)
         except _Failed as failure:
             await self.context.abort(failure.code, failure.details)
-            raise
         except asyncio.CancelledError:
             self._gone.set()
             raise

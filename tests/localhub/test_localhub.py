@@ -16,6 +16,7 @@ from support.waiting import TIMEOUT, wait_until
 from arbprov import AuthenticationError, ConfigurationError, HubConnectionError, HubError
 from arbprov._proto import hub_pb2
 from arbprov.localhub import BacklogFull, HubStopped, LocalHub, LocalHubClient
+from arbprov.localhub.stores.factory import make_store
 
 
 @pytest.fixture
@@ -506,3 +507,35 @@ def test_a_hub_keeps_its_tasks_in_a_file(tmp_path, request):
         hub.put("forecast", id="t1")
     with LocalHub(store=f"sqlite:{tmp_path}/hub.sqlite") as hub:
         assert hub._run(lambda: hub._queue.store.get("t1")).action == "forecast"
+
+
+def test_what_is_put_in_before_the_start_is_handed_out_after_it():
+    hub = LocalHub(hold=0.05)
+    hub.put("forecast", id="t1")
+    hub.rate_limit(0.0)
+    with hub:
+        assert hub._run(lambda: hub._queue.store.get("t1")).action == "forecast"
+
+
+def test_a_store_that_can_not_be_opened_is_an_error_of_the_start(tmp_path):
+    (tmp_path / "hub.sqlite").write_text("not a database, but a text of some length")
+    with pytest.raises(ConfigurationError, match=r"hub\.sqlite"):
+        LocalHub(store=f"sqlite:{tmp_path}/hub.sqlite").start()
+
+
+def test_a_hub_that_fails_says_so(monkeypatch, caplog):
+    hub = LocalHub().start()
+
+    async def fail():
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(hub._queue, "stop", fail)
+    hub.stop()
+    assert "the bundled hub has failed" in caplog.text
+    assert "the disk is gone" in caplog.text
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_postgresql_store_is_known_by_its_url(scheme):
+    store = make_store(f"{scheme}://hub:secret@db/tasks")
+    assert "secret" not in store.name

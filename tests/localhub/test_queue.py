@@ -158,6 +158,17 @@ async def test_a_wait_ends_when_its_task_is_dead(tasks, store, monkeypatch):
     assert [task.id for task in await patient(waiting)] == ["t1"]
 
 
+async def test_a_wait_ends_once_when_several_tasks_end_at_once(tasks):
+    for name in ("t1", "t2"):
+        await put(tasks, name)
+    waiting = asyncio.ensure_future(tasks.wait(["t1", "t2"], TIMEOUT))
+    await asyncio.sleep(0)
+    await tasks.cancel(["t1", "t2"])
+    # A hub that stops now has nothing to add.
+    await tasks.answer_held_calls()
+    assert {task.id for task in await patient(waiting)} == {"t1", "t2"}
+
+
 async def test_a_wait_ends_with_the_hub(tasks):
     waiting = asyncio.ensure_future(tasks.wait(["t1"], TIMEOUT))
     await asyncio.sleep(0)
@@ -218,15 +229,20 @@ async def test_a_store_that_fails_fails_the_polls(tasks, store):
     await run(tasks)
 
 
-async def test_polls_that_have_left_are_not_told_of_an_error(tasks, store):
-    store.failing.add("claim")
+async def test_polls_that_have_left_are_not_told_of_an_error(tasks, monkeypatch):
     leaving = asyncio.ensure_future(tasks.take("worker", renews=False))
     staying = asyncio.ensure_future(tasks.take("worker", renews=False))
-    await asyncio.sleep(0)
-    leaving.cancel()
+
+    async def leave_and_fail(*arguments):
+        leaving.cancel()
+        raise HubError("claim fails")
+
+    monkeypatch.setattr(tasks.store, "claim", leave_and_fail)
     with pytest.raises(HubError):
         await patient(staying)
-    assert leaving.cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    monkeypatch.undo()
 
 
 async def test_a_task_whose_poll_left_with_it_is_handed_out_next(tasks, monkeypatch):

@@ -398,3 +398,20 @@ def test_a_broken_step_is_an_error_of_the_call(start, caplog):
     _, client = start(Fault("broken", "poll", lambda exchange: 1 // 0))
     with caplog.at_level(logging.CRITICAL, "grpc"):
         assert code_of(client.poll) == "UNKNOWN"
+
+
+def test_a_fault_that_fails_a_call_after_its_provider_has_gone_changes_nothing(start):
+    over = threading.Event()
+
+    def play(exchange):
+        exchange.pause(None)
+        try:
+            return exchange.answer()
+        finally:
+            over.set()
+
+    hub, client = start(Fault("late", "submit", play))
+    hub.token = "rotated"
+    assert code_of(client.submit, timeout=0.2) == "DEADLINE_EXCEEDED"
+    assert over.wait(TIMEOUT)
+    assert hub.submissions == []
