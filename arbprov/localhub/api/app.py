@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
@@ -36,10 +37,11 @@ def make_app(hub: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
             addresses.
     """
     operations = list_operations(hub)
-    document = describe(operations)
+    # Few ask for it, and it takes as long as the rest of the start.
+    document = functools.cache(lambda: describe(operations))
 
     async def show_document(_: Request) -> Response:
-        return answer(document)
+        return answer(document())
 
     endpoints: defaultdict[str, dict[str, Endpoint]] = defaultdict(dict)
     endpoints[OPENAPI]["GET"] = _without_query(show_document)
