@@ -117,7 +117,9 @@ def make_limits(opens_in: float | None = 95.0) -> tuple[LimitReport, ...]:
 @contextlib.contextmanager
 def busy_hub(store: str = "memory", address: str = "127.0.0.1:0") -> Iterator[LocalHub]:
     """Run a hub with its page, and a provider with tasks that wait, run, failed and are done."""
-    hub = LocalHub(hold=0.1, token=TOKEN, store=store, http=address, retries_limits=True)
+    hub = LocalHub(
+        hold=0.1, token=TOKEN, store=store, http=address, retries_limits=True, report_interval=0
+    )
     with hub, serving(app, hub):
         report(hub, *make_limits())
         tickets = [

@@ -36,6 +36,7 @@ class LimitRow:
         processes: How many processes report it.
         waiting: How many tasks wait for it in these processes.
         opens_at: When a closed gate opens, in seconds since 1970; None while it is open.
+        next_at: When it admits another call, if it does not now and is open.
         used: The part that is used up, from 0 to 100; None if unknown.
     """
 
@@ -44,7 +45,13 @@ class LimitRow:
     processes: int
     waiting: int
     opens_at: float | None
+    next_at: float | None
     used: float | None
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether a single call tries whether the API admits calls again."""
+        return self.opens_at is None and self.report.opens_in == 0
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +86,9 @@ class LimitPages:
     async def show(self, request: Request) -> Response:
         """Show all limits that providers report, and all groups that the hub holds back."""
         now = self._hub.now()
-        rows = join_limits(self._hub.reports.latest(), now)
+        reports = self._hub.reports.latest()
+        cut = sum(report.limits_cut for report, _ in reports)
+        rows = join_limits(reports, now)
         held = sorted(await self._hub.store.held(), key=lambda scope: scope.held_until)
         is_admin = request.state.role is Role.ADMIN
         keys = [row.report.account_key for row in rows[:_MAX_ROWS]]
@@ -94,7 +103,7 @@ class LimitPages:
             request,
             "limits",
             rows=rows[:_MAX_ROWS],
-            hidden_rows=max(0, len(rows) - _MAX_ROWS),
+            hidden_rows=max(0, len(rows) - _MAX_ROWS) + cut,
             groups=groups,
             hidden_groups=max(0, len(held) - _MAX_ROWS),
             names=names,
@@ -145,11 +154,11 @@ def join_limits(reports: Iterable[tuple[ProviderReport, float]], now: float) -> 
     >>> [(row.used, row.processes) for row in join_limits([(report, 1.0)], 0.0)]
     [(60.0, 1)]
     """
-    found: defaultdict[tuple[str, str, str, str], list[tuple[LimitReport, float]]]
-    found = defaultdict(list)
+    found: defaultdict[tuple[str, ...], list[tuple[LimitReport, float]]] = defaultdict(list)
     for report, age in reports:
         for limit in report.limits:
-            key = (report.provider, limit.action, limit.limit, limit.key)
+            own = (limit.owner, limit.action, limit.limit, limit.by, limit.key)
+            key = (report.provider, *own)
             found[key].append((limit, age))
     rows = [_join(provider, limits, now) for (provider, *_), limits in found.items()]
     return sorted(rows, key=_urgency)
@@ -160,7 +169,9 @@ def _join(provider: str, limits: Sequence[tuple[LimitReport, float]], now: float
         (now - age + limit.opens_in, limit) for limit, age in limits if limit.opens_in is not None
     ]
     closed = [(at, limit) for at, limit in opens if at > now]
-    opens_at, tightest = None, min((limit for limit, _ in limits), key=_left)
+    opens_at: float | None = None
+    tightest, age = min(limits, key=lambda pair: _left(pair[0]))
+    next_at = None if tightest.next_in is None else now - age + tightest.next_in
     if closed:
         opens_at, tightest = max(closed, key=lambda pair: pair[0])
     used = None
@@ -172,6 +183,7 @@ def _join(provider: str, limits: Sequence[tuple[LimitReport, float]], now: float
         processes=len(limits),
         waiting=sum(limit.waiting for limit, _ in limits),
         opens_at=opens_at,
+        next_at=next_at if next_at is not None and next_at > now else None,
         used=used,
     )
 

@@ -93,8 +93,7 @@ def _find_missing(reports: Reports, task: StoredTask) -> Wait | None:
         return Wait("no provider polls this hub")
     if task.provider and task.provider not in polled:
         return Wait(f"its provider {task.provider} does not poll this hub")
-    reporting = {report.provider for report, _ in reports.latest()}
-    # Those that do not report may have any action.
-    if polled <= reporting and task.action not in reports.actions():
+    running = reports.running_actions(task.provider)
+    if running is not None and task.action not in running:
         return Wait("no provider with this action")
     return None

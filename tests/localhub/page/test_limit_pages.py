@@ -113,6 +113,39 @@ def test_closed_gates_come_first_and_then_those_with_least_left():
     assert [row.report.key for row in rows] == ["c", "b", "a"]
 
 
+def test_a_limit_that_is_used_up_says_when_it_admits_another_call(api):
+    report(api, limit(left=0, next_in=42.0))
+    assert re.search(r"0 of 5 used up until [\d:]{8} UTC in 4\d s", show(api).text)
+
+
+def test_a_limit_whose_time_has_come_is_open():
+    (row,) = join(limit(left=0, next_in=42.0), age=43.0)
+    assert row.next_at is None
+
+
+def test_a_gate_that_lets_a_single_call_try_says_so(api):
+    report(api, limit(left=5, opens_in=0.0))
+    assert "5 of 5 tries one call" in show(api).text
+
+
+def test_a_limit_that_only_counts_is_marked(api):
+    report(api, limit(left=5, shadow=True))
+    assert "5/minute only counts" in show(api).text
+
+
+def test_limits_of_several_actions_are_named_by_their_owner(api):
+    report(
+        api,
+        limit(action="", owner="blueprint:ads", left=5),
+        limit(action="", owner="app", left=5),
+        limits_cut=7,
+    )
+    text = show(api).text
+    assert "blueprint ads 5/minute" in text
+    assert "all of weather 5/minute" in text
+    assert "And 7 more." in text
+
+
 @pytest.mark.parametrize(
     ("total", "left", "used"),
     [(5, 0, 100.0), (5, 5, 0.0), (5, 7, 0.0), (5, -1, 100.0), (None, 3, None), (5, None, None)],
@@ -124,7 +157,7 @@ def test_the_gauge_stays_in_its_bounds(total, left, used):
 
 def test_of_very_many_limits_the_most_urgent_are_shown(api):
     report(api, *(limit(key=f"key{number}", left=5) for number in range(203)))
-    assert "And 3 more with more left." in show(api).text
+    assert "And 3 more." in show(api).text
 
 
 # What the hub holds back.

@@ -147,11 +147,11 @@ def report(api, *actions, provider="weather"):
 WAITS = {
     "no provider polls this hub": lambda api: None,
     "no provider with this action": lambda api: (
-        api.hub.reports.note_poll("weather"),
+        api.hub.reports.note_poll("weather", reports=True),
         report(api, "report"),
     ),
     "next of its account and action": lambda api: (
-        api.hub.reports.note_poll("weather"),
+        api.hub.reports.note_poll("weather", reports=True),
         report(api, "forecast"),
     ),
     "paused: action forecast": lambda api: api.send_form(
