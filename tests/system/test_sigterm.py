@@ -223,6 +223,8 @@ def left_without_a_hub(start, begun, tmp_path, **environ):
         begun("patient")
     (tmp_path / "go").touch()
     wait_until(lambda: provider.has_logged("'the-task' of action 'patient': success"))
+    # Until it has noticed, it would give the hub two seconds for the result.
+    wait_until(lambda: provider.has_logged("lost the hub"))
     return provider
 
 
