@@ -281,7 +281,7 @@ def test_ids_that_can_not_be_changed_are_reported_and_the_others_changed(tasks):
 @pytest.mark.usefixtures("ended")
 def test_a_filter_shows_the_count_and_asks(tasks):
     result = tasks("retry", "--state", "failed", stdin="y\n")
-    assert result.stderr.startswith("Retry 2 tasks? [y/N]: ")
+    assert result.stderr.startswith("Retry 2 tasks? [y/N]:")
     assert result.stderr.endswith("2 tasks retried\n")
     assert len(lines_of(tasks("list", "--state", "waiting"))) == 2
 
