@@ -1,6 +1,7 @@
 """Runs the snippets of the documents and the docstrings."""
 
 import os
+import sys
 from importlib.util import find_spec
 
 from hypothesis import HealthCheck, settings
@@ -55,3 +56,10 @@ def pytest_runtest_setup(item):
                 started.add(example.start)
                 example.evaluate()
         started.add(item.example.start)
+
+
+def pytest_sessionfinish():
+    """Save what coverage has measured: a process that is slow to end is killed before it does."""
+    coverage = sys.modules.get("coverage")
+    if coverage is not None and (measured := coverage.Coverage.current()) is not None:
+        measured.save()
