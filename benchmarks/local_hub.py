@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from arbprov.localhub import LocalHub, Submission, Ticket
-from arbprov.localhub.tasks import Delivery, Outcome
+from arbprov.localhub.tasks import Delivery
 
 TOKEN = "sample-token"  # noqa: S105 - of a hub on loopback
 CAPACITY = 300_000
@@ -43,9 +43,9 @@ class WatchedHub(LocalHub):
         self._queue.take = take_and_note
         return self
 
-    def _on_result(self, submission: Submission, outcome: Outcome) -> None:
+    def _on_result(self, submission: Submission) -> None:
         self.came.setdefault(submission.id, time.monotonic())
-        super()._on_result(submission, outcome)
+        super()._on_result(submission)
 
     def release(self) -> None:
         """Answer all polls at once from now on."""

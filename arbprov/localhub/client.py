@@ -30,10 +30,6 @@ _SUBMIT_TIME = 60.0
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-class _DeadlineExceeded(HubConnectionError):
-    """The hub has not answered in time, or has answered that there was no result in time."""
-
-
 class LocalHubClient:
     """Calls actions through a bundled hub.
 
@@ -102,17 +98,14 @@ class LocalHubClient:
             TimeoutError: No result came in time.
             HubError: The task is not valid, or the hub cannot keep it.
         """
-        request = {
-            "action": action,
-            "payload": payload,
-            "account": account,
-            "provider": provider,
-            "timeout": timeout,
-        }
-        try:
-            return Submission(**self._ask("Call", request, timeout))
-        except _DeadlineExceeded as error:
-            raise TimeoutError(str(error)) from None
+        task = {"action": action, "payload": payload, "account": account, "provider": provider}
+        ids = self.submit([task])
+        if results := self.results(ids, timeout):
+            return results[0]
+        raise TimeoutError(
+            f"no result of action {action!r} within {timeout:g} s; does a provider with this "
+            f"action run on this hub?"
+        )
 
     def submit(self, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add tasks, all or none of them, and return their ids.
@@ -201,8 +194,6 @@ class LocalHubClient:
             )
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return AuthenticationError(f"{self._name} refuses the token: {details}")
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return _DeadlineExceeded(details)
         if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT):
             return HubError(f"{self._name}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -16,26 +16,33 @@ import grpc.aio
 
 from arbprov._proto import hub_pb2
 from arbprov.errors import HubError
+from arbprov.localhub.message_fields import find_text_fields
 from arbprov.localhub.queue import TaskQueue
 from arbprov.localhub.reports import Reports, read_report
 from arbprov.localhub.submitting import make_task, read_result
-from arbprov.localhub.tasks import Delivery, Outcome, StoredTask
+from arbprov.localhub.tasks import Delivery
 from arbprov.localhub.tickets import Submission
 from arbprov.localhub.tokens import Role, Tokens
 from arbprov.localhub.waiting import explain_wait
 from arbprov.payload.json import parse_object
 from arbprov.payload.validation import ValidationFailure
-from arbprov.wire.metadata import ATTEMPT, RENEW, RENEWS, REPORT, REPORTS, TRACEPARENT
+from arbprov.wire.metadata import (
+    ATTEMPT,
+    RENEW,
+    RENEWS,
+    REPORT,
+    REPORTS,
+    TRACEPARENT,
+    read_attempt,
+    read_texts,
+)
 from arbprov.wire.reports import MAX_SIZE
 
-__all__ = ["HubMethods", "to_submission"]
+__all__ = ["HubMethods"]
 
 # The fields of the token and of the provider's name in the two messages.
 _POLL_FIELDS = {"provider": 1, "token": 2}
 _RESULT_FIELDS = {"provider": 2, "token": 3}
-# Protobuf's wire types.
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 _MAX_WAIT = 3600.0
 _NO_MESSAGE = "the message is not one of hub.proto"
 
@@ -59,14 +66,14 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         queue: The hub's tasks.
         tokens: Check the callers' tokens.
         retries_limits: Whether a task over a limit is tried again; otherwise, it has failed.
-        on_result: Called with each received result and its outcome.
+        on_result: Called with each result that arrives, before it is recorded.
         reports: Keeps the reports of providers.
     """
 
     _queue: TaskQueue
     _tokens: Tokens
     _retries_limits: bool
-    _on_result: Callable[[Submission, Outcome], object]
+    _on_result: Callable[[Submission], object]
     _reports: Reports
     _methods: dict[str, Method] = attrs.field(init=False)
 
@@ -76,7 +83,6 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
             "/Hub/SubmitTaskResult": self._submit_result,
             "/arbprov.Leases/Renew": self._renew,
             "/arbprov.Providers/Report": self._report,
-            "/arbprov.LocalHub/Call": self._call,
             "/arbprov.LocalHub/Submit": self._submit,
             "/arbprov.LocalHub/Results": self._results,
             "/arbprov.LocalHub/Explain": self._explain,
@@ -96,14 +102,14 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _get_task(self, message: bytes, context: Any) -> bytes:
         provider = await self._authenticate_provider(message, _POLL_FIELDS)
-        self._reports.note_poll(provider, reports=_read_metadata(context, REPORTS) == "1")
+        asked = read_texts(context.invocation_metadata())
+        self._reports.note_poll(provider, reports=asked.get(REPORTS) == "1")
         metadata = [(RENEW, f"{self._queue.settings.renew_interval:g}")]
         if self._reports.interval:
             metadata.append((REPORT, f"{self._reports.interval:g}"))
         delivery = None
         if not self._queue.pause_left:
-            renews = _read_metadata(context, RENEWS) == "1"
-            delivery = await self._queue.take(provider, renews=renews)
+            delivery = await self._queue.take(provider, renews=asked.get(RENEWS) == "1")
         if delivery is None:
             await context.send_initial_metadata(metadata)
             return self._no_task()
@@ -150,26 +156,30 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
             sent.id,
             sent.status,
             sent.result,
-            attempt=_read_attempt(context),
+            attempt=read_attempt(read_texts(context.invocation_metadata()).get(ATTEMPT, "")),
             provider=sent.provider,
             retries_limits=self._retries_limits,
         )
-        outcome = await self._queue.record(received)
-        submission = Submission(
-            id=sent.id,
-            provider=sent.provider,
-            action=sent.action,
-            status=sent.status,
-            payload=sent.payload,
-            result=sent.result,
-            account=sent.account,
+        self._on_result(
+            Submission(
+                id=sent.id,
+                provider=sent.provider,
+                action=sent.action,
+                status=sent.status,
+                payload=sent.payload,
+                result=sent.result,
+                account=sent.account,
+            )
         )
-        self._on_result(submission, outcome)
+        await self._queue.record(received)
         return b""
 
     async def _authenticate_provider(self, message: bytes, fields: dict[str, int]) -> str:
         """Return the provider of a message, which is not parsed before its token is right."""
-        found = _find_fields(message, fields)
+        try:
+            found = find_text_fields(message, fields)
+        except ValueError:
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, _NO_MESSAGE) from None
         provider, token = found["provider"], found["token"]
         if not await self._tokens.allows_provider(provider, token):
             raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
@@ -215,22 +225,6 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     # Calls, by `LocalHubClient`.
 
-    async def _call(self, body: bytes, context: Any) -> bytes:
-        """Run an action: takes JSON, returns the `Submission` as JSON."""
-        request = await self._read_call(body)
-        timeout = _read_timeout(request)
-        task = _make_task(request)
-        (accepted,) = await self._queue.submit([task])
-        ended = await self._queue.wait([accepted.id], timeout)
-        if not ended:
-            context.set_trailing_metadata([("arbprov-task", accepted.id)])
-            raise _Refused(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"no result of action {task.action!r} within {timeout:g} s; "
-                f"does a provider with this action run on this hub?",
-            )
-        return json.dumps(attrs.asdict(to_submission(ended[0]))).encode()
-
     async def _submit(self, body: bytes, context: Any) -> bytes:
         """Add tasks: takes JSON with `tasks`, returns their ids."""
         request = await self._read_call(body)
@@ -247,7 +241,7 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "ids must be a list of texts")
         ended = await self._queue.wait(ids, _read_timeout(request))
-        results = [attrs.asdict(to_submission(task)) for task in ended]
+        results = [attrs.asdict(Submission.of(task)) for task in ended]
         return json.dumps({"results": results}).encode()
 
     async def _explain(self, body: bytes, context: Any) -> bytes:
@@ -264,25 +258,6 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         if role is not Role.ADMIN:
             raise _Refused(grpc.StatusCode.UNAUTHENTICATED, "the token is wrong")
         return request
-
-
-def to_submission(task: StoredTask) -> Submission:
-    """Return the result of a task that has ended; without a result, an error that says why."""
-    status, result = task.status, task.result
-    if not result:
-        status = "error"
-        details = {"error": f"the task is {task.state.value}", "reason": task.reason}
-        message = f"the task is {task.state.value}: {task.reason}"
-        result = json.dumps({"status": status, "message": message, "data": {"response": details}})
-    return Submission(
-        id=task.id,
-        provider=task.worker,
-        action=task.action,
-        status=status,
-        payload=task.payload.decode(errors="replace"),
-        result=result,
-        account=task.account.decode(errors="replace"),
-    )
 
 
 def _answer_errors(method: Method) -> Method:
@@ -323,59 +298,3 @@ def _read_timeout(request: dict[str, Any]) -> float:
         text = "timeout must be a number of seconds, 0 or more"
         raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
     return min(float(timeout), _MAX_WAIT)
-
-
-def _read_metadata(context: Any, name: str) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == name:
-            return value if isinstance(value, str) else ""
-    return ""
-
-
-def _read_attempt(context: Any) -> int:
-    text = _read_metadata(context, ATTEMPT)
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
-
-
-def _find_fields(message: bytes, fields: dict[str, int]) -> dict[str, str]:
-    """Return text fields of an encoded message, without decoding the rest; see Protobuf's encoding.
-
-    A field that occurs again replaces the earlier one, as in Protobuf.
-
-    Raises:
-        _Refused: The message is not one of Protobuf.
-    """
-    found = dict.fromkeys(fields, "")
-    names = {number: name for name, number in fields.items()}
-    position = 0
-    try:
-        while position < len(message):
-            tag, position = _read_varint(message, position)
-            kind = tag & 7
-            if kind == _VARINT:
-                _, position = _read_varint(message, position)
-                continue
-            if kind == _BYTES:
-                size, position = _read_varint(message, position)
-            else:
-                size = _FIXED_SIZES[kind]
-            end = position + size
-            if kind == _BYTES and (name := names.get(tag >> 3)) is not None:
-                found[name] = message[position:end].decode()
-            position = end
-    except (IndexError, KeyError, ValueError):
-        position = -1
-    if position != len(message):
-        raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, _NO_MESSAGE)
-    return found
-
-
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7

@@ -23,10 +23,10 @@ from arbprov.localhub.api.server import ApiServer
 from arbprov.localhub.health import HealthService
 from arbprov.localhub.queue import QueueSettings, TaskQueue
 from arbprov.localhub.reports import Reports
-from arbprov.localhub.rpc import HubMethods, to_submission
+from arbprov.localhub.rpc import HubMethods
 from arbprov.localhub.stores.factory import make_store
 from arbprov.localhub.submitting import make_task
-from arbprov.localhub.tasks import NewTask, Outcome, StoredTask
+from arbprov.localhub.tasks import NewTask, StoredTask
 from arbprov.localhub.tickets import BacklogFull, HubStopped, Submission, Ticket
 from arbprov.localhub.tokens import Tokens
 from arbprov.payload.serialize import TaskData
@@ -221,24 +221,16 @@ class LocalHub:
         if not accepted.is_new:
             await self._queue.retry([accepted.id])
 
-    def _on_result(self, submission: Submission, outcome: Outcome) -> None:
+    def _on_result(self, submission: Submission) -> None:
         self._submissions.append(submission)
-        if outcome is Outcome.RECORDED and not (
-            submission.status == "limit" and self._retries_limits
-        ):
-            self._finish(submission)
 
     def _on_end(self, task: StoredTask) -> None:
-        """Give a ticket an error if its task ended without a result."""
-        if not task.result:
-            self._finish(to_submission(task))
+        """Give a ticket its result, whichever hub of the store has recorded it."""
         self._queue.unwatch(task.id, self._on_end)
-
-    def _finish(self, submission: Submission) -> None:
         with self._lock:
-            ticket = self._open.pop(submission.id, None)
+            ticket = self._open.pop(task.id, None)
         if ticket is not None:
-            ticket.future.set_result(submission)
+            ticket.future.set_result(Submission.of(task))
 
     # Start and stop.
 
@@ -315,13 +307,13 @@ class LocalHub:
         await self._queue.start()
         try:
             tokens = Tokens(self._store, lambda: self.token)
-            reports = self._reports = Reports(interval=self._report_interval)
+            self._reports = Reports(interval=self._report_interval)
             self._methods = HubMethods(
-                self._queue, tokens, self._retries_limits, self._on_result, reports
+                self._queue, tokens, self._retries_limits, self._on_result, self._reports
             )
             # Of the extra `hub`.
             self._health = HealthService() if find_spec("grpc_health") else None
-            async with self._serve_http(tokens, reports):
+            async with self._serve_http(tokens):
                 self._server, address = await self._listen(self.address)
                 await self._catch_up()
                 started.set_result(address)
@@ -332,11 +324,11 @@ class LocalHub:
             await self._queue.stop()
 
     @contextlib.asynccontextmanager
-    async def _serve_http(self, tokens: Tokens, reports: Reports) -> AsyncIterator[None]:
+    async def _serve_http(self, tokens: Tokens) -> AsyncIterator[None]:
         if self.http_address is None:
             yield
             return
-        server = ApiServer(self._queue, tokens, self.http_address, reports=reports)
+        server = ApiServer(self._queue, tokens, self.http_address, reports=self._reports)
         self.http_address = await server.start()
         try:
             yield

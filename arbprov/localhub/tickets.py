@@ -8,8 +8,10 @@ from concurrent.futures import Future
 from typing import Any, cast
 
 import attrs
+from typing_extensions import Self
 
 from arbprov.errors import HubError
+from arbprov.localhub.tasks import StoredTask
 from arbprov.task import Task
 
 __all__ = ["BacklogFull", "HubStopped", "Submission", "Ticket"]
@@ -25,7 +27,7 @@ class HubStopped(HubError):
 
 @attrs.frozen
 class Submission:
-    """A result as the provider sent it.
+    """A task's result.
 
     Attributes:
         id: The task's id.
@@ -49,6 +51,27 @@ class Submission:
     payload: str = attrs.field(repr=False)
     result: str = attrs.field(repr=False)
     account: str = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, task: StoredTask) -> Self:
+        """Return the result of a task that has ended; without a result, an error that says why."""
+        status, result = task.status, task.result
+        if not result:
+            status = "error"
+            message = f"the task is {task.state.value}: {task.reason}"
+            details = {"error": f"the task is {task.state.value}", "reason": task.reason}
+            result = json.dumps(
+                {"status": status, "message": message, "data": {"response": details}}
+            )
+        return cls(
+            id=task.id,
+            provider=task.worker,
+            action=task.action,
+            status=status,
+            payload=task.payload.decode(errors="replace"),
+            result=result,
+            account=task.account.decode(errors="replace"),
+        )
 
     @property
     def envelope(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from arbprov import AuthenticationError, ConfigurationError, HubConnectionError,
 from arbprov._proto import hub_pb2
 from arbprov.localhub import BacklogFull, HubStopped, LocalHub, LocalHubClient
 from arbprov.localhub.stores.factory import make_store
+from arbprov.localhub.submitting import read_result
 
 
 @pytest.fixture
@@ -185,6 +186,18 @@ def test_a_result_comes_to_its_ticket(hub, poll, submit):
     ticket = hub.put("forecast")
     submit(poll().id)
     assert (ticket.result(TIMEOUT).message, ticket.result(TIMEOUT).data) == ("fine", 1)
+
+
+def test_a_result_that_another_hub_of_the_store_has_recorded_comes_to_its_ticket():
+    hub = LocalHub()
+    hub._store.is_shared = True
+    result = read_result("t1", "success", '{"message": "fine", "data": {"response": 1}}')
+    with hub:
+        ticket = hub.put("forecast", id="t1")
+        hub._run(lambda: hub._store.claim("weather", 1, 60.0))
+        hub._run(lambda: hub._store.record([result]))
+        hub._loop.call_soon_threadsafe(hub._queue._note_foreign_change)
+        assert ticket.result(TIMEOUT).message == "fine"
 
 
 def test_only_the_first_result_of_a_task_counts(hub, poll, submit):

@@ -11,8 +11,8 @@ from support.waiting import TIMEOUT
 from arbprov._proto import hub_pb2
 from arbprov.errors import HubError
 from arbprov.localhub import LocalHub
-from arbprov.localhub.rpc import to_submission
 from arbprov.localhub.tasks import Delivery, State
+from arbprov.localhub.tickets import Submission
 
 ENVELOPE = '{"message": "fine", "data": {"response": 1}}'
 
@@ -238,7 +238,7 @@ def test_a_task_whose_action_no_provider_has_is_explained(hub, ask):
 
 # Calls.
 
-CALLS = ["Call", "Submit", "Results"]
+CALLS = ["Submit", "Results", "Explain"]
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -258,17 +258,17 @@ def test_a_call_without_the_hub_s_token_is_refused(ask, name, token):
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
-        ("Call", {"action": "work", "timeout": -1}, "timeout must be a number of seconds, 0"),
-        ("Call", {"action": "work", "timeout": "x"}, "timeout must be a number of seconds, 0"),
-        ("Call", {"action": ""}, "the task's action must not be empty"),
-        ("Call", {"action": "work", "priority": 5000}, "the task's priority must be from"),
-        ("Call", {"action": "work", "nothing": 1}, "nothing"),
-        ("Call", {"action": "work", "payload": {"x": float("nan")}}, "x"),
+        ("Submit", {"tasks": [{"action": ""}]}, "the task's action must not be empty"),
+        ("Submit", {"tasks": [{"action": "work", "priority": 5000}]}, "the task's priority must"),
+        ("Submit", {"tasks": [{"action": "work", "nothing": 1}]}, "nothing"),
+        ("Submit", {"tasks": [{"action": "work", "payload": {"x": float("nan")}}]}, "x"),
         ("Submit", {"tasks": 7}, "tasks must be a list"),
         ("Submit", {"tasks": [7]}, "task"),
         ("Results", {"ids": 7}, "ids must be a list of texts"),
         ("Results", {"ids": [7]}, "ids must be a list of texts"),
         ("Results", {"ids": [], "timeout": None}, "timeout must be a number of seconds, 0"),
+        ("Results", {"ids": [], "timeout": -1}, "timeout must be a number of seconds, 0"),
+        ("Results", {"ids": [], "timeout": "x"}, "timeout must be a number of seconds, 0"),
     ],
 )
 def test_a_wrong_call_is_refused(hub, ask, name, values, words):
@@ -302,7 +302,7 @@ def test_a_task_that_ended_without_a_result_has_an_error_that_says_why(hub):
     hub._run(lambda: hub._queue.cancel(["t1"], "not needed"))
     task = hub._run(lambda: hub._queue.store.get("t1"))
     assert task.state is State.CANCELLED
-    submission = to_submission(task)
+    submission = Submission.of(task)
     assert (submission.status, submission.message) == ("error", "the task is cancelled: not needed")
 
 

@@ -263,8 +263,8 @@ def test_a_call_through_the_hub_plays_no_step(start, app):
 
 def test_other_methods_play_no_step(start):
     hub, client = start(faults.unavailable())
-    call = client._channel.unary_unary("/arbprov.LocalHub/Call")
-    request = b'{"token": "wrong", "action": "x"}'
+    call = client._channel.unary_unary("/arbprov.LocalHub/Submit")
+    request = b'{"token": "wrong", "tasks": []}'
     assert code_of(call, request) == "UNAUTHENTICATED"
     assert hub.polls == []
 
