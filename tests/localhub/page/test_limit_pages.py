@@ -49,7 +49,7 @@ def join(*limits, age=0.0):
 def test_a_hub_without_limits_says_so(api):
     text = show(api).text
     assert "No limit holds back a task." in text
-    assert "No provider reports a limit that has counted something." in text
+    assert "No provider has reported a limit that counted a call." in text
 
 
 def test_a_limit_shows_what_is_left_of_which_key(api):
@@ -61,7 +61,7 @@ def test_a_closed_gate_shows_when_it_opens_and_who_has_closed_it(api):
     report(api, limit(left=0, opens_in=95, closed_by="the API answered 429", waiting=2))
     text = show(api).text
     assert re.search(r"0 of 5 closed until [\d:]{8} UTC in 1 min the API answered 429 2\b", text)
-    assert "What is left 1 closed" in text
+    assert "Calls left 1 closed" in text
 
 
 def test_a_gate_opens_when_its_time_is_over():
