@@ -101,7 +101,7 @@ def _find_token(token: str | None, token_file: str | None) -> HubToken:
 
 
 def read_hub_token(token: HubToken) -> HubToken:
-    """Return the token for a hub of this user: the one given, or that of the state folder.
+    """Return the token for a hub of this user: the given token, or the state folder's.
 
     Raises:
         HubConnectionError: There is none, since no hub has run here.
@@ -119,7 +119,7 @@ def read_hub_token(token: HubToken) -> HubToken:
 
 
 def make_hub_token(token: HubToken) -> HubToken:
-    """Return a hub's own token: the one given, or that of the state folder, made if need be.
+    """Return a hub's own token: the given token, or the state folder's, made if need be.
 
     Raises:
         ConfigurationError: The token's file cannot be read or written.

@@ -1,4 +1,4 @@
-"""Tasks at the hub as people see them: a line each, or one of them in full."""
+"""Tasks at the hub as people see them: a line each, or a task in full."""
 
 from __future__ import annotations
 

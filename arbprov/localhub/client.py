@@ -198,7 +198,7 @@ class LocalHubClient:
             return HubError(f"{self._name}: {details}")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return HubError(
-                f"{self._name} is not a bundled one, and only a bundled one accepts "
+                f"{self._name} is not a bundled hub, and only a bundled hub accepts "
                 f"calls: start it with `arbprov hub` or `arbprov dev`"
             )
         return HubConnectionError(

@@ -23,7 +23,7 @@ def find_text_fields(message: bytes, fields: dict[str, int]) -> dict[str, str]:
         fields: The numbers of the fields, by names that the caller chooses.
 
     Raises:
-        ValueError: The message is not one of Protobuf.
+        ValueError: The message is not in Protobuf's format.
 
     >>> find_text_fields(b"\x0a\x02hi\x10\x05", {"greeting": 1, "name": 3})
     {'greeting': 'hi', 'name': ''}
@@ -49,7 +49,7 @@ def find_text_fields(message: bytes, fields: dict[str, int]) -> dict[str, str]:
     except (IndexError, KeyError, ValueError):
         position = -1
     if position != len(message):
-        raise ValueError("the message is not one of Protobuf")
+        raise ValueError("the message is not in Protobuf's format")
     return found
 
 

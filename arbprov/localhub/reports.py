@@ -91,7 +91,7 @@ class Reports:
         self.receive(report, has_actions=True)
 
     def receive(self, report: ProviderReport, *, has_actions: bool) -> bool:
-        """Keep a report in place of the one before, as it was sent.
+        """Keep a report in place of the previous report, as it was sent.
 
         Args:
             report: The report.

@@ -44,7 +44,7 @@ __all__ = ["HubMethods"]
 _POLL_FIELDS = {"provider": 1, "token": 2}
 _RESULT_FIELDS = {"provider": 2, "token": 3}
 _MAX_WAIT = 3600.0
-_NO_MESSAGE = "the message is not one of hub.proto"
+_NO_MESSAGE = "the message is not in the format of hub.proto"
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 

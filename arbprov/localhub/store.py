@@ -30,14 +30,14 @@ The rules that every store keeps, and that the contract suite checks:
   the episode before, the *budget*, may be handed out at once, to the providers that claim first, so
   that an absent provider's task keeps nothing held. When all of these have passed, one more finds
   out whether the limit lets more through; with each that passes, one more may run at the same time.
-  So with a budget of 0 one goes, then two, then three. A task passes if its attempt ends with any
-  other result than ``limit``. An attempt that ends without its own result (a lost lease, a return,
-  a cancelled task, a late result of an earlier attempt) makes room for another. The first ``limit``
-  of a task of the episode ends the episode, and the next one's budget is how many of its tasks have
-  passed, also those that pass while the group is held. Any other ``limit``, of an attempt that
-  began earlier or of another task of the ended episode, only holds the group. So a limit costs
-  about one delivery per `wait_time`. The group is forgotten, and all of its tasks may go, as soon
-  as it is not held, no task of it waits, and none of its episode runs.
+  So with a budget of 0 one task goes, then two, then three. A task passes if its attempt ends with
+  any other result than ``limit``. An attempt that ends without its own result (a lost lease, a
+  return, a cancelled task, a late result of an earlier attempt) makes room for another. The first
+  ``limit`` of a task of the episode ends the episode, and the next one's budget is how many of its
+  tasks have passed, also those that pass while the group is held. Any other ``limit``, of an
+  attempt that began earlier or of another task of the ended episode, only holds the group. So a
+  limit costs about one delivery per `wait_time`. The group is forgotten, and all of its tasks may
+  go, as soon as it is not held, no task of it waits, and none of its episode runs.
 - **Time.** A task with a `not_before` waits outside of the lanes until then. A task whose `ttl`
   has passed before its first attempt began is dead, and is never handed out, even before `upkeep`
   has noticed. A retried task has no `ttl` any more, and keeps its `not_before`.
@@ -73,7 +73,7 @@ class Accepted:
     """What became of a submitted task.
 
     Attributes:
-        id: The id of the task that the hub has: another one's with the same idempotency key.
+        id: The id of the task that the hub has: another task's with the same idempotency key.
         is_new: Whether the task was added.
     """
 
@@ -128,7 +128,7 @@ class Store(Protocol):
     is_shared: bool
 
     async def open(self, on_change: Callable[[], None]) -> None:
-        """Open the store, and bring an older one to this version.
+        """Open the store, and bring an older store to this version.
 
         Args:
             on_change: Called in the event loop when another hub has changed the store; it may be
@@ -275,7 +275,7 @@ class Store(Protocol):
     # Tokens.
 
     async def add_token(self, token: StoredToken) -> bool:
-        """Add a token; return False if there is one with this name."""
+        """Add a token; return False if the name is taken."""
         ...
 
     async def remove_token(self, name: str) -> bool:

@@ -281,12 +281,12 @@ class Pause:
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """A group of tasks that is over a limit: those of one action and one account.
+    """The tasks of an action and an account, while they are over a limit.
 
     Attributes:
         action: The action.
         account_key: The account's key.
-        held_until: When the next one goes, in seconds since 1970; in the past if some may go.
+        held_until: When the next task goes, in seconds since 1970; in the past if some may go.
         limit: The limit that said so, as text.
         since: Since when the group has been over its limit: it has had tasks ever since.
         room: How many may be handed out now; 0 until `held_until`, and while those that were

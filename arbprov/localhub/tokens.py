@@ -100,6 +100,6 @@ def _digest(token: str) -> str:
 
 
 def _matches(token: str, digests: list[str]) -> bool:
-    """Tell whether a token has one of the hashes; it takes as long whichever it is."""
+    """Tell whether a token has one of the hashes; it takes the same time for each."""
     digest = _digest(token)
     return any([hmac.compare_digest(digest, other) for other in digests])  # noqa: C419

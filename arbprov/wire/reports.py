@@ -1,4 +1,4 @@
-"""What a provider reports of itself to a hub that asks for it, and `/arbprov.Providers/Report`.
+"""A provider's reports to a hub that asks for them: the messages of `/arbprov.Providers/Report`.
 
 Both sides use these classes: the provider writes them, and the bundled hub reads and checks them.
 """
@@ -133,7 +133,7 @@ class ProviderReport:
         slots: How many tasks it can run at once.
         free_slots: How many more it could begin now.
         actions: Its actions.
-        limits: How its limits stand: those that have counted something lately.
+        limits: The state of the limits that have counted calls lately.
         actions_cut: How many actions are left out, since there are too many.
         schemas_cut: How many actions are without their schemas, since these are too large.
         limits_cut: How many keys of limits are left out.

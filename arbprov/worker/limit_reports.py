@@ -172,7 +172,7 @@ def _group_by_key(
 
 
 def _copy(charge: Charge) -> Charge:
-    """Return a charge of one unit that has no answer yet."""
+    """Return a charge of a unit that has no answer yet."""
     return Charge(charge.group, charge.key, charge.algorithm, 1, charge.shadow, charge.limit)
 
 

@@ -377,7 +377,7 @@ def test_a_call_to_another_kind_of_hub_says_so():
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with pytest.raises(HubError, match="is not a bundled one"):
+        with pytest.raises(HubError, match="is not a bundled hub"):
             LocalHubClient(f"127.0.0.1:{port}", "any").call("forecast")
     finally:
         server.stop(None).wait()

@@ -100,12 +100,12 @@ def test_an_attempt_that_is_no_number_stands_for_the_latest(hub, ask, number):
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\x7fabc", b"\x0b", b"\x12\x01\xff", b"\x08"])
 def test_bytes_that_are_no_message_are_refused(ask, method, body):
     code, details = refusal(ask, method, body)
-    assert (code, details) == ("INVALID_ARGUMENT", "the message is not one of hub.proto")
+    assert (code, details) == ("INVALID_ARGUMENT", "the message is not in the format of hub.proto")
 
 
 def test_a_result_whose_texts_are_no_unicode_is_refused(hub, ask):
     code, details = refusal(ask, "/Hub/SubmitTaskResult", b"\x0a\x01\xff" + result(hub, "t1")[4:])
-    assert (code, details) == ("INVALID_ARGUMENT", "the message is not one of hub.proto")
+    assert (code, details) == ("INVALID_ARGUMENT", "the message is not in the format of hub.proto")
 
 
 def test_fields_that_a_message_has_beside_its_own_are_skipped(hub, ask):

@@ -41,7 +41,7 @@ class EventEndpoints:
         if request.method == "HEAD":
             return Response(media_type=_MEDIA_TYPE)
         if self._open >= _MAX_STREAMS:
-            raise ApiProblem(503, f"{_MAX_STREAMS} streams of events are open; close one")
+            raise ApiProblem(503, f"{_MAX_STREAMS} streams of events are open; close a stream")
         return StreamingResponse(self._events(), media_type=_MEDIA_TYPE)
 
     async def _events(self) -> AsyncIterator[bytes]:

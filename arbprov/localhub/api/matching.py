@@ -12,7 +12,7 @@ from arbprov.localhub.tasks import State, TaskFilter
 
 __all__ = ["OPEN_STATES", "Change", "change_matching", "retried_states"]
 
-#: Changes tasks by their ids, and returns those that it has changed.
+#: Changes tasks by their ids, and returns the ids of the changed tasks.
 Change = Callable[[Sequence[str]], Awaitable[list[str]]]
 
 #: The states of tasks that can be cancelled.
@@ -25,7 +25,7 @@ _MOST = 1_000_000
 
 
 def retried_states(named: Iterable[State]) -> list[State]:
-    """Return the states of tasks that are run again: those that are done only if they are named.
+    """Return the states of tasks that are run again: `done` only if it is named.
 
     >>> State.DONE in retried_states([]), State.DONE in retried_states([State.DONE])
     (False, True)

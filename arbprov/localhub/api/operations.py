@@ -1,4 +1,4 @@
-"""All operations of the API: the routes and OpenAPI are made from this one list."""
+"""All operations of the API: the routes and OpenAPI are made from this list."""
 
 from __future__ import annotations
 
@@ -200,8 +200,8 @@ def _hub_operations(hub: ApiHub) -> list[Operation]:
             path=f"{PREFIX}/counts",
             name="getCounts",
             endpoint=endpoints.counts,
-            summary="Count tasks by action and state, and those that ended lately",
-            description="The rates are those of this process of the hub in the last five minutes.",
+            summary="Count tasks by action and state, and the tasks that ended lately",
+            description="The rates are of this process of the hub, in the last five minutes.",
             answers={200: CountsView},
         ),
         Operation(
@@ -209,7 +209,7 @@ def _hub_operations(hub: ApiHub) -> list[Operation]:
             path=f"{PREFIX}/limits",
             name="getLimits",
             endpoint=endpoints.limits,
-            summary="List what limits hold back, and how the limits of providers stand",
+            summary="List the groups over a limit, and the state of the providers' limits",
             answers={200: LimitsView},
         ),
         Operation(
@@ -235,7 +235,7 @@ def _hub_operations(hub: ApiHub) -> list[Operation]:
             path=f"{PREFIX}/pauses",
             name="getPauses",
             endpoint=endpoints.pauses,
-            summary="List what is paused",
+            summary="List the pauses",
             answers={200: PausesView},
         ),
         Operation(

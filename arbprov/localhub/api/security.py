@@ -36,7 +36,7 @@ class Origins:
     """Knows the names of this machine, and refuses requests of pages of other origins.
 
     Args:
-        allowed_hosts: Names that the Host header may have besides those of this machine.
+        allowed_hosts: Names that the Host header may have besides this machine's names.
     """
 
     def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
@@ -111,7 +111,9 @@ class Guard:
             if scope["path"] not in self._open_paths:
                 role = await self._authenticate(headers)
                 if role is not Role.ADMIN and scope["method"] not in _SAFE:
-                    raise ApiProblem(403, "this token may only read; use one with the role admin")
+                    raise ApiProblem(
+                        403, "this token may only read; use a token with the role admin"
+                    )
             check_declared_size(one_header(headers, "content-length"))
         except HubError as error:
             problem = ApiProblem(503, f"the hub's store can't be used now: {error}")

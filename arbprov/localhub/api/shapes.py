@@ -340,7 +340,7 @@ class AcceptedTask:
     """The outcome of submitting a task.
 
     Args:
-        id: the id of the task that the hub has: another one's with the same idempotency key
+        id: the id of the task that the hub has: another task's with the same idempotency key
         is_new: whether the task was added
     """
 
@@ -398,12 +398,12 @@ class CountsView:
 
 @attrs.frozen(kw_only=True)
 class ScopeView:
-    """Tasks of one action and one account that are over a limit.
+    """Tasks of an action and an account that are over a limit.
 
     Args:
         action: the action
         account_key: the account's key
-        held_until: when the next one goes; in the past if some may go
+        held_until: when the next task goes; in the past if some may go
         limit: the limit that said so
         since: since when they have been over the limit
         room: how many may be handed out now

@@ -40,7 +40,7 @@ def find_base_url(given: str | None = None, environ: Mapping[str, str] = os.envi
         is_valid = False
     if not is_valid or parts.query or parts.fragment or parts.username is not None:
         raise ConfigurationError(
-            f"{origin} {url!r} is not the address of a hub's HTTP API; write one such as "
+            f"{origin} {url!r} is not the address of a hub's HTTP API; write an address such as "
             f"{DEFAULT_URL}"
         )
     return full

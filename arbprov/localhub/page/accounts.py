@@ -29,7 +29,7 @@ _SECRET = re.compile("pass|pwd|secret|token|auth|key|code|credential", re.IGNORE
 # Shorter values are common words, which tell nothing.
 _SHORT = 3
 _SHOWN = 2
-# Of longer ones, the last character tells similar names apart.
+# Of longer names, the last character tells similar names apart.
 _LONG = 5
 
 

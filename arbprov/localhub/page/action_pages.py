@@ -46,7 +46,7 @@ class ActionRow:
         report: What providers report of it; None for nothing.
         providers: The providers that report it.
         counts: Its tasks by state.
-        figures: Its figures; None if none of its tasks is among those that ended last.
+        figures: Its figures; None if none of its tasks is among the tasks that ended last.
         is_paused: Whether none of its tasks is handed out.
     """
 

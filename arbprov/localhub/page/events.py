@@ -38,7 +38,7 @@ class PageEvents:
     async def stream(self, request: Request) -> Response:
         """Send an event after each change, or after many of them."""
         if self._open >= _MAX_STREAMS:
-            raise ApiProblem(503, f"{_MAX_STREAMS} pages are open; close one")
+            raise ApiProblem(503, f"{_MAX_STREAMS} pages are open; close a page")
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
     async def _events(self) -> AsyncIterator[bytes]:
@@ -60,7 +60,7 @@ class PageEvents:
                     waiting.pop()
                     yield b"event: change\ndata: 1\n\n"
                     await asyncio.wait([stopping], timeout=self._pause)
-                    # What has come meanwhile is one event, at once.
+                    # All changes meanwhile are a single event, at once.
                     while changes.qsize() > 1:
                         changes.get_nowait()
         finally:

@@ -112,7 +112,9 @@ class PageGuard:
         if role is None:
             return None, _ask_to_sign_in(scope, headers)
         if changes and role is not Role.ADMIN and scope["path"] != SIGN_OUT:
-            raise ApiProblem(403, "your token may only read; sign in with one of the role admin")
+            raise ApiProblem(
+                403, "your token may only read; sign in with a token of the role admin"
+            )
         return role, None
 
 

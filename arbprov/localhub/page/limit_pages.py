@@ -143,7 +143,7 @@ class LimitPages:
 
 
 def join_limits(reports: Iterable[tuple[ProviderReport, float]], now: float) -> list[LimitRow]:
-    """Return the limits of all processes: closed gates first, then those with least left.
+    """Return the limits of all processes: closed gates first, then by the calls left.
 
     Args:
         reports: The reports, with their ages in seconds.

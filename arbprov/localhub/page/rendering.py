@@ -105,7 +105,7 @@ class Renderer:
 
 
 def _address(path: str, *pairs: tuple[str, str], **more: str) -> str:
-    """Return an address with parameters; those that are empty are left out."""
+    """Return an address with parameters; empty parameters are left out."""
     query = urlencode([(name, value) for name, value in (*pairs, *more.items()) if value])
     return f"{path}?{query}" if query else path
 

@@ -10,7 +10,7 @@ __all__ = ["ApiOrPage"]
 
 
 class ApiOrPage:
-    """The API and the page at one address.
+    """The API and the page at the same address.
 
     Args:
         api: The API.

@@ -39,7 +39,7 @@ class Sessions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # By the hash of the browser's text; the one used last is the last.
+        # By the hash of the browser's text; the session used last is the last.
         self._sessions: dict[str, _Session] = {}
 
     def begin(self, token: str) -> str:

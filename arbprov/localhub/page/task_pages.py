@@ -1,4 +1,4 @@
-"""A task's page, and what is done with one task."""
+"""A task's page, and the actions on a single task."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AttemptRow:
 
 
 class TaskPages:
-    """The pages of one task.
+    """The pages of a task.
 
     Args:
         hub: The hub.

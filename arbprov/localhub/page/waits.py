@@ -87,7 +87,7 @@ async def explain(store: Store, reports: Reports, task: StoredTask, now: float) 
 
 
 def _find_missing(reports: Reports, task: StoredTask) -> Wait | None:
-    """Return which provider a task lacks; None if one may take it."""
+    """Return which provider a task lacks; None if a provider may take it."""
     polled = {name for name, age in reports.last_polls().items() if age < _MAX_SILENCE}
     if not polled:
         return Wait("no provider polls this hub")

@@ -73,7 +73,7 @@ def format_short_count(count: int) -> str:
 
 
 def format_json(value: Any) -> str:
-    """Return a value as indented JSON; of a very long one, the beginning.
+    """Return a value as indented JSON; of a very long value, the beginning.
 
     >>> print(format_json({"a": [1]}))
     {

@@ -100,7 +100,7 @@ def test_the_number_of_streams_is_bounded(api, monkeypatch):
     monkeypatch.setattr(events, "_MAX_STREAMS", 1)
     stream = Stream(api)
     stream.next()
-    with pytest.raises(ApiProblem, match="1 streams of events are open; close one"):
+    with pytest.raises(ApiProblem, match="1 streams of events are open; close a stream"):
         api.run(stream.open())
     stream.close()
     api.run(stream.open())

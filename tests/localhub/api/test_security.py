@@ -82,7 +82,7 @@ def test_a_readers_token_changes_nothing(guarded, request_):
     answer = ask(guarded, request_, token=guarded.readers)
     assert (answer.status, answer.json["detail"]) == (
         403,
-        "this token may only read; use one with the role admin",
+        "this token may only read; use a token with the role admin",
     )
     assert everything(guarded) == before
 
