@@ -93,7 +93,7 @@ class TaskQueue:
         self._submissions: Batches[Sequence[NewTask], list[Accepted]] = Batches(
             self._submit_all, _MOST
         )
-        self._results = Batches(store.record, _MOST)
+        self._results = Batches(self._record_all, _MOST)
         self._watchers: defaultdict[str, list[Callable[[StoredTask], object]]] = defaultdict(list)
         self._waits: set[asyncio.Future[None]] = set()
         self._listeners: set[asyncio.Queue[Change]] = set()
@@ -138,20 +138,20 @@ class TaskQueue:
         Raises:
             HubError: The store cannot be used now.
         """
-        accepted = await self._submissions.add(tasks)
-        times = [task.not_before for task in tasks if task.not_before is not None]
-        if len(times) < len(tasks):
-            self._polls.wake()
-        if times:
+        return await self._submissions.add(tasks)
+
+    async def _submit_all(self, batches: Sequence[Sequence[NewTask]]) -> list[list[Accepted]]:
+        """Add the tasks of several calls; a caller that leaves meanwhile changes nothing."""
+        tasks = [task for batch in batches for task in batch]
+        accepted = await self.store.submit(tasks)
+        self._polls.wake()
+        if any(task.not_before is not None for task in tasks):
             self._look_now.set()
         for task in accepted:
             if task.is_new:
                 self._tell(Change(task.id, State.WAITING))
-        return accepted
-
-    async def _submit_all(self, batches: Sequence[Sequence[NewTask]]) -> list[list[Accepted]]:
-        accepted = iter(await self.store.submit([task for batch in batches for task in batch]))
-        return [[next(accepted) for _ in batch] for batch in batches]
+        left = iter(accepted)
+        return [[next(left) for _ in batch] for batch in batches]
 
     # Tasks out.
 
@@ -194,16 +194,25 @@ class TaskQueue:
         Raises:
             HubError: The store cannot be used now.
         """
-        outcome = await self._results.add(result)
+        return await self._results.add(result)
+
+    async def _record_all(self, results: Sequence[ReceivedResult]) -> list[Outcome]:
+        """Record the results of several calls; a caller that leaves meanwhile changes nothing."""
+        outcomes = await self.store.record(results)
         # A limit's group may be open now.
         self._polls.wake()
-        if result.is_retried:
+        if any(result.is_retried for result in results):
             self._look_now.set()
-        if outcome is Outcome.RECORDED:
-            if result.id in self._watchers:
-                await self._tell_watchers([result.id])
+        recorded = [
+            result
+            for result, outcome in zip(results, outcomes, strict=True)
+            if outcome is Outcome.RECORDED
+        ]
+        if watched := [result.id for result in recorded if result.id in self._watchers]:
+            await self._tell_watchers(watched)
+        for result in recorded:
             self._tell(Change(result.id, _state_after(result)))
-        return outcome
+        return outcomes
 
     async def renew(
         self, provider: str, tasks: Sequence[tuple[str, int]]

@@ -124,6 +124,53 @@ async def test_a_wait_ends_with_the_first_result(tasks):
     assert [task.id for task in await patient(waiting)] == ["t1"]
 
 
+async def test_a_wait_ends_though_the_provider_left_while_its_result_was_recorded(
+    tasks, monkeypatch
+):
+    await put(tasks)
+    waiting = asyncio.ensure_future(tasks.wait(["t1"], TIMEOUT))
+    record, recording, gate = tasks.store.record, asyncio.Event(), asyncio.Event()
+
+    async def record_slowly(results):
+        outcomes = await record(results)
+        recording.set()
+        await gate.wait()
+        return outcomes
+
+    monkeypatch.setattr(tasks.store, "record", record_slowly)
+    running = asyncio.ensure_future(run(tasks))
+    await patient(recording.wait())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    gate.set()
+    assert [task.id for task in await patient(waiting)] == ["t1"]
+
+
+async def test_a_task_is_handed_out_at_once_though_its_submitter_left(store, monkeypatch):
+    tasks = TaskQueue(store, QueueSettings(hold=TIMEOUT))
+    await tasks.start()
+    polling = asyncio.ensure_future(tasks.take("worker", renews=False))
+    submit, storing, gate = store.submit, asyncio.Event(), asyncio.Event()
+
+    async def submit_slowly(new):
+        accepted = await submit(new)
+        storing.set()
+        await gate.wait()
+        return accepted
+
+    monkeypatch.setattr(store, "submit", submit_slowly)
+    submitting = asyncio.ensure_future(put(tasks))
+    await patient(storing.wait())
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    gate.set()
+    assert (await patient(polling)).id == "t1"
+    await tasks.answer_held_calls()
+    await tasks.stop()
+
+
 async def test_a_wait_for_nothing_ends_at_once(tasks):
     assert await patient(tasks.wait([], TIMEOUT)) == []
 

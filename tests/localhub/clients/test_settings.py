@@ -41,7 +41,9 @@ def test_an_address_is_found(given, environ, found):
     ],
 )
 def test_an_address_that_is_not_valid_is_an_error(url):
-    with pytest.raises(ConfigurationError, match=r"write an address such as http://127\.0\.0\.1:50080"):
+    with pytest.raises(
+        ConfigurationError, match=r"write an address such as http://127\.0\.0\.1:50080"
+    ):
         find_base_url(url)
     with pytest.raises(ConfigurationError, match=f"{URL} "):
         find_base_url(environ={URL: url})
