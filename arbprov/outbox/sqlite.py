@@ -24,8 +24,9 @@ import attrs
 
 from arbprov._utils import MEBIBYTE, format_count
 from arbprov.errors import ConfigurationError
-from arbprov.outbox.files import APPLICATION, claim, count_lost_commits
+from arbprov.outbox.files import APPLICATION, claim
 from arbprov.outbox.journal import DAMAGED, StoredResult
+from arbprov.owned_files import count_lost_commits, explain_errors
 from arbprov.task import Task, TaskKey
 
 __all__ = [
@@ -249,7 +250,7 @@ class SpoolFile:
     ) -> None:
         self._max_results = max_results
         self._max_bytes = max_bytes
-        with _explain_errors(path), contextlib.ExitStack() as stack:
+        with explain_errors("spool", path, _damage_error), contextlib.ExitStack() as stack:
             lock = stack.enter_context(contextlib.closing(claim(path)))
             self._database = stack.enter_context(contextlib.closing(_open_database(path)))
             if origin is not None:
@@ -493,7 +494,7 @@ def move_spool(path: Path, origin: SpoolOrigin) -> int:
     """
     with _open_existing(path, "ro"):
         spool = SpoolFile(path)
-    with contextlib.closing(spool), _explain_errors(path):
+    with contextlib.closing(spool), explain_errors("spool", path, _damage_error):
         spool.commit([lambda: spool._set_origin(origin, forget=False)])
         undelivered: int = spool._database.execute(_UNDELIVERED).fetchone()[0]
         return undelivered
@@ -503,25 +504,11 @@ def move_spool(path: Path, origin: SpoolOrigin) -> int:
 def _open_existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise ConfigurationError(f"there is no spool at {path}")
-    with _explain_errors(path):
+    with explain_errors("spool", path, _damage_error):
         uri = f"{path.as_uri()}?mode={mode}"
         with contextlib.closing(_connect(uri)) as database:
             _check_version(database, path)
             yield database
-
-
-@contextlib.contextmanager
-def _explain_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        # SQLite's subclasses are for trouble around the file, such as a full disk.
-        if type(error) is sqlite3.DatabaseError:
-            raise _damage_error(path, str(error)) from None
-        raise ConfigurationError(
-            f"the spool at {path} can't be used: {error}; it must be a file of its own, in an "
-            f"existing folder that this user may write to"
-        ) from error
 
 
 def _open_database(path: Path) -> sqlite3.Connection:

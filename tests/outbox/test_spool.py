@@ -319,7 +319,7 @@ def refusal(path):
 def test_a_link_is_not_followed(path, tmp_path):
     (tmp_path / "elsewhere").touch(0o644)
     path.symlink_to(tmp_path / "elsewhere")
-    assert refusal(path) == f"{path} is not a regular file, so it can't be part of a spool"
+    assert refusal(path) == f"{path} is not a regular file, so no data can be kept in it"
     assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o644
 
 

@@ -18,7 +18,7 @@ LAYERS = {
     1: "_proto _types _utils _version backoff errors task",
     2: "context hooks limits payload",
     3: "actions blueprint checks dispatcher redaction responses retry scaffold",
-    4: "clock executors http instrumentation logs outbox wire",
+    4: "clock executors http instrumentation logs outbox owned_files wire",
     5: "config localhub testing worker",
     6: "__init__ __main__ app cli compat pytest_plugin",
 }

@@ -6,23 +6,24 @@ A store at HUB has SQLite's HUB-wal and HUB-shm beside it, and HUB-owner, which 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from arbprov._utils import MEBIBYTE
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.stores.sqlite_schema import APPLICATION, VERSION, migrate
-from arbprov.outbox.files import SpoolLock, count_lost_commits
+from arbprov.owned_files import (
+    APPLICATION_AT,
+    MAGIC,
+    FileLock,
+    count_lost_commits,
+    explain_errors,
+    own_files,
+    sibling,
+)
 
 __all__ = ["claim_files", "open_memory", "open_reader", "open_writer"]
 
-_SUFFIXES = ("", "-owner", "-wal", "-shm", "-journal")
-# SQLite's file format: how a database begins, and where it has its application id.
-_MAGIC = b"SQLite format 3\0"
-_APPLICATION_AT = slice(68, 72)
 # A check of all pages reads the whole file, which may take minutes for a large one; damage that is
 # found later fails what meets it.
 _MAX_CHECKED_BYTES = 256 * MEBIBYTE
@@ -38,7 +39,7 @@ def open_memory() -> sqlite3.Connection:
     return database
 
 
-def claim_files(path: Path) -> SpoolLock:
+def claim_files(path: Path) -> FileLock:
     """Lock the store at `path`, and create its files if there are none.
 
     Nothing is changed, and nothing is left beside it, if the file is not a hub's store.
@@ -53,28 +54,14 @@ def claim_files(path: Path) -> SpoolLock:
     ['hub', 'hub-owner']
     """
     _check_sqlite()
-    with _explain_errors(path):
-        for suffix in _SUFFIXES:
-            _check_file(_sibling(path, suffix))
-        owner = _sibling(path, "-owner")
-        # Without this file, no hub has the store, so its files may be opened and closed: that would
-        # release SQLite's locks of this process.
-        lock = _lock(path, owner) if owner.exists() else None
+    with explain_errors("store", path, _damage_error):
         try:
-            _check_is_store(path)
-            lock = lock or _lock(path, owner)
-            # SQLite gives the other files the mode of the database.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            for suffix in _SUFFIXES:
-                file = _sibling(path, suffix)
-                if file.exists() and file.stat().st_mode & 0o077:
-                    file.chmod(0o600)
-        except BaseException:
-            if lock is not None:
-                lock.close()
-            raise
-        return lock
+            return own_files(path, _check_is_store)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"the store at {path} is in use by another hub; stop that hub, or give this one "
+                f"another file"
+            ) from None
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -83,8 +70,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
     Raises:
         ConfigurationError: The file cannot be used; the message says why.
     """
-    with _explain_errors(path):
-        if _sibling(path, "-journal").exists():
+    with explain_errors("store", path, _damage_error):
+        if sibling(path, "-journal").exists():
             # A crash has cut off the creation of the tables, and a reader can't undo it.
             with contextlib.closing(_connect(path.as_uri())) as database:
                 _check_version(database, path)
@@ -134,41 +121,9 @@ def _check_sqlite() -> None:
         )
 
 
-def _sibling(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _lock(path: Path, owner: Path) -> SpoolLock:
-    try:
-        return SpoolLock(owner)
-    except BlockingIOError:
-        raise ConfigurationError(
-            f"the store at {path} is in use by another hub; stop that hub, or give this one "
-            f"another file"
-        ) from None
-
-
-def _check_file(path: Path) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationError(f"{path} is not a regular file, so it can't be part of a store")
-    if found.st_uid != getattr(os, "geteuid", lambda: found.st_uid)():
-        raise ConfigurationError(
-            f"{path} belongs to another user, who could read the tasks; use another path"
-        )
-    if found.st_nlink > 1:
-        raise ConfigurationError(
-            f"{path} has a second name (a hard link), by which another hub could use it at the "
-            f"same time; remove that name, or use another path"
-        )
-
-
 def _check_is_store(path: Path) -> None:
     """Raise an error unless `path` is a hub's store, an empty file, or missing; change nothing."""
-    log, journal = _sibling(path, "-wal"), _sibling(path, "-journal")
+    log, journal = sibling(path, "-wal"), sibling(path, "-journal")
     size = path.stat().st_size if path.exists() else 0
     if not size:
         if log.exists() and log.stat().st_size:
@@ -181,13 +136,13 @@ def _check_is_store(path: Path) -> None:
         header = file.read(100)
     # A crash during the creation of the tables leaves zeros, and a journal that says so.
     is_cut_off = journal.exists() and not header.strip(b"\0")
-    if not header.startswith(_MAGIC) and not is_cut_off:
+    if not header.startswith(MAGIC) and not is_cut_off:
         raise ConfigurationError(
             f"{path} is not a hub's store: file is not a database; use another path"
         )
     # The newest first page may be only in SQLite's log or journal. To look there would change them.
     is_newest = not log.exists() and not journal.exists()
-    if is_newest and header[_APPLICATION_AT] != APPLICATION.to_bytes(4, "big"):
+    if is_newest and header[APPLICATION_AT] != APPLICATION.to_bytes(4, "big"):
         raise _foreign_error(path)
 
 
@@ -210,20 +165,6 @@ def _check_tables(database: sqlite3.Connection, path: Path) -> None:
         missing = set(complete.execute(names)) - set(database.execute(names))
     if missing:
         raise _damage_error(path, f"it lacks {', '.join(sorted(name for (name,) in missing))}")
-
-
-@contextlib.contextmanager
-def _explain_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        # SQLite's subclasses are for trouble around the file, such as a full disk.
-        if type(error) is sqlite3.DatabaseError:
-            raise _damage_error(path, str(error)) from None
-        raise ConfigurationError(
-            f"the store at {path} can't be used: {error}; it must be a file of its own, in an "
-            f"existing folder that this user may write to"
-        ) from error
 
 
 def _foreign_error(path: Path) -> ConfigurationError:
