@@ -15,8 +15,8 @@ from arbprov.testing import serving
 
 @pytest.fixture
 def hub():
-    # Providers renew their leases three times as often.
-    with LocalHub(hold=0.05, lease=0.6) as hub:
+    # Providers renew their leases three times as often, and a busy machine may miss one renewal.
+    with LocalHub(hold=0.05, lease=3.0) as hub:
         yield hub
 
 
@@ -59,6 +59,7 @@ def test_a_running_handler_sees_that_its_task_is_cancelled(hub):
     assert (task.state, task.result) == (State.CANCELLED, "")
 
 
+@pytest.mark.slow
 def test_a_lease_that_is_renewed_keeps_a_long_task_with_its_provider(hub):
     app = ProviderApp("work", execution_timeout=TIMEOUT)
     runs = []
@@ -66,7 +67,7 @@ def test_a_lease_that_is_renewed_keeps_a_long_task_with_its_provider(hub):
     @app.action
     def work(ctx: TaskContext) -> dict:
         runs.append(ctx.id)
-        time.sleep(1.5)
+        time.sleep(3.5)
         return {"run": len(runs)}
 
     with serving(app, hub):

@@ -133,8 +133,12 @@ async def main():
     queue = TaskQueue(make_store("memory"), QueueSettings())
     await queue.start()
     server = ApiServer(queue, Tokens(queue.store, lambda: "t"), "127.0.0.1:0")
-    await server.start()
-    await asyncio.sleep(0.3)
+    host, _, port = (await server.start()).rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n")
+    # An answer shows that uvicorn has started, and would have taken the signals.
+    assert b"200" in await reader.readline()
+    writer.close()
     assert signal.getsignal(signal.SIGTERM) is own
     assert signal.getsignal(signal.SIGINT) is own
     await server.stop()
