@@ -37,7 +37,7 @@ class Leases:
         self.calls: set[Call] = set()
         self._hub = hub
         self._outbox = outbox
-        self._renewals = Recurring(self._renew_all, lambda: hub.renew_interval, tasks)
+        self._renewals = Recurring(self._renew, lambda: hub.renew_interval, tasks)
         self._suspects: frozenset[TaskKey] = frozenset()
         self._lost: frozenset[TaskKey] = frozenset()
         self._has_failed = False
@@ -50,11 +50,9 @@ class Leases:
         """Renew no lease any more."""
         await self._renewals.close()
 
-    async def _renew_all(self) -> None:
-        if keys := self._outbox.keys:
-            await self._renew(keys)
-
-    async def _renew(self, keys: list[TaskKey]) -> None:
+    async def _renew(self) -> None:
+        if not (keys := self._outbox.keys):
+            return
         try:
             renewal = await self._hub.renew(keys)
         except HubError as error:

@@ -15,7 +15,7 @@ _CHECK_INTERVAL = 5.0
 
 
 class Recurring:
-    """Calls a function at an interval; a slow call does not delay the next.
+    """Calls a function at an interval, which counts from the start of each call.
 
     It belongs to the event loop that runs when it is made.
 
