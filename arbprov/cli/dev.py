@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arbprov.cli.hub_http import describe_addresses, start_dev_hub
+from arbprov.cli.dev_hub import (
+    call_options,
+    choose_page_address,
+    page_command,
+    running_dev_hub,
+    sign_in_path,
+)
+from arbprov.cli.hub_http import has_http_extra
+from arbprov.cli.hub_summary import describe_hub
 from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.loading import TARGET, module_folder
 from arbprov.cli.options import ADDRESS, json_option
@@ -27,8 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dev"]
 
-# In seconds. A provider that stops waits for its poll, so short polls make reloads quick.
-_HOLD = 0.5
+# In seconds.
 _CHECK_INTERVAL = 0.3
 _STOP_TIMEOUT = 30.0
 # A file descriptor.
@@ -49,6 +55,11 @@ _STDERR = 2
     metavar="HOST:PORT",
     help=f"Where the hub listens.  [default: {ADDRESS}; with --tasks, any free port]",
 )
+@click.option(
+    "--memory",
+    is_flag=True,
+    help="Keep no history: forget the tasks at the end.  [default: keep them, for the page]",
+)
 @hub_token_options
 def dev(
     target: str,
@@ -57,69 +68,81 @@ def dev(
     traceback: bool,
     reload: bool,
     address: str | None,
+    memory: bool,
     token: HubToken,
 ) -> None:
     """Run a provider together with the bundled hub until Ctrl-C.
 
-    `arbprov call` in another terminal sends it tasks. The provider works for this hub whatever its
-    own settings say, and does not use its spool.
+    The hub's page shows the tasks, also of earlier runs, and has a form for each action; `arbprov
+    call` in another terminal sends tasks, too. The provider works for this hub whatever its own
+    settings say, and does not use its spool.
     """
-    from arbprov.localhub import LocalHub
-
-    with contextlib.ExitStack() as stack:
-        interruption = stack.enter_context(catch_interruption())
-        if tasks is None:
-            token = make_hub_token(token)
-            hub = start_dev_hub(
-                address=address or ADDRESS, token=token.value, hold=_HOLD, retries_limits=True
-            )
-        else:
+    history = None if memory else target
+    with catch_interruption() as interruption:
+        if tasks is not None:
             address = address or "127.0.0.1:0"
-            hub = LocalHub(address, token=token.value or None, hold=_HOLD).start()
-        stack.callback(hub.stop)
-        command = stack.enter_context(_run_command(target, hub))
-        if traceback:
-            command.append("--dev-traceback")
-        if tasks is None:
-            command += ["--dev-call-options", _call_options(hub, token)]
-            echo("\n".join(describe_addresses(hub)), err=True)
+            with (
+                running_dev_hub(history, address=address, token=token.value or None) as hub,
+                _run_command(target, hub, traceback) as command,
+            ):
+                _run_file(target, tasks, as_json, hub, command, interruption)
+            return
+        token = make_hub_token(token)
+        with (
+            running_dev_hub(
+                history,
+                address=address or ADDRESS,
+                token=token.value,
+                retries_limits=True,
+                http=choose_page_address(),
+            ) as hub,
+            _run_command(target, hub, traceback) as command,
+        ):
+            command += ["--dev-call-options", call_options(hub, token)]
+            echo("\n".join(describe_hub(hub, sign_in_path(hub, token))), err=True)
             watch = FileWatch(module_folder(target)) if reload else None
             _run_and_reload(command, watch, interruption)
-            return
-        # Entered before the provider, so that the summary comes after the last line of its log.
-        results = Results(len(tasks), as_json)
-        stack.callback(results.print_summary)
-        command += ["--dev-mode", "tasks"]
-        # What handlers print goes to stderr: on stdout are only results.
-        provider = stack.enter_context(_Provider(command, stdout=_STDERR))
-
-        def check_end() -> str:
-            if interruption.is_set():
-                provider.stop()
-            if not provider.has_ended:
-                return ""
-            provider.check_usage()
-            return "interrupted" if interruption.is_set() else "the provider has ended"
-
-        run_tasks(hub, tasks, results, check_end)
 
 
 @contextlib.contextmanager
-def _run_command(target: str, hub: LocalHub) -> Iterator[list[str]]:
+def _run_command(target: str, hub: LocalHub, traceback: bool) -> Iterator[list[str]]:
     """Yield the command that runs the provider; its token file exists inside the ``with`` block."""
     # Not as an argument: every user of the machine can read the arguments of a process.
     with tempfile.NamedTemporaryFile("w") as token:
         token.write(hub.token)
         token.flush()
         command = [sys.executable, "-m", "arbprov", "run", target, "--workers", "1", "--no-spool"]
-        command += ["--hub-url", hub.url]
-        yield [*command, "--auth-token-file", token.name]
+        command += ["--hub-url", hub.url, "--auth-token-file", token.name]
+        yield [*command, "--dev-traceback"] if traceback else command
 
 
-def _call_options(hub: LocalHub, token: HubToken) -> str:
-    """Return the options that `arbprov call` needs for a hub, without a token of the user's."""
-    options = [] if hub.address == ADDRESS else [f"--hub-url {shlex.quote(hub.url)}"]
-    return " ".join([*options, *token.call_options()])
+def _run_file(
+    target: str,
+    tasks: list[Arguments],
+    as_json: bool,
+    hub: LocalHub,
+    command: list[str],
+    interruption: Interruption,
+) -> None:
+    """Run the tasks of a file with a provider, and print a summary after its last log line."""
+    results = Results(len(tasks), as_json)
+    try:
+        # What handlers print goes to stderr: on stdout are only results.
+        with _Provider([*command, "--dev-mode", "tasks"], stdout=_STDERR) as provider:
+
+            def check_end() -> str:
+                if interruption.is_set():
+                    provider.stop()
+                if not provider.has_ended:
+                    return ""
+                provider.check_usage()
+                return "interrupted" if interruption.is_set() else "the provider has ended"
+
+            run_tasks(hub, tasks, results, check_end)
+    finally:
+        results.print_summary()
+        if results.has_any and hub.store != "memory" and has_http_extra():
+            echo(f"To see them in a browser: {page_command(target)}", err=True)
 
 
 def _run_and_reload(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from arbprov._utils import is_positive_number
-from arbprov.cli.hub_http import describe_addresses, find_http_address, http_option
+from arbprov.cli.hub_http import find_http_address, http_option
+from arbprov.cli.hub_summary import describe_hub
 from arbprov.cli.hub_tokens import HubToken, hub_token_options, make_hub_token
 from arbprov.cli.options import ADDRESS, check, json_option
 from arbprov.cli.output import echo
@@ -66,11 +66,9 @@ def hub(
     """
     # gRPC is slow to import, and most commands need none.
     from arbprov.localhub import LocalHub
-    from arbprov.localhub.stores.factory import make_store
 
     token = make_hub_token(token)
     store = store or f"sqlite:{make_state_folder() / 'hub.sqlite'}"
-    store_name = make_store(store).name
     running = LocalHub(
         address,
         token=token.value,
@@ -84,23 +82,18 @@ def hub(
             described = {
                 "address": running.address,
                 "http": running.http_address and f"http://{running.http_address}",
-                "store": store_name,
+                "store": running.store,
                 "token": token.value,
             }
             echo(json.dumps(described))
         else:
-            lines = [*describe_addresses(running), *_describe_settings(store_name, token)]
+            lines = [*describe_hub(running), f"Providers need {_provider_setting(token)}"]
             echo("\n".join(lines), err=True)
         interruption.wait()
 
 
-def _describe_settings(store_name: str, token: HubToken) -> list[str]:
-    """Return the lines that say where the tasks are, and how providers get the token."""
-    scheme, _, path = store_name.partition(":")
-    place = shorten_home(Path(path).absolute()) if scheme == "sqlite" else store_name
-    end = ", until it ends" if store_name == "memory" else ""
+def _provider_setting(token: HubToken) -> str:
+    """Return the variable by which providers get the hub's token."""
     if token.file:
-        setting = f"PROVIDER_AUTH_TOKEN_FILE={shorten_home(token.file)}"
-    else:
-        setting = "PROVIDER_AUTH_TOKEN, the hub's token"
-    return [f"It keeps its tasks in {place}{end}.", f"Providers need {setting}"]
+        return f"PROVIDER_AUTH_TOKEN_FILE={shorten_home(token.file)}"
+    return "PROVIDER_AUTH_TOKEN, the hub's token"

@@ -46,11 +46,16 @@ class HubToken:
     origin: str = ""
     file: Path | None = None
 
+    @property
+    def is_made_here(self) -> bool:
+        """Whether it is the token that a hub of this user has made."""
+        return self.file == _token_path()
+
     def call_options(self) -> list[str]:
         """Return the options that `arbprov call` needs in another terminal to find the token."""
         if self.file is None:
             return ['--token "$ARBPROV_HUB_TOKEN"']
-        if self.file == _token_path():
+        if self.is_made_here:
             return []
         return [f"--token-file {shlex.quote(str(self.file))}"]
 

@@ -50,8 +50,11 @@ def find_state_folder(
         ) from None
 
 
-def make_state_folder() -> Path:
+def make_state_folder(part: str = "") -> Path:
     """Return the folder of `find_state_folder`; make it, for its user alone, if there is none.
+
+    Args:
+        part: The name of a folder in it, to make and return; empty for the folder itself.
 
     Raises:
         ConfigurationError: The folder cannot be made.
@@ -60,12 +63,13 @@ def make_state_folder() -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / part).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"can't make the folder {folder} for the hub's tasks and token: {error.strerror}; "
             f"set the hub's --store and --token-file"
         ) from None
-    return folder
+    return folder / part
 
 
 def shorten_home(path: Path) -> str:

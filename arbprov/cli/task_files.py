@@ -152,11 +152,16 @@ class Results:
                 for part in Terminal(sys.stderr).fold(problem, _INDENT, _MAX_LINES):
                     echo(part, err=True)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether a task has a result."""
+        return bool(self._counts)
+
     def print_summary(self) -> None:
         """Print how many tasks had each status to stderr, unless no task has a result."""
         if not self.tasks:
             echo("the file has no tasks", err=True)
-        if not self._counts:
+        if not self.has_any:
             return
         terminal = Terminal(sys.stderr)
         statuses = sorted(self._counts, key=_STATUSES.index)
@@ -172,6 +177,9 @@ def run_tasks(
 ) -> None:
     """Put tasks into a hub and print each result when it arrives.
 
+    Tasks that have no result at the end are cancelled, so that the hub's next run does not run
+    them.
+
     Args:
         hub: A hub that a provider works for.
         tasks: The tasks.
@@ -183,17 +191,21 @@ def run_tasks(
     """
     # Shorter than the hub's own ids, and different in the next run, too.
     run = secrets.token_hex(3)
-    pending = {
-        hub.put(**{"id": f"{run}-{number}", **task}).future for number, task in enumerate(tasks, 1)
-    }
-    while pending:
-        # First: the last results arrive just before the provider ends.
-        reason = check_end()
-        done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
-        for future in done:
-            results.add(future.result())
-        if pending and not done and reason:
-            verb = "has" if len(pending) == 1 else "have"
-            raise ProviderError(
-                f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
-            )
+    tickets = [hub.put(**{"id": f"{run}-{number}", **task}) for number, task in enumerate(tasks, 1)]
+    pending = {ticket.future for ticket in tickets}
+    try:
+        while pending:
+            # First: the last results arrive just before the provider ends.
+            reason = check_end()
+            done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
+            for future in done:
+                results.add(future.result())
+            if pending and not done and reason:
+                verb = "has" if len(pending) == 1 else "have"
+                raise ProviderError(
+                    f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
+                )
+    finally:
+        if pending:
+            left = [ticket.id for ticket in tickets if ticket.future in pending]
+            hub.cancel(*left, reason="arbprov dev has ended")

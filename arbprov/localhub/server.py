@@ -13,6 +13,7 @@ from concurrent import futures
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+import attrs
 import grpc
 import grpc.aio
 from typing_extensions import Self
@@ -73,6 +74,7 @@ class LocalHub:
     Attributes:
         address: The address; since `start`, with the real port.
         http_address: Where the HTTP API is; since `start`, with the real port. None without it.
+        store: Where it keeps its tasks, without a password.
         token: Set it while the hub runs to rotate the token.
 
     Raises:
@@ -121,6 +123,7 @@ class LocalHub:
         self.token = secrets.token_urlsafe(16) if token is None else token
         self._capacity = capacity
         self._store = make_store(store)
+        self.store = self._store.name
         # A lease outlives two renewals that fail.
         self._settings = QueueSettings(
             hold=hold, lease=lease, renew_interval=min(_RENEW_INTERVAL, lease / 3)
@@ -168,7 +171,8 @@ class LocalHub:
             provider: Name of the provider that must run it; empty for any provider.
             id: The task's id; by default, a new id. The id of a task that has ended runs that task
                 again, as another attempt.
-            options: More of `arbprov.localhub.submitting.make_task`, e.g. ``priority``.
+            options: More of `arbprov.localhub.submitting.make_task`, e.g. ``priority``. With the
+                ``idempotency_key`` of an earlier task, the ticket is for that task.
 
         Raises:
             BacklogFull: Too many tasks have no result yet.
@@ -193,7 +197,7 @@ class LocalHub:
                     f"there is a task {new.id!r} without a result already; use another id"
                 )
             self._open[new.id] = ticket
-        self._run(lambda: self._submit(new))
+        self._run(lambda: self._submit(new, ticket))
         return ticket
 
     def call(
@@ -201,6 +205,24 @@ class LocalHub:
     ) -> Submission:
         """Put a task in, wait for its result and return it; see `put` and `Ticket.result`."""
         return self.put(action, payload, **options).result(timeout)
+
+    def cancel(self, *ids: str, reason: str) -> list[str]:
+        """Cancel tasks, and return the ids of the tasks that had not ended.
+
+        A cancelled task has no result, even if its provider still sends one.
+
+        Args:
+            ids: The tasks' ids.
+            reason: Why, for their tickets and for people.
+
+        >>> with LocalHub() as hub:
+        ...     ticket = hub.put("forecast", {"city": "Paris"}, id="t1")
+        ...     hub.cancel("t1", reason="not needed any more")
+        ...     ticket.result().message
+        ['t1']
+        'the task is cancelled: not needed any more'
+        """
+        return self._run(lambda: self._queue.cancel(ids, reason)) or []
 
     @property
     def submissions(self) -> list[Submission]:
@@ -215,22 +237,29 @@ class LocalHub:
 
         self._run(pause)
 
-    async def _submit(self, task: NewTask) -> None:
-        self._queue.watch(task.id, self._on_end)
+    async def _submit(self, task: NewTask, ticket: Ticket) -> None:
+        def on_end(ended: StoredTask) -> None:
+            """Give the ticket its result, whichever hub of the store has recorded it."""
+            self._queue.unwatch(ended.id, on_end)
+            with self._lock:
+                is_open = self._open.pop(task.id, None) is not None
+            if is_open:
+                ticket.future.set_result(Submission.of(ended))
+
+        self._queue.watch(task.id, on_end)
         (accepted,) = await self._queue.submit([task])
-        if not accepted.is_new:
+        if accepted.id != task.id:
+            # The task of the same idempotency key may have ended long ago.
+            self._queue.unwatch(task.id, on_end)
+            self._queue.watch(accepted.id, on_end)
+            ticket.task = attrs.evolve(ticket.task, id=accepted.id)
+            for ended in await self._queue.store.ended([accepted.id]):
+                on_end(ended)
+        elif not accepted.is_new:
             await self._queue.retry([accepted.id])
 
     def _on_result(self, submission: Submission) -> None:
         self._submissions.append(submission)
-
-    def _on_end(self, task: StoredTask) -> None:
-        """Give a ticket its result, whichever hub of the store has recorded it."""
-        self._queue.unwatch(task.id, self._on_end)
-        with self._lock:
-            ticket = self._open.pop(task.id, None)
-        if ticket is not None:
-            ticket.future.set_result(Submission.of(task))
 
     # Start and stop.
 

@@ -94,7 +94,7 @@ class Ticket:
     """A task in the hub, and access to its result.
 
     Attributes:
-        task: The task.
+        task: The task; with an `idempotency_key`, it has the id of the first task of this key.
         provider: Name of the provider that must run it; empty for any provider.
         future: The result as a future, e.g. for `concurrent.futures.wait`.
 

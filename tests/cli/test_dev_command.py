@@ -16,10 +16,14 @@ from support.commands import PROVIDER
 from support.waiting import TIMEOUT, wait_for_line
 
 from arbprov.cli import main
-from arbprov.cli.dev import _call_options, _Provider
-from arbprov.cli.hub_tokens import HubToken
-from arbprov.localhub import LocalHub
+from arbprov.cli.dev import _Provider
+from arbprov.cli.dev_hub import running_dev_hub
+from arbprov.localhub.tasks import State, TaskFilter
 from arbprov.outbox.sqlite import read_spool
+
+
+def stored_tasks(hub, state):
+    return hub._run(lambda: hub._queue.store.search(TaskFilter(states=(state,)), limit=10))
 
 
 def test_the_tasks_of_a_file_are_run(start, folder):
@@ -352,18 +356,6 @@ def test_tasks_are_run_with_a_closed_stderr(folder):
     assert json.loads(output)["message"] == "Only half of it"
 
 
-@pytest.mark.parametrize(
-    ("token", "options"),
-    [
-        (HubToken("token-of-mine", "--token"), '--token "$ARBPROV_HUB_TOKEN"'),
-        (HubToken("token-of-mine", "file", Path("/a b/token")), "--token-file '/a b/token'"),
-    ],
-)
-def test_the_call_to_copy_names_a_token_and_never_shows_it(token, options):
-    hub = LocalHub("127.0.0.1:50099", token="token-of-mine")
-    assert _call_options(hub, token) == f"--hub-url grpc://127.0.0.1:50099 {options}"
-
-
 def test_a_task_over_a_limit_waits_at_the_hub_of_dev(start, weather):
     weather.write_text(WEATHER.replace("5/second", "1/hour"))
     process = start(*DEV)
@@ -377,11 +369,43 @@ def test_a_task_over_a_limit_waits_at_the_hub_of_dev(start, weather):
 
 def test_tasks_of_a_file_need_no_token_and_no_state_folder(start, folder, state_folder):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
-    process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_HUB_STORE="sqlite:no.sqlite")
-    output, _ = process.communicate(timeout=TIMEOUT)
+    process = start(
+        *("dev", "typed", "--tasks", "tasks.jsonl", "--memory"),
+        ARBPROV_HUB_STORE="sqlite:no.sqlite",
+    )
+    output, errors = process.communicate(timeout=TIMEOUT)
     assert output.split()[1:3] == ["so_so", "warning"]
+    assert "in a browser" not in errors
     assert not state_folder.exists()
     assert not (folder / "no.sqlite").exists()
+
+
+def test_the_tasks_of_a_file_are_in_the_history_and_a_line_says_how_to_see_them(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "so_so", "id": "t1"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert errors.endswith("To see them in a browser: arbprov dev typed\n")
+    with running_dev_hub("typed") as hub:
+        assert [task.id for task in stored_tasks(hub, State.DONE)] == ["t1"]
+
+
+def test_tasks_without_a_result_at_the_end_do_not_run_later(start, folder):
+    tasks = [{"action": "so_so"}, {"action": "so_so", "provider": "other"}]
+    (folder / "tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT) == 1
+    with running_dev_hub("typed") as hub:
+        (task,) = stored_tasks(hub, State.CANCELLED)
+    assert task.reason == "arbprov dev has ended"
+
+
+def test_a_task_that_waits_at_the_end_of_dev_runs_after_its_next_start(start, folder):
+    with running_dev_hub("typed") as hub:
+        hub.put("so_so", id="t1")
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for_line(process, "so_so")
 
 
 def test_a_stream_that_is_not_a_file_stays_as_it_is(monkeypatch):

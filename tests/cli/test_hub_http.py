@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import pytest
 
 from arbprov.cli import hub_http
-from arbprov.cli.hub_http import describe_addresses, find_http_address, start_dev_hub
+from arbprov.cli.hub_http import find_http_address
 from arbprov.errors import ConfigurationError
 from arbprov.localhub import Client
-
-
-@pytest.fixture
-def taken():
-    """The address of a port where another program listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.fixture
-def free():
-    """The address of a port where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return f"127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -54,52 +38,7 @@ def test_the_hub_serves_http_and_prints_its_url(start):
         assert list(client.list()) == []
 
 
-def test_the_hub_says_where_it_serves_http(start):
+def test_the_hub_says_where_its_page_is(start):
     hub = start("hub", "--address", "127.0.0.1:0", "--http", "127.0.0.1:0")
-    line = hub.stderr.readline()
-    assert " and http://127.0.0.1:" in line
-    assert len(line) <= 80 + len("\n")
-
-
-def test_the_hub_of_dev_serves_http(free, monkeypatch, capsys):
-    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", free)
-    hub = start_dev_hub()
-    try:
-        assert describe_addresses(hub) == [
-            f"The hub listens on {hub.address} and http://{free}; Ctrl-C ends it."
-        ]
-        with Client(hub.http_address, hub.token) as client:
-            assert list(client.list()) == []
-    finally:
-        hub.stop()
-    assert capsys.readouterr().err == ""
-
-
-def test_the_hub_of_dev_goes_on_without_http_if_the_port_is_taken(taken, monkeypatch, capsys):
-    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", taken)
-    hub = start_dev_hub()
-    try:
-        assert describe_addresses(hub) == [f"The hub listens on {hub.address}; Ctrl-C ends it."]
-    finally:
-        hub.stop()
-    assert (
-        f"Another program listens on {taken}, so this hub has no HTTP." in capsys.readouterr().err
-    )
-
-
-def test_the_hub_of_dev_can_not_go_on_without_its_own_port(taken, free, monkeypatch):
-    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", free)
-    with pytest.raises(ConfigurationError, match=f"the hub can't listen on {taken}"):
-        start_dev_hub(address=taken)
-
-
-@pytest.mark.usefixtures("without_extra")
-def test_without_the_extra_a_hub_says_how_to_get_the_rest():
-    hub = start_dev_hub()
-    try:
-        assert describe_addresses(hub) == [
-            f"The hub listens on {hub.address}; Ctrl-C ends it.",
-            "For `arbprov tasks` and the HTTP API: pip install 'arbprov[hub]'",
-        ]
-    finally:
-        hub.stop()
+    lines = [hub.stderr.readline() for _ in range(2)]
+    assert lines[1].startswith("Its page is http://127.0.0.1:")

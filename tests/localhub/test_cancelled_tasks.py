@@ -25,7 +25,7 @@ def stored(hub, id):
 
 
 def cancel(hub, id):
-    return hub._run(lambda: hub._queue.cancel([id], "not needed any more"))
+    return hub.cancel(id, reason="not needed any more")
 
 
 def test_a_waiting_task_that_is_cancelled_never_runs(hub):

@@ -188,6 +188,17 @@ def test_a_result_comes_to_its_ticket(hub, poll, submit):
     assert (ticket.result(TIMEOUT).message, ticket.result(TIMEOUT).data) == ("fine", 1)
 
 
+def test_a_result_for_a_ticket_that_the_hub_has_given_up_is_recorded(hub, poll, submit):
+    ticket = hub.put("forecast")
+    id = poll().id
+    # As at a stop, when the result is on its way.
+    hub._end_tickets()
+    submit(id)
+    assert [result.id for result in hub.submissions] == [id]
+    with pytest.raises(HubStopped):
+        ticket.result(TIMEOUT)
+
+
 def test_a_result_that_another_hub_of_the_store_has_recorded_comes_to_its_ticket():
     hub = LocalHub()
     hub._store.is_shared = True
@@ -232,6 +243,19 @@ def test_a_second_task_with_the_same_id_is_refused():
     hub.put("forecast", id="7")
     with pytest.raises(ValueError, match="there is a task '7' without a result already"):
         hub.put("forecast", id="7")
+
+
+def test_the_same_idempotency_key_runs_a_task_once_and_both_tickets_get_its_result(
+    hub, poll, submit
+):
+    first = hub.put("forecast", id="1", idempotency_key="k")
+    second = hub.put("forecast", id="2", idempotency_key="k")
+    assert (first.id, second.id) == ("1", "1")
+    submit(poll().id)
+    assert first.result(TIMEOUT).data == second.result(TIMEOUT).data == 1
+    third = hub.put("forecast", id="3", idempotency_key="k")
+    assert (third.id, third.result(TIMEOUT).data) == ("1", 1)
+    assert hub.cancel("1", reason="it has ended") == []
 
 
 @pytest.mark.parametrize("task", [{"action": 5}, {"action": "forecast", "id": 5}])

@@ -167,8 +167,7 @@ def test_all_of_an_account_are_cancelled(browser):
     browser.go("/tasks?state=waiting")
     browser.fill("#f-account", key)
     browser.click("button", "Filter")
-    browser.find(".total", "match")
-    assert f"account={key}" in browser.path
+    wait_until(lambda: f"account={key}" in browser.path)
     count = int(browser.find(".total b").text)
     browser.click("a", "Cancel all…")
     browser.wait_for(f"Cancel {count} task")

@@ -212,7 +212,19 @@
     if (invalid && document.activeElement === document.body) invalid.focus();
   });
 
+  // The link that `arbprov dev` prints has the token behind its #, which no server gets to see.
+
+  function signInByLink() {
+    const field = document.getElementById("token");
+    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (!field || !token) return;
+    history.replaceState(null, "", location.pathname + location.search);
+    field.value = token;
+    field.form.submit();
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    signInByLink();
     refreshTimes(document);
     setInterval(() => document.hidden || refreshTimes(document), 1000);
     startLive();
