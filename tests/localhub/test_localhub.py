@@ -190,11 +190,11 @@ def test_a_result_comes_to_its_ticket(hub, poll, submit):
 
 def test_a_result_for_a_ticket_that_the_hub_has_given_up_is_recorded(hub, poll, submit):
     ticket = hub.put("forecast")
-    id = poll().id
+    task = poll()
     # As at a stop, when the result is on its way.
     hub._end_tickets()
-    submit(id)
-    assert [result.id for result in hub.submissions] == [id]
+    submit(task.id)
+    assert [result.id for result in hub.submissions] == [task.id]
     with pytest.raises(HubStopped):
         ticket.result(TIMEOUT)
 
