@@ -17,6 +17,9 @@ from arbprov.cli.state_folder import make_state_folder, shorten_home
 
 __all__ = ["hub"]
 
+# In seconds.
+_DAY = 24 * 3600.0
+
 
 @click.command()
 @click.option(
@@ -47,6 +50,15 @@ __all__ = ["hub"]
         "renews its leases, as arbprov's do."
     ),
 )
+@click.option(
+    "--keep-days",
+    metavar="DAYS",
+    type=float,
+    default=7.0,
+    show_default=True,
+    callback=check(is_positive_number, "must be greater than 0"),
+    help="Forget tasks that ended so long ago; of the others, the latest million that ended stay.",
+)
 @json_option("Print the addresses, the store and the token as JSON.")
 def hub(
     address: str,
@@ -54,6 +66,7 @@ def hub(
     store: str | None,
     token: HubToken,
     lease: float,
+    keep_days: float,
     as_json: bool,
 ) -> None:
     """Run the bundled hub until Ctrl-C.
@@ -74,6 +87,7 @@ def hub(
         token=token.value,
         store=store,
         lease=lease,
+        keep=keep_days * _DAY,
         retries_limits=True,
         http=find_http_address(http),
     )

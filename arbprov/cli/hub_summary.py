@@ -23,7 +23,7 @@ def describe_hub(hub: LocalHub, page: str = "/") -> list[str]:
     """
     lines = [f"The hub listens on {hub.address}; Ctrl-C ends it."]
     if hub.http_address:
-        lines.append(f"Its page is http://{hub.http_address}{page}")
+        lines.append(f"Its page: http://{hub.http_address}{page}")
     elif not has_http_extra():
         lines.append(f"For its page and `arbprov tasks`: {INSTALL_HINT}")
     return [*lines, _describe_store(hub.store)]

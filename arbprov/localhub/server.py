@@ -63,6 +63,7 @@ class LocalHub:
         store: Where the tasks are kept: ``memory``, ``sqlite:PATH`` or ``postgresql://...``.
         lease: Seconds after which a task without a result is handed out again; providers that
             renew their leases have 60 seconds at most.
+        keep: Seconds to keep tasks that have ended; of these, the hub keeps the latest million.
         retries_limits: Whether a task over a rate limit waits and is handed out again, as
             `arbprov hub` does it; otherwise, a ``limit`` is its result, as tests want it.
         max_message_size: Bytes of the largest message that it accepts.
@@ -101,6 +102,7 @@ class LocalHub:
         capacity: int = 10_000,
         store: str = "memory",
         lease: float = 600.0,
+        keep: float = 7 * 24 * 3600.0,
         retries_limits: bool = False,
         max_message_size: int = 64 * MEBIBYTE,
         http: str | None = None,
@@ -126,7 +128,7 @@ class LocalHub:
         self.store = self._store.name
         # A lease outlives two renewals that fail.
         self._settings = QueueSettings(
-            hold=hold, lease=lease, renew_interval=min(_RENEW_INTERVAL, lease / 3)
+            hold=hold, lease=lease, renew_interval=min(_RENEW_INTERVAL, lease / 3), max_age=keep
         )
         self._retries_limits = retries_limits
         self._report_interval = report_interval

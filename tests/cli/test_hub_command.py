@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import grpc
 import pytest
-from support.waiting import TIMEOUT, wait_for_line
+from support.waiting import TIMEOUT, wait_for_line, wait_until
 
 from arbprov._proto import hub_pb2
-from arbprov.localhub import LocalHubClient
+from arbprov.localhub import LocalHub, LocalHubClient
 
 HUB = ("hub", "--address", "127.0.0.1:0", "--http", "none")
 
@@ -141,6 +142,33 @@ def test_a_task_is_handed_out_again_after_the_lease(start_hub):
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
 def test_a_lease_that_is_not_above_0_is_wrong_usage(arbprov, seconds):
     result = arbprov("hub", "--lease", seconds)
+    assert result.exit_code == 2
+    assert "must be greater than 0" in result.stderr
+
+
+@pytest.mark.parametrize(("days", "is_kept"), [("1", True), ("0.000001", False)])
+def test_tasks_that_ended_are_kept_for_some_days(start_hub, folder, days, is_kept):
+    path = folder / "hub.sqlite"
+    with LocalHub(store=f"sqlite:{path}") as hub:
+        ticket = hub.put("forecast", id="t1", idempotency_key="k")
+        hub.cancel("t1", reason="not needed any more")
+        ticket.result(TIMEOUT)
+    # 0.1 s are more than 0.000001 days.
+    time.sleep(0.1)
+    _, printed = start_hub("--store", f"sqlite:{path}", "--keep-days", days)
+
+    def is_there():
+        return submit(printed, {"action": "forecast", "idempotency_key": "k"}) == ["t1"]
+
+    if is_kept:
+        assert is_there()
+    else:
+        wait_until(lambda: not is_there())
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "nan"])
+def test_a_number_of_days_that_is_not_above_0_is_wrong_usage(arbprov, days):
+    result = arbprov("hub", "--keep-days", days)
     assert result.exit_code == 2
     assert "must be greater than 0" in result.stderr
 

@@ -41,4 +41,4 @@ def test_the_hub_serves_http_and_prints_its_url(start):
 def test_the_hub_says_where_its_page_is(start):
     hub = start("hub", "--address", "127.0.0.1:0", "--http", "127.0.0.1:0")
     lines = [hub.stderr.readline() for _ in range(2)]
-    assert lines[1].startswith("Its page is http://127.0.0.1:")
+    assert lines[1].startswith("Its page: http://127.0.0.1:")

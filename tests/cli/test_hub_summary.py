@@ -16,7 +16,7 @@ from arbprov.localhub import LocalHub
         (
             {"http": "127.0.0.1:50080", "store": "postgresql://hub:secret@db/tasks"},
             [
-                "Its page is http://127.0.0.1:50080/tasks",
+                "Its page: http://127.0.0.1:50080/tasks",
                 "It keeps its tasks in postgresql://db/tasks.",
             ],
         ),
