@@ -58,7 +58,7 @@ _STDERR = 2
 @click.option(
     "--memory",
     is_flag=True,
-    help="Keep no history: forget the tasks at the end.  [default: keep them, for the page]",
+    help="Forget the tasks at the end, as with --tasks.  [default: keep them for the next run]",
 )
 @hub_token_options
 def dev(
@@ -77,12 +77,11 @@ def dev(
     call` in another terminal sends tasks, too. The provider works for this hub whatever its own
     settings say, and does not use its spool.
     """
-    history = None if memory else target
     with catch_interruption() as interruption:
         if tasks is not None:
             address = address or "127.0.0.1:0"
             with (
-                running_dev_hub(history, address=address, token=token.value or None) as hub,
+                running_dev_hub(None, address=address, token=token.value or None) as hub,
                 _run_command(target, hub, traceback) as command,
             ):
                 _run_file(target, tasks, as_json, hub, command, interruption)
@@ -90,7 +89,7 @@ def dev(
         token = make_hub_token(token)
         with (
             running_dev_hub(
-                history,
+                None if memory else target,
                 address=address or ADDRESS,
                 token=token.value,
                 retries_limits=True,
@@ -141,8 +140,8 @@ def _run_file(
             run_tasks(hub, tasks, results, check_end)
     finally:
         results.print_summary()
-        if results.has_any and hub.store != "memory" and has_http_extra():
-            echo(f"To see them in a browser: {page_command(target)}", err=True)
+        if results.has_any and has_http_extra():
+            echo(f"To see tasks in a browser: {page_command(target)}", err=True)
 
 
 def _run_and_reload(

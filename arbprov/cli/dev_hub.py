@@ -113,7 +113,7 @@ def call_options(hub: LocalHub, token: HubToken) -> str:
 
 
 def page_command(target: str) -> str:
-    """Return the command that shows a provider's history, for the terminal where this one ran."""
+    """Return the command that runs a provider with a page, as this terminal finds it."""
     program = "arbprov"
     # As in the README: .venv/bin/arbprov.
     if shutil.which(program) is None and Path(sys.argv[0]).name == program:

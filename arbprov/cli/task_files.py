@@ -177,9 +177,6 @@ def run_tasks(
 ) -> None:
     """Put tasks into a hub and print each result when it arrives.
 
-    Tasks that have no result at the end are cancelled, so that the hub's next run does not run
-    them.
-
     Args:
         hub: A hub that a provider works for.
         tasks: The tasks.
@@ -191,21 +188,17 @@ def run_tasks(
     """
     # Shorter than the hub's own ids, and different in the next run, too.
     run = secrets.token_hex(3)
-    tickets = [hub.put(**{"id": f"{run}-{number}", **task}) for number, task in enumerate(tasks, 1)]
-    pending = {ticket.future for ticket in tickets}
-    try:
-        while pending:
-            # First: the last results arrive just before the provider ends.
-            reason = check_end()
-            done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
-            for future in done:
-                results.add(future.result())
-            if pending and not done and reason:
-                verb = "has" if len(pending) == 1 else "have"
-                raise ProviderError(
-                    f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
-                )
-    finally:
-        if pending:
-            left = [ticket.id for ticket in tickets if ticket.future in pending]
-            hub.cancel(*left, reason="arbprov dev has ended")
+    pending = {
+        hub.put(**{"id": f"{run}-{number}", **task}).future for number, task in enumerate(tasks, 1)
+    }
+    while pending:
+        # First: the last results arrive just before the provider ends.
+        reason = check_end()
+        done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
+        for future in done:
+            results.add(future.result())
+        if pending and not done and reason:
+            verb = "has" if len(pending) == 1 else "have"
+            raise ProviderError(
+                f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
+            )
