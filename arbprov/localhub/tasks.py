@@ -289,8 +289,7 @@ class Scope:
         held_until: When the next task goes, in seconds since 1970; in the past if some may go.
         limit: The limit that said so, as text.
         since: Since when the group has been over its limit: it has had tasks ever since.
-        room: How many may be handed out now; 0 until `held_until`, and while those that were
-            handed out have to end first.
+        room: How many may be handed out now; 0 until `held_until`.
     """
 
     action: str

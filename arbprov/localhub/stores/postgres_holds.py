@@ -8,12 +8,13 @@ from __future__ import annotations
 import collections
 from collections.abc import Collection
 
+from arbprov.localhub.store import SHORTEST_EPISODE
 from arbprov.localhub.stores.postgres_lanes import block, release
 from arbprov.localhub.stores.postgres_results import KnownTask
 from arbprov.localhub.stores.postgres_tasks import Connection, Group, clamp, transpose
 from arbprov.localhub.tasks import State
 
-__all__ = ["end_holds", "update_groups"]
+__all__ = ["begin_episodes", "update_groups"]
 
 # All at once and in this order, so that transactions wait for each other in no circle.
 _LOCK = """
@@ -21,38 +22,34 @@ SELECT FROM arbprov.holds
 JOIN unnest(%s::text[], %s::text[]) AS given (action, account_key) USING (action, account_key)
 ORDER BY account_key, action FOR UPDATE OF holds
 """
-# A task that passes after the episode's end counts as passed in it, too.
 _LEAVE = """
-UPDATE arbprov.holds SET
-    taken = taken - left_early, passed = holds.passed + ended.passed,
-    budget = CASE WHEN held THEN GREATEST(budget, holds.passed + ended.passed) ELSE budget END
+UPDATE arbprov.holds SET taken = taken - left_early, passed = holds.passed + ended.passed
 FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::int[], %s::int[])
     AS ended (action, account_key, episode, passed, left_early)
 WHERE holds.action = ended.action AND holds.account_key = ended.account_key
   AND holds.episode = ended.episode
 """
-# The first limit of an episode's task ends the episode, and tells how many tasks pass.
 _HOLD = """
-INSERT INTO arbprov.holds AS old (action, account_key, held_until, limited_by, since)
-SELECT action, account_key, now() + make_interval(secs => wait), limited_by, now()
-FROM unnest(%s::text[], %s::text[], %s::float8[], %s::text[])
-    AS new (action, account_key, wait, limited_by)
+INSERT INTO arbprov.holds AS old (action, account_key, due_at, wait, limited_by, since, limited)
+SELECT action, account_key, now() + make_interval(secs => wait), wait, limited_by, now(), limited
+FROM unnest(%s::text[], %s::text[], %s::float8[], %s::text[], %s::int[])
+    AS new (action, account_key, wait, limited_by, limited)
 ORDER BY account_key, action
 ON CONFLICT (account_key, action) DO UPDATE SET
-    budget = CASE WHEN NOT old.held AND EXISTS (
-        SELECT FROM unnest(%s::text[], %s::text[], %s::bigint[])
-            AS limited (action, account_key, episode)
-        WHERE limited.action = old.action AND limited.account_key = old.account_key
-          AND limited.episode = old.episode
-    ) THEN old.passed ELSE old.budget END,
-    held = true, held_until = GREATEST(old.held_until, excluded.held_until),
-    limited_by = excluded.limited_by
+    limited = old.limited + excluded.limited, held = true, limited_by = excluded.limited_by,
+    due_at = GREATEST(excluded.due_at, CASE WHEN old.held THEN old.due_at END),
+    wait = GREATEST(
+        excluded.wait, CASE WHEN old.held THEN extract(epoch FROM old.due_at - now()) END
+    )
 """
-_END_HOLDS = """
+# Without a limit, only an episode without room ends, which has taken more than its budget.
+_BEGIN_EPISODES = """
 UPDATE arbprov.holds SET
-    held = false, episode = nextval('arbprov.episodes'), taken = 0, passed = 0
+    budget = CASE WHEN held THEN GREATEST(0, taken - limited) ELSE taken END,
+    held = false, episode = nextval('arbprov.episodes'), taken = 0, passed = 0, limited = 0,
+    due_at = now() + make_interval(secs => GREATEST(wait, %s))
 FROM (
-    SELECT action, account_key FROM arbprov.holds WHERE held AND held_until <= now()
+    SELECT action, account_key FROM arbprov.holds WHERE room = 0 AND due_at <= now()
     ORDER BY account_key, action FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE holds.action = due.action AND holds.account_key = due.account_key
@@ -112,30 +109,33 @@ async def _leave(connection: Connection, tasks: Collection[KnownTask]) -> None:
 
 async def _hold(connection: Connection, limited: Collection[KnownTask]) -> None:
     """Hold the groups of tasks that were answered with a limit."""
-    holds: dict[Group, tuple[float, str]] = {}
+    holds: dict[Group, tuple[float, str, int]] = {}
     for task in limited:
         assert task.limited is not None
-        wait, _ = holds.get(task.group, (0.0, ""))
-        holds[task.group] = max(wait, clamp(task.limited.wait_time)), task.limited.limit
+        wait, _, count = holds.get(task.group, (0.0, "", 0))
+        holds[task.group] = (
+            max(wait, clamp(task.limited.wait_time)),
+            task.limited.limit,
+            count + 1,
+        )
     if holds:
         rows = [(*group, *values) for group, values in holds.items()]
-        episodes = [(*task.group, task.episode) for task in limited]
-        await connection.execute(_HOLD, transpose(rows, 4) + transpose(episodes, 3))
+        await connection.execute(_HOLD, transpose(rows, 5))
 
 
-async def end_holds(connection: Connection, queued: Collection[Group]) -> bool:
-    """Begin an episode in each group whose hold is over; return whether there are some.
+async def begin_episodes(connection: Connection, queued: Collection[Group]) -> bool:
+    """Begin the next episode of each group where it is due; return whether there are some.
 
     Args:
         connection: In a transaction.
         queued: The groups of tasks that the transaction has queued, and that may have no lane yet.
     """
-    cursor = await connection.execute(_END_HOLDS)
-    ended = set(await cursor.fetchall())
-    if not ended:
+    cursor = await connection.execute(_BEGIN_EPISODES, [SHORTEST_EPISODE])
+    groups = set(await cursor.fetchall())
+    if not groups:
         return False
-    await _remove_unused(connection, ended - set(queued))
-    await release(connection, ended)
+    await _remove_unused(connection, groups - set(queued))
+    await release(connection, groups)
     return True
 
 

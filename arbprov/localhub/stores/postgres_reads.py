@@ -61,7 +61,8 @@ SELECT action, state, extract(epoch FROM started_at)::float8, extract(epoch FROM
 FROM arbprov.tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, number DESC LIMIT %s
 """
 HELD = """
-SELECT action, account_key, extract(epoch FROM held_until)::float8, limited_by,
+SELECT action, account_key,
+       extract(epoch FROM CASE WHEN room > 0 THEN since ELSE due_at END)::float8, limited_by,
        extract(epoch FROM since)::float8, room
 FROM arbprov.holds ORDER BY since, action, account_key
 """

@@ -110,31 +110,35 @@ MIGRATIONS = (
     -- Each call takes a block of turns.
     CREATE SEQUENCE arbprov.turns INCREMENT BY 100000;
 
-    -- The groups over a limit: held until `held_until`, then in an episode until the next limit.
+    -- The groups over a limit: held until `due_at`, then in episodes. An episode without room ends
+    -- at `due_at`, as many seconds after its begin as the last limit asked to wait.
     CREATE TABLE arbprov.holds (
         action text NOT NULL,
         account_key text NOT NULL,
         held boolean NOT NULL DEFAULT true,
-        held_until timestamptz NOT NULL,
+        due_at timestamptz NOT NULL,
+        wait float8 NOT NULL,
         limited_by text NOT NULL,
         since timestamptz NOT NULL,
         -- No two episodes of any groups have the same number; 0 before the first.
         episode bigint NOT NULL DEFAULT 0,
-        -- How many tasks passed in the episode before, were handed out in this one, and passed.
+        -- How many tasks the limit lets through, as the episode before has shown.
         budget integer NOT NULL DEFAULT 0,
+        -- How many tasks of this episode were handed out, how many of these have passed, and how
+        -- many of the group were over the limit since its begin.
         taken integer NOT NULL DEFAULT 0,
         passed integer NOT NULL DEFAULT 0,
+        limited integer NOT NULL DEFAULT 0,
         -- How many tasks may be handed out now.
         room integer NOT NULL GENERATED ALWAYS AS (
             CASE
                 WHEN held THEN 0
-                WHEN taken < budget THEN budget - taken
-                ELSE GREATEST(0, 1 + (passed - budget) - (taken - passed))
+                ELSE GREATEST(0, budget + 1 + 2 * GREATEST(0, passed - budget) - taken)
             END
         ) STORED,
         PRIMARY KEY (account_key, action)
     ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-    CREATE INDEX holds_due ON arbprov.holds (held_until) WHERE held;
+    CREATE INDEX holds_due ON arbprov.holds (due_at) WHERE room = 0;
     CREATE SEQUENCE arbprov.episodes;
 
     CREATE TABLE arbprov.pauses (

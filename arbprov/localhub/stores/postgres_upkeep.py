@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 
 from arbprov.localhub.store import Due
-from arbprov.localhub.stores.postgres_holds import end_holds, update_groups
+from arbprov.localhub.stores.postgres_holds import begin_episodes, update_groups
 from arbprov.localhub.stores.postgres_lanes import enqueue, remove_unused
 from arbprov.localhub.stores.postgres_pauses import flag_pauses
 from arbprov.localhub.stores.postgres_results import KnownTask
@@ -51,7 +51,7 @@ SELECT action, state, sum(change) FROM gone GROUP BY action, state HAVING sum(ch
 _NEXT = """
 SELECT extract(epoch FROM min(at) - now())::float8 FROM (
     SELECT min(due_at) AS at FROM arbprov.tasks WHERE due_at IS NOT NULL
-    UNION ALL SELECT min(held_until) FROM arbprov.holds WHERE held
+    UNION ALL SELECT min(due_at) FROM arbprov.holds WHERE room = 0
 ) AS next
 """
 _TOO_OLD = """
@@ -90,14 +90,14 @@ async def upkeep(connection: Connection) -> Due:
         await end_attempts(connection, lost, "lease")
         await change(connection, tasks)
         await update_groups(connection, tasks)
-    has_ended_holds = await end_holds(connection, {task.group for task in queued})
+    has_begun = await begin_episodes(connection, {task.group for task in queued})
     if queued:
         await enqueue(connection, map(key_of, queued))
     await flag_pauses(connection)
     await connection.execute(_SUM_UP, {"enough": _MANY_COUNTS, "most": _MAX_COUNTS})
     [(next_in,)] = await (await connection.execute(_NEXT)).fetchall()
     return Due(
-        ready=has_ended_holds or bool(queued),
+        ready=has_begun or bool(queued),
         ended=tuple(task.id for task in tasks if task.state is State.DEAD),
         next_in=None if next_in is None else max(next_in, 0.0),
     )

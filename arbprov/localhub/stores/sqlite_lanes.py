@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from arbprov.localhub.store import SHORTEST_EPISODE
+
 __all__ = ["Lane", "Lanes"]
 
 _PICK = """
@@ -50,27 +52,26 @@ _WAKING = """
 SELECT number FROM lane
 WHERE account_key = :account AND action = :action AND NOT ready ORDER BY turn, lane_turn
 """
-# The first limit of an episode's task ends the episode, and tells how many tasks pass.
 _HOLD = """
-INSERT INTO hold (action, account_key, held_until, limit_text, since)
-VALUES (:action, :account, :until, :limit, :now)
+INSERT INTO hold (action, account_key, due_at, wait, limit_text, since)
+VALUES (:action, :account, :until, :until - :now, :limit, :now)
 ON CONFLICT DO UPDATE SET
-    budget = iif(NOT held AND episode IS :episode, passed, budget),
-    held = 1, held_until = max(held_until, :until), limit_text = :limit
+    limited = limited + 1, held = 1, limit_text = :limit,
+    due_at = max(:until, iif(held, due_at, 0)), wait = max(:until, iif(held, due_at, 0)) - :now
 """
-_END_HOLD = """
-UPDATE hold SET held = 0, episode = :episode, taken = 0, passed = 0
+# Without a limit, only an episode without room ends, which has taken more than its budget.
+_BEGIN_EPISODE = """
+UPDATE hold SET
+    budget = iif(held, max(0, taken - limited), taken),
+    held = 0, episode = :episode, taken = 0, passed = 0, limited = 0,
+    due_at = :now + max(wait, :least)
 WHERE action = :action AND account_key = :account
 """
 _TAKE = """
 UPDATE hold SET taken = taken + 1 WHERE action = ? AND account_key = ? RETURNING episode, room
 """
-# A task that passes after the episode's end counts as passed in it, too.
 _LEAVE = """
-UPDATE hold SET
-    taken = taken - (NOT :passes),
-    passed = passed + :passes,
-    budget = iif(held, max(budget, passed + :passes), budget)
+UPDATE hold SET taken = taken - (NOT :passes), passed = passed + :passes
 WHERE action = :action AND account_key = :account AND episode = :episode
 """
 _REMOVE_UNUSED = """
@@ -185,7 +186,6 @@ class Lanes:
         self,
         action: str,
         account_key: str,
-        episode: int | None,
         until: float,
         limit: str,
         now: float,
@@ -195,7 +195,6 @@ class Lanes:
         Args:
             action: The group's action.
             account_key: The group's account.
-            episode: Of the task that was answered with the limit.
             until: The end of the hold.
             limit: The limit.
             now: The time.
@@ -205,7 +204,6 @@ class Lanes:
             {
                 "action": action,
                 "account": account_key,
-                "episode": episode,
                 "until": until,
                 "limit": limit,
                 "now": now,
@@ -213,10 +211,11 @@ class Lanes:
         )
         self._update_group(action, account_key)
 
-    def end_hold(self, action: str, account_key: str) -> None:
-        """Begin an episode of a group, if a task waits for it."""
+    def begin_episode(self, action: str, account_key: str, now: float) -> None:
+        """Begin the next episode of a group, if a task waits for it."""
         group = {"action": action, "account": account_key}
-        self._execute(_END_HOLD, group | {"episode": self._make_number()})
+        values = {"episode": self._make_number(), "now": now, "least": SHORTEST_EPISODE}
+        self._execute(_BEGIN_EPISODE, group | values)
         self._execute(_REMOVE_UNUSED, group)
         self._update_group(action, account_key)
 

@@ -155,8 +155,8 @@ class Reads:
                 room=room,
             )
             for action, account_key, held_until, limit, since, room in self._execute(
-                "SELECT action, account_key, held_until, limit_text, since, room FROM hold "
-                "ORDER BY since, action, account_key"
+                "SELECT action, account_key, iif(room, since, due_at), limit_text, since, room "
+                "FROM hold ORDER BY since, action, account_key"
             )
         ]
 

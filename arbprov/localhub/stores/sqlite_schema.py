@@ -99,31 +99,35 @@ CREATE TABLE lane (
 CREATE INDEX lane_ready ON lane (provider, priority DESC, turn, lane_turn) WHERE ready;
 CREATE INDEX lane_group ON lane (action, account_key);
 
--- A group that is over a limit: held until `held_until`, then in an episode until the next limit.
+-- A group that is over a limit: held until `due_at`, then in episodes. An episode without room ends
+-- at `due_at`, as many seconds after its begin as the last limit asked to wait.
 CREATE TABLE hold (
     action TEXT NOT NULL,
     account_key TEXT NOT NULL,
     held INTEGER NOT NULL DEFAULT 1,
-    held_until REAL NOT NULL,
+    due_at REAL NOT NULL,
+    wait REAL NOT NULL,
     limit_text TEXT NOT NULL,
     since REAL NOT NULL,
     -- No two episodes of any groups have the same number; 0 before the first.
     episode INTEGER NOT NULL DEFAULT 0,
-    -- How many tasks passed in the episode before, were handed out in this one, and passed in it.
+    -- How many tasks the limit lets through, as the episode before has shown.
     budget INTEGER NOT NULL DEFAULT 0,
+    -- How many tasks of this episode were handed out, how many of these have passed, and how many
+    -- of the group were over the limit since its begin.
     taken INTEGER NOT NULL DEFAULT 0,
     passed INTEGER NOT NULL DEFAULT 0,
+    limited INTEGER NOT NULL DEFAULT 0,
     -- How many tasks may be handed out now.
     room INTEGER NOT NULL AS (
         CASE
             WHEN held THEN 0
-            WHEN taken < budget THEN budget - taken
-            ELSE max(0, 1 + (passed - budget) - (taken - passed))
+            ELSE max(0, budget + 1 + 2 * max(0, passed - budget) - taken)
         END
     ),
     PRIMARY KEY (action, account_key)
 ) WITHOUT ROWID;
-CREATE INDEX hold_until ON hold (held_until) WHERE held;
+CREATE INDEX hold_due ON hold (due_at) WHERE room = 0;
 
 CREATE TABLE pause (
     kind TEXT NOT NULL,

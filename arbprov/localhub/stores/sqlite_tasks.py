@@ -59,7 +59,7 @@ _BY_NUMBER = _FIND.format("number = ?")
 _NEXT_TIME = """
 SELECT min(at) FROM (
     SELECT min(lease_ends_at) AS at FROM task WHERE lease_ends_at IS NOT NULL
-    UNION ALL SELECT min(held_until) FROM hold WHERE held
+    UNION ALL SELECT min(due_at) FROM hold WHERE room = 0
     UNION ALL SELECT min(not_before) FROM task WHERE state = 'waiting' AND lane IS NULL
     UNION ALL SELECT min(expires_at) FROM task
               WHERE state = 'waiting' AND attempt = 0 AND expires_at IS NOT NULL
@@ -277,8 +277,7 @@ class Tasks:
         elif task.state == State.RUNNING and number == task.attempt:
             self._wait_again(task, deliveries=task.deliveries - 1)
             until = now + result.wait_time
-            group = task.action, task.account_key
-            self._lanes.hold(*group, task.episode, until, result.limit, now)
+            self._lanes.hold(task.action, task.account_key, until, result.limit, now)
         return Outcome.RECORDED
 
     def _add_result(self, task: _Task, attempt: int, result: ReceivedResult, now: float) -> None:
@@ -366,13 +365,13 @@ class Tasks:
             left -= 1
             self._enter_lane(_Task(*row))
             ready = True
-        holds = self._execute(
-            "SELECT action, account_key FROM hold WHERE held AND held_until <= ? "
-            "ORDER BY held_until LIMIT ?",
+        groups = self._execute(
+            "SELECT action, account_key FROM hold WHERE room = 0 AND due_at <= ? "
+            "ORDER BY due_at LIMIT ?",
             [now, left],
         ).fetchall()
-        for action, account_key in holds:
-            self._lanes.end_hold(action, account_key)
+        for action, account_key in groups:
+            self._lanes.begin_episode(action, account_key, now)
             ready = True
         following = self._execute(_NEXT_TIME).fetchone()[0]
         return Due(ready, tuple(ended), None if following is None else max(0.0, following - now))

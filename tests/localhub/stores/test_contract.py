@@ -7,6 +7,7 @@ import pytest
 from support.task_stores import new_task
 
 from arbprov.localhub.store import StoredToken
+from arbprov.localhub.stores import postgres_holds, sqlite_lanes
 from arbprov.localhub.tasks import (
     Outcome,
     Pause,
@@ -822,37 +823,38 @@ async def test_a_limit_of_the_episode_holds_the_group_again(first):
     assert len(await take(first.store)) == 1
 
 
-async def test_as_many_go_at_once_as_passed_in_the_episode_before(third):
-    assert len(await take(third.store)) == 3
+async def test_as_many_go_at_once_as_were_let_through_before_and_one_more(third):
+    assert len(await take(third.store)) == 4
 
 
-async def test_what_passed_before_goes_in_several_claims(third):
+async def test_what_was_let_through_before_goes_in_several_claims(third):
     assert len(await take(third.store, 2)) == 2
-    assert len(await take(third.store)) == 1
+    assert len(await take(third.store)) == 2
     assert await take(third.store) == []
 
 
-async def test_one_more_goes_when_as_many_have_passed_as_before(third):
+async def test_two_more_go_for_each_task_that_passes_beyond_the_budget(third):
     store = third.store
     *some, last = await take(store)
     await end(store, *some)
     assert await take(store) == []
     await end(store, last)
-    [more] = await take(store)
-    await end(store, more)
-    assert len(await take(store)) == 2
+    more = await take(store)
+    assert len(more) == 2
+    await end(store, *more)
+    assert len(await take(store)) == 4
 
 
 async def test_a_claim_takes_no_more_than_the_room_from_all_lanes(third):
     await add(third.store, "u1", "u2", priority=5)
     await add(third.store, "n1", "n2", provider="p", priority=2)
-    assert len(await claim(third.store, 99)) == 3
+    assert len(await claim(third.store, 99)) == 4
 
 
 async def test_all_providers_share_the_room(third):
     await add(third.store, "n1", provider="p2")
     given = [*await take(third.store, 2, "p2"), *await take(third.store), *await take(third.store)]
-    assert len(given) == 3
+    assert len(given) == 4
 
 
 async def test_an_absent_providers_task_takes_no_room(first):
@@ -878,7 +880,7 @@ async def test_a_group_without_room_keeps_no_other_from_going(first):
 async def test_a_lost_lease_makes_room_for_one(third):
     await take(third.store)
     await third.pass_time(LONGER)
-    assert len(await take(third.store)) == 3
+    assert len(await take(third.store)) == 4
     assert await take(third.store) == []
 
 
@@ -928,24 +930,23 @@ async def test_a_result_of_an_attempt_before_a_retry_makes_room_for_one(first):
     assert await take(store) == []
 
 
-async def test_a_lower_number_that_passed_counts_too(third):
+async def test_a_lower_number_that_was_let_through_counts_too(third):
     [one] = await take(third.store, 1)
     await end(third.store, one)
     await end_episode(third)
-    assert len(await take(third.store)) == 1
-
-
-async def test_a_task_that_passes_while_the_group_is_held_counts_for_the_next_episode(third):
-    one, two, three = await take(third.store)
-    await end(third.store, one, status="limit")
-    await end(third.store, two, three)
-    await third.pass_time(SHORTER)
     assert len(await take(third.store)) == 2
 
 
-async def test_a_second_limit_of_an_episode_only_prolongs_the_hold(third):
+async def test_a_task_that_still_runs_was_let_through(third):
+    one, *_ = await take(third.store)
+    await end(third.store, one, status="limit")
+    await third.pass_time(SHORTER)
+    assert len(await take(third.store)) == 4
+
+
+async def test_a_second_limit_of_an_episode_prolongs_the_hold_and_lowers_the_budget(third):
     store = third.store
-    one, two, three = await take(store)
+    one, two, three, _ = await take(store)
     await end(store, one)
     await end(store, two, status="limit")
     await third.advance(WAIT / 2)
@@ -953,44 +954,67 @@ async def test_a_second_limit_of_an_episode_only_prolongs_the_hold(third):
     [scope] = await store.held()
     assert scope.held_until == pytest.approx(await now(store) + WAIT, abs=10)
     await third.pass_time(SHORTER)
-    one, *others = await take(store)
-    assert others == []
-    await end(store, one)
-    # As many as before, one, have passed: with a budget of none, two would go.
-    assert len(await take(store)) == 1
+    assert len(await take(store)) == 3
+
+
+# Tasks that are slower than the limit.
+
+
+async def test_more_go_if_no_limit_comes_for_as_long_as_the_hold_lasted(first):
+    await take(first.store)
+    await first.pass_time(WAIT / 2)
+    assert await take(first.store) == []
+    await first.pass_time(WAIT)
+    assert len(await take(first.store)) == 2
+    await first.pass_time(SHORTER)
+    assert len(await take(first.store)) == 3
+
+
+async def test_upkeep_says_when_more_go(first):
+    await take(first.store)
+    assert (await first.store.upkeep()).next_in == pytest.approx(WAIT, abs=10)
+    await first.advance(SHORTER)
+    assert (await first.store.upkeep()).ready
+
+
+async def test_an_episode_with_room_goes_on(third):
+    await take(third.store, 1)
+    await third.pass_time(SHORTER)
+    assert len(await take(third.store)) == 3
+
+
+async def test_an_episode_has_a_shortest_time(first, monkeypatch):
+    for module in (sqlite_lanes, postgres_holds):
+        monkeypatch.setattr(module, "SHORTEST_EPISODE", 60.0)
+    store = first.store
+    [one] = await take(store)
+    await store.record([result(one.id, one.attempt, "limit", wait_time=1e-6)])
+    await first.advance(1)
+    await store.upkeep()
+    await take(store)
+    assert (await store.upkeep()).next_in == pytest.approx(60, abs=30)
 
 
 @pytest.fixture
 async def lasting(third):
     """A bench as `third`, and a delivery of an episode that has ended."""
     store = third.store
-    deliveries = await take(store)
-    await end(store, *deliveries)
-    [more] = await take(store)
-    await end(store, more)
+    await end(store, *await take(store))
     one, other = await take(store)
     await store.renew("p", [(other.id, other.attempt)], 100 * LEASE)
     await end(store, one, status="limit")
     await third.pass_time(SHORTER)
-    assert [scope.room for scope in await store.held()] == [4]
+    assert [scope.room for scope in await store.held()] == [6]
     return third, other
 
 
-async def test_a_limit_of_an_earlier_episode_holds_the_group_and_changes_no_budget(lasting):
+async def test_a_limit_of_an_earlier_episode_holds_the_group_and_lowers_the_budget(lasting):
     bench, other = lasting
+    await take(bench.store, 3)
     await end(bench.store, other, status="limit")
     assert await take(bench.store) == []
     await bench.pass_time(SHORTER)
-    assert len(await take(bench.store)) == 4
-
-
-async def test_a_limit_after_the_end_of_its_episode_changes_no_budget(lasting):
-    bench, other = lasting
-    [one] = await take(bench.store, 1)
-    await end(bench.store, other, status="limit")
-    await end(bench.store, one, status="limit")
-    await bench.pass_time(SHORTER)
-    assert len(await take(bench.store)) == 4
+    assert len(await take(bench.store)) == 3
 
 
 async def test_a_task_of_an_earlier_episode_does_not_pass_in_this_one(lasting):
@@ -1022,18 +1046,6 @@ async def test_a_task_from_before_the_hold_does_not_pass(early):
     assert len(await take(bench.store)) == 1
     await end(bench.store, other)
     assert await take(bench.store) == []
-
-
-async def test_a_limit_of_a_task_from_before_the_hold_changes_no_budget(early):
-    bench, other = early
-    for _ in range(3):
-        [one] = await take(bench.store, 1)
-        await end(bench.store, one)
-    await end_episode(bench)
-    await end(bench.store, other, status="limit")
-    assert await take(bench.store) == []
-    await bench.pass_time(SHORTER)
-    assert len(await take(bench.store)) == 3
 
 
 async def test_a_result_after_a_limit_does_not_end_the_hold(early):
@@ -1214,7 +1226,7 @@ async def test_a_held_group_is_listed_without_room(bench):
 async def test_a_group_in_an_episode_is_listed_with_its_room(third):
     await take(third.store, 1)
     [scope] = await third.store.held()
-    assert (scope.room, scope.held_until < await now(third.store)) == (2, True)
+    assert (scope.room, scope.held_until < await now(third.store)) == (3, True)
 
 
 async def test_groups_are_listed_by_how_long_they_are_over_their_limit(bench):

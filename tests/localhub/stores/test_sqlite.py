@@ -222,7 +222,7 @@ async def test_a_file_that_lacks_a_table_is_refused(path):
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE hold")
     database.close()
-    assert "is damaged (it lacks hold, hold_until)" in await refusal(path)
+    assert "is damaged (it lacks hold, hold_due)" in await refusal(path)
 
 
 async def test_a_large_file_is_not_read_at_start(path, monkeypatch):
@@ -630,7 +630,7 @@ def queue(waiting=0, held=0, accounts=50):
     database.execute("BEGIN")
     tasks.submit([new_task(f"h{n}", account_key=f"h{n}", priority=9) for n in range(held)], 0.0)
     for n in range(held):
-        tasks._lanes.hold("act", f"h{n}", None, 1e6, "", 0.0)
+        tasks._lanes.hold("act", f"h{n}", 1e6, "", 0.0)
     tasks.submit([new_task(f"t{n}", account_key=f"a{n % accounts}") for n in range(waiting)], 0.0)
     return database, tasks
 
@@ -654,8 +654,8 @@ def test_a_claim_costs_the_same_with_many_held_groups():
 def test_a_claim_costs_the_same_with_many_groups_without_room():
     database, tasks = queue(waiting=10_000, accounts=2_000)
     for n in range(1_950):
-        tasks._lanes.hold("act", f"a{n}", None, 0.0, "", 0.0)
-        tasks._lanes.end_hold("act", f"a{n}")
+        tasks._lanes.hold("act", f"a{n}", 0.0, "", 0.0)
+        tasks._lanes.begin_episode("act", f"a{n}", 0.0)
     # One of each account.
     tasks.claim("p", 2_000, 60.0, 0.0)
     steps = Steps(database).of(lambda: tasks.claim("p", 5, 60.0, 0.0))

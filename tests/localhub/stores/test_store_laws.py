@@ -42,10 +42,15 @@ ENDED = {State.DONE, State.FAILED, State.CANCELLED, State.DEAD}
 
 @attrs.define(eq=False)
 class Episode:
-    """What was handed out between two holds of a group, and has not been lost or returned."""
+    """What was handed out of a group at a stretch, and has not been lost or returned."""
 
     running: set[Task] = attrs.field(factory=set)
     passed: int = 0
+    over_limit: int = 0
+
+    @property
+    def taken(self):
+        return len(self.running) + self.passed + self.over_limit
 
 
 @attrs.define(eq=False)
@@ -88,20 +93,26 @@ class Task:
 class Hold:
     """A group over a limit."""
 
-    until: float = 0.0
+    due_at: float = 0.0
     is_held: bool = True
     budget: int = 0
+    limits: int = 0
     episode: Episode = attrs.field(factory=Episode)
 
     @property
     def room(self):
-        episode = self.episode
-        taken = len(episode.running) + episode.passed
         if self.is_held:
             return 0
-        if taken < self.budget:
-            return self.budget - taken
-        return max(0, 1 + episode.passed - self.budget - len(episode.running))
+        more = 1 + 2 * max(0, self.episode.passed - self.budget)
+        return max(0, self.budget + more - self.episode.taken)
+
+    def begin_episode(self, now):
+        if self.is_held:
+            self.budget = max(0, self.episode.taken - self.limits)
+        else:
+            self.budget = self.episode.taken
+        self.is_held, self.limits, self.episode = False, 0, Episode()
+        self.due_at = now + HOLD
 
 
 class Model:
@@ -156,16 +167,13 @@ class Model:
         self.leave(task, passes=passes)
         self.forget_unused(task.group)
 
-    def leave(self, task, *, passes=False):
+    def leave(self, task, *, passes=False, is_limited=False):
         """Have a task no longer run in its episode."""
         episode, task.episode = task.episode, None
-        if episode is None:
-            return
-        episode.running.remove(task)
-        episode.passed += passes
-        hold = self.holds.get(task.group)
-        if hold and hold.is_held and hold.episode is episode:
-            hold.budget = max(hold.budget, episode.passed)
+        if episode is not None:
+            episode.running.remove(task)
+            episode.passed += passes
+            episode.over_limit += is_limited
 
     def forget_unused(self, group):
         hold = self.holds.get(group)
@@ -199,11 +207,9 @@ class Model:
             task.state = State.WAITING
             task.deliveries -= 1
             hold = self.holds.setdefault(task.group, Hold())
-            if not hold.is_held and hold.episode is task.episode:
-                hold.budget = hold.episode.passed
-            self.leave(task)
-            hold.until = max(hold.until, self.now + HOLD)
-            hold.is_held = True
+            hold.limits += 1
+            hold.due_at, hold.is_held = self.now + HOLD, True
+            self.leave(task, is_limited=True)
         return Outcome.RECORDED
 
     def advance(self, seconds):
@@ -224,8 +230,8 @@ class Model:
                 self.end(task, State.DEAD)
                 dead.append(task.id)
         for group, hold in list(self.holds.items()):
-            if hold.is_held and hold.until <= self.now:
-                hold.is_held, hold.episode = False, Episode()
+            if hold.room == 0 and hold.due_at <= self.now:
+                hold.begin_episode(self.now)
             self.forget_unused(group)
         return dead
 
