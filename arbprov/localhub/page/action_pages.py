@@ -24,8 +24,8 @@ from arbprov.localhub.page.run_forms import (
     to_task,
 )
 from arbprov.localhub.page.statistics import ActionFigures, Statistics
-from arbprov.localhub.page.task_list import run_seconds
 from arbprov.localhub.page.task_pages import problems_of
+from arbprov.localhub.page.task_rows import run_seconds
 from arbprov.localhub.reports import ActionReport
 from arbprov.localhub.tasks import PauseKind, State, StoredTask
 from arbprov.payload.validation import ValidationFailure

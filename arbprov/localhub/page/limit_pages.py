@@ -119,7 +119,7 @@ class LimitPages:
         if key not in self._names:
             while len(self._names) >= _MAX_NAMES:
                 del self._names[next(iter(self._names))]
-            tasks = await self._hub.store.search(TaskFilter(account_key=key), limit=1)
+            tasks = await self._hub.store.search(TaskFilter(account_key=key), limit=1, preview=0)
             if not tasks:
                 return ""
             self._names[key] = mask_name(tasks[0].account)
