@@ -53,6 +53,13 @@ class LimitRow:
         """Whether a single call tries whether the API admits calls again."""
         return self.opens_at is None and self.report.opens_in == 0
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it admits no call now; its provider may not say until when."""
+        if self.report.next_in is not None:
+            return self.next_at is not None
+        return self.report.left == 0
+
 
 @attrs.frozen(kw_only=True)
 class HeldGroup:
