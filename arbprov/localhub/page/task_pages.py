@@ -33,7 +33,7 @@ class AttemptRow:
         attempt: The attempt.
         seconds: How long it took; None while it runs.
         error: The type of its error, or the limit that it was over; empty without either.
-        message: What its result says, unless it is a success.
+        message: What its result says, unless it is a success, or says what the problems say.
         bar: When it was, in the time of its task.
         result: Its envelope; None without a result.
         aside: Other results that came for it.
@@ -132,14 +132,17 @@ def problems_of(task: StoredTask) -> list[Problem]:
 
 def _make_row(attempt: Attempt, whole: tuple[float, float]) -> AttemptRow:
     result = read_result("", attempt.status, attempt.result)
+    shown = show_json(attempt.result.encode(errors="replace")) if attempt.result else None
+    # Problems stand above the attempts, and the message only repeats them.
+    says_more = attempt.status != Status.SUCCESS and not (shown and find_problems(shown.value))
     ended_at = whole[1] if attempt.ended_at is None else attempt.ended_at
     return AttemptRow(
         attempt=attempt,
         seconds=_find_seconds(attempt),
         error=result.error_type or (result.limit if attempt.status == Status.LIMIT else ""),
-        message="" if attempt.status == Status.SUCCESS else result.message,
+        message=result.message if says_more else "",
         bar=make_bar(attempt.started_at, ended_at, whole),
-        result=show_json(attempt.result.encode(errors="replace")) if attempt.result else None,
+        result=shown,
         aside=[show_json(text.encode(errors="replace")) for text in attempt.aside],
     )
 

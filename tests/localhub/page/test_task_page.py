@@ -116,6 +116,15 @@ def test_each_attempt_says_how_it_ended_and_why(api):
     ]
 
 
+def test_an_attempt_does_not_repeat_the_problems(api):
+    api.submit(id="t1")
+    problem = {"path": "days", "message": "expected a number"}
+    api.finish("error", envelope("days: expected a number", problems=[problem]))
+    text = show(api).text.partition("Payload")[0]
+    assert "error invalid payload" in text
+    assert "days: expected a number" not in text
+
+
 def test_a_task_says_how_long_it_waited_for_its_first_attempt(api, monkeypatch):
     api.submit(id="t1")
     assert "Waited" not in show(api).text
