@@ -251,7 +251,7 @@ def test_what_a_row_says_leaves_room_for_its_payload(browser, hub):
     browser.go("/tasks?state=failed&action=sync_campaigns")
     browser.find(".tasks .c-what code")
     script = """
-        return [...document.querySelectorAll('.c-what')].every((cell) => {
+        return [...document.querySelectorAll('td.c-what')].every((cell) => {
             const [said, payload] = cell.firstElementChild.children;
             return payload.scrollWidth <= payload.clientWidth
                 && payload.getBoundingClientRect().right <= cell.getBoundingClientRect().right
