@@ -237,7 +237,12 @@ class Store(Protocol):
         ...
 
     async def search(
-        self, where: TaskFilter, *, before: int | None = None, limit: int = 50
+        self,
+        where: TaskFilter,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        preview: int | None = None,
     ) -> list[StoredTask]:
         """Return tasks, the latest submitted first.
 
@@ -245,6 +250,8 @@ class Store(Protocol):
             where: Which tasks.
             before: Only tasks with lower numbers: the last number of the page before.
             limit: The most tasks to return.
+            preview: For a list: the most bytes of each payload, from its beginning; results are
+                left out too. None for whole tasks.
         """
         ...
 

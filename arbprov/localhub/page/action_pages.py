@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import attrs
@@ -23,9 +24,9 @@ from arbprov.localhub.page.run_forms import (
     switch_mode,
     to_task,
 )
-from arbprov.localhub.page.statistics import ActionFigures, Statistics
-from arbprov.localhub.page.task_list import run_seconds
+from arbprov.localhub.page.statistics import ActionFigures, Statistics, Summary
 from arbprov.localhub.page.task_pages import problems_of
+from arbprov.localhub.page.task_rows import run_seconds
 from arbprov.localhub.reports import ActionReport
 from arbprov.localhub.tasks import PauseKind, State, StoredTask
 from arbprov.payload.validation import ValidationFailure
@@ -93,42 +94,39 @@ class ActionPages:
         """Show all actions with their figures."""
         summary = await self._statistics.read()
         counts = await self._hub.store.counts()
-        reports = self._hub.reports.actions()
-        names = sorted({*counts, *reports})
-        rows = [
-            await self._make_row(name, counts.get(name, {}), summary.actions.get(name))
-            for name in names
-        ]
+        names = sorted({*counts, *self._hub.reports.actions()})
+        rows = await self._make_rows(names, counts, summary)
         return self._hub.render.page(
             request,
             "actions",
             rows=rows,
             summary=summary,
-            rates=self._hub.api.rates.view(),
             done=describe_done(request.query_params.get("did", "")),
             version=make_version(rows, summary),
         )
 
-    async def _make_row(
-        self, name: str, counts: Mapping[State, int], figures: ActionFigures | None
-    ) -> ActionRow:
-        paused = {
-            pause.name for pause in await self._hub.store.pauses() if pause.kind is PauseKind.ACTION
-        }
-        providers = {
-            report.provider
-            for report, _ in self._hub.reports.latest()
-            if any(action.name == name for action in report.actions)
-        }
-        return ActionRow(
-            name=name,
-            url=f"/actions/{quote(name, safe='')}",
-            report=self._hub.reports.actions().get(name),
-            providers=sorted(providers),
-            counts={str(state.value): count for state, count in counts.items()},
-            figures=figures,
-            is_paused=name in paused,
-        )
+    async def _make_rows(
+        self, names: Sequence[str], counts: Mapping[str, Mapping[State, int]], summary: Summary
+    ) -> Sequence[ActionRow]:
+        pauses = await self._hub.store.pauses()
+        paused = {pause.name for pause in pauses if pause.kind is PauseKind.ACTION}
+        reports = self._hub.reports.actions()
+        providers: defaultdict[str, set[str]] = defaultdict(set)
+        for report, _ in self._hub.reports.latest():
+            for action in report.actions:
+                providers[action.name].add(report.provider)
+        return [
+            ActionRow(
+                name=name,
+                url=f"/actions/{quote(name, safe='')}",
+                report=reports.get(name),
+                providers=sorted(providers[name]),
+                counts={state.value: count for state, count in counts.get(name, {}).items()},
+                figures=summary.actions.get(name),
+                is_paused=name in paused,
+            )
+            for name in names
+        ]
 
     # One action, and its form.
 
@@ -199,7 +197,7 @@ class ActionPages:
     ) -> Response:
         counts = await self._hub.store.counts()
         summary = await self._statistics.read()
-        row = await self._make_row(name, counts.get(name, {}), summary.actions.get(name))
+        (row,) = await self._make_rows([name], counts, summary)
         is_part = "hx-request" in request.headers
         return self._hub.render.page(
             request,
@@ -212,6 +210,7 @@ class ActionPages:
             outcome=outcome,
             problems=[] if outcome is None else problems_of(outcome.task),
             is_known=row.report is not None or bool(row.counts),
+            version=make_version(row, summary.seconds),
             done=describe_done(request.query_params.get("did", "")),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -84,6 +84,14 @@ class Field:
     def is_long(self) -> bool:
         """Whether its text needs several lines."""
         return len(self.value) > _LONG_TEXT or "\n" in self.value
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The values of a choice, or of a boolean, as JSON, each with what a person reads."""
+        choices = ("true", "false") if self.kind == "boolean" else self.choices
+        values = [(text, json.loads(text)) for text in choices]
+        others = {text for text, value in values if not isinstance(value, str)}
+        return [(text, _label(value, others)) for text, value in values]
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Yield what a browser sends for it."""
@@ -223,6 +231,13 @@ def _show(kind: str, value: Any) -> str:
     if kind in ("text", "number", "json") and isinstance(value, str):
         return str(value)
     return json.dumps(value)
+
+
+def _label(value: Any, others: Container[str]) -> str:
+    """Return a choice for a person: a text without quotes, unless another choice looks like it."""
+    if isinstance(value, str) and value and value not in others:
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _describe(part: Part, is_required: bool) -> str:

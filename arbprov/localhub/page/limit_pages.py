@@ -53,6 +53,13 @@ class LimitRow:
         """Whether a single call tries whether the API admits calls again."""
         return self.opens_at is None and self.report.opens_in == 0
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it admits no call now; its provider may not say until when."""
+        if self.report.next_in is not None:
+            return self.next_at is not None
+        return self.report.left == 0
+
 
 @attrs.frozen(kw_only=True)
 class HeldGroup:
@@ -119,7 +126,7 @@ class LimitPages:
         if key not in self._names:
             while len(self._names) >= _MAX_NAMES:
                 del self._names[next(iter(self._names))]
-            tasks = await self._hub.store.search(TaskFilter(account_key=key), limit=1)
+            tasks = await self._hub.store.search(TaskFilter(account_key=key), limit=1, preview=0)
             if not tasks:
                 return ""
             self._names[key] = mask_name(tasks[0].account)

@@ -9,10 +9,14 @@ from starlette.responses import Response
 from arbprov.localhub.page.done import describe_done
 from arbprov.localhub.page.hub import PageHub
 from arbprov.localhub.page.rendering import make_version
+from arbprov.localhub.page.waits import MAX_SILENCE
 from arbprov.localhub.reports import ProviderReport
 from arbprov.localhub.tasks import PauseKind
 
 __all__ = ["ProviderPages"]
+
+# Seconds for which a page shows the same times of polls, which change all the time.
+_STEP = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +34,11 @@ class ProviderRow:
     polled_ago: float | None
     processes: list[ProviderReport]
     is_paused: bool
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has polled, but not lately."""
+        return self.polled_ago is not None and self.polled_ago >= MAX_SILENCE
 
 
 class ProviderPages:
@@ -69,10 +78,8 @@ class ProviderPages:
             rows=rows,
             now=self._hub.now(),
             done=describe_done(request.query_params.get("did", "")),
-            # Polls change all the time: what is shown of them is as of the last change of the rest.
             version=make_version(
-                [(row.name, row.processes, row.is_paused) for row in rows],
-                [row.polled_ago is None or row.polled_ago > 60 for row in rows],
-                int(self._hub.now() / 5),
+                [(row.name, row.processes, row.is_paused, row.is_silent) for row in rows],
+                int(self._hub.now() / _STEP),
             ),
         )

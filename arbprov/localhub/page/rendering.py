@@ -67,9 +67,9 @@ class Renderer:
         environment.filters.update(
             age=lambda when: words.format_age(time.time() - when),
             duration=words.format_duration,
+            span=words.format_span,
             time=words.format_time,
             iso=lambda when: words.format_time(when).replace(" UTC", "Z").replace(" ", "T"),
-            json=words.format_json,
             short_count=words.format_short_count,
             short_key=short_key,
             part=lambda text: quote(text, safe=""),

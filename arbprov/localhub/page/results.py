@@ -7,14 +7,13 @@ from typing import Any
 import attrs
 
 from arbprov.errors import Problem
-from arbprov.localhub.page.words import format_json
+from arbprov.localhub.page.words import cut_text, format_json
 from arbprov.payload.json import parse_value
 from arbprov.payload.validation import ValidationFailure
 
 __all__ = ["Shown", "find_problems", "show_json"]
 
 _MAX_PROBLEMS = 100
-_MAX_TEXT = 100_000
 
 
 @attrs.frozen
@@ -22,7 +21,7 @@ class Shown:
     """JSON to show.
 
     Attributes:
-        text: It, indented; as it came if it is not JSON.
+        text: It, indented; as it came if it is not JSON; of very long JSON, the beginning.
         value: Its value; None if it is not JSON.
     """
 
@@ -43,7 +42,7 @@ def show_json(raw: bytes) -> Shown:
     try:
         value = parse_value(raw)
     except ValidationFailure:
-        return Shown(raw.decode(errors="replace")[:_MAX_TEXT])
+        return Shown(cut_text(raw.decode(errors="replace")))
     return Shown(format_json(value), value)
 
 

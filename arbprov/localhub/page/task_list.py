@@ -14,9 +14,8 @@ from arbprov.localhub.api.matching import OPEN_STATES, Change, change_matching, 
 from arbprov.localhub.api.parsing import read_path
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.api.shapes import ListQuery
-from arbprov.localhub.page.accounts import mask_name
 from arbprov.localhub.page.done import describe_done
-from arbprov.localhub.page.hub import PageHub, go_to, task_url
+from arbprov.localhub.page.hub import PageHub, go_to
 from arbprov.localhub.page.rendering import make_version
 from arbprov.localhub.page.requests import (
     Form,
@@ -25,7 +24,7 @@ from arbprov.localhub.page.requests import (
     read_form,
     read_list_query,
 )
-from arbprov.localhub.page.waits import Wait, describe_obstacle
+from arbprov.localhub.page.task_rows import PREVIEW, Row, make_rows
 from arbprov.localhub.tasks import PauseKind, State, StoredTask, TaskFilter
 from arbprov.localhub.tokens import Role
 
@@ -44,37 +43,18 @@ _PAUSED_FILTERS = {
 
 
 @attrs.frozen(kw_only=True)
-class Row:
-    """A task in the list.
-
-    Attributes:
-        task: The task.
-        url: The address of its page.
-        account: The masked name of its account; empty if unknown, or not for this reader.
-        wait: What holds it back, if it waits and something does.
-        seconds: How long it ran, or has been running; None before its first attempt.
-    """
-
-    task: StoredTask
-    url: str
-    account: str
-    wait: Wait | None
-    seconds: float | None
-
-
-@attrs.frozen(kw_only=True)
 class Tab:
     """A state to filter by.
 
     Attributes:
         state: The state; empty for all.
-        count: How many tasks of the chosen action are in it.
+        count: How many tasks of the chosen action are in it; None if other filters are set.
         is_current: Whether the list shows it.
         filters: The filters of its list.
     """
 
     state: str
-    count: int
+    count: int | None
     is_current: bool
     filters: Form
 
@@ -101,16 +81,17 @@ class TaskListPages:
         store = self._hub.store
         counts = await store.counts()
         total, is_exact = await self._count(where, counts)
+        tabs = _make_tabs(counts, filters, query)
         tasks = []
         if total:
-            tasks = await store.search(where, before=before, limit=_PAGE + 1)
+            tasks = await store.search(where, before=before, limit=_PAGE + 1, preview=PREVIEW)
         has_more = len(tasks) > _PAGE
         rows = await self._make_rows(request, tasks[:_PAGE])
         return self._hub.render.page(
             request,
             "tasks",
             rows=rows,
-            tabs=_make_tabs(counts, filters, query),
+            tabs=tabs,
             filters=filters,
             fields=[(name[8:], value) for name, value in filters if name.startswith("payload.")],
             query=query,
@@ -121,23 +102,18 @@ class TaskListPages:
             paused=await self._find_pauses(filters),
             done=describe_done(did),
             version=make_version(rows, has_more, total),
-            tabs_version=make_version(counts, total),
+            tabs_version=make_version(tabs),
         )
 
     async def _make_rows(self, request: Request, tasks: Sequence[StoredTask]) -> list[Row]:
-        pauses, held = await self._hub.store.pauses(), await self._hub.store.held()
-        now = self._hub.now()
-        is_admin = request.state.role is Role.ADMIN
-        return [
-            Row(
-                task=task,
-                url=task_url(task.id),
-                account=mask_name(task.account) if is_admin else "",
-                wait=describe_obstacle(task, pauses, held, now),
-                seconds=run_seconds(task),
-            )
-            for task in tasks
-        ]
+        return make_rows(
+            tasks,
+            await self._hub.store.pauses(),
+            await self._hub.store.held(),
+            self._hub.reports,
+            now=self._hub.now(),
+            shows_accounts=request.state.role is Role.ADMIN,
+        )
 
     async def _count(
         self, where: TaskFilter, counts: Mapping[str, Mapping[State, int]]
@@ -167,7 +143,9 @@ class TaskListPages:
         filters = find_filters(request.url.query)
         where, change = self._find_change(verb, request, filters)
         view = await change_matching(self._hub.queue, where, None, change)
-        tasks = [] if where is None else await self._hub.store.search(where, limit=5)
+        tasks = []
+        if where is not None:
+            tasks = await self._hub.store.search(where, limit=5, preview=PREVIEW)
         return self._hub.render.page(
             request,
             "matching",
@@ -207,29 +185,29 @@ class TaskListPages:
         return "/tasks?" + urlencode(filters)
 
 
-def run_seconds(task: StoredTask) -> float | None:
-    """Return how long a task's latest attempt ran; None if it has none, or still runs."""
-    if task.started_at is None or task.ended_at is None:
-        return None
-    return max(0.0, task.ended_at - task.started_at)
-
-
 def _make_tabs(
     counts: Mapping[str, Mapping[State, int]], filters: Form, query: ListQuery
 ) -> list[Tab]:
-    """Return the states with their counts, which are of the chosen action only."""
+    """Return the states, with their counts if only an action is chosen, which costs no search."""
+    is_counted = {name for name, _ in filters} <= {"action", "state"}
     chosen = [counts.get(query.action, {})] if query.action else [*counts.values()]
     others = [pair for pair in filters if pair[0] != "state"]
     by_state = {state: sum(found.get(state, 0) for found in chosen) for state in State}
-    tabs = [Tab(state="", count=sum(by_state.values()), is_current=not query.state, filters=others)]
-    for state, count in by_state.items():
-        name = str(state.value)
-        tabs.append(
+    every = Tab(
+        state="",
+        count=sum(by_state.values()) if is_counted else None,
+        is_current=not query.state,
+        filters=others,
+    )
+    return [
+        every,
+        *(
             Tab(
-                state=name,
-                count=count,
-                is_current=query.state == [state],
-                filters=[*others, ("state", name)],
+                state=state.value,
+                count=count if is_counted else None,
+                is_current=state in query.state,
+                filters=[*others, ("state", state.value)],
             )
-        )
-    return tabs
+            for state, count in by_state.items()
+        ),
+    ]

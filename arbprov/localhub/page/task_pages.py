@@ -9,15 +9,16 @@ from starlette.responses import Response
 from arbprov.errors import Problem
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.page.accounts import mask_name
+from arbprov.localhub.page.bars import Bar, make_bar
 from arbprov.localhub.page.done import describe_done
 from arbprov.localhub.page.hub import PageHub, go_to, task_url
 from arbprov.localhub.page.rendering import make_version
 from arbprov.localhub.page.results import Shown, find_problems, show_json
-from arbprov.localhub.page.task_list import run_seconds
 from arbprov.localhub.page.waits import explain
-from arbprov.localhub.submitting import make_task
+from arbprov.localhub.submitting import make_task, read_result
 from arbprov.localhub.tasks import Attempt, NewTask, StoredTask
 from arbprov.localhub.tokens import Role
+from arbprov.task import Status
 
 __all__ = ["TaskPages", "problems_of"]
 
@@ -31,12 +32,18 @@ class AttemptRow:
     Attributes:
         attempt: The attempt.
         seconds: How long it took; None while it runs.
+        error: The type of its error, or the limit that it was over; empty without either.
+        message: What its result says, unless it is a success, or says what the problems say.
+        bar: When it was, in the time of its task.
         result: Its envelope; None without a result.
         aside: Other results that came for it.
     """
 
     attempt: Attempt
     seconds: float | None
+    error: str
+    message: str
+    bar: Bar
     result: Shown | None
     aside: list[Shown]
 
@@ -59,6 +66,7 @@ class TaskPages:
         if shows_account and not is_admin:
             raise ApiProblem(403, "your token may not see the values of accounts")
         attempts = await self._hub.store.attempts(task.id)
+        whole = (task.created_at, task.ended_at or self._hub.now())
         pauses = {(pause.kind.value, pause.name) for pause in await self._hub.store.pauses()}
         result = show_json(task.result.encode(errors="replace")) if task.result else None
         wait = await explain(self._hub.store, self._hub.reports, task, self._hub.now())
@@ -67,7 +75,7 @@ class TaskPages:
             "task",
             task=task,
             url=task_url(task.id),
-            attempts=[*map(_make_row, attempts[: -_MAX_ATTEMPTS - 1 : -1])],
+            attempts=[_make_row(one, whole) for one in attempts[: -_MAX_ATTEMPTS - 1 : -1]],
             attempt_count=len(attempts),
             payload=show_json(task.payload),
             account=show_json(task.account or b"{}") if shows_account else None,
@@ -75,7 +83,8 @@ class TaskPages:
             result=result,
             problems=[] if result is None else find_problems(result.value),
             wait=wait,
-            seconds=run_seconds(task),
+            waited=max(0.0, attempts[0].started_at - task.created_at) if attempts else None,
+            seconds=_find_seconds(attempts[-1]) if attempts else None,
             pauses=pauses,
             done=describe_done(request.query_params.get("did", "")),
             version=make_version(task, attempts, wait, pauses),
@@ -121,11 +130,25 @@ def problems_of(task: StoredTask) -> list[Problem]:
     return find_problems(show_json(task.result.encode(errors="replace")).value)
 
 
-def _make_row(attempt: Attempt) -> AttemptRow:
-    ended_at = attempt.ended_at
+def _make_row(attempt: Attempt, whole: tuple[float, float]) -> AttemptRow:
+    result = read_result("", attempt.status, attempt.result)
+    shown = show_json(attempt.result.encode(errors="replace")) if attempt.result else None
+    # Problems stand above the attempts, and the message only repeats them.
+    says_more = attempt.status != Status.SUCCESS and not (shown and find_problems(shown.value))
+    ended_at = whole[1] if attempt.ended_at is None else attempt.ended_at
     return AttemptRow(
         attempt=attempt,
-        seconds=None if ended_at is None else max(0.0, ended_at - attempt.started_at),
-        result=show_json(attempt.result.encode(errors="replace")) if attempt.result else None,
+        seconds=_find_seconds(attempt),
+        error=result.error_type or (result.limit if attempt.status == Status.LIMIT else ""),
+        message=result.message if says_more else "",
+        bar=make_bar(attempt.started_at, ended_at, whole),
+        result=shown,
         aside=[show_json(text.encode(errors="replace")) for text in attempt.aside],
     )
+
+
+def _find_seconds(attempt: Attempt) -> float | None:
+    """Return how long an attempt took; None while it runs."""
+    if attempt.ended_at is None:
+        return None
+    return max(0.0, attempt.ended_at - attempt.started_at)

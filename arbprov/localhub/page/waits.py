@@ -13,10 +13,10 @@ from arbprov.localhub.store import Store
 from arbprov.localhub.tasks import Pause, PauseKind, Scope, State, StoredTask
 from arbprov.localhub.waiting import find_obstacle
 
-__all__ = ["Wait", "describe_obstacle", "explain"]
+__all__ = ["MAX_SILENCE", "Wait", "describe_obstacle", "explain", "find_missing"]
 
-# A provider that has not polled for this many seconds does not run.
-_MAX_SILENCE = 60.0
+#: A provider that has not polled for this many seconds does not run.
+MAX_SILENCE = 60.0
 
 
 @attrs.frozen
@@ -33,9 +33,22 @@ class Wait:
 
 
 def describe_obstacle(
-    task: StoredTask, pauses: Sequence[Pause], held: Sequence[Scope], now: float
+    task: StoredTask,
+    pauses: Sequence[Pause],
+    held: Sequence[Scope],
+    now: float,
+    *,
+    names_account: bool = True,
 ) -> Wait | None:
-    """Return what holds a waiting task back; None for nothing, or for a task that does not wait."""
+    """Return what holds a waiting task back; None for nothing, or for a task that does not wait.
+
+    Args:
+        task: The task.
+        pauses: What is paused.
+        held: The groups that are over a limit.
+        now: The time in seconds since 1970.
+        names_account: Whether to say of which account a limit is.
+    """
     if task.state is not State.WAITING:
         return None
     obstacle = find_obstacle(
@@ -53,11 +66,13 @@ def describe_obstacle(
         is_account = obstacle.kind is PauseKind.ACCOUNT
         name = short_key(obstacle.name) if is_account else obstacle.name
         return Wait(f"paused: {obstacle.kind.value} {name}")
-    return None if obstacle is None else _describe_scope(obstacle, now)
+    return None if obstacle is None else _describe_scope(obstacle, now, names_account)
 
 
-def _describe_scope(scope: Scope, now: float) -> Wait:
-    limit = f"{scope.limit or 'a limit'} of account {short_key(scope.account_key)}"
+def _describe_scope(scope: Scope, now: float, names_account: bool) -> Wait:
+    limit = scope.limit or "a limit"
+    if names_account:
+        limit += f" of account {short_key(scope.account_key)}"
     if scope.room:
         return Wait(f"{limit} lets {format_count(scope.room, 'task')} go now")
     if scope.held_until > now:
@@ -79,21 +94,27 @@ async def explain(store: Store, reports: Reports, task: StoredTask, now: float) 
     pauses, held = await store.pauses(), await store.held()
     if (obstacle := describe_obstacle(task, pauses, held, now)) is not None:
         return obstacle
-    if (missing := _find_missing(reports, task)) is not None:
+    if (missing := find_missing(reports, task.action, task.provider)) is not None:
         return missing
     if position := await store.position(task.id):
         return Wait(f"behind {format_count(position, 'task')} of the same account and action")
     return Wait("next of its account and action, when a provider has a free slot")
 
 
-def _find_missing(reports: Reports, task: StoredTask) -> Wait | None:
-    """Return which provider a task lacks; None if a provider may take it."""
-    polled = {name for name, age in reports.last_polls().items() if age < _MAX_SILENCE}
+def find_missing(reports: Reports, action: str, provider: str) -> Wait | None:
+    """Return which provider the tasks of an action lack; None if a provider may take them.
+
+    Args:
+        reports: What providers reported.
+        action: The action.
+        provider: The provider that must run it; empty for any provider.
+    """
+    polled = {name for name, age in reports.last_polls().items() if age < MAX_SILENCE}
     if not polled:
         return Wait("no provider polls this hub")
-    if task.provider and task.provider not in polled:
-        return Wait(f"its provider {task.provider} does not poll this hub")
-    running = reports.running_actions(task.provider)
-    if running is not None and task.action not in running:
+    if provider and provider not in polled:
+        return Wait(f"its provider {provider} does not poll this hub")
+    running = reports.running_actions(provider)
+    if running is not None and action not in running:
         return Wait("no provider with this action")
     return None

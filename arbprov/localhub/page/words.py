@@ -6,7 +6,15 @@ import datetime as dt
 import json
 from typing import Any
 
-__all__ = ["format_age", "format_duration", "format_json", "format_short_count", "format_time"]
+__all__ = [
+    "cut_text",
+    "format_age",
+    "format_duration",
+    "format_json",
+    "format_short_count",
+    "format_span",
+    "format_time",
+]
 
 _MAX_TEXT = 100_000
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -42,12 +50,20 @@ def format_age(seconds: float) -> str:
     >>> [format_age(value) for value in (0.4, 42.0, 130.0, 7_300.0, 100_000.0, -90.0)]
     ['now', '42 s ago', '2 min ago', '2 h ago', '1 d ago', 'in 1 min']
     """
-    away = abs(seconds)
-    if away < 1:
+    if abs(seconds) < 1:
         return "now"
-    size, name = next((size, name) for size, name in _UNITS if away >= size)
-    text = f"{away // size:.0f} {name}"
+    text = format_span(abs(seconds))
     return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
+def format_span(seconds: float) -> str:
+    """Return how long something has lasted, in the largest unit that it fills.
+
+    >>> [format_span(value) for value in (0.4, 42.0, 130.0, 100_000.0)]
+    ['0 s', '42 s', '2 min', '1 d']
+    """
+    size, name = next((size, name) for size, name in _UNITS if seconds >= size or size == 1)
+    return f"{seconds // size:.0f} {name}"
 
 
 def format_time(when: float) -> str:
@@ -82,7 +98,15 @@ def format_json(value: Any) -> str:
       ]
     }
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return cut_text(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def cut_text(text: str) -> str:
+    r"""Return a text; of a very long text, the beginning, and how much more there is.
+
+    >>> cut_text("a" * 100_007)[100_000:]
+    '\n… 7 more characters; the API has all'
+    """
     if len(text) <= _MAX_TEXT:
         return text
     return f"{text[:_MAX_TEXT]}\n… {len(text) - _MAX_TEXT:,} more characters; the API has all"

@@ -20,6 +20,7 @@ from arbprov.localhub.stores.postgres_reads import (
     HELD,
     POSITION,
     POSTGRES,
+    PREVIEWS,
     TASKS,
     read_attempt,
     read_scope,
@@ -330,12 +331,17 @@ class PostgresStore:
         return [read_attempt(row) for row in await self._connections.read(ATTEMPTS, [id])]
 
     async def search(
-        self, where: TaskFilter, *, before: int | None = None, limit: int = 50
+        self,
+        where: TaskFilter,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        preview: int | None = None,
     ) -> list[StoredTask]:
         """Return tasks, the latest first; see `Store.search`."""
         conditions, parameters = find_conditions(where, before, POSTGRES)
         return await self._read_tasks(
-            f"{conditions} ORDER BY number DESC LIMIT %s", [*parameters, limit]
+            f"{conditions} ORDER BY number DESC LIMIT %s", [*parameters, limit], preview
         )
 
     async def count(self, where: TaskFilter, *, most: int = 10_000) -> int:
@@ -421,6 +427,11 @@ class PostgresStore:
         self._signals.changed()
         return is_changed
 
-    async def _read_tasks(self, condition: str, parameters: list[Any]) -> list[StoredTask]:
-        rows = await self._connections.read(f"{TASKS} WHERE {condition}", parameters)
+    async def _read_tasks(
+        self, condition: str, parameters: list[Any], preview: int | None = None
+    ) -> list[StoredTask]:
+        tasks = TASKS
+        if preview is not None:
+            tasks, parameters = PREVIEWS, [preview, *parameters]
+        rows = await self._connections.read(f"{tasks} WHERE {condition}", parameters)
         return [read_task(row) for row in rows]

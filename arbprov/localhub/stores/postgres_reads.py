@@ -17,6 +17,7 @@ __all__ = [
     "HELD",
     "POSITION",
     "POSTGRES",
+    "PREVIEWS",
     "TASKS",
     "read_attempt",
     "read_scope",
@@ -24,14 +25,10 @@ __all__ = [
 ]
 
 # The columns have the names of `StoredTask`, and times are seconds since 1970.
-TASKS = """
-SELECT number, id, action, state, payload, account, account_key, provider, priority, not_before,
+_TASKS = """
+SELECT number, id, action, state, {payload}, account, account_key, provider, priority, not_before,
        expires_at, max_deliveries, idempotency_key, traceparent, attempt, deliveries, lease_ends_at,
-       created_at, started_at, ended_at, worker, status,
-       COALESCE((
-           SELECT result FROM arbprov.attempts
-           WHERE attempts.task = stored.number AND attempts.number = stored.result_of
-       ), ''), message, error_type, reason
+       created_at, started_at, ended_at, worker, status, {result}, message, error_type, reason
 FROM (
     SELECT number, id, action, state, payload, account, account_key, provider, priority,
            extract(epoch FROM not_before)::float8 AS not_before,
@@ -45,6 +42,14 @@ FROM (
     FROM arbprov.tasks
 ) AS stored
 """
+_RESULT = """
+       COALESCE((
+           SELECT result FROM arbprov.attempts
+           WHERE attempts.task = stored.number AND attempts.number = stored.result_of
+       ), '')"""
+TASKS = _TASKS.format(payload="payload", result=_RESULT)
+# With a parameter: the most bytes of a payload.
+PREVIEWS = _TASKS.format(payload="substr(payload, 1, %s)", result="''")
 ATTEMPTS = """
 SELECT attempts.number, attempts.provider, extract(epoch FROM attempts.started_at)::float8,
        extract(epoch FROM attempts.ended_at)::float8, ended_as, attempts.status, result, aside

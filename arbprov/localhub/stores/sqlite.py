@@ -246,10 +246,15 @@ class SqliteStore:
         return await self._read(lambda reads: reads.attempts(id))
 
     async def search(
-        self, where: TaskFilter, *, before: int | None = None, limit: int = 50
+        self,
+        where: TaskFilter,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        preview: int | None = None,
     ) -> list[StoredTask]:
         """See `Store.search`."""
-        return await self._read(lambda reads: reads.search(where, before, limit))
+        return await self._read(lambda reads: reads.search(where, before, limit, preview))
 
     async def count(self, where: TaskFilter, *, most: int = 10_000) -> int:
         """See `Store.count`."""

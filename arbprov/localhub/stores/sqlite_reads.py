@@ -26,14 +26,16 @@ from arbprov.localhub.tasks import (
 __all__ = ["Reads"]
 
 _TASKS = """
-SELECT task.number, id, action, state, payload, account, account_key, task.provider, priority,
+SELECT task.number, id, action, state, {payload}, account, account_key, task.provider, priority,
        not_before, expires_at, max_deliveries, idempotency_key, traceparent, task.attempt,
        deliveries, lease_ends_at, created_at, task.started_at, task.ended_at, worker,
-       coalesce(attempt.status, ''), coalesce(attempt.result, ''), message, error_type, reason
+       coalesce(attempt.status, ''), {result}, message, error_type, reason
 FROM task JOIN body ON body.task = task.number
 LEFT JOIN attempt ON attempt.task = task.number AND attempt.attempt = result_of
 WHERE task.number IN ({numbers}) ORDER BY task.number DESC
 """
+_WHOLE = {"payload": "payload", "result": "coalesce(attempt.result, '')"}
+_PREVIEW = {"payload": "substr(payload, 1, ?)", "result": "''"}
 # In the order of the columns above.
 _FIELDS = [field.name for field in attrs.fields(StoredTask)]
 _ATTEMPTS = """
@@ -104,10 +106,12 @@ class Reads:
             )
         ]
 
-    def search(self, where: TaskFilter, before: int | None, limit: int) -> list[StoredTask]:
+    def search(
+        self, where: TaskFilter, before: int | None, limit: int, preview: int | None
+    ) -> list[StoredTask]:
         """See `Store.search`."""
         conditions, parameters = find_conditions(where, before, SQLITE)
-        return self._load(_NUMBERS.format(where=conditions), [*parameters, limit])
+        return self._load(_NUMBERS.format(where=conditions), [*parameters, limit], preview)
 
     def count(self, where: TaskFilter, most: int) -> int:
         """See `Store.count`."""
@@ -183,9 +187,14 @@ class Reads:
             )
         ]
 
-    def _load(self, numbers: str, parameters: Sequence[Any]) -> list[StoredTask]:
+    def _load(
+        self, numbers: str, parameters: Sequence[Any], preview: int | None = None
+    ) -> list[StoredTask]:
         """Return the tasks whose numbers a query finds, the latest first."""
-        rows = self._execute(_TASKS.format(numbers=numbers), parameters)
+        columns = _WHOLE
+        if preview is not None:
+            columns, parameters = _PREVIEW, [preview, *parameters]
+        rows = self._execute(_TASKS.format(numbers=numbers, **columns), parameters)
         return [_make_task(row) for row in rows]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from html import unescape
 
 import pytest
 
@@ -87,6 +88,45 @@ def test_actions_show_their_figures(api):
     assert 'aria-label="4 forecast ended in the last 5 min, 4 within 10.0 s at most"' in answer.html
 
 
+def test_each_action_has_the_providers_that_report_it(api):
+    for provider, name in [("weather", "forecast"), ("ads", "forecast"), ("ads", "report")]:
+        action = ActionReport(name=name)
+        report = ProviderReport(provider=provider, process=name, actions=(action,))
+        api.hub.reports.put(report)
+    assert "Provider ads Provider weather" in show(api, "/actions/forecast").text
+    text = show(api, "/actions/report").text
+    assert "Provider ads" in text
+    assert "Provider weather" not in text
+
+
+def test_the_list_reads_the_pauses_once(api, monkeypatch):
+    for name in ("forecast", "report", "total"):
+        api.submit(name)
+    calls = []
+    pauses = api.queue.store.pauses
+
+    async def count():
+        calls.append(1)
+        return await pauses()
+
+    monkeypatch.setattr(api.queue.store, "pauses", count)
+    show(api, "/actions")
+    assert len(calls) == 1
+
+
+def test_the_figures_of_an_action_are_live(api):
+    def version():
+        html = show(api, "/actions/forecast").html
+        return re.search(r'id="figures" data-live data-every="5" data-version="(\w+)"', html)[1]
+
+    report(api)
+    assert 'id="live-state"' in show(api, "/actions/forecast").html
+    before = version()
+    assert version() == before
+    api.submit()
+    assert version() != before
+
+
 def test_a_paused_action_is_marked(api):
     report(api)
     api.send_form("/pauses", {"kind": "action", "name": "forecast"})
@@ -117,6 +157,33 @@ def test_the_form_has_a_field_for_each_property(api):
     assert 'placeholder="3 (default)"' in html
     assert "Where to." in html
     assert "5/minute" in html
+
+
+@pytest.mark.parametrize(
+    ("choices", "labels"),
+    [
+        (["Z\u00fcrich", "Gen\u00e8ve"], ["Z\u00fcrich", "Gen\u00e8ve"]),
+        (["1", 1, "2"], ['"1"', "1", "2"]),
+        (["true", True, 1.5], ['"true"', "true", "1.5"]),
+        ([None, "", '"quoted"'], ['""', '"quoted"']),
+        ([None], []),
+    ],
+)
+def test_a_choice_is_shown_as_its_value(api, choices, labels):
+    report(api, payload_schema={"type": "object", "properties": {"unit": {"enum": choices}}})
+    html = show(api, "/actions/forecast").html
+    select = re.search(r'name="payload/unit".*?</select>', html, re.DOTALL)[0]
+    assert [unescape(one) for one in re.findall(r">([^<]*)</option>", select)] == ["", *labels]
+
+
+def test_a_choice_with_an_umlaut_is_sent_as_its_value(api):
+    choices = {"type": "object", "properties": {"unit": {"enum": ["Z\u00fcrich"]}}}
+    report(api, payload_schema=choices)
+    value = re.search(r'<option value="([^"]+)">Z', show(api, "/actions/forecast").html)[1]
+    task = run(api, {"mode": "form", "payload/unit": unescape(value)})
+    assert json.loads(task.payload) == {"unit": "Z\u00fcrich"}
+    html = show(api, f"/actions/forecast?from={task.id}").html
+    assert f'<option value="{value}" selected>Z\u00fcrich</option>' in html
 
 
 def test_an_action_that_no_provider_reports_takes_json(api):

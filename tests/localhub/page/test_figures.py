@@ -6,6 +6,7 @@ import pytest
 
 from arbprov.localhub.page import statistics
 from arbprov.localhub.page.accounts import mask_name
+from arbprov.localhub.page.results import show_json
 from arbprov.localhub.page.statistics import Statistics, find_percentile, summarize
 from arbprov.localhub.page.words import format_age, format_duration, format_json
 from arbprov.localhub.tasks import Ending, State
@@ -107,6 +108,11 @@ def test_durations_of_whole_units_have_one_part():
 
 def test_an_age_may_be_in_the_future():
     assert format_age(-7_200) == "in 2 h"
+
+
+def test_a_very_long_result_that_is_no_json_says_that_it_is_cut():
+    text = show_json(b"a" * 150_000).text
+    assert text == "a" * 100_000 + "\n… 50,000 more characters; the API has all"
 
 
 def test_very_long_json_is_cut():

@@ -23,6 +23,7 @@ VIEWS = {
     "none": "/tasks?action=gone",
     "confirm": "/matching/retry?state=failed",
     "task": "/tasks/{failed}",
+    "attempts": "/tasks/{retried}",
     "actions": "/actions",
     "action": "/actions/total",
     "edit": "/actions/total?from={failed}",
@@ -36,6 +37,9 @@ VIEWS = {
 def hub():
     with busy_hub() as hub:
         wait_until(lambda: is_settled(hub))
+        retried = retried_task(hub)
+        hub._run(lambda: hub._queue.retry([retried]))
+        wait_until(lambda: hub._run(lambda: hub._queue.store.get(retried)).status)
         yield hub
 
 
@@ -72,6 +76,15 @@ def axe(tmp_path_factory):
 def failed_task(hub):
     where = TaskFilter(action="total", states=(State.FAILED,))
     return hub._run(lambda: hub._queue.store.search(where, limit=1))[0].id
+
+
+def retried_task(hub):
+    where = TaskFilter(action="sync_campaigns")
+    return hub._run(lambda: hub._queue.store.search(where))[-1].id
+
+
+def address_of(view, hub):
+    return VIEWS[view].format(failed=failed_task(hub), retried=retried_task(hub))
 
 
 def mark(browser):
@@ -222,6 +235,31 @@ def move_to(browser, selector):
     ActionChains(browser.driver).move_to_element(browser.find(selector)).perform()
 
 
+def test_a_waiting_task_is_seen_to_get_a_provider(browser, hub):
+    ticket = hub.put("total", {"lines": []}, provider="late")
+    browser.go("/tasks?provider=late")
+    browser.find(".tasks .waits", "its provider late does not poll this hub")
+    browser.find(".live", "Live")
+    mark(browser)
+    hub._reports.note_poll("late")
+    wait_until(lambda: not browser.run("return document.querySelector('.tasks .waits')"))
+    assert is_same_page(browser)
+    hub._run(lambda: hub._queue.cancel([ticket.id]))
+
+
+def test_what_a_row_says_leaves_room_for_its_payload(browser, hub):
+    browser.go("/tasks?state=failed&action=sync_campaigns")
+    browser.find(".tasks .c-what code")
+    script = """
+        return [...document.querySelectorAll('td.c-what')].every((cell) => {
+            const [said, payload] = cell.firstElementChild.children;
+            return payload.scrollWidth <= payload.clientWidth
+                && payload.getBoundingClientRect().right <= cell.getBoundingClientRect().right
+                && said.clientWidth > 200;
+        })"""
+    assert browser.run(script)
+
+
 def test_the_list_stands_still_while_the_pointer_is_over_it(browser, hub):
     browser.go("/tasks")
     browser.find(".live", "Live")
@@ -285,7 +323,7 @@ def test_an_update_moves_nothing(browser, hub):
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_narrow_screen_does_not_scroll_sideways(browser, hub, view):
     browser.show_as("narrow")
-    browser.go(VIEWS[view].format(failed=failed_task(hub)))
+    browser.go(address_of(view, hub))
     browser.find("main")
     assert browser.run("return document.documentElement.scrollWidth") == 390
 
@@ -304,7 +342,7 @@ axe.run({resultTypes: ["violations"]}).then(
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_is_for_everybody(browser, hub, axe, view, width, scheme):
     browser.show_as(width, scheme)
-    browser.go(VIEWS[view].format(failed=failed_task(hub)))
+    browser.go(address_of(view, hub))
     browser.find("main")
     browser.run(axe)
     assert browser.driver.execute_async_script(AXE) == []
@@ -345,7 +383,7 @@ def test_screenshots_are_made(browser, hub):
     folder = Path(os.environ["ARBPROV_SCREENSHOTS"])
     for view, width, scheme in SCREENSHOTS:
         browser.show_as(width, scheme)
-        browser.go(VIEWS[view].format(failed=failed_task(hub)))
+        browser.go(address_of(view, hub))
         browser.find("main")
         if "data-live" in browser.driver.page_source:
             browser.find(".live", "Live")

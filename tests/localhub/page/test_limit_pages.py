@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from arbprov.localhub.page import limit_pages
+from arbprov.localhub.page.hub import PageHub
 from arbprov.localhub.page.limit_pages import join_limits
 from arbprov.localhub.reports import LimitReport, ProviderReport
 from arbprov.localhub.submitting import make_task
@@ -118,9 +119,16 @@ def test_a_limit_that_is_used_up_says_when_it_admits_another_call(api):
     assert re.search(r"0 of 5 used up until [\d:]{8} UTC in 4\d s", show(api).text)
 
 
+def test_a_limit_is_used_up_also_if_its_provider_does_not_say_until_when(api):
+    report(api, limit(left=0))
+    assert "0 of 5 used up" in show(api).text
+    report(api, limit(left=1))
+    assert "1 of 5 open" in show(api).text
+
+
 def test_a_limit_whose_time_has_come_is_open():
     (row,) = join(limit(left=0, next_in=42.0), age=43.0)
-    assert row.next_at is None
+    assert (row.next_at, row.is_used_up) == (None, False)
 
 
 def test_a_gate_that_lets_a_single_call_try_says_so(api):
@@ -254,7 +262,19 @@ def test_a_provider_that_does_not_report_is_listed_by_its_polls(api):
 
 def test_a_provider_that_polls_no_more_is_silent(api, monkeypatch):
     monkeypatch.setattr(api.hub.reports, "last_polls", lambda: {"weather": 75.0})
-    assert "silent since 1 min ago" in show(api, "/providers").text
+    assert "silent for 1 min Pause" in show(api, "/providers").text
+    monkeypatch.setattr(api.hub.reports, "last_polls", lambda: {"weather": 59.0})
+    assert "59 s ago Pause" in show(api, "/providers").text
+
+
+def test_the_polls_of_providers_are_shown_anew_every_five_seconds(api, monkeypatch):
+    def version(now):
+        monkeypatch.setattr(PageHub, "now", lambda self: now)
+        return re.search(r'data-version="(\w+)"', show(api, "/providers").html)[1]
+
+    api.hub.reports.note_poll("weather")
+    assert version(NOW) == version(NOW + 4)
+    assert version(NOW) != version(NOW + 5)
 
 
 def test_a_paused_provider_is_listed_although_it_never_polled(api):

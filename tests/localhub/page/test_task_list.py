@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from html import unescape
 from urllib.parse import quote, unquote
 
 import pytest
 
+from arbprov.localhub.page.task_rows import PREVIEW
+from arbprov.localhub.reports import ActionReport, ProviderReport
 from arbprov.localhub.submitting import make_task
 from arbprov.wire.accounts import find_account_key
 
@@ -45,7 +48,7 @@ def test_a_task_that_waits_for_a_limit_says_which_and_until_when(api):
     api.submit(account={"key": "k"})
     api.finish("limit", LIMITED)
     key = find_account_key(b'{"key": "k"}')[:8]
-    assert re.search(rf"held by 5/minute of account {key} until \d\d:\d\d:\d\d UTC", show(api).text)
+    assert re.search(rf"held by 5/minute until \d\d:\d\d:\d\d UTC {key}", show(api).text)
 
 
 @pytest.mark.parametrize("kind", ["action", "account", "provider"])
@@ -60,6 +63,127 @@ def test_a_task_that_is_paused_says_so(api, kind):
 def test_a_task_for_later_says_when(api):
     api.submit(not_before=time.time() + 3600)
     assert "not to start before" in show(api).text
+
+
+def test_a_waiting_task_says_that_no_provider_polls(api):
+    api.submit()
+    assert "waiting forecast no provider polls this hub" in show(api).text
+
+
+def test_each_waiting_task_says_whether_a_provider_runs_its_action(api):
+    api.submit("report")
+    api.submit("forecast")
+    api.submit("forecast", provider="ads")
+    action = ActionReport(name="report")
+    api.hub.reports.put(ProviderReport(provider="weather", process="1", actions=(action,)))
+    api.hub.reports.note_poll("weather", reports=True)
+    text = show(api).text
+    assert "waiting forecast its provider ads does not poll this hub none" in text
+    assert "waiting forecast no provider with this action none" in text
+    assert "waiting report none" in text
+
+
+def test_only_a_waiting_task_lacks_a_provider(api):
+    api.submit()
+    api.take()
+    assert "no provider" not in show(api).text
+
+
+def test_what_holds_a_task_back_goes_before_a_provider_that_it_lacks(api):
+    api.submit()
+    api.send_form("/pauses", {"kind": "action", "name": "forecast"})
+    assert "waiting forecast paused: action forecast none" in show(api).text
+
+
+def test_the_list_looks_again_since_polls_are_no_changes(api):
+    assert 'id="rows" aria-label="Tasks" data-live data-hold data-every="5"' in show(api).html
+
+
+def test_the_rows_change_when_a_provider_begins_to_poll(api):
+    def version():
+        return re.search(r'id="rows"[^>]*data-version="(\w+)"', show(api).html)[1]
+
+    api.submit()
+    before = version()
+    api.hub.reports.note_poll("weather")
+    assert version() != before
+
+
+def test_a_running_task_says_where_it_runs_and_since_when(api):
+    api.submit()
+    api.take()
+    assert "running forecast on weather, began now none" in show(api).text
+
+
+def test_tasks_show_the_beginning_of_their_payloads(api):
+    api.submit(payload={"city": "Z\u00fcrich", "days": 3})
+    api.submit(payload={})
+    text = show(api).text
+    assert 'forecast no provider polls this hub {"city":"Z\u00fcrich","days":3} none' in text
+    assert "forecast no provider polls this hub none" in text
+
+
+def test_a_payload_follows_an_error_but_no_message_that_tells_nothing(api):
+    for _ in range(3):
+        api.submit(payload={"city": "Oz"})
+    api.finish("error", FAILED)
+    api.finish("success", '{"message": "Action completed successfully"}')
+    api.finish("success", '{"message": "3 rows"}')
+    text = show(api).text
+    assert 'failed forecast LookupError no such city {"city":"Oz"} none' in text
+    assert 'done forecast {"city":"Oz"} none' in text
+    assert 'done forecast 3 rows {"city":"Oz"} none' in text
+
+
+def test_what_a_row_cuts_off_is_in_its_title(api):
+    api.submit(payload={"city": "Oz"})
+    api.finish("error", FAILED)
+    api.submit(payload={"city": "Rome"}, not_before=4e9)
+    api.submit(payload={"city": "Bonn"})
+    api.take()
+    titles = [
+        unescape(one) for one in re.findall(r'class="c-what" title="([^"]*)"', show(api).html)
+    ]
+    assert titles == [
+        'on weather\n{"city":"Bonn"}',
+        'not to start before 2096-10-02 07:06:40 UTC\n{"city":"Rome"}',
+        'LookupError no such city\n{"city":"Oz"}',
+    ]
+
+
+def test_a_row_without_words_has_no_title(api):
+    api.submit()
+    api.finish("success", "{}")
+    assert 'class="c-what"><div></div>' in show(api).html
+
+
+def test_the_list_reads_no_whole_payloads_and_no_results(api, monkeypatch):
+    api.submit(payload={"text": "x" * 100_000})
+    api.finish()
+    read = []
+    search = api.queue.store.search
+
+    async def note(*arguments, **options):
+        tasks = await search(*arguments, **options)
+        read.extend((len(task.payload), task.result) for task in tasks)
+        return tasks
+
+    monkeypatch.setattr(api.queue.store, "search", note)
+    assert '{"text":"xxx' in show(api).text
+    api.ask("GET", "/matching/retry?state=done")
+    assert read == [(PREVIEW, "")] * 2
+
+
+def test_only_a_task_with_a_result_says_how_long_it_ran(api):
+    def ran_for(state):
+        return re.search(rf"{state} forecast .*? \d ([\d.]+ m?s )?now", show(api).text)[1]
+
+    api.submit(id="t1")
+    api.finish("error", FAILED)
+    assert ran_for("failed")
+    api.run(api.queue.retry(["t1"]))
+    api.run(api.queue.cancel(["t1"], "enough"))
+    assert ran_for("cancelled") is None
 
 
 def test_a_cancelled_task_shows_its_reason(api):
@@ -147,6 +271,22 @@ def test_no_task_that_matches_is_said(filled):
 def test_the_states_have_counts_of_the_chosen_action(filled):
     assert "all 3 waiting 1 running 0 done 1 failed 1 cancelled 0 dead 0" in show(filled).text
     assert "all 1 waiting 0 running 0 done 0 failed 1" in show(filled, "?action=report").text
+
+
+@pytest.mark.parametrize(
+    "query", ["?account=an-account", "?text=Lisbon", "?created_after=1970-01-02T00:00:00Z"]
+)
+def test_the_states_have_no_counts_that_other_filters_would_change(filled, query):
+    assert "all waiting running done failed cancelled dead" in show(filled, query).text
+
+
+@pytest.mark.parametrize(
+    ("query", "states"),
+    [("", ["all"]), ("?state=dead", ["dead"]), ("?state=failed&state=dead", ["failed", "dead"])],
+)
+def test_the_states_that_are_shown_are_marked(filled, query, states):
+    marked = re.findall(r'aria-current="true"[^>]*>(\w+)', show(filled, query).html)
+    assert marked == states
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import json
 import re
 from urllib.parse import quote
 
+import attrs
 import pytest
 
+from arbprov.localhub.page.hub import PageHub
 from arbprov.localhub.reports import ActionReport, ProviderReport
 
 XSS = "<script>alert('x')</script>\"'&"
@@ -85,8 +87,95 @@ def test_a_running_task_says_where_it_runs(api):
     api.submit(id="t1")
     api.take()
     text = show(api).text
-    assert "running on provider weather since now" in text
+    assert "running on provider weather , began now" in text
     assert "Lease ends in" in text
+
+
+def test_a_task_that_has_not_ended_looks_again_since_polls_are_no_changes(api):
+    api.submit(id="t1")
+    assert 'id="task" data-live data-every="5"' in show(api).html
+    api.finish()
+    assert 'id="task" data-live data-version' in show(api).html
+
+
+def test_each_attempt_says_how_it_ended_and_why(api):
+    api.submit(id="t1")
+    api.finish("error", envelope("no such city", type="LookupError"))
+    api.run(api.queue.retry(["t1"]))
+    api.finish("warning", envelope("two rows are missing"))
+    api.run(api.queue.retry(["t1"]))
+    api.finish("success", envelope("all is well"))
+    api.run(api.queue.retry(["t1"]))
+    api.finish("limit", envelope("no calls left", wait_time=60, limit="5/minute"))
+    ends = re.findall(r'data-label="End">(.*?)</td>', show(api).html, re.DOTALL)
+    assert [" ".join(re.sub("<[^>]*>", " ", end).split()) for end in ends] == [
+        "over a limit 5/minute no calls left",
+        "success",
+        "warning two rows are missing",
+        "error LookupError no such city",
+    ]
+
+
+def test_an_attempt_does_not_repeat_the_problems(api):
+    api.submit(id="t1")
+    problem = {"path": "days", "message": "expected a number"}
+    api.finish("error", envelope("days: expected a number", problems=[problem]))
+    text = show(api).text.partition("Payload")[0]
+    assert "error invalid payload" in text
+    assert "days: expected a number" not in text
+
+
+def test_a_task_says_how_long_it_waited_for_its_first_attempt(api, monkeypatch):
+    api.submit(id="t1")
+    assert "Waited" not in show(api).text
+    api.finish("error", envelope("no"))
+    api.run(api.queue.retry(["t1"]))
+    api.take()
+    attempts = api.run(api.queue.store.attempts("t1"))
+    at = api.stored("t1").created_at
+    first = attrs.evolve(attempts[0], started_at=at + 90, ended_at=at + 95)
+
+    async def read(id):
+        return [first, attempts[1]]
+
+    monkeypatch.setattr(api.queue.store, "attempts", read)
+    assert "Waited 1 min 30 s" in show(api).text
+
+
+def test_a_task_ran_for_as_long_as_its_last_attempt(api, monkeypatch):
+    api.submit(id="t1")
+    api.finish("error", envelope("no"))
+    api.run(api.queue.retry(["t1"]))
+    api.run(api.queue.cancel(["t1"], "enough"))
+    (attempt,) = api.run(api.queue.store.attempts("t1"))
+    begin = attempt.started_at
+
+    async def read(id):
+        first = attrs.evolve(attempt, ended_at=begin + 5)
+        return [first, attrs.evolve(attempt, number=2, ended_at=begin + 9)]
+
+    monkeypatch.setattr(api.queue.store, "attempts", read)
+    assert "Ran for 9.0 s Deliveries" in show(api).text
+
+
+def test_bars_show_when_the_attempts_ran(api, monkeypatch):
+    api.submit(id="t1")
+    api.finish("error", envelope("no"))
+    api.run(api.queue.retry(["t1"]))
+    api.take()
+    attempts = api.run(api.queue.store.attempts("t1"))
+    at = api.stored("t1").created_at
+    monkeypatch.setattr(PageHub, "now", lambda self: at + 100)
+
+    async def read(id):
+        first = attrs.evolve(attempts[0], started_at=at + 10, ended_at=at + 20)
+        return [first, attrs.evolve(attempts[1], started_at=at + 75)]
+
+    monkeypatch.setattr(api.queue.store, "attempts", read)
+    bars = re.findall(
+        r'class="when (\w+)".*?class="fill" x="(.*?)" width="(.*?)"', show(api).html, re.DOTALL
+    )
+    assert bars == [("running", "90.0", "30.0"), ("error", "12.0", "12.0")]
 
 
 def test_a_dead_task_says_why(api):

@@ -1593,6 +1593,18 @@ async def test_a_search_goes_page_by_page(store):
     assert pages == [["t4", "t3"], ["t2", "t1"], ["t0"]]
 
 
+async def test_a_preview_has_the_beginning_of_each_payload_and_no_result(store):
+    await add(store, "t1", payload=b"0123456789")
+    await add(store, "t2", payload=b"\xff\x00", account=b'{"a": 1}')
+    await claim(store)
+    await store.record([result("t1", text='{"message": "done"}')])
+    (whole,) = await store.search(TaskFilter(ids=("t1",)))
+    assert (whole.payload, whole.result) == (b"0123456789", '{"message": "done"}')
+    t2, t1 = await store.search(TaskFilter(action="act"), preview=4)
+    assert t1 == attrs.evolve(whole, payload=b"0123", result="")
+    assert (t2.payload, t2.account) == (b"\xff\x00", b'{"a": 1}')
+
+
 async def test_tasks_are_counted(filled):
     assert await filled.count(TaskFilter()) == 3
     assert await filled.count(TaskFilter(account_key="a")) == 2
