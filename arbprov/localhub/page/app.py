@@ -112,6 +112,7 @@ def _routes(hub: PageHub, static: StaticFiles) -> list[tuple[str, str, _Endpoint
         ("GET", "/matching/{verb}", tasks.ask),
         ("POST", "/matching/{verb}", tasks.change),
         ("GET", "/tasks/{id}", task.show),
+        ("GET", "/tasks/{id}/download", task.download),
         ("POST", "/tasks/{id}/retry", task.retry),
         ("POST", "/tasks/{id}/cancel", task.cancel),
         ("POST", "/tasks/{id}/again", task.run_again),

@@ -68,6 +68,7 @@ class Renderer:
             age=lambda when: words.format_age(time.time() - when),
             duration=words.format_duration,
             time=words.format_time,
+            clock=lambda when: words.format_clock(when, time.time()),
             iso=lambda when: words.format_time(when).replace(" UTC", "Z").replace(" ", "T"),
             json=words.format_json,
             short_count=words.format_short_count,

@@ -6,7 +6,14 @@ import datetime as dt
 import json
 from typing import Any
 
-__all__ = ["format_age", "format_duration", "format_json", "format_short_count", "format_time"]
+__all__ = [
+    "format_age",
+    "format_clock",
+    "format_duration",
+    "format_json",
+    "format_short_count",
+    "format_time",
+]
 
 _MAX_TEXT = 100_000
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -57,6 +64,16 @@ def format_time(when: float) -> str:
     '2026-03-20 00:00:00 UTC'
     """
     return f"{dt.datetime.fromtimestamp(when, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def format_clock(when: float, now: float) -> str:
+    """Return a time of today in UTC; of another day, with its date.
+
+    >>> format_clock(1773964800.0, 1773968400.0), format_clock(1773964800.0, 1774051200.0)
+    ('00:00:00 UTC', '2026-03-20 00:00:00 UTC')
+    """
+    date, _, clock = format_time(when).partition(" ")
+    return clock if format_time(now).startswith(date) else f"{date} {clock}"
 
 
 def format_short_count(count: int) -> str:
