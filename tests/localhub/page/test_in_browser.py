@@ -24,6 +24,7 @@ VIEWS = {
     "tasks": "/tasks",
     "failed": "/tasks?state=failed&action=total",
     "none": "/tasks?action=gone",
+    "extras": "/tasks?state=failed&id=t1&created_before=4e9&created_after=60+min&payload.a=1",
     "confirm": "/matching/retry?state=failed",
     "task": "/tasks/{failed}",
     "actions": "/actions",
@@ -521,6 +522,26 @@ def test_the_keyboard_reaches_the_content_first(browser):
     assert active.text == "Skip to the content"
     active.send_keys(Keys.ENTER)
     assert browser.run("return document.activeElement.id") == "main"
+
+
+def test_a_key_goes_to_the_search(browser):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.go("/tasks?text=a")
+    browser.find(".tabs")
+    focused = "return document.activeElement.id"
+    for modifier in (Keys.CONTROL, Keys.ALT, Keys.META):
+        ActionChains(browser.driver).key_down(modifier).send_keys("/").key_up(modifier).perform()
+        assert browser.run(focused) == ""
+    ActionChains(browser.driver).send_keys("/").perform()
+    assert browser.run(focused) == "f-text"
+    # What was searched for is replaced, and the key is a character in a field.
+    ActionChains(browser.driver).send_keys("b/c").perform()
+    assert browser.find("#f-text").get_property("value") == "b/c"
+    browser.click("#f-provider")
+    ActionChains(browser.driver).send_keys("/").perform()
+    assert browser.run(focused) == "f-provider"
 
 
 def test_the_form_of_an_action_is_sent_by_the_keyboard(browser):

@@ -134,7 +134,7 @@ def test_a_command_runs_the_task_once_more(api):
     assert json.loads(text) == payload
     assert (option, provider) == ("--provider", "we ather")
     assert "Zürich" in text
-    assert "Add the account with --account." in answer.text
+    assert "add its account with --account" in answer.text
 
 
 @pytest.mark.parametrize("payload", [{"a": "\u009b31m"}, {"a": "\u202e"}, {"\x7f": 1}])

@@ -269,6 +269,16 @@
     if (invalid && document.activeElement === document.body) invalid.focus();
   });
 
+  // The key / goes to the search; on some keyboards it needs Shift.
+
+  document.addEventListener("keydown", (event) => {
+    const field = document.querySelector("[aria-keyshortcuts='/']");
+    const isTyped = event.key === "/" && !event.ctrlKey && !event.altKey && !event.metaKey;
+    if (!field || !isTyped || event.target.closest("input, select, textarea")) return;
+    event.preventDefault();
+    field.select();
+  });
+
   // The link that `arbprov dev` prints has the token behind its #, which no server gets to see.
 
   function signInByLink() {
