@@ -94,9 +94,10 @@ async def find_full_key(store: Store, text: str) -> str:
         store: Has the tasks.
         text: A key, or what `short_key` returns for it.
     """
+    is_short = text == _NONE or _SHORTENED.fullmatch(text)
+    if not is_short or await store.count(TaskFilter(account_key=text), most=1):
+        return text
     if text == _NONE:
         return _NO_ACCOUNT
-    if not _SHORTENED.fullmatch(text) or await store.count(TaskFilter(account_key=text), most=1):
-        return text
     tasks = await store.search(TaskFilter(account_prefix=text), limit=1)
     return tasks[0].account_key if tasks else text

@@ -100,10 +100,8 @@ class TaskListPages:
         did = field(parameters, "did")
         parameters = [(name, value) for name, value in parameters if name != "did"]
         query = read_list_query(request, parameters, self._hub.now())
-        if (
-            query.account
-            and (key := await find_full_key(self._hub.store, query.account)) != query.account
-        ):
+        account = query.account or ""
+        if (key := await find_full_key(self._hub.store, account)) != account:
             pairs = [(name, key if name == "account" else value) for name, value in parameters]
             return go_to(self._address(pairs))
         filters = [pair for pair in parameters if pair[0] not in _NOT_FILTERS]
