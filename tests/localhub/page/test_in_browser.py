@@ -60,7 +60,9 @@ def browser(hub):
 
 
 @pytest.fixture(autouse=True)
-def _wide(browser):
+def _wide(browser, hub):
+    # The hub forgets a provider's report after a minute.
+    report(hub, *make_limits())
     browser.show_as("wide")
     browser.complaints()
     yield
