@@ -308,6 +308,7 @@ class TaskFilter:
         ids: Tasks with these ids.
         action: Tasks of this action.
         account_key: Tasks of this account.
+        account_prefix: Tasks of the accounts whose keys begin like this.
         provider: Tasks that this provider must run, or ran last.
         states: Tasks in one of these states.
         error_type: Tasks whose result has this error type.
@@ -320,6 +321,7 @@ class TaskFilter:
     ids: tuple[str, ...] = ()
     action: str = ""
     account_key: str = ""
+    account_prefix: str = ""
     provider: str = ""
     states: tuple[State, ...] = ()
     error_type: str = ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from arbprov.localhub.store import Store
+from arbprov.localhub.tasks import TaskFilter
 from arbprov.payload.json import parse_value
 from arbprov.payload.validation import ValidationFailure
 from arbprov.wire.accounts import find_account_key
 
-__all__ = ["mask_name", "short_key"]
+__all__ = ["find_full_key", "mask_name", "short_key"]
 
 # Fields that name an account, the best first.
 _NAMES = (
@@ -26,6 +28,10 @@ _NAMES = (
 )
 _NO_ACCOUNT = find_account_key(b"")
 _SECRET = re.compile("pass|pwd|secret|token|auth|key|code|credential", re.IGNORECASE)
+_SHORT_KEY = 8
+_NONE = "none"
+# Keys that the hub makes are longer.
+_SHORTENED = re.compile("[0-9a-f]{8,15}")
 # Shorter values are common words, which tell nothing.
 _SHORT = 3
 _SHOWN = 2
@@ -78,4 +84,20 @@ def short_key(key: str) -> str:
     >>> short_key("31a6457b55b3678a"), short_key("44136fa355b3678a")
     ('31a6457b', 'none')
     """
-    return "none" if key == _NO_ACCOUNT else key[:8]
+    return _NONE if key == _NO_ACCOUNT else key[:_SHORT_KEY]
+
+
+async def find_full_key(store: Store, text: str) -> str:
+    """Return the key of the account that people mean; the same text if no account has it.
+
+    Args:
+        store: Has the tasks.
+        text: A key, or what `short_key` returns for it.
+    """
+    is_short = text == _NONE or _SHORTENED.fullmatch(text)
+    if not is_short or await store.count(TaskFilter(account_key=text), most=1):
+        return text
+    if text == _NONE:
+        return _NO_ACCOUNT
+    tasks = await store.search(TaskFilter(account_prefix=text), limit=1)
+    return tasks[0].account_key if tasks else text

@@ -82,11 +82,12 @@ class ActionPages:
 
     Args:
         hub: The hub.
+        statistics: The figures of actions.
     """
 
-    def __init__(self, hub: PageHub) -> None:
+    def __init__(self, hub: PageHub, statistics: Statistics) -> None:
         self._hub = hub
-        self._statistics = Statistics(hub.store, hub.now)
+        self._statistics = statistics
 
     # The list.
 

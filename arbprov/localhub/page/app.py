@@ -28,6 +28,7 @@ from arbprov.localhub.page.provider_pages import ProviderPages
 from arbprov.localhub.page.rendering import Renderer, StaticFiles
 from arbprov.localhub.page.sessions import Sessions
 from arbprov.localhub.page.sign_in import SignIn
+from arbprov.localhub.page.statistics import Statistics
 from arbprov.localhub.page.task_list import TaskListPages
 from arbprov.localhub.page.task_pages import TaskPages
 
@@ -99,7 +100,12 @@ def make_page(api: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
 
 
 def _routes(hub: PageHub, static: StaticFiles) -> list[tuple[str, str, _Endpoint]]:
-    tasks, task, actions = TaskListPages(hub), TaskPages(hub), ActionPages(hub)
+    statistics = Statistics(hub.store, hub.now)
+    tasks, task, actions = (
+        TaskListPages(hub, statistics),
+        TaskPages(hub),
+        ActionPages(hub, statistics),
+    )
     sign_in, pauses = SignIn(hub), PauseForms(hub)
     return [
         ("GET", "/", _show_tasks),
@@ -112,6 +118,7 @@ def _routes(hub: PageHub, static: StaticFiles) -> list[tuple[str, str, _Endpoint
         ("GET", "/matching/{verb}", tasks.ask),
         ("POST", "/matching/{verb}", tasks.change),
         ("GET", "/tasks/{id}", task.show),
+        ("GET", "/tasks/{id}/download", task.download),
         ("POST", "/tasks/{id}/retry", task.retry),
         ("POST", "/tasks/{id}/cancel", task.cancel),
         ("POST", "/tasks/{id}/again", task.run_again),

@@ -97,6 +97,9 @@ class PageGuard:
         """Return the role of who asks, and an answer if the request must not go on."""
         if _is_followed_link(scope, headers):
             self._origins.check_host(headers)
+            # The form needs no cookie, and one more step would lose what is behind the #.
+            if scope["path"] == SIGN_IN:
+                return None, None
             return None, Response(_CONTINUE, media_type="text/html")
         self._origins.check(headers)
         check_declared_size(one_header(headers, "content-length"))

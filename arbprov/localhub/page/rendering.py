@@ -69,6 +69,7 @@ class Renderer:
             duration=words.format_duration,
             span=words.format_span,
             time=words.format_time,
+            clock=lambda when: words.format_clock(when, time.time()),
             iso=lambda when: words.format_time(when).replace(" UTC", "Z").replace(" ", "T"),
             short_count=words.format_short_count,
             short_key=short_key,

@@ -11,10 +11,13 @@ from arbprov.localhub.api.parsing import MAX_BODY, read_bytes, read_query
 from arbprov.localhub.api.problems import ApiProblem, invalid_value
 from arbprov.localhub.api.shapes import ListQuery
 
-__all__ = ["Form", "field", "find_filters", "read_form", "read_list_query", "safe_target"]
+__all__ = ["AGES", "Form", "field", "find_filters", "read_form", "read_list_query", "safe_target"]
 
 #: The fields of a form, in their order.
 Form = Sequence[tuple[str, str]]
+
+#: Seconds that a list may look back, by what the address has in place of a time.
+AGES = {"15 min": 900.0, "60 min": 3_600.0, "24 h": 86_400.0}
 
 _MEDIA_TYPE = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 10_000
@@ -77,13 +80,22 @@ def find_filters(query: str) -> Form:
     return found
 
 
-def read_list_query(request: Request, filters: Form) -> ListQuery:
+def read_list_query(request: Request, filters: Form, now: float) -> ListQuery:
     """Return filters as the API reads them.
+
+    Args:
+        request: The request.
+        filters: The filters.
+        now: The time in seconds since 1970, from which a list looks back.
 
     Raises:
         ApiProblem: A filter is unknown, is there twice, or has a wrong value.
     """
-    scope = {**request.scope, "query_string": urlencode(filters).encode()}
+    pairs = [
+        (name, f"{now - AGES[value]:.3f}" if name == "created_after" and value in AGES else value)
+        for name, value in filters
+    ]
+    scope = {**request.scope, "query_string": urlencode(pairs).encode()}
     return read_query(Request(scope), ListQuery)
 
 

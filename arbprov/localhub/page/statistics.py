@@ -21,6 +21,7 @@ _WINDOW = 300.0
 _MAX_AGE = 2.0
 _BARS = 30
 _MAX_ERRORS = 5
+_MAX_ERROR_TYPES = 50
 
 
 @attrs.frozen(kw_only=True)
@@ -52,11 +53,13 @@ class Summary:
         seconds: The window that rates and sparklines are about.
         all: The figures of all tasks.
         actions: The figures by action.
+        error_types: The error types of all tasks, the most frequent first.
     """
 
     seconds: float
     all: ActionFigures
     actions: dict[str, ActionFigures]
+    error_types: list[str]
 
 
 class Statistics:
@@ -73,10 +76,14 @@ class Statistics:
         self._summary: Summary | None = None
         self._read_at = 0.0
 
-    async def read(self) -> Summary:
-        """Return the figures."""
+    async def read(self, max_age: float = _MAX_AGE) -> Summary:
+        """Return the figures.
+
+        Args:
+            max_age: Seconds since they were read, at most.
+        """
         now = self._clock()
-        if self._summary is None or not 0 <= now - self._read_at < _MAX_AGE:
+        if self._summary is None or not 0 <= now - self._read_at < max_age:
             self._summary = summarize(await self._store.endings(SAMPLE), now)
             self._read_at = now
         return self._summary
@@ -107,6 +114,7 @@ def summarize(endings: Sequence[Ending], now: float) -> Summary:
         seconds=window,
         all=_find_figures(endings, window, now),
         actions={action: _find_figures(own, window, now) for action, own in by_action.items()},
+        error_types=_find_error_types(endings),
     )
 
 
@@ -131,6 +139,11 @@ def _find_figures(endings: Sequence[Ending], window: float, now: float) -> Actio
         errors=errors.most_common(_MAX_ERRORS),
         sparkline=make_sparkline(times, window, _BARS),
     )
+
+
+def _find_error_types(endings: Sequence[Ending]) -> list[str]:
+    counts = Counter(ending.error_type for ending in endings if ending.error_type)
+    return [name for name, _ in counts.most_common(_MAX_ERROR_TYPES)]
 
 
 def find_percentile(durations: Sequence[float], percent: int) -> float | None:

@@ -14,16 +14,20 @@ from arbprov.localhub.api.matching import OPEN_STATES, Change, change_matching, 
 from arbprov.localhub.api.parsing import read_path
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.api.shapes import ListQuery
+from arbprov.localhub.page.accounts import find_full_key
 from arbprov.localhub.page.done import describe_done
+from arbprov.localhub.page.filter_form import make_filter_form
 from arbprov.localhub.page.hub import PageHub, go_to
 from arbprov.localhub.page.rendering import make_version
 from arbprov.localhub.page.requests import (
+    AGES,
     Form,
     field,
     find_filters,
     read_form,
     read_list_query,
 )
+from arbprov.localhub.page.statistics import Statistics
 from arbprov.localhub.page.task_rows import PREVIEW, Row, make_rows
 from arbprov.localhub.tasks import PauseKind, State, StoredTask, TaskFilter
 from arbprov.localhub.tokens import Role
@@ -64,17 +68,23 @@ class TaskListPages:
 
     Args:
         hub: The hub.
+        statistics: Has the error types that people can choose.
     """
 
-    def __init__(self, hub: PageHub) -> None:
+    def __init__(self, hub: PageHub, statistics: Statistics) -> None:
         self._hub = hub
+        self._statistics = statistics
 
     async def show(self, request: Request) -> Response:
         """Show a page of tasks."""
         parameters = find_filters(request.url.query)
         did = field(parameters, "did")
         parameters = [(name, value) for name, value in parameters if name != "did"]
-        query = read_list_query(request, parameters)
+        query = read_list_query(request, parameters, self._hub.now())
+        account = query.account or ""
+        if (key := await find_full_key(self._hub.store, account)) != account:
+            pairs = [(name, key if name == "account" else value) for name, value in parameters]
+            return go_to(self._address(pairs))
         filters = [pair for pair in parameters if pair[0] not in _NOT_FILTERS]
         where = to_filter(query)
         before = None if query.cursor is None else read_cursor(query.cursor)
@@ -93,7 +103,7 @@ class TaskListPages:
             rows=rows,
             tabs=tabs,
             filters=filters,
-            fields=[(name[8:], value) for name, value in filters if name.startswith("payload.")],
+            form=await make_filter_form(self._hub, self._statistics, filters),
             query=query,
             actions=sorted(counts),
             total=total,
@@ -151,6 +161,7 @@ class TaskListPages:
             "matching",
             verb=verb,
             filters=filters,
+            ages=AGES,
             matching=view.matching,
             rows=await self._make_rows(request, tasks),
         )
@@ -173,7 +184,7 @@ class TaskListPages:
     def _find_change(
         self, verb: str, request: Request, filters: Form
     ) -> tuple[TaskFilter | None, Change]:
-        query = read_list_query(request, filters)
+        query = read_list_query(request, filters, self._hub.now())
         if verb == "retry":
             return among(to_filter(query), retried_states(query.state)), self._hub.queue.retry
         if verb == "cancel":

@@ -7,9 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from arbprov.errors import Problem
+from arbprov.localhub.api.answers import answer
 from arbprov.localhub.api.problems import ApiProblem
+from arbprov.localhub.api.views import view_task
 from arbprov.localhub.page.accounts import mask_name
 from arbprov.localhub.page.bars import Bar, make_bar
+from arbprov.localhub.page.commands import make_call_command
 from arbprov.localhub.page.done import describe_done
 from arbprov.localhub.page.hub import PageHub, go_to, task_url
 from arbprov.localhub.page.rendering import make_version
@@ -78,6 +81,7 @@ class TaskPages:
             attempts=[_make_row(one, whole) for one in attempts[: -_MAX_ATTEMPTS - 1 : -1]],
             attempt_count=len(attempts),
             payload=show_json(task.payload),
+            command=make_call_command(task.action, task.payload, task.provider),
             account=show_json(task.account or b"{}") if shows_account else None,
             account_name=mask_name(task.account) if is_admin else "",
             result=result,
@@ -89,6 +93,14 @@ class TaskPages:
             done=describe_done(request.query_params.get("did", "")),
             version=make_version(task, attempts, wait, pauses),
         )
+
+    async def download(self, request: Request) -> Response:
+        """Return a task as the API shows it, with its account masked, as a file to keep."""
+        task = await self._hub.task_of(request)
+        attempts = await self._hub.store.attempts(task.id)
+        # The id may have characters that a header or the name of a file must not have.
+        headers = {"Content-Disposition": 'attachment; filename="task.json"'}
+        return answer(view_task(task, masks_account=True, attempts=attempts), headers=headers)
 
     async def retry(self, request: Request) -> Response:
         """Have a task that has ended wait again."""

@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "cut_text",
     "format_age",
+    "format_clock",
     "format_duration",
     "format_json",
     "format_short_count",
@@ -73,6 +74,16 @@ def format_time(when: float) -> str:
     '2026-03-20 00:00:00 UTC'
     """
     return f"{dt.datetime.fromtimestamp(when, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def format_clock(when: float, now: float) -> str:
+    """Return a time of today in UTC; of another day, with its date.
+
+    >>> format_clock(1773964800.0, 1773968400.0), format_clock(1773964800.0, 1774051200.0)
+    ('00:00:00 UTC', '2026-03-20 00:00:00 UTC')
+    """
+    date, _, clock = format_time(when).partition(" ")
+    return clock if format_time(now).startswith(date) else f"{date} {clock}"
 
 
 def format_short_count(count: int) -> str:

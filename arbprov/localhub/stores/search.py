@@ -76,6 +76,11 @@ def find_conditions(
         (bool(states), is_any_of.format(column="state"), [pack_list(states)]),
         (bool(where.action), f"action = {mark}", [where.action]),
         (bool(where.account_key), f"account_key = {mark}", [where.account_key]),
+        (
+            bool(where.account_prefix),
+            f"substr(account_key, 1, {mark}) = {mark}",
+            [len(where.account_prefix), where.account_prefix],
+        ),
         (bool(where.error_type), f"error_type = {mark}", [where.error_type]),
         (bool(where.provider), f"(provider = {mark} OR worker = {mark})", [where.provider] * 2),
         (where.created_after is not None, f"created_at >= {mark}", [where.created_after]),

@@ -59,6 +59,14 @@ def test_the_sparkline_counts_by_time():
     assert (chart.total, chart.peak) == (4, 3)
 
 
+def test_error_types_are_named_by_how_frequent_they_are(monkeypatch):
+    endings = [ending(error_type="KeyError"), ending(state=State.DEAD), ending()]
+    endings += [ending(error_type="LookupError", action="another", took=None)] * 2
+    assert summarize(endings, NOW).error_types == ["LookupError", "KeyError"]
+    monkeypatch.setattr(statistics, "_MAX_ERROR_TYPES", 1)
+    assert summarize(endings, NOW).error_types == ["LookupError"]
+
+
 class Store:
     def __init__(self):
         self.reads = 0
@@ -75,6 +83,16 @@ async def test_figures_are_read_once_for_several_people():
     for later, reads in [(0.0, 1), (1.9, 1), (2.0, 2), (-5.0, 3)]:
         now = NOW + later
         await figures.read()
+        assert store.reads == reads
+
+
+@pytest.mark.anyio
+async def test_figures_for_suggestions_may_be_older():
+    store, now = Store(), NOW
+    figures = Statistics(store, lambda: now)
+    for later, reads in [(0.0, 1), (59.9, 1), (60.0, 2)]:
+        now = NOW + later
+        await figures.read(60.0)
         assert store.reads == reads
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +14,7 @@ from support.browsers import open_browser, unpack
 from support.busy_hubs import ACCOUNTS, TOKEN, busy_hub, is_settled, make_limits, report
 from support.waiting import wait_until
 
+from arbprov.cli.dev_hub import sign_in_path
 from arbprov.localhub.submitting import make_task
 from arbprov.localhub.tasks import Pause, PauseKind, State, TaskFilter
 
@@ -21,6 +24,7 @@ VIEWS = {
     "tasks": "/tasks",
     "failed": "/tasks?state=failed&action=total",
     "none": "/tasks?action=gone",
+    "extras": "/tasks?state=failed&id=t1&created_before=4e9&created_after=60+min&payload.a=1",
     "confirm": "/matching/retry?state=failed",
     "task": "/tasks/{failed}",
     "attempts": "/tasks/{retried}",
@@ -55,11 +59,14 @@ def browser(hub):
         browser.find(".tabs")
         assert browser.path == "/tasks?state=done"
         yield browser
-        assert {urlsplit(url).netloc for url in browser.note_requests()} == {hub.http_address}
+        urls = [url for url in browser.note_requests() if not url.startswith("data:")]
+        assert {urlsplit(url).netloc for url in urls} == {hub.http_address}
 
 
 @pytest.fixture(autouse=True)
-def _wide(browser):
+def _wide(browser, hub):
+    # The hub forgets a provider's report after a minute.
+    report(hub, *make_limits())
     browser.show_as("wide")
     browser.complaints()
     yield
@@ -317,6 +324,189 @@ def test_an_update_moves_nothing(browser, hub):
     assert browser.run(script) == before
 
 
+# Copies.
+
+
+def paste(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.run("document.querySelector('main').append(document.createElement('textarea'))")
+    field = browser.find("main > textarea")
+    field.send_keys(Keys.CONTROL, "v")
+    return browser.run("return arguments[0].value", field)
+
+
+@pytest.mark.parametrize("name", ["task-id", "payload", "envelope", "command-line"])
+def test_a_text_of_a_task_is_copied(browser, hub, name):
+    browser.go(f"/tasks/{failed_task(hub)}")
+    if name == "command-line":
+        browser.click("summary", "As a command")
+    browser.click(f"#copy-{name}")
+    browser.find(f"#copy-{name}", "Copied")
+    text = browser.find(f"#{name}").get_property("textContent")
+    assert len(text) > 10
+    assert paste(browser) == text
+
+
+def test_a_text_is_copied_where_browsers_keep_the_clipboard_from_pages(browser, hub):
+    browser.go(f"/tasks/{failed_task(hub)}")
+    browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    browser.click("#copy-payload")
+    browser.find("#copy-payload", "Copied")
+    assert browser.run("return document.activeElement.id") == "copy-payload"
+    assert paste(browser) == browser.find("#payload").get_property("textContent")
+
+
+def test_a_text_that_cannot_be_copied_is_said(browser, hub):
+    browser.go(f"/tasks/{failed_task(hub)}")
+    browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    browser.run("document.execCommand = () => false")
+    browser.click("#copy-payload")
+    browser.find("#copy-payload", "Not copied")
+    browser.find("#copied", "Not copied: the payload")
+
+
+def test_a_task_goes_on_while_a_button_or_a_summary_has_the_focus(browser, hub):
+    for selector, shown in ("#copy-payload", "Copied"), ("#command > summary", ""):
+        hub._run(lambda: hub._queue.store.pause(Pause(PauseKind.ACTION, "total")))
+        ticket = hub.put("total", {"lines": []})
+        browser.go(f"/tasks/{ticket.id}")
+        browser.find(".waits", "paused: action total")
+        browser.click(selector)
+        browser.find(selector, shown)
+        browser.run("window.focused = document.activeElement")
+        hub._run(lambda: hub._queue.store.resume(Pause(PauseKind.ACTION, "total")))
+        hub._loop.call_soon_threadsafe(hub._queue.wake)
+        browser.find(".headline .state", "done")
+        focus = "return [document.activeElement.matches(arguments[0]), window.focused.isConnected]"
+        assert browser.run(focus, selector) == [True, False]
+
+
+# Times.
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland"])
+def test_a_clock_shows_hours_from_0_to_23_and_the_day_if_it_is_not_today(browser, zone):
+    browser.go("/actions")
+    browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+    script = """
+        const when = new Date();
+        when.setDate(when.getDate() + arguments[0]);
+        when.setHours(0, 5, 7, 0);
+        const time = document.createElement("time");
+        time.className = "clock";
+        time.dateTime = when.toISOString();
+        document.querySelector("main").append(time);
+        return [time, String(when.getFullYear())];"""
+    texts = []
+    for days in (0, 1):
+        time, year = browser.run(script, days)
+        wait_until(lambda time=time: time.text)
+        texts.append((time.text, time.text.startswith("00:05:07"), year in time.text))
+        assert "00:05:07" in time.text
+    browser.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+    assert [found[1:] for found in texts] == [(True, False), (False, True)]
+
+
+# Signing in.
+
+
+@pytest.fixture
+def signed_out(browser):
+    browser.go("/sign-in")
+    cookies = browser.driver.get_cookies()
+    browser.driver.delete_all_cookies()
+    browser.driver.get("about:blank")
+    yield
+    browser.go("/sign-in")
+    for cookie in cookies:
+        browser.driver.add_cookie(cookie)
+
+
+@pytest.fixture
+def new_token(hub):
+    """Return what gives the hub another token."""
+
+    def rotate(token):
+        hub.token = token
+
+    yield rotate
+    hub.token = TOKEN
+
+
+def make_link(hub, monkeypatch):
+    """Return the path that `arbprov dev` prints."""
+    monkeypatch.setattr(sys, "stderr", Mock(isatty=lambda: True))
+    return sign_in_path(hub, Mock(is_made_here=True))
+
+
+@pytest.mark.usefixtures("signed_out")
+@pytest.mark.parametrize("token", [TOKEN, "a+b/c&d%e=f#g?h%2B+", "ü 'a' \"b\""])
+def test_the_link_of_arbprov_dev_signs_in(browser, hub, monkeypatch, new_token, token):
+    new_token(token)
+    path = make_link(hub, monkeypatch)
+    assert path.startswith("/sign-in#token=")
+    browser.go(path)
+    browser.find(".tabs")
+    assert browser.path == "/tasks"
+
+
+@pytest.mark.usefixtures("signed_out")
+def test_the_link_signs_in_where_the_form_is_open_and_leaves_no_token(browser, hub, monkeypatch):
+    browser.go("/sign-in")
+    browser.go(make_link(hub, monkeypatch))
+    browser.find(".tabs")
+    browser.driver.back()
+    assert browser.find("#token").get_property("value") == ""
+    assert browser.path == "/sign-in"
+
+
+@pytest.mark.usefixtures("signed_out")
+def test_the_link_signs_in_from_another_site(browser, hub, monkeypatch):
+    url = browser.url + make_link(hub, monkeypatch)
+    browser.driver.get(
+        f"data:text/html,<a href='{url.replace('%', '%25').replace('#', '%23')}'>Hub</a>"
+    )
+    browser.click("a", "Hub")
+    browser.find(".tabs")
+    assert browser.path == "/tasks"
+
+
+@pytest.mark.usefixtures("signed_out")
+def test_a_link_with_a_wrong_token_shows_the_form_with_a_message(browser):
+    browser.note_requests()
+    before = len(browser.requests)
+    browser.go("/sign-in#token=wrong")
+    browser.find("#token-problem", "This token is not known")
+    mark(browser)
+    wait_until(lambda: browser.run("return document.readyState") == "complete")
+    assert browser.path == "/sign-in"
+    assert browser.run("return document.getElementById('token').value") == ""
+    asked = [urlsplit(url).path for url in browser.note_requests()[before:]]
+    assert asked.count("/sign-in") == 2
+    assert is_same_page(browser)
+
+
+@pytest.mark.parametrize("how", ["a change", "a new connection"])
+def test_a_browser_whose_session_has_ended_is_sent_to_the_form(browser, hub, new_token, how):
+    browser.go("/tasks?state=done&action=total")
+    browser.find(".live", "Live")
+    new_token("another token")
+    if how == "a change":
+        hub.put("total", {"lines": []})
+    else:
+        browser.run("for (const name of ['pagehide', 'pageshow']) dispatchEvent(new Event(name))")
+    browser.fill("#token", "another token")
+    browser.click("button", "Sign in")
+    browser.find(".tabs")
+    assert browser.path == "/tasks?state=done&action=total"
+    new_token(TOKEN)
+    browser.go("/tasks")
+    browser.fill("#token", TOKEN)
+    browser.click("button", "Sign in")
+    browser.find(".tabs")
+
+
 # Everybody.
 
 
@@ -348,6 +538,19 @@ def test_a_view_is_for_everybody(browser, hub, axe, view, width, scheme):
     assert browser.driver.execute_async_script(AXE) == []
 
 
+@pytest.mark.usefixtures("signed_out")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_signing_in_is_for_everybody(browser, axe, token, width, scheme):
+    browser.show_as(width, scheme)
+    browser.go(f"/sign-in#token={token}")
+    browser.find("#token-problem" if token else "#token")
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    browser.run(axe)
+    assert browser.driver.execute_async_script(AXE) == []
+
+
 def test_the_keyboard_reaches_the_content_first(browser):
     from selenium.webdriver.common.keys import Keys
 
@@ -359,6 +562,26 @@ def test_the_keyboard_reaches_the_content_first(browser):
     assert active.text == "Skip to the content"
     active.send_keys(Keys.ENTER)
     assert browser.run("return document.activeElement.id") == "main"
+
+
+def test_a_key_goes_to_the_search(browser):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.go("/tasks?text=a")
+    browser.find(".tabs")
+    focused = "return document.activeElement.id"
+    for modifier in (Keys.CONTROL, Keys.ALT, Keys.META):
+        ActionChains(browser.driver).key_down(modifier).send_keys("/").key_up(modifier).perform()
+        assert browser.run(focused) == ""
+    ActionChains(browser.driver).send_keys("/").perform()
+    assert browser.run(focused) == "f-text"
+    # What was searched for is replaced, and the key is a character in a field.
+    ActionChains(browser.driver).send_keys("b/c").perform()
+    assert browser.find("#f-text").get_property("value") == "b/c"
+    browser.click("#f-provider")
+    ActionChains(browser.driver).send_keys("/").perform()
+    assert browser.run(focused) == "f-provider"
 
 
 def test_the_form_of_an_action_is_sent_by_the_keyboard(browser):

@@ -31,6 +31,15 @@ def test_the_form_asks_for_the_token_and_keeps_where_to_go(api):
     assert 'name="next" value="/limits"' in answer.html
 
 
+def test_a_link_elsewhere_opens_the_form_at_once(api):
+    headers = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    answer = api.ask("GET", "/sign-in", token=None, sec_fetch_dest="document", **headers)
+    assert answer.status == 200
+    assert 'name="token"' in answer.html
+    answer = api.ask("POST", "/sign-in", token=None, sec_fetch_dest="document", **headers)
+    assert answer.status == 403
+
+
 @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example"])
 def test_the_form_never_leads_to_another_site(api, target):
     answer = sign_in(api, next=target)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import time
 from html import unescape
+from unittest.mock import Mock
 from urllib.parse import quote, unquote
 
 import pytest
 
+from arbprov.localhub.page.hub import PageHub
 from arbprov.localhub.page.task_rows import PREVIEW
 from arbprov.localhub.reports import ActionReport, ProviderReport
 from arbprov.localhub.submitting import make_task
@@ -63,6 +65,11 @@ def test_a_task_that_is_paused_says_so(api, kind):
 def test_a_task_for_later_says_when(api):
     api.submit(not_before=time.time() + 3600)
     assert "not to start before" in show(api).text
+
+
+def test_a_time_of_another_day_has_its_date(api):
+    api.submit(not_before=4e9)
+    assert "not to start before 2096-10-02 07:06:40 UTC" in show(api).text
 
 
 def test_a_waiting_task_says_that_no_provider_polls(api):
@@ -255,6 +262,127 @@ def test_the_filters_stay_in_the_form(filled):
     assert 'name="account" value="a"' in html
     assert 'value="city=Rome"' in html
     assert '<input type="hidden" name="payload.x" value="1">' in html
+
+
+def hidden_fields(answer):
+    form = answer.html.partition('<form class="filters"')[2].partition("</form>")[0]
+    found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', form)
+    return [(unescape(name), unescape(value)) for name, value in found]
+
+
+def test_the_form_carries_the_filters_that_have_no_field(filled):
+    query = (
+        "state=failed&state=done&id=t1&id=t2&created_before=4e9&payload.x=1&payload.y=2&action=a"
+        "&account=a&provider=p&text=t&error_type=e&created_after=1&cursor=&limit=5&did=run"
+    )
+    assert hidden_fields(show(filled, f"?{query}")) == [
+        ("state", "failed"),
+        ("state", "done"),
+        ("id", "t1"),
+        ("id", "t2"),
+        ("created_before", "4e9"),
+        ("payload.y", "2"),
+    ]
+
+
+def test_a_filter_without_a_field_is_shown_and_removed(filled):
+    answer = show(filled, "?state=done&id=t1&id=t2&created_before=4e9&payload.city=x&payload.a_b=2")
+    assert "Also filtered by id t1 × id t2 × created before 4e9 × a_b=2 ×" in answer.text
+    links = re.findall(r'href="([^"]*)" aria-label="Remove the filter ([^"]*)"', answer.html)
+    others = {name: unescape(address) for address, name in links}
+    assert others == {
+        "id t1": "/tasks?state=done&id=t2&created_before=4e9&payload.city=x&payload.a_b=2",
+        "id t2": "/tasks?state=done&id=t1&created_before=4e9&payload.city=x&payload.a_b=2",
+        "created before 4e9": "/tasks?state=done&id=t1&id=t2&payload.city=x&payload.a_b=2",
+        "a_b=2": "/tasks?state=done&id=t1&id=t2&created_before=4e9&payload.city=x",
+    }
+    assert "Also filtered by" not in show(filled, "?state=done&state=dead&where=a%3Db").text
+
+
+def test_error_types_and_providers_are_suggested(filled):
+    filled.hub.reports.note_poll("weather")
+    filled.hub.reports.put(ProviderReport(provider="another", process="p", version="1", slots=1))
+    html = show(filled).html
+    assert '<datalist id="error-types"><option value="LookupError"></option></datalist>' in html
+    providers = '<option value="another"></option><option value="weather"></option>'
+    assert f'<datalist id="provider-names">{providers}</datalist>' in html
+    assert 'list="error-types"' in html
+    assert 'list="provider-names"' in html
+
+
+def test_suggestions_are_not_read_for_each_update_of_a_list(filled, monkeypatch):
+    now, reads = time.time(), []
+    read = filled.queue.store.endings
+
+    async def count_reads(limit):
+        reads.append(limit)
+        return await read(limit)
+
+    monkeypatch.setattr(filled.queue.store, "endings", count_reads)
+    for later, expected in [(0, 1), (59, 1), (60, 2)]:
+        clock = Mock(time=Mock(return_value=now + later))
+        monkeypatch.setattr("arbprov.localhub.page.hub.time", clock)
+        show(filled)
+        assert len(reads) == expected
+
+
+@pytest.mark.parametrize(
+    ("ago", "expected"),
+    [
+        (600, ["15 min", "60 min", "24 h"]),
+        (1_800, ["60 min", "24 h"]),
+        (7_200, ["24 h"]),
+        (90_000, []),
+    ],
+)
+def test_tasks_are_found_by_how_long_ago_they_were_submitted(api, monkeypatch, ago, expected):
+    api.submit(id="t1")
+    now = api.stored("t1").created_at + ago
+    monkeypatch.setattr(PageHub, "now", lambda self: now)
+    found = []
+    for age in ("15 min", "60 min", "24 h"):
+        answer = show(api, f"?created_after={quote(age)}")
+        assert f'<option value="{age}" selected>last {age}</option>' in answer.html
+        found += [age] * (shown_ids(answer) == ["t1"])
+        asked = api.ask("GET", f"/matching/cancel?created_after={quote(age)}").text
+        assert f"Cancel {int(shown_ids(answer) == ['t1'])} task" in asked
+        assert f"submitted in the last {age}" in asked
+    assert found == expected
+
+
+def test_the_form_keeps_a_time_of_the_address(filled):
+    html = show(filled, "?created_after=2026-03-20T00:00:00Z").html
+    option = '<option value="2026-03-20T00:00:00Z" selected>since 2026-03-20T00:00:00Z</option>'
+    assert option in html
+    assert html.count("selected>") == 1
+
+
+@pytest.mark.parametrize("shown", ["31a6457b", "31a6457b55b3678"])
+def test_the_shown_beginning_of_an_accounts_key_finds_its_tasks(api, shown):
+    api.submit(id="t1", account_key="31a6457b55b3678a")
+    api.submit(id="t2", account_key="31a64500000000ff")
+    answer = api.ask("GET", f"/tasks?state=waiting&account={shown}&where=a%3Db")
+    assert answer.status == 303
+    address = "/tasks?state=waiting&account=31a6457b55b3678a&payload.a=b"
+    assert unquote(answer.headers["location"]).replace("%3D", "=") == address
+    assert shown_ids(show(api, "?account=31a6457b55b3678a")) == ["t1"]
+
+
+def test_the_tasks_of_no_account_are_found_by_the_shown_word(api):
+    api.submit(id="t1")
+    api.submit(id="t2", account={"key": "k"})
+    assert ">none</a>" in show(api).html
+    address = api.ask("GET", "/tasks?account=none").headers["location"]
+    assert shown_ids(show(api, address.removeprefix("/tasks"))) == ["t1"]
+
+
+@pytest.mark.parametrize(
+    "account", ["31a6457", "31a6457c", "an-accou", "beef0123", "31A6457B", "none"]
+)
+def test_a_key_that_is_whole_or_means_no_single_account_stays(api, account):
+    for key in ("31a6457b55b3678a", "an-account", "beef0123", "beef0123beef0123", "none"):
+        api.submit(account_key=key)
+    assert f'name="account" value="{account}"' in show(api, f"?account={account}").html
 
 
 @pytest.mark.parametrize("where", ["odd", "%3DParis"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from html import unescape
 from urllib.parse import quote
 
 import attrs
@@ -11,6 +13,7 @@ import pytest
 
 from arbprov.localhub.page.hub import PageHub
 from arbprov.localhub.reports import ActionReport, ProviderReport
+from arbprov.localhub.submitting import make_task
 
 XSS = "<script>alert('x')</script>\"'&"
 SECRET = {"name": "Acme GmbH", "api_key": "hunter22"}
@@ -201,6 +204,63 @@ def test_all_texts_are_escaped(api):
     html = show(api, XSS, "?account=shown&did=%3Cscript%3E").html
     assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(") >= 12
+
+
+# Copies.
+
+
+def command_of(answer):
+    found = re.search(r'id="command-line">([^<]*)<', answer.html)
+    return found and shlex.split(unescape(found[1]))
+
+
+def test_a_command_runs_the_task_once_more(api):
+    payload = {"city": "L'Aquila $HOME `id` Zürich", "days": [1, None, True]}
+    api.submit("a b", id="t1", payload=payload, provider="we ather", account=SECRET)
+    answer = show(api)
+    *words, text, option, provider = command_of(answer)
+    assert words == ["arbprov", "call", "a b"]
+    assert json.loads(text) == payload
+    assert (option, provider) == ("--provider", "we ather")
+    assert "Zürich" in text
+    assert "add its account with --account" in answer.text
+
+
+@pytest.mark.parametrize("payload", [{"a": "\u009b31m"}, {"a": "\u202e"}, {"\x7f": 1}])
+def test_a_command_has_no_character_that_a_terminal_would_act_on(api, payload):
+    api.submit(id="t1", payload=payload)
+    text = command_of(show(api))[3]
+    assert text.isascii()
+    assert json.loads(text) == payload
+
+
+@pytest.mark.parametrize(
+    ("action", "payload", "provider"),
+    [
+        ("a", b"no JSON", ""),
+        ("a", b"[1]", ""),
+        ("a", b'{"a": "%s"}' % (b"x" * 100_000), ""),
+        ("a\nb", b"{}", ""),
+        ("--help", b"{}", ""),
+        ("a", b"{}", "w\x1b[31m"),
+    ],
+)
+def test_what_no_shell_can_run_has_no_command(api, action, payload, provider):
+    api.run(api.queue.submit([make_task(action, payload, id="t1", provider=provider)]))
+    assert command_of(show(api)) is None
+    assert 'id="command"' not in show(api).html
+
+
+def test_a_task_is_downloaded_as_json_without_its_accounts_values(api):
+    api.submit(id="a/b", payload={"city": "Paris"}, account=SECRET)
+    api.finish()
+    assert 'href="/tasks/a%2Fb/download"' in show(api, "a/b").html
+    answer = api.ask("GET", "/tasks/a%2Fb/download")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["content-disposition"] == 'attachment; filename="task.json"'
+    assert answer.json["payload"] == {"city": "Paris"}
+    assert answer.json["history"][0]["result"]["message"] == "done"
+    assert "hunter22" not in answer.html
 
 
 # Accounts.

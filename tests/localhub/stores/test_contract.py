@@ -1574,6 +1574,14 @@ async def test_a_search_finds_the_tasks_that_meet_all_conditions(filled, conditi
     assert await found(filled, **conditions) == expected
 
 
+async def test_a_search_finds_tasks_by_the_beginning_of_an_accounts_key(store):
+    for name, key in ("t1", "abc1"), ("t2", "bab"), ("t3", "ab"), ("t4", "ABC1"):
+        await add(store, name, account_key=key)
+    assert await found(store, account_prefix="ab") == ["t3", "t1"]
+    assert await found(store, account_prefix="abc") == ["t1"]
+    assert await found(store, account_prefix="abc12") == []
+
+
 async def test_a_search_finds_tasks_by_the_time_of_submission(bench):
     store = bench.store
     for name in ("t1", "t2", "t3"):

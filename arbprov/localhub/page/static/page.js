@@ -1,5 +1,5 @@
 // What the page does by itself: it updates the parts marked `data-live`, adds items to lists in
-// forms, and keeps times fresh. Everything else works without it.
+// forms, copies texts, and keeps times fresh. Everything else works without it.
 "use strict";
 
 (() => {
@@ -15,13 +15,19 @@
     return seconds > 0 ? `${text} ago` : `in ${text}`;
   }
 
+  function formatClock(when) {
+    const hours = { hourCycle: "h23" };
+    if (when.toDateString() === new Date().toDateString()) return when.toLocaleTimeString([], hours);
+    return when.toLocaleString([], { ...hours, dateStyle: "medium", timeStyle: "medium" });
+  }
+
   function refreshTimes(root) {
     for (const element of root.querySelectorAll("time")) {
       const when = new Date(element.dateTime);
       const local = when.toLocaleString([], { dateStyle: "medium", timeStyle: "long" });
       if (element.title !== local) element.title = local;
       const text = element.classList.contains("clock")
-        ? when.toLocaleTimeString([], { hour12: false })
+        ? formatClock(when)
         : formatAge((Date.now() - when) / 1000);
       if (element.textContent !== text) element.textContent = text;
     }
@@ -42,9 +48,19 @@
     return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   }
 
+  // A button that copies, or the line that unfolds a part, is the same after an update.
+  function findFocus(part) {
+    const active = document.activeElement;
+    if (!part.contains(active)) return "";
+    if (active.matches("[data-copy][id]")) return `#${CSS.escape(active.id)}`;
+    if (active.matches("details[id] > summary")) return `#${CSS.escape(active.parentElement.id)} > summary`;
+    return "";
+  }
+
   function isHeld(part) {
     if (stopped || isSelected(part)) return true;
-    if (part.contains(document.activeElement) && document.activeElement !== part) return true;
+    const active = document.activeElement;
+    if (part.contains(active) && active !== part && !findFocus(part)) return true;
     if (!("hold" in part.dataset)) return false;
     const table = part.querySelector("table");
     if (!table) return false;
@@ -53,11 +69,14 @@
 
   function replace(part, fresh) {
     const open = [...part.querySelectorAll("details[open]")].map((element) => element.id);
+    const focus = findFocus(part);
     part.replaceWith(fresh);
     for (const id of open) {
       const element = id && document.getElementById(id);
       if (element) element.open = true;
     }
+    const focused = focus && document.querySelector(focus);
+    if (focused) focused.focus({ preventScroll: true });
     refreshTimes(fresh);
     htmx.process(fresh);
   }
@@ -73,8 +92,8 @@
     const held = parts.some((part) => "hold" in part.dataset && isHeld(part));
     const off = !stopped && !connected;
     let text = stopped ? "Paused" : held ? "Paused while you read" : off ? "Connecting" : "Live";
-    if (pending.size) text += " · newer below";
-    show(text.replace("newer below", "there is more"), stopped || held, off);
+    if (pending.size) text += " · there is more";
+    show(text, stopped || held, off);
   }
 
   function show(text, held, off) {
@@ -94,7 +113,8 @@
     const begin = performance.now();
     try {
       const response = await fetch(location.href, { credentials: "same-origin" });
-      if (response.redirected) {
+      // The session has ended: the hub shows the form to sign in, which leads back here.
+      if (response.redirected || response.status === 401) {
         location.reload();
         return;
       }
@@ -132,9 +152,10 @@
     source.addEventListener("error", () => {
       connected = false;
       settle();
-      // Refused, e.g. since the session has ended: the page itself says so.
+      // Refused: the session has ended, or too many pages are open.
       if (source && source.readyState === EventSource.CLOSED) {
         source = null;
+        load();
         setTimeout(connect, 5000);
       }
     });
@@ -191,6 +212,42 @@
     }
   });
 
+  // Copies of what is shown.
+
+  async function copy(text) {
+    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    // Browsers have the clipboard only for this machine's pages and those with TLS.
+    const field = document.createElement("textarea");
+    const before = document.activeElement;
+    field.value = text;
+    field.className = "hidden";
+    document.body.append(field);
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    before.focus({ preventScroll: true });
+    if (!isCopied) throw new Error("the browser does not copy");
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    let result = "Copied";
+    try {
+      await copy(document.getElementById(button.dataset.copy).textContent);
+    } catch {
+      result = "Not copied";
+    }
+    const [word, what] = button.children;
+    const said = document.getElementById("copied");
+    word.textContent = result;
+    said.textContent = `${result}: ${what.textContent}`;
+    setTimeout(() => {
+      word.textContent = "Copy";
+      said.textContent = "";
+    }, 2000);
+  });
+
   // Problems of a result that came later than the form, each beside its field.
 
   function placeProblems() {
@@ -212,6 +269,16 @@
     if (invalid && document.activeElement === document.body) invalid.focus();
   });
 
+  // The key / goes to the search; on some keyboards it needs Shift.
+
+  document.addEventListener("keydown", (event) => {
+    const field = document.querySelector("[aria-keyshortcuts='/']");
+    const isTyped = event.key === "/" && !event.ctrlKey && !event.altKey && !event.metaKey;
+    if (!field || !isTyped || event.target.closest("input, select, textarea")) return;
+    event.preventDefault();
+    field.select();
+  });
+
   // The link that `arbprov dev` prints has the token behind its #, which no server gets to see.
 
   function signInByLink() {
@@ -222,6 +289,9 @@
     field.value = token;
     field.form.submit();
   }
+
+  // The link may also be opened where the form is shown already.
+  window.addEventListener("hashchange", signInByLink);
 
   document.addEventListener("DOMContentLoaded", () => {
     signInByLink();
