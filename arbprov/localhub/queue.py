@@ -290,7 +290,9 @@ class TaskQueue:
         ids: list[str] = []
         before = None
         while len(ids) < most:
-            page = await self.store.search(where, before=before, limit=min(1_000, most - len(ids)))
+            page = await self.store.search(
+                where, before=before, limit=min(1_000, most - len(ids)), preview=0
+            )
             if not page:
                 break
             ids += [task.id for task in page]

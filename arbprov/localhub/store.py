@@ -241,6 +241,7 @@ class Store(Protocol):
         where: TaskFilter,
         *,
         before: int | None = None,
+        after: int | None = None,
         limit: int = 50,
         preview: int | None = None,
     ) -> list[StoredTask]:
@@ -249,14 +250,32 @@ class Store(Protocol):
         Args:
             where: Which tasks.
             before: Only tasks with lower numbers: the last number of the page before.
+            after: Only tasks with higher numbers.
             limit: The most tasks to return.
             preview: For a list: the most bytes of each payload, from its beginning; results are
                 left out too. None for whole tasks.
         """
         ...
 
-    async def count(self, where: TaskFilter, *, most: int = 10_000) -> int:
+    async def count(
+        self,
+        where: TaskFilter,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        most: int = 10_000,
+    ) -> int:
         """Return how many tasks a filter finds, but count no further than `most`."""
+        ...
+
+    async def find_end(
+        self, where: TaskFilter, *, before: int | None = None, most: int
+    ) -> int | None:
+        """Return the number behind which a filter finds `most` tasks, as `after` of a search.
+
+        Returns:
+            None if it finds no more than `most` tasks.
+        """
         ...
 
     async def counts(self) -> Mapping[str, Mapping[State, int]]:

@@ -12,10 +12,13 @@ import attrs
 from arbprov.localhub.api.fields import to_seconds
 from arbprov.localhub.api.problems import invalid_value
 from arbprov.localhub.api.shapes import TaskFilterBody
+from arbprov.localhub.store import Store
 from arbprov.localhub.tasks import State, TaskFilter
 
-__all__ = ["among", "make_cursor", "read_cursor", "to_filter"]
+__all__ = ["MOST_SEARCHED", "among", "find_search_end", "make_cursor", "read_cursor", "to_filter"]
 
+# A request looks for a text in the payloads of so many tasks: about 0.1 s for small payloads.
+MOST_SEARCHED = 100_000
 _MAX_VALUE = 1_000
 # Numbers of tasks are integers of 64 bits.
 _MAX_NUMBER = 2**63
@@ -66,6 +69,25 @@ def among(where: TaskFilter, states: Sequence[State]) -> TaskFilter | None:
         return attrs.evolve(where, states=tuple(states))
     both = tuple(state for state in where.states if state in states)
     return attrs.evolve(where, states=both) if both else None
+
+
+async def find_search_end(store: Store, where: TaskFilter, before: int | None) -> int | None:
+    """Return the number at which a page's search for a text ends, as `after` of `Store.search`.
+
+    The next page begins with the task of this number.
+
+    Args:
+        store: The tasks.
+        where: Which tasks.
+        before: Only tasks with lower numbers.
+
+    Returns:
+        None if the search goes through all tasks.
+    """
+    if not where.text:
+        return None
+    others = attrs.evolve(where, text="")
+    return await store.find_end(others, before=before, most=MOST_SEARCHED)
 
 
 def make_cursor(number: int) -> str:

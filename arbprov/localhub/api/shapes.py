@@ -149,7 +149,8 @@ class ListQuery(TaskFilterBody):
     """The parameters of a list.
 
     Args:
-        limit: the most tasks of a page; a page may have fewer although there is a next one
+        limit: the most tasks of a page; a page may have fewer or none although there is a next
+            one, since a page looks for a `text` in at most 100,000 tasks
         cursor: the `next` of the page before
     """
 

@@ -12,7 +12,13 @@ from starlette.responses import Response
 from arbprov.errors import Problem
 from arbprov.localhub.api.answers import answer
 from arbprov.localhub.api.fields import to_seconds
-from arbprov.localhub.api.filters import among, make_cursor, read_cursor, to_filter
+from arbprov.localhub.api.filters import (
+    among,
+    find_search_end,
+    make_cursor,
+    read_cursor,
+    to_filter,
+)
 from arbprov.localhub.api.hub import ApiHub
 from arbprov.localhub.api.matching import OPEN_STATES, Change, change_matching, retried_states
 from arbprov.localhub.api.parsing import check, read_body, read_path, read_query, structure
@@ -87,30 +93,31 @@ class TaskEndpoints:
         masks_account = _masks_account(request, query.accounts)
         where = to_filter(query)
         before = None if query.cursor is None else read_cursor(query.cursor)
-        tasks, has_more = await self._read_page(where, before, query.limit)
+        tasks, next_before = await self._read_page(where, before, query.limit)
         return answer(
             PageView(
                 tasks=[view_task(task, masks_account=masks_account) for task in tasks],
-                next=make_cursor(tasks[-1].number) if has_more else None,
+                next=None if next_before is None else make_cursor(next_before),
             )
         )
 
     async def _read_page(
         self, where: TaskFilter, before: int | None, limit: int
-    ) -> tuple[list[StoredTask], bool]:
-        """Return tasks, and whether there are more."""
+    ) -> tuple[list[StoredTask], int | None]:
+        """Return tasks, and the `before` of the next page; None if there is none."""
+        end = await find_search_end(self._store, where, before)
         tasks: list[StoredTask] = []
         size = 0
         while True:
             count = min(_STEP, limit + 1 - len(tasks))
-            found = await self._store.search(where, before=before, limit=count)
+            found = await self._store.search(where, before=before, after=end, limit=count)
             for task in found:
                 if len(tasks) == limit or size > _MAX_PAGE_SIZE:
-                    return tasks, True
+                    return tasks, tasks[-1].number
                 tasks.append(task)
                 size += len(task.payload) + len(task.account) + len(task.result)
             if len(found) < count:
-                return tasks, False
+                return tasks, None if end is None else end + 1
             before = found[-1].number
 
     async def show(self, request: Request) -> Response:

@@ -9,7 +9,14 @@ import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from arbprov.localhub.api.filters import among, make_cursor, read_cursor, to_filter
+from arbprov.localhub.api.filters import (
+    MOST_SEARCHED,
+    among,
+    find_search_end,
+    make_cursor,
+    read_cursor,
+    to_filter,
+)
 from arbprov.localhub.api.matching import OPEN_STATES, Change, change_matching, retried_states
 from arbprov.localhub.api.parsing import read_path
 from arbprov.localhub.api.problems import ApiProblem
@@ -90,11 +97,14 @@ class TaskListPages:
         before = None if query.cursor is None else read_cursor(query.cursor)
         store = self._hub.store
         counts = await store.counts()
-        total, is_exact = await self._count(where, counts)
+        end = await find_search_end(store, where, before)
+        total, is_exact = await self._count(where, counts, before, end)
         tabs = _make_tabs(counts, filters, query)
         tasks = []
         if total:
-            tasks = await store.search(where, before=before, limit=_PAGE + 1, preview=PREVIEW)
+            tasks = await store.search(
+                where, before=before, after=end, limit=_PAGE + 1, preview=PREVIEW
+            )
         has_more = len(tasks) > _PAGE
         rows = await self._make_rows(request, tasks[:_PAGE])
         return self._hub.render.page(
@@ -109,6 +119,8 @@ class TaskListPages:
             total=total,
             is_exact=is_exact,
             older=make_cursor(rows[-1].task.number) if has_more else "",
+            unsearched="" if end is None else make_cursor(end + 1),
+            searched=MOST_SEARCHED,
             paused=await self._find_pauses(filters),
             done=describe_done(did),
             version=make_version(rows, has_more, total),
@@ -126,14 +138,23 @@ class TaskListPages:
         )
 
     async def _count(
-        self, where: TaskFilter, counts: Mapping[str, Mapping[State, int]]
+        self,
+        where: TaskFilter,
+        counts: Mapping[str, Mapping[State, int]],
+        before: int | None,
+        end: int | None,
     ) -> tuple[int, bool]:
-        """Return how many tasks a filter finds, and whether these are all."""
+        """Return how many tasks a filter finds, and whether these are all.
+
+        Of a search for a text, only the tasks from this page to the search's end.
+        """
         if where == TaskFilter(action=where.action, states=where.states):
             chosen = [counts.get(where.action, {})] if where.action else [*counts.values()]
             states = where.states or tuple(State)
             return sum(found.get(state, 0) for found in chosen for state in states), True
-        total = await self._hub.store.count(where, most=_MOST)
+        if not where.text:
+            before = None
+        total = await self._hub.store.count(where, before=before, after=end, most=_MOST)
         return total, total < _MOST
 
     async def _find_pauses(self, filters: Form) -> list[tuple[str, str, bool]]:

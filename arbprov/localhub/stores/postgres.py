@@ -18,6 +18,7 @@ from arbprov.localhub.stores.postgres_reads import (
     COUNTS,
     ENDINGS,
     HELD,
+    NUMBERS,
     POSITION,
     POSTGRES,
     PREVIEWS,
@@ -335,21 +336,38 @@ class PostgresStore:
         where: TaskFilter,
         *,
         before: int | None = None,
+        after: int | None = None,
         limit: int = 50,
         preview: int | None = None,
     ) -> list[StoredTask]:
         """Return tasks, the latest first; see `Store.search`."""
-        conditions, parameters = find_conditions(where, before, POSTGRES)
+        conditions, parameters = find_conditions(where, before, after, POSTGRES)
         return await self._read_tasks(
             f"{conditions} ORDER BY number DESC LIMIT %s", [*parameters, limit], preview
         )
 
-    async def count(self, where: TaskFilter, *, most: int = 10_000) -> int:
+    async def count(
+        self,
+        where: TaskFilter,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        most: int = 10_000,
+    ) -> int:
         """Return how many tasks a filter finds; see `Store.count`."""
-        conditions, parameters = find_conditions(where, None, POSTGRES)
+        conditions, parameters = find_conditions(where, before, after, POSTGRES)
         query = f"SELECT count(*) FROM ({TASKS} WHERE {conditions} LIMIT %s) AS found"  # noqa: S608
         [(found,)] = await self._connections.read(query, [*parameters, most])
         return int(found)
+
+    async def find_end(
+        self, where: TaskFilter, *, before: int | None = None, most: int
+    ) -> int | None:
+        """Return the number behind which a filter finds `most` tasks; see `Store.find_end`."""
+        conditions, parameters = find_conditions(where, before, None, POSTGRES)
+        query = f"{NUMBERS} WHERE {conditions} ORDER BY number DESC LIMIT 1 OFFSET %s"
+        rows = await self._connections.read(query, [*parameters, most])
+        return int(rows[0][0]) if rows else None
 
     async def counts(self) -> Mapping[str, Mapping[State, int]]:
         """Return the number of tasks by action and state; see `Store.counts`."""

@@ -15,6 +15,7 @@ __all__ = [
     "COUNTS",
     "ENDINGS",
     "HELD",
+    "NUMBERS",
     "POSITION",
     "POSTGRES",
     "PREVIEWS",
@@ -25,11 +26,8 @@ __all__ = [
 ]
 
 # The columns have the names of `StoredTask`, and times are seconds since 1970.
-_TASKS = """
-SELECT number, id, action, state, {payload}, account, account_key, provider, priority, not_before,
-       expires_at, max_deliveries, idempotency_key, traceparent, attempt, deliveries, lease_ends_at,
-       created_at, started_at, ended_at, worker, status, {result}, message, error_type, reason
-FROM (
+_STORED = """
+(
     SELECT number, id, action, state, payload, account, account_key, provider, priority,
            extract(epoch FROM not_before)::float8 AS not_before,
            extract(epoch FROM expires_at)::float8 AS expires_at,
@@ -42,11 +40,18 @@ FROM (
     FROM arbprov.tasks
 ) AS stored
 """
+_TASKS = f"""
+SELECT number, id, action, state, {{payload}}, account, account_key, provider, priority, not_before,
+       expires_at, max_deliveries, idempotency_key, traceparent, attempt, deliveries, lease_ends_at,
+       created_at, started_at, ended_at, worker, status, {{result}}, message, error_type, reason
+FROM {_STORED}
+"""  # noqa: S608
 _RESULT = """
        COALESCE((
            SELECT result FROM arbprov.attempts
            WHERE attempts.task = stored.number AND attempts.number = stored.result_of
        ), '')"""
+NUMBERS = f"SELECT number FROM {_STORED}"  # noqa: S608
 TASKS = _TASKS.format(payload="payload", result=_RESULT)
 # With a parameter: the most bytes of a payload.
 PREVIEWS = _TASKS.format(payload="substr(payload, 1, %s)", result="''")

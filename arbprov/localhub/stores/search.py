@@ -49,7 +49,7 @@ SQLITE = Dialect(
 
 
 def find_conditions(
-    where: TaskFilter, before: int | None, dialect: Dialect
+    where: TaskFilter, before: int | None, after: int | None, dialect: Dialect
 ) -> tuple[str, list[Any]]:
     """Return what follows WHERE, and its parameters.
 
@@ -58,11 +58,12 @@ def find_conditions(
     Args:
         where: Which tasks.
         before: Only tasks with lower numbers; None for all.
+        after: Only tasks with higher numbers; None for all.
         dialect: How the database writes it.
 
-    >>> find_conditions(TaskFilter(action="forecast", provider="p"), 7, SQLITE)
+    >>> find_conditions(TaskFilter(action="forecast", provider="p"), 7, None, SQLITE)
     ('number < ? AND action = ? AND (provider = ? OR worker = ?)', [7, 'forecast', 'p', 'p'])
-    >>> find_conditions(TaskFilter(), None, SQLITE)
+    >>> find_conditions(TaskFilter(), None, None, SQLITE)
     ('true', [])
     """
     mark = dialect.placeholder
@@ -72,6 +73,7 @@ def find_conditions(
     pattern = f"%{_escape(where.text)}%"
     possible: list[tuple[bool, str, list[Any]]] = [
         (before is not None, f"number < {mark}", [before]),
+        (after is not None, f"number > {mark}", [after]),
         (bool(where.ids), is_any_of.format(column="id"), [pack_list(list(where.ids))]),
         (bool(states), is_any_of.format(column="state"), [pack_list(states)]),
         (bool(where.action), f"action = {mark}", [where.action]),

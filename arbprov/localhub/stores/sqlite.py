@@ -250,15 +250,29 @@ class SqliteStore:
         where: TaskFilter,
         *,
         before: int | None = None,
+        after: int | None = None,
         limit: int = 50,
         preview: int | None = None,
     ) -> list[StoredTask]:
         """See `Store.search`."""
-        return await self._read(lambda reads: reads.search(where, before, limit, preview))
+        return await self._read(lambda reads: reads.search(where, before, after, limit, preview))
 
-    async def count(self, where: TaskFilter, *, most: int = 10_000) -> int:
+    async def count(
+        self,
+        where: TaskFilter,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        most: int = 10_000,
+    ) -> int:
         """See `Store.count`."""
-        return await self._read(lambda reads: reads.count(where, most))
+        return await self._read(lambda reads: reads.count(where, before, after, most=most))
+
+    async def find_end(
+        self, where: TaskFilter, *, before: int | None = None, most: int
+    ) -> int | None:
+        """See `Store.find_end`."""
+        return await self._read(lambda reads: reads.find_end(where, before, most))
 
     async def counts(self) -> Mapping[str, Mapping[State, int]]:
         """See `Store.counts`."""

@@ -48,7 +48,7 @@ WHERE task = (SELECT number FROM task WHERE id = ?) ORDER BY number
 """
 _NUMBERS = """
 SELECT number FROM task LEFT JOIN body ON body.task = number WHERE {where}
-ORDER BY number DESC LIMIT ?
+ORDER BY number DESC LIMIT ? OFFSET ?
 """
 _POSITION = """
 SELECT count(*) FROM task JOIN task AS this ON task.lane = this.lane AND task.number < this.number
@@ -107,21 +107,34 @@ class Reads:
         ]
 
     def search(
-        self, where: TaskFilter, before: int | None, limit: int, preview: int | None
+        self,
+        where: TaskFilter,
+        before: int | None,
+        after: int | None,
+        limit: int,
+        preview: int | None,
     ) -> list[StoredTask]:
         """See `Store.search`."""
-        conditions, parameters = find_conditions(where, before, SQLITE)
-        return self._load(_NUMBERS.format(where=conditions), [*parameters, limit], preview)
+        conditions, parameters = find_conditions(where, before, after, SQLITE)
+        return self._load(_NUMBERS.format(where=conditions), [*parameters, limit, 0], preview)
 
-    def count(self, where: TaskFilter, most: int) -> int:
+    def count(
+        self, where: TaskFilter, before: int | None = None, after: int | None = None, *, most: int
+    ) -> int:
         """See `Store.count`."""
-        conditions, parameters = find_conditions(where, None, SQLITE)
+        conditions, parameters = find_conditions(where, before, after, SQLITE)
         numbers = _NUMBERS.format(where=conditions)
         n: int = self._execute(
             f"SELECT count(*) FROM ({numbers})",  # noqa: S608
-            [*parameters, most],
+            [*parameters, most, 0],
         ).fetchone()[0]
         return n
+
+    def find_end(self, where: TaskFilter, before: int | None, most: int) -> int | None:
+        """See `Store.find_end`."""
+        conditions, parameters = find_conditions(where, before, None, SQLITE)
+        row = self._execute(_NUMBERS.format(where=conditions), [*parameters, 1, most]).fetchone()
+        return None if row is None else row[0]
 
     def counts(self) -> Mapping[str, Mapping[State, int]]:
         """See `Store.counts`."""

@@ -57,6 +57,16 @@ def test_a_page_of_large_tasks_is_shorter(api, monkeypatch):
     assert ids(api.ask("GET", f"{TASKS}?cursor={first.json['next']}")) == ["0"]
 
 
+def test_a_page_looks_for_a_text_in_a_part_of_the_tasks(api, monkeypatch):
+    monkeypatch.setattr("arbprov.localhub.api.filters.MOST_SEARCHED", 2)
+    for name, city in {"a": "Paris", "b": "Paris", "c": "Rome", "d": "Rome"}.items():
+        api.submit(id=name, payload={"city": city})
+    first = api.ask("GET", f"{TASKS}?text=Paris")
+    assert ids(first) == []
+    second = api.ask("GET", f"{TASKS}?text=Paris&cursor={first.json['next']}")
+    assert (ids(second), second.json["next"]) == (["b", "a"], None)
+
+
 @pytest.fixture
 def various(api):
     """Tasks of each kind, by their ids."""

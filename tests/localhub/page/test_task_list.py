@@ -438,6 +438,56 @@ def test_a_count_that_takes_long_is_capped(api):
     assert "1,001 tasks match" in show(api, "?action=report").text
 
 
+@pytest.fixture
+def searched(api, monkeypatch):
+    """A hub with 5 tasks, whose pages look for a text in 2 tasks."""
+    monkeypatch.setattr("arbprov.localhub.api.filters.MOST_SEARCHED", 2)
+    monkeypatch.setattr("arbprov.localhub.page.task_list.MOST_SEARCHED", 2)
+    for name, city in {"a": "Rome", "b": "Paris", "c": "Lima", "d": "Paris", "e": "Lima"}.items():
+        api.submit(id=name, payload={"city": city})
+    return api
+
+
+def test_a_search_for_a_text_goes_on_in_older_tasks(searched):
+    found, said, query = [], [], "?text=Paris"
+    while query:
+        answer = show(searched, query)
+        found.append(shown_ids(answer))
+        said.append(
+            re.search(r"\d \w* ?tasks? match\w*( in the 2 that were searched)?", answer.text)[0]
+        )
+        older = re.search(
+            r'href="/tasks(\?[^"]*cursor=[^"]*)" rel="next">Search older', answer.html
+        )
+        query = older and older[1].replace("&amp;", "&")
+    assert found == [["d"], ["b"], []]
+    assert said == [
+        "1 task matches in the 2 that were searched",
+        "1 older task matches in the 2 that were searched",
+        "0 older tasks match",
+    ]
+
+
+def test_a_search_without_a_hit_so_far_offers_older_tasks(searched):
+    assert "No task matches so far. Search older tasks" in show(searched, "?text=Rome").text
+    assert "No task matches. Show all tasks" in show(searched, "?text=Rome&action=gone").text
+
+
+def test_only_tasks_that_meet_the_other_filters_are_searched(searched):
+    searched.run(searched.queue.cancel(["a", "b"], "not needed"))
+    assert shown_ids(show(searched, "?text=Rome&state=cancelled")) == ["a"]
+
+
+def test_a_search_without_a_text_goes_through_all_tasks(searched):
+    assert shown_ids(show(searched, "?where=city%3DParis")) == ["d", "b"]
+
+
+def test_all_that_a_text_matches_are_changed_however_old(searched):
+    assert "Cancel 2 tasks?" in searched.ask("GET", "/matching/cancel?text=Paris").text
+    searched.send_form("/matching/cancel", [("text", "Paris"), ("expect", "2")])
+    assert searched.stored("b").state == "cancelled"
+
+
 def test_pages_follow_each_other_without_gaps(api):
     ids = [task.id for task in (make_task("report") for _ in range(120))]
     api.run(api.queue.submit([make_task("report", id=name) for name in ids]))

@@ -1623,6 +1623,26 @@ async def test_tasks_are_counted_no_further_than_asked(filled):
     assert await filled.count(TaskFilter(), most=2) == 2
 
 
+async def test_a_search_and_a_count_look_between_two_tasks(store):
+    await add(store, *(f"t{n}" for n in range(5)))
+    first, last = (await store.get("t0")).number, (await store.get("t4")).number
+    between = await store.search(TaskFilter(), before=last, after=first)
+    assert [task.id for task in between] == ["t3", "t2", "t1"]
+    assert await store.count(TaskFilter(), before=last, after=first) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "expected"),
+    [(None, 0, "t4"), (None, 2, "t0"), (None, 3, None), ("t4", 1, "t0"), ("t4", 2, None)],
+)
+async def test_so_many_tasks_of_a_filter_are_before_its_end(store, before, most, expected):
+    for n in range(5):
+        await add(store, f"t{n}", action="even" if n % 2 == 0 else "odd")
+    numbers = {name: (await store.get(name)).number for name in ("t0", "t2", "t4")}
+    end = await store.find_end(TaskFilter(action="even"), before=numbers.get(before), most=most)
+    assert end == numbers.get(expected)
+
+
 async def test_tasks_are_counted_by_action_and_state(bench):
     store = bench.store
     await add(store, "w1", "w2", "done", "lost", action="x", max_deliveries=1)
