@@ -14,14 +14,14 @@ from arbprov.localhub.stores.sqlite import SqliteStore
 from arbprov.localhub.submitting import make_task, read_result
 from arbprov.localhub.tasks import Delivery, NewTask, ReceivedResult
 
-__all__ = ["ACCOUNTS", "ACTIONS", "BLOCK", "RARE", "fill"]
+__all__ = ["BLOCK", "RARE", "fill"]
 
 BLOCK = 10_000
-ACTIONS = [f"action_{number}" for number in range(10)]
-ACCOUNTS = [f"account-{number:03}" for number in range(500)]
 # In the payload of the first task of all.
 RARE = "Reykjavik"
 
+_ACTIONS = [f"action_{number}" for number in range(10)]
+_ACCOUNTS = [f"account-{number:03}" for number in range(500)]
 _CITIES = ["Lisbon", "Rome", "Paris", "Tokyo", "Nairobi", "Lima"]
 _LEASE = 60.0
 # Seconds between two blocks.
@@ -35,7 +35,7 @@ _FAILED = json.dumps(
 def fill(path: Path, count: int) -> None:
     """Make a store with tasks in all states, of 10 actions, 500 accounts and 2 providers.
 
-    Of each block, the last 500 tasks wait and 8 run; some of the others were handed out twice.
+    Of each block, nearly 500 tasks wait and 8 run; 300 of the others were handed out twice.
 
     Args:
         path: The file.
@@ -74,9 +74,9 @@ async def _make_block(path: Path) -> None:
 
 
 def _make_task(number: int, chance: random.Random) -> NewTask:
-    account = chance.choice(ACCOUNTS)
+    account = chance.choice(_ACCOUNTS)
     return make_task(
-        chance.choice(ACTIONS),
+        chance.choice(_ACTIONS),
         {"number": number, "city": chance.choice(_CITIES), "note": "n" * chance.randrange(150)},
         account={"name": account, "api_key": f"key of {account}"},
         account_key=account,
@@ -92,7 +92,7 @@ def _make_result(delivery: Delivery, chance: random.Random) -> ReceivedResult:
 
 def _copy_block(database: sqlite3.Connection, number: int) -> None:
     """Copy the tasks of the first block with later numbers and times, and with other ids."""
-    later = number * _APART / 100
+    later = number * _APART
     for table in ("task", "body", "attempt"):
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
         values = [
