@@ -81,7 +81,9 @@ def dev(
         if tasks is not None:
             address = address or "127.0.0.1:0"
             with (
-                running_dev_hub(None, address=address, token=token.value or None) as hub,
+                running_dev_hub(
+                    None, address=address, token=token.value or None, capacity=len(tasks)
+                ) as hub,
                 _run_command(target, hub, traceback) as command,
             ):
                 _run_file(target, tasks, as_json, hub, command, interruption)

@@ -8,8 +8,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent import futures
+from concurrent.futures import Future
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -188,17 +189,23 @@ def run_tasks(
     """
     # Shorter than the hub's own ids, and different in the next run, too.
     run = secrets.token_hex(3)
-    pending = {
-        hub.put(**{"id": f"{run}-{number}", **task}).future for number, task in enumerate(tasks, 1)
-    }
-    while pending:
+    # Not `futures.wait`: for each result, it would look at all tasks that have none yet.
+    ended: SimpleQueue[Future[Submission]] = SimpleQueue()
+    for number, task in enumerate(tasks, 1):
+        ticket = hub.put(**{"id": f"{run}-{number}", **task})
+        ticket.future.add_done_callback(ended.put)
+    left = len(tasks)
+    while left:
         # First: the last results arrive just before the provider ends.
         reason = check_end()
-        done, pending = futures.wait(pending, _CHECK_INTERVAL, futures.FIRST_COMPLETED)
-        for future in done:
-            results.add(future.result())
-        if pending and not done and reason:
-            verb = "has" if len(pending) == 1 else "have"
+        try:
+            future = ended.get(timeout=_CHECK_INTERVAL)
+        except Empty:
+            if not reason:
+                continue
+            verb = "has" if left == 1 else "have"
             raise ProviderError(
-                f"{reason}, and {format_count(len(pending), 'task')} {verb} no result"
-            )
+                f"{reason}, and {format_count(left, 'task')} {verb} no result"
+            ) from None
+        results.add(future.result())
+        left -= 1
