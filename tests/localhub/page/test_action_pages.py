@@ -88,6 +88,17 @@ def test_actions_show_their_figures(api):
     assert 'aria-label="4 forecast ended in the last 5 min, 4 within 10.0 s at most"' in answer.html
 
 
+def test_each_kind_of_failure_leads_to_its_tasks(api):
+    for result in ('{"data": {"response": {"type": "LookupError"}}}', "{}"):
+        api.submit()
+        api.finish("error", result)
+    html = show(api, "/actions/forecast").html
+    queries = re.findall(r'href="/tasks([^"]*)">1</a></dd></div>', html)
+    assert len(queries) == 2
+    for query in queries:
+        assert show(api, f"/tasks{unescape(query)}").html.count('class="c-action"') == 2
+
+
 def test_each_action_has_the_providers_that_report_it(api):
     for provider, name in [("weather", "forecast"), ("ads", "forecast"), ("ads", "report")]:
         action = ActionReport(name=name)
