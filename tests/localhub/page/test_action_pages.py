@@ -8,9 +8,11 @@ import threading
 from html import unescape
 
 import pytest
+from support.waiting import wait_until
 
 from arbprov.localhub.page import action_pages
 from arbprov.localhub.reports import ActionReport, ProviderReport
+from arbprov.localhub.tasks import State
 from arbprov.wire.accounts import find_account_key
 
 XSS = "<script>alert('x')</script>\"'&"
@@ -89,11 +91,13 @@ def test_actions_show_their_figures(api):
 
 
 def test_each_kind_of_failure_leads_to_its_tasks(api):
-    for result in ('{"data": {"response": {"type": "LookupError"}}}', "{}"):
-        api.submit()
-        api.finish("error", result)
-    html = show(api, "/actions/forecast").html
-    queries = re.findall(r'href="/tasks([^"]*)">1</a></dd></div>', html)
+    api.submit()
+    api.finish("error", envelope("no", type="LookupError"))
+    dead = api.submit(ttl=0.001)
+    wait_until(lambda: api.stored(dead).state is State.DEAD)
+    queries = re.findall(
+        r'<span class="error">.*?href="/tasks([^"]*)">1<', show(api, "/actions/forecast").html
+    )
     assert len(queries) == 2
     for query in queries:
         assert show(api, f"/tasks{unescape(query)}").html.count('class="c-action"') == 2

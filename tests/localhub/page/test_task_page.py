@@ -181,7 +181,7 @@ def test_bars_show_when_the_attempts_ran(api, monkeypatch):
     assert bars == [("running", "90.0", "30.0"), ("error", "12.0", "12.0")]
 
 
-def test_a_dead_task_says_why(api):
+def test_a_cancelled_task_says_why(api):
     api.submit(id="t1")
     api.run(api.queue.cancel(["t1"], "no longer needed"))
     assert "cancelled no longer needed" in show(api).text
