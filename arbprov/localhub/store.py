@@ -33,8 +33,7 @@ The rules that every store keeps, and that the contract suite checks:
   provider's task keeps nothing held. An attempt that ends without its own result (a lost lease, a
   return, a cancelled task, a late result of an earlier attempt) makes room for another.
   Any ``limit`` of the group ends the episode and holds the group again. The next budget is how many
-  tasks of the episode were handed out, without those that were over the limit until the end of
-  the hold: a task that still runs counts, since limits decide at its start. An episode without
+  tasks of the episode were handed out, less the limits until the end of the hold: a task that still runs counts, since limits decide at its start. An episode without
   room, in which no limit comes for as long as the last hold lasted, ends too; the next budget is
   what it has handed out, which is more. So tasks that are slower than a quota's period use the
   whole quota, and a limit costs about one delivery per `wait_time`. The group is forgotten, and all

@@ -10,7 +10,7 @@ from arbprov.payload.validation import ValidationFailure
 
 __all__ = ["make_call_command"]
 
-# Systems pass no longer argument to a program.
+# Operating systems refuse longer arguments.
 _MAX_PAYLOAD = 100_000
 
 

@@ -35,7 +35,7 @@ class FilterForm:
 
     Attributes:
         ages: The times that a list can look back.
-        since: The one that it does, or a time; empty for all tasks.
+        since: The chosen time of these, or another; empty for all tasks.
         where: The field of the payload, as NAME=VALUE.
         hidden: The filters without a field, which the form carries on.
         extras: The same, but for the states, which have tabs.

@@ -216,7 +216,7 @@
 
   async function copy(text) {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
-    // Browsers have the clipboard only for this machine's pages and those with TLS.
+    // Browsers give the clipboard only to pages of this machine, and to pages with TLS.
     const field = document.createElement("textarea");
     const before = document.activeElement;
     field.value = text;
