@@ -23,21 +23,22 @@ The rules that every store keeps, and that the contract suite checks:
   changes no state; the outcome is "kept aside". A result without an attempt's number that equals
   the result of any attempt of the task is repeated; otherwise it is of the latest attempt. A result
   of an attempt that the task never had is unknown.
-- **Limits.** A ``limit`` without a `wait_time` makes its task failed. With one, a ``limit`` of the
-  latest attempt of a running task returns the task to its lane and holds its group (its action and
-  account, in all lanes) for `wait_time`; a hold never gets shorter. When the hold ends, an
-  *episode* of the group begins. As many of its tasks as the limit has let through before, the
-  *budget*, may be handed out at once, and one more, which finds out whether the limit lets more
-  through. Beyond the budget, two more may go for each task that passes, i.e. whose attempt ends
-  with another result than ``limit``. They go to the providers that claim first, so that an absent
-  provider's task keeps nothing held. An attempt that ends without its own result (a lost lease, a
-  return, a cancelled task, a late result of an earlier attempt) makes room for another.
-  Any ``limit`` of the group ends the episode and holds the group again. The next budget is how many
-  tasks of the episode were handed out, less the limits until the end of the hold: a task that still runs counts, since limits decide at its start. An episode without
-  room, in which no limit comes for as long as the last hold lasted, ends too; the next budget is
-  what it has handed out, which is more. So tasks that are slower than a quota's period use the
-  whole quota, and a limit costs about one delivery per `wait_time`. The group is forgotten, and all
-  of its tasks may go, as soon as it is not held, no task of it waits, and none of its episode runs.
+- **Limits.** A ``limit`` without a `wait_time` makes its task failed. With one, a ``limit`` of
+  the latest attempt of a running task returns the task to its lane and holds its group (its
+  action and account, in all lanes) for `wait_time`; a hold never gets shorter. When the hold
+  ends, an *episode* of the group begins. As many of its tasks as the limit has let through
+  before, the *budget*, may be handed out at once, and one more, which finds out whether the limit
+  lets more through. Beyond the budget, two more may go for each task that passes, i.e. whose
+  attempt ends with another result than ``limit``. They go to the providers that claim first, so
+  that an absent provider's task keeps nothing held. An attempt that ends without its own result
+  (a lost lease, a return, a cancelled task, a late result of an earlier attempt) makes room for
+  another. Any ``limit`` of the group ends the episode and holds the group again. The next budget
+  is how many tasks of the episode were handed out, less the limits until the end of the hold: a
+  task that still runs counts, since limits decide at its start. An episode without room, in which
+  no limit comes for as long as the last hold lasted, ends too; the next budget is what it has
+  handed out, which is more. So tasks that are slower than a quota's period use the whole quota,
+  and a limit costs about one delivery per `wait_time`. The group is forgotten, and all of its
+  tasks may go, as soon as it is not held, no task of it waits, and none of its episode runs.
 - **Time.** A task with a `not_before` waits outside of the lanes until then. A task whose `ttl`
   has passed before its first attempt began is dead, and is never handed out, even before `upkeep`
   has noticed. A retried task has no `ttl` any more, and keeps its `not_before`.
