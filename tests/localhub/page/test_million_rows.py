@@ -103,10 +103,11 @@ def test_the_tabs_count_all_tasks(browser, ask, count):
     browser.go("/tasks")
     assert total(browser) == f"{count:,} tasks"
     tabs = browser.run(
-        "return [...document.querySelectorAll('.tabs a')].map((a) => [a.className, a.title])"
+        "return [...document.querySelectorAll('.tabs a')]"
+        ".map((a) => [a.firstChild.textContent.trim(), a.title])"
     )
     counts = ask("SELECT state, count(*) FROM task GROUP BY state")
-    assert dict(tabs) == {"": f"{count:,} tasks"} | {name: f"{n:,} tasks" for name, n in counts}
+    assert dict(tabs) == {"all": f"{count:,} tasks"} | {name: f"{n:,} tasks" for name, n in counts}
 
 
 def test_filters_narrow_the_list_together(browser, ask):
@@ -115,7 +116,7 @@ def test_filters_narrow_the_list_together(browser, ask):
         "GROUP BY action, account_key ORDER BY 3 DESC LIMIT 1"
     )
     browser.go("/tasks")
-    follow(browser, ".tabs .failed")
+    follow(browser, ".tabs a", "failed")
     browser.fill("#f-account", account)
     browser.run(f"document.querySelector('#f-action').value = '{action}'")
     follow(browser, "button", "Filter")
