@@ -564,6 +564,15 @@ def test_an_alarm_ends_a_wait_for_a_limit_and_not_the_process(call):
     assert call("pid").data["pid"] == before
 
 
+def test_a_process_that_is_killed_before_it_has_started_ends_at_its_start():
+    process = processes.HandlerProcess("early", {})
+    process.kill()
+    with pytest.raises(HandlerProcessError, match="action's process"):
+        process.start()
+    process.wait(TIMEOUT)
+    assert not process.is_alive
+
+
 def test_a_question_that_can_not_be_read_is_reported(capsys):
     process = processes.HandlerProcess("unused", {})
     process._answer(None, Message(Kind.QUESTION, 1, b"not pickled"))

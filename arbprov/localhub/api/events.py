@@ -28,7 +28,7 @@ class EventEndpoints:
 
     Args:
         hub: The hub.
-        heartbeat: Seconds of silence after which a comment is sent.
+        heartbeat: Seconds of silence until a comment is sent.
     """
 
     def __init__(self, hub: ApiHub, heartbeat: float = _HEARTBEAT) -> None:

@@ -53,7 +53,7 @@ class TextBounds:
     """The bounds of a text: bytes of UTF-8, and no NUL, which PostgreSQL cannot keep.
 
     Attributes:
-        pattern: The bounds for a schema, which counts characters.
+        pattern: The bounds for a schema, in characters.
     """
 
     min_size: int = 0

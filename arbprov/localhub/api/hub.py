@@ -26,7 +26,7 @@ class ApiHub:
     Attributes:
         queue: The hub's tasks.
         tokens: The hub's tokens.
-        reports: What providers report.
+        reports: The providers' reports.
         rates: How many tasks have ended lately.
         stopping: Set when the hub stops.
     """
@@ -44,7 +44,7 @@ class ApiHub:
                 self.rates.add(await changes.get())
 
     async def or_stop(self, work: Awaitable[ReturnT]) -> ReturnT:
-        """Return what an awaitable returns.
+        """Return the value of an awaitable.
 
         Raises:
             ApiProblem: The hub stops before.

@@ -74,7 +74,7 @@ class HubEndpoints:
         return answer(view_actions(self._hub.reports))
 
     async def pauses(self, _: Request) -> Response:
-        """Return what is paused."""
+        """Return the pauses."""
         return answer(PausesView(pauses=[*map(view_pause, await self._store.pauses())]))
 
     async def pause(self, request: Request) -> Response:

@@ -55,8 +55,8 @@ class Operation:
         path: The path, with its parts in braces.
         name: A name for clients that are generated.
         endpoint: Answers the requests.
-        summary: What it does, in a line.
-        description: What else there is to know.
+        summary: Its purpose, in a line.
+        description: More about it.
         query: The shape of the parameters, if there are any.
         bodies: The shapes that the body may have.
         needs_body: Whether there has to be a body.

@@ -23,7 +23,7 @@ class ApiProblem(Exception):
 
     Args:
         status: The HTTP status.
-        detail: What is wrong, and how to fix it.
+        detail: The problem, and how to fix it.
         problems: Each problem of the request.
         headers: More headers of the response.
     """

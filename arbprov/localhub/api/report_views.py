@@ -1,4 +1,4 @@
-"""What providers have reported, as the API shows it."""
+"""The providers' reports, as the API shows them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def view_providers(reports: Reports, now: float) -> ProvidersView:
     """Return the providers and their processes.
 
     Args:
-        reports: What providers have reported.
+        reports: The providers' reports.
         now: The time in seconds since 1970.
     """
     processes: defaultdict[str, list[ProcessView]] = defaultdict(list)
@@ -65,7 +65,7 @@ def view_reported_limits(reports: Reports, now: float) -> list[ReportedLimitView
     """Return how limits stand in all processes that report, closed gates first.
 
     Args:
-        reports: What providers have reported.
+        reports: The providers' reports.
         now: The time in seconds since 1970.
     """
     limits = [

@@ -77,7 +77,7 @@ class Guard:
 
     Args:
         app: Gets the requests that may go on; the role is in their state.
-        find_role: Returns what a token allows.
+        find_role: Returns the role of a token.
         allowed_hosts: Names that the Host header may have besides this machine's names.
         open_paths: Paths that need no token.
     """

@@ -41,7 +41,7 @@ class ApiServer:
         address: ``HOST:PORT``; an IPv6 address is in brackets, and port 0 is any free port.
         allowed_hosts: Names that requests may use for this machine, besides ``localhost`` and its
             addresses. Without them, the address must be on loopback.
-        reports: What providers report; None if they report nothing.
+        reports: The providers' reports; None without reports.
 
     Raises:
         ConfigurationError: The address is not valid, or the extra `hub` is not installed.

@@ -45,7 +45,7 @@ class Client:
         token: A token of the hub with the role ``admin``, or ``reader`` to read; by default that
             of ``ARBPROV_HUB_TOKEN`` or of the file ``ARBPROV_HUB_TOKEN_FILE``.
         timeout: Seconds to wait for an answer.
-        transport: What sends the requests; by default, httpx's own.
+        transport: Sends the requests; by default, httpx's own.
 
     Each method may raise an `AuthenticationError` if the hub refuses the token, a
     `HubConnectionError` if it cannot be reached, and a `HubError` if it refuses the request.
@@ -111,7 +111,7 @@ class Client:
             priority: From -1000 to 1000; tasks of a higher priority are handed out first.
             not_before: The earliest time to hand it out: a `datetime` with a time zone, or seconds
                 since 1970.
-            ttl: Seconds after which it is not started any more.
+            ttl: Seconds until it is not started any more.
             max_deliveries: How often it is handed out without a result until it is dead.
             idempotency_key: A second submission with this key adds nothing, and returns the first
                 task.
@@ -179,11 +179,11 @@ class Client:
         """Yield tasks, the latest submitted first; the pages are read as they are needed.
 
         Args:
-            id: Tasks with this id, or one of these ids.
+            id: The task with this id, or the tasks with several ids.
             action: Tasks of this action.
             account: Tasks of the account with this key.
             provider: Tasks that this provider must run, or ran last.
-            state: Tasks in this state, or in one of these states.
+            state: Tasks in this state, or in any of several.
             error_type: Tasks whose result has this error type.
             text: Tasks whose id, message or payload holds this text, in any case.
             payload: Tasks whose payload has these top-level values.
@@ -287,7 +287,7 @@ class Client:
         return self._send(requests.limits())
 
     def reported_limits(self) -> Sequence[ReportedLimitView]:
-        """Return how the limits of providers stand, as these have reported it."""
+        """Return how the limits of providers stand, by their reports."""
         return self._send(requests.reported_limits())
 
     def providers(self) -> Sequence[ProviderView]:
@@ -299,11 +299,11 @@ class Client:
         return self._send(requests.actions())
 
     def pauses(self) -> Sequence[PauseView]:
-        """Return what is paused."""
+        """Return the pauses."""
         return self._send(requests.pauses())
 
     def pause(self, kind: str | PauseKind, name: str) -> Sequence[PauseView]:
-        """Hand out no task of an action or account, or to a provider; return what is paused.
+        """Hand out no task of an action or account, or to a provider; return the pauses.
 
         Args:
             kind: ``action``, ``provider`` or ``account``.

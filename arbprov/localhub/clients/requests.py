@@ -266,19 +266,19 @@ def reported_limits() -> Call[Sequence[ReportedLimitView]]:
 
 
 def providers() -> Call[Sequence[ProviderView]]:
-    """Read which providers there are."""
+    """Read the providers."""
     read = _reader(ProvidersView)
     return Call("GET", _path("providers"), lambda value: read(value).providers)
 
 
 def actions() -> Call[Sequence[ActionView]]:
-    """Read which actions providers have."""
+    """Read the providers' actions."""
     read = _reader(ActionsView)
     return Call("GET", _path("actions"), lambda value: read(value).actions)
 
 
 def pauses() -> Call[Sequence[PauseView]]:
-    """Read what is paused."""
+    """Read the pauses."""
     read = _reader(PausesView)
     return Call("GET", _path("pauses"), lambda value: read(value).pauses)
 

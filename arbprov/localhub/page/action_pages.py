@@ -44,7 +44,7 @@ class ActionRow:
     Attributes:
         name: Its name.
         url: The address of its page.
-        report: What providers report of it; None for nothing.
+        report: Its latest report; None without a report.
         providers: The providers that report it.
         counts: Its tasks by state.
         figures: Its figures; None if none of its tasks is among the tasks that ended last.
@@ -165,7 +165,7 @@ class ActionPages:
         return await self._page(request, name, entered, like, make_outcome(stored))
 
     async def switch(self, request: Request) -> Response:
-        """Show what was entered as JSON, or as fields."""
+        """Show the entered values as JSON, or as fields."""
         name = read_path(request, "name")
         report = self._hub.reports.actions().get(name)
         entered = switch_mode(read_entered(await read_form(request), report), report)
@@ -217,7 +217,7 @@ class ActionPages:
 
 
 def make_outcome(task: StoredTask) -> Outcome:
-    """Return what has become of a task."""
+    """Return a task's outcome."""
     return Outcome(
         task=task,
         url=task_url(task.id),

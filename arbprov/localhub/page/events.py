@@ -26,7 +26,7 @@ class PageEvents:
     Args:
         hub: The hub.
         pause: Seconds between two events.
-        heartbeat: Seconds of silence after which a comment is sent.
+        heartbeat: Seconds of silence until a comment is sent.
     """
 
     def __init__(self, hub: PageHub, pause: float = _PAUSE, heartbeat: float = _HEARTBEAT) -> None:

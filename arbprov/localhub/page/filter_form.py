@@ -21,7 +21,7 @@ class Extra:
     """A filter without a field in the form.
 
     Attributes:
-        text: What it says.
+        text: Its words.
         others: The filters without it.
     """
 

@@ -49,7 +49,7 @@ class Field:
         path: Where its value is in the payload, as problems name it.
         label: The property's name; empty for the whole value, and for an item of a list.
         hint: What it takes, in words.
-        description: What the schema says of it.
+        description: Its description in the schema.
         is_required: Whether the payload must have it.
         value: Its text.
         default: What it is if it is left blank; empty if unknown.
@@ -114,7 +114,7 @@ def make_fields(
         value: The value; `MISSING` for an empty form.
         name: Its name in the form.
         path: Its path in problems.
-        problems: What is wrong with the value.
+        problems: The problems of the value.
 
     >>> schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     >>> field = make_fields(schema, {"city": "Paris"}, "payload", "").children[0]

@@ -47,9 +47,9 @@ class PageGuard:
 
     Args:
         app: Gets the requests that may go on; the role is in their state.
-        find_role: Returns what a token allows.
+        find_role: Returns the role of a token.
         sessions: The browsers that are signed in.
-        origins: Says which requests are of this origin.
+        origins: Tells requests of this origin from others.
         refuse: Returns the page of a refusal.
     """
 

@@ -1,4 +1,4 @@
-"""`PageHub`: what the pages share."""
+"""`PageHub`: the parts that the pages share."""
 
 from __future__ import annotations
 

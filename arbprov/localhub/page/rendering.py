@@ -86,7 +86,7 @@ class Renderer:
             request: The request.
             template: The template's name, without its ending.
             status: The HTTP status.
-            values: What the template shows.
+            values: The template's values.
         """
         query = request.scope["query_string"].decode("ascii", "replace")
         common = {
@@ -100,7 +100,7 @@ class Renderer:
         return HTMLResponse(text.encode(errors="replace"), status)
 
     def text(self, template: str, **values: Any) -> str:
-        """Return a page for a person who may not be signed in."""
+        """Return a page for a person, signed in or not."""
         common = {"role": None, "is_admin": False, "path": "", "here": "/"}
         return self._environment.get_template(f"{template}.html").render(common | values)
 
@@ -112,7 +112,7 @@ def _address(path: str, *pairs: tuple[str, str], **more: str) -> str:
 
 
 def make_version(*parts: Any) -> str:
-    """Return a text that changes when what a part of a page shows changes.
+    """Return a text that changes when a part of a page does.
 
     >>> make_version(1, "a") == make_version(1, "b")
     False

@@ -50,7 +50,7 @@ class Entered:
         provider: The provider that must run the task.
         priority: The priority, as text.
         delay: The seconds until it may start, as text.
-        problems: What is wrong with it.
+        problems: Its problems.
     """
 
     mode: str = "form"
@@ -70,7 +70,7 @@ class RunForm:
     """The form.
 
     Attributes:
-        entered: What is entered.
+        entered: The entered values.
         payload: The fields of the payload; None to ask for JSON.
         account: The fields of the account; None to ask for JSON.
         has_fields: Whether there are fields for the payload, which the person may not want.
@@ -112,11 +112,11 @@ def enter_task(
 
 
 def read_entered(form: Form, report: ActionReport | None) -> Entered:
-    """Return what a person has sent.
+    """Return the values that were sent.
 
     Args:
         form: The form's fields.
-        report: What is known of the action; None for nothing.
+        report: The latest report of the action; None without a report.
     """
     problems: list[Problem] = []
     mode = "form" if field(form, "mode") == "form" and _has_fields(report) else "json"
@@ -164,7 +164,7 @@ def to_task(action: str, entered: Entered, like: StoredTask | None) -> NewTask:
 
     Args:
         action: The action's name.
-        entered: What a person has entered.
+        entered: The entered values.
         like: The task whose account is used if none is entered.
 
     Raises:
@@ -197,8 +197,8 @@ def make_run_form(
     """Return the form with what was entered, and the problems beside their fields.
 
     Args:
-        report: What is known of the action; None for nothing.
-        entered: What was entered.
+        report: The latest report of the action; None without a report.
+        entered: The entered values.
         like: The task whose account is used if none is entered.
     """
     payload = account = None

@@ -11,7 +11,7 @@ import attrs
 
 __all__ = ["Sessions"]
 
-# Seconds without a request after which a browser is signed out.
+# Seconds without a request until a browser is signed out.
 _MAX_IDLE = 12 * 3600.0
 _MAX_SESSIONS = 1_000
 

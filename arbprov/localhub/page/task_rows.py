@@ -74,9 +74,9 @@ def make_rows(
 
     Args:
         tasks: The tasks, with at least `PREVIEW` bytes of each payload.
-        pauses: What is paused.
+        pauses: The pauses.
         held: The groups that are over a limit.
-        reports: What providers reported.
+        reports: The providers' reports.
         now: The time in seconds since 1970.
         shows_accounts: Whether the reader may see the masked names of accounts.
     """

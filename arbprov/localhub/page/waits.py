@@ -44,7 +44,7 @@ def describe_obstacle(
 
     Args:
         task: The task.
-        pauses: What is paused.
+        pauses: The pauses.
         held: The groups that are over a limit.
         now: The time in seconds since 1970.
         names_account: Whether to say of which account a limit is.
@@ -85,7 +85,7 @@ async def explain(store: Store, reports: Reports, task: StoredTask, now: float) 
 
     Args:
         store: Has the task.
-        reports: What providers reported.
+        reports: The providers' reports.
         task: The task.
         now: The time in seconds since 1970.
     """
@@ -105,7 +105,7 @@ def find_missing(reports: Reports, action: str, provider: str) -> Wait | None:
     """Return which provider the tasks of an action lack; None if a provider may take them.
 
     Args:
-        reports: What providers reported.
+        reports: The providers' reports.
         action: The action.
         provider: The provider that must run it; empty for any provider.
     """

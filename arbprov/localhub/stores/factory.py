@@ -12,7 +12,7 @@ __all__ = ["make_store"]
 
 
 def make_store(url: str) -> Store:
-    """Return a store, which is not open yet.
+    """Return a store that is not open yet.
 
     Args:
         url: ``memory``, ``sqlite:PATH`` or ``postgresql://USER@HOST/DATABASE``.

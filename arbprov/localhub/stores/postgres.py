@@ -396,7 +396,7 @@ class PostgresStore:
         return [read_scope(row) for row in await self._connections.read(HELD)]
 
     async def pauses(self) -> list[Pause]:
-        """Return what is paused; see `Store.pauses`."""
+        """Return the pauses; see `Store.pauses`."""
         query = (
             "SELECT kind, name, extract(epoch FROM at)::float8 FROM arbprov.pauses "
             "ORDER BY at, name"

@@ -68,7 +68,7 @@ class Settings:
     """What a URL says.
 
     Attributes:
-        parameters: What libpq connects with.
+        parameters: The parameters of libpq.
         is_prepared: Whether statements may be prepared.
     """
 
@@ -132,7 +132,7 @@ class Connections:
     """A pool of connections, and the settings that it shares with the connections beside it.
 
     Args:
-        settings: What the URL says.
+        settings: The URL's settings.
         name: The store's name.
     """
 

@@ -97,7 +97,7 @@ AND NOT EXISTS (SELECT FROM arbprov.tasks WHERE tasks.lane = lanes.id AND queued
 
 @attrs.frozen
 class LaneKey:
-    """What a lane is a lane of."""
+    """The properties of a lane that make it unique."""
 
     id: UUID
     provider: str

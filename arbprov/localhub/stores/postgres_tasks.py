@@ -131,7 +131,7 @@ async def change(connection: Connection, tasks: Collection[KnownTask]) -> None:
 
 
 async def count(connection: Connection, tasks: Collection[KnownTask]) -> None:
-    """Count what has become of tasks."""
+    """Count the changes of tasks."""
     changes: collections.Counter[tuple[str, str]] = collections.Counter()
     for task in tasks:
         changes[task.action, task.was.value] -= 1

@@ -20,7 +20,7 @@ class Dialect:
     Each text has the database's placeholder for each parameter.
 
     Args:
-        placeholder: What stands for a parameter.
+        placeholder: The mark for a parameter.
         is_any_of: The condition that a column, as ``{column}``, is in a list.
         has_field: The condition that the column `fields` has a key with a value.
         contains: The condition that an id, a message or a payload matches a pattern in any case,
@@ -56,7 +56,7 @@ def find_conditions(
     The columns of tasks and their payloads have the names of `StoredTask` and `NewTask`.
 
     Args:
-        where: Which tasks.
+        where: The filter.
         before: Only tasks with lower numbers; None for all.
         after: Only tasks with higher numbers; None for all.
         dialect: How the database writes it.

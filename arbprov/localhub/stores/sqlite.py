@@ -51,7 +51,7 @@ class _Database(Protocol):
         ...
 
     async def read(self, query: Callable[[Reads], T]) -> T:
-        """Return what a query returns."""
+        """Return the rows of a query."""
         ...
 
     async def close(self) -> None:

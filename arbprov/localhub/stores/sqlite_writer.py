@@ -134,7 +134,7 @@ class Writer:
         self._call(self._ended.set_result, None)
 
     def _make(self, changes: Sequence[_Change]) -> list[Any]:
-        """Return what each change returned or raised."""
+        """Return the outcome of each change."""
         try:
             return self._transactions.run_all([change.make for change in changes])
         except Exception as error:
