@@ -237,6 +237,16 @@ def test_a_task_for_a_poll_that_was_cut_goes_to_the_next(start):
     assert hub.handed_out == []
 
 
+def test_a_task_for_a_connection_that_was_reset_goes_to_the_next_poll(start, monkeypatch):
+    hub, client = start()
+    hub._again.append((hub_pb2.Task(id="t1").SerializeToString(), ()))
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.proxy, "has_reset", lambda peer: True)
+        assert client.poll().id == ""
+    assert hub.handed_out == []
+    assert client.poll().id == "t1"
+
+
 def test_a_hub_may_take_small_messages_only(start):
     _, client = start(max_message_size=1000)
     assert code_of(client.submit, result="x" * 1001) == "RESOURCE_EXHAUSTED"
