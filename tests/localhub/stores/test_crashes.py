@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 import pytest
-from support.waiting import TIMEOUT
 
 from arbprov.localhub.stores.sqlite import SqliteStore
 from arbprov.localhub.tasks import State, TaskFilter
@@ -70,19 +69,18 @@ asyncio.run(main())
 
 def run_and_kill(path, name, lines):
     """Run the process until it has reported so many calls; return all its reports."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(path), name], stdout=subprocess.PIPE, text=True
-    )
-    reports = []
-    try:
-        while len(reports) < lines:
-            line = process.stdout.readline()
-            assert line, "the process has ended by itself"
-            reports.append(line)
-    finally:
-        process.kill()
-        rest, _ = process.communicate(timeout=TIMEOUT)
-    reports += rest.splitlines(keepends=True)
+    command = [sys.executable, "-c", PROCESS, str(path), name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        reports = []
+        try:
+            while len(reports) < lines:
+                line = process.stdout.readline()
+                assert line, "the process has ended by itself"
+                reports.append(line)
+        finally:
+            process.kill()
+        # `communicate` would not see what `readline` has read beyond the line.
+        reports += process.stdout.read().splitlines(keepends=True)
     # The kill may have cut off the last line.
     return [line.split() for line in reports if line.endswith("\n")]
 
