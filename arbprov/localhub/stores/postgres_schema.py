@@ -110,35 +110,31 @@ MIGRATIONS = (
     -- Each call takes a block of turns.
     CREATE SEQUENCE arbprov.turns INCREMENT BY 100000;
 
-    -- The groups over a limit: held until `due_at`, then in episodes. An episode without room ends
-    -- at `due_at`, as many seconds after its begin as the last limit asked to wait.
+    -- The groups over a limit: held until `held_until`, then in an episode until the next limit.
     CREATE TABLE arbprov.holds (
         action text NOT NULL,
         account_key text NOT NULL,
         held boolean NOT NULL DEFAULT true,
-        due_at timestamptz NOT NULL,
-        wait float8 NOT NULL,
+        held_until timestamptz NOT NULL,
         limited_by text NOT NULL,
         since timestamptz NOT NULL,
         -- No two episodes of any groups have the same number; 0 before the first.
         episode bigint NOT NULL DEFAULT 0,
-        -- How many tasks the limit lets through, as the episode before has shown.
+        -- How many tasks passed in the episode before, were handed out in this one, and passed.
         budget integer NOT NULL DEFAULT 0,
-        -- How many tasks of this episode were handed out, how many of these have passed, and how
-        -- many of the group were over the limit since its begin.
         taken integer NOT NULL DEFAULT 0,
         passed integer NOT NULL DEFAULT 0,
-        limited integer NOT NULL DEFAULT 0,
         -- How many tasks may be handed out now.
         room integer NOT NULL GENERATED ALWAYS AS (
             CASE
                 WHEN held THEN 0
-                ELSE GREATEST(0, budget + 1 + 2 * GREATEST(0, passed - budget) - taken)
+                WHEN taken < budget THEN budget - taken
+                ELSE GREATEST(0, 1 + (passed - budget) - (taken - passed))
             END
         ) STORED,
         PRIMARY KEY (account_key, action)
     ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-    CREATE INDEX holds_due ON arbprov.holds (due_at) WHERE room = 0;
+    CREATE INDEX holds_due ON arbprov.holds (held_until) WHERE held;
     CREATE SEQUENCE arbprov.episodes;
 
     CREATE TABLE arbprov.pauses (
@@ -176,6 +172,30 @@ MIGRATIONS = (
     EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
         RETURN encode($1, 'escape');
     END $$;
+    """,
+    """
+    -- A group over a limit is held until `due_at`, then in episodes. An episode without room ends
+    -- at `due_at`, as many seconds after its begin as the last limit asked to wait.
+    DROP INDEX arbprov.holds_due;
+    ALTER TABLE arbprov.holds RENAME COLUMN held_until TO due_at;
+    -- The budget is how many tasks the limit lets through, as the episode before has shown.
+    ALTER TABLE arbprov.holds
+        DROP COLUMN room,
+        ADD COLUMN wait float8 NOT NULL DEFAULT 1,
+        -- How many tasks of the group were over the limit since the begin of this episode.
+        ADD COLUMN limited integer NOT NULL DEFAULT 0;
+    -- An episode goes on as another, which the next upkeep begins.
+    UPDATE arbprov.holds SET
+        held = true, due_at = CASE WHEN held THEN due_at ELSE since END,
+        taken = CASE WHEN held THEN budget ELSE GREATEST(budget, passed) END, passed = 0;
+    ALTER TABLE arbprov.holds
+        ADD COLUMN room integer NOT NULL GENERATED ALWAYS AS (
+            CASE
+                WHEN held THEN 0
+                ELSE GREATEST(0, budget + 1 + 2 * GREATEST(0, passed - budget) - taken)
+            END
+        ) STORED;
+    CREATE INDEX holds_due ON arbprov.holds (due_at) WHERE room = 0;
     """,
 )
 

@@ -99,8 +99,60 @@ CREATE TABLE lane (
 CREATE INDEX lane_ready ON lane (provider, priority DESC, turn, lane_turn) WHERE ready;
 CREATE INDEX lane_group ON lane (action, account_key);
 
--- A group that is over a limit: held until `due_at`, then in episodes. An episode without room ends
--- at `due_at`, as many seconds after its begin as the last limit asked to wait.
+-- A group that is over a limit: held until `held_until`, then in an episode until the next limit.
+CREATE TABLE hold (
+    action TEXT NOT NULL,
+    account_key TEXT NOT NULL,
+    held INTEGER NOT NULL DEFAULT 1,
+    held_until REAL NOT NULL,
+    limit_text TEXT NOT NULL,
+    since REAL NOT NULL,
+    -- No two episodes of any groups have the same number; 0 before the first.
+    episode INTEGER NOT NULL DEFAULT 0,
+    -- How many tasks passed in the episode before, were handed out in this one, and passed in it.
+    budget INTEGER NOT NULL DEFAULT 0,
+    taken INTEGER NOT NULL DEFAULT 0,
+    passed INTEGER NOT NULL DEFAULT 0,
+    -- How many tasks may be handed out now.
+    room INTEGER NOT NULL AS (
+        CASE
+            WHEN held THEN 0
+            WHEN taken < budget THEN budget - taken
+            ELSE max(0, 1 + (passed - budget) - (taken - passed))
+        END
+    ),
+    PRIMARY KEY (action, account_key)
+) WITHOUT ROWID;
+CREATE INDEX hold_until ON hold (held_until) WHERE held;
+
+CREATE TABLE pause (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+
+CREATE TABLE counter (
+    action TEXT NOT NULL,
+    state TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (action, state)
+) WITHOUT ROWID;
+
+CREATE TABLE token (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+# A group over a limit is held until `due_at`, then in episodes. An episode without room ends at
+# `due_at`, as many seconds after its begin as the last limit asked to wait.
+_SLOW_TASKS = """
+DROP INDEX hold_until;
+ALTER TABLE hold RENAME TO old_hold;
 CREATE TABLE hold (
     action TEXT NOT NULL,
     account_key TEXT NOT NULL,
@@ -128,33 +180,17 @@ CREATE TABLE hold (
     PRIMARY KEY (action, account_key)
 ) WITHOUT ROWID;
 CREATE INDEX hold_due ON hold (due_at) WHERE room = 0;
-
-CREATE TABLE pause (
-    kind TEXT NOT NULL,
-    name TEXT NOT NULL,
-    at REAL NOT NULL,
-    PRIMARY KEY (kind, name)
-) WITHOUT ROWID;
-
-CREATE TABLE counter (
-    action TEXT NOT NULL,
-    state TEXT NOT NULL,
-    n INTEGER NOT NULL,
-    PRIMARY KEY (action, state)
-) WITHOUT ROWID;
-
-CREATE TABLE token (
-    name TEXT PRIMARY KEY,
-    role TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    created_at REAL NOT NULL
-) WITHOUT ROWID;
+-- An episode goes on as another, which the next upkeep begins.
+INSERT INTO hold (action, account_key, due_at, wait, limit_text, since, episode, budget, taken)
+SELECT action, account_key, iif(held, held_until, since), 1, limit_text, since, episode, budget,
+    iif(held, budget, max(budget, passed))
+FROM old_hold;
+DROP TABLE old_hold;
 """
 
 # What brings a file from each version to the next, beginning with an empty file. Never change one
 # that was released: add another.
-_MIGRATIONS: Sequence[str] = (_TABLES,)
+_MIGRATIONS: Sequence[str] = (_TABLES, _SLOW_TASKS)
 
 VERSION = len(_MIGRATIONS)
 

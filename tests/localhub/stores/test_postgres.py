@@ -655,6 +655,27 @@ async def test_an_older_database_is_brought_to_this_version(store, database, mon
     assert database.run("SELECT version FROM arbprov.version") == [(len(more),)]
 
 
+async def test_groups_over_a_limit_stay_so_in_a_database_of_version_1(database, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("arbprov.localhub.stores.postgres_schema.MIGRATIONS", MIGRATIONS[:1])
+        older = PostgresStore(database.url)
+        await older.open(lambda: None)
+        await older.close()
+    database.run(
+        "INSERT INTO arbprov.holds "
+        "(action, account_key, held, held_until, limited_by, since, budget) VALUES "
+        "('held', 'a', true, 'infinity', '5/minute', 'epoch', 3), "
+        "('goes', 'a', false, 'epoch', '5/minute', 'epoch', 3)"
+    )
+    newer = PostgresStore(database.url)
+    await newer.open(lambda: None)
+    for action in ("held", "goes"):
+        await newer.submit([new_task(f"{action}{n}", action=action) for n in range(9)])
+    await newer.upkeep()
+    assert len(await newer.claim("p", 99, LEASE)) == 4
+    await newer.close()
+
+
 async def test_a_migration_that_fails_changes_nothing(database, monkeypatch):
     more = (*MIGRATIONS, "SELECT 1 / 0")
     monkeypatch.setattr("arbprov.localhub.stores.postgres_schema.MIGRATIONS", more)

@@ -15,7 +15,7 @@ from support.task_stores import BEGIN, FakeTime, new_task
 from support.waiting import TIMEOUT
 
 from arbprov.errors import ConfigurationError, HubError
-from arbprov.localhub.stores import sqlite_files, sqlite_tasks, sqlite_writer
+from arbprov.localhub.stores import sqlite_files, sqlite_schema, sqlite_tasks, sqlite_writer
 from arbprov.localhub.stores.sqlite import SqliteStore
 from arbprov.localhub.stores.sqlite_files import open_memory
 from arbprov.localhub.stores.sqlite_lanes import Lanes
@@ -294,8 +294,6 @@ async def test_the_creation_of_the_tables_that_a_crash_cut_off_begins_anew(path)
 
 def test_a_migration_that_fails_leaves_nothing(monkeypatch):
     database = sqlite3.connect(":memory:", isolation_level=None)
-    from arbprov.localhub.stores import sqlite_schema
-
     with monkeypatch.context() as patch:
         patch.setattr(sqlite_schema, "_MIGRATIONS", (*sqlite_schema._MIGRATIONS, "nonsense;"))
         patch.setattr(sqlite_schema, "VERSION", VERSION + 1)
@@ -314,9 +312,30 @@ def test_a_migration_that_cannot_begin_fails(monkeypatch):
     database.close()
 
 
-def test_a_later_migration_keeps_what_is_there(path, monkeypatch):
-    from arbprov.localhub.stores import sqlite_schema
+async def test_groups_over_a_limit_stay_so_when_a_file_of_version_1_is_opened(path, monkeypatch):
+    database = sqlite3.connect(path, isolation_level=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_schema, "VERSION", 1)
+        patch.setattr(sqlite_schema, "_MIGRATIONS", sqlite_schema._MIGRATIONS[:1])
+        migrate(database)
+    database.execute(
+        "INSERT INTO hold (action, account_key, held, held_until, limit_text, since, budget) "
+        "VALUES ('held', 'a', 1, 9e9, '5/minute', 1, 3), ('goes', 'a', 0, 1, '5/minute', 1, 3)"
+    )
+    database.close()
+    store = await open_store(path)
+    await store.submit(
+        [new_task(f"{action}{n}", action=action) for action in ("held", "goes") for n in range(9)]
+    )
+    await store.upkeep()
+    assert len(await store.claim("p", 99, 60.0)) == 4
+    assert {(one.action, one.room, one.held_until) for one in await store.held()} >= {
+        ("held", 0, 9e9)
+    }
+    await store.close()
 
+
+def test_a_later_migration_keeps_what_is_there(path, monkeypatch):
     database = sqlite3.connect(":memory:", isolation_level=None)
     migrate(database)
     database.execute("INSERT INTO pause VALUES ('action', 'act', 1.0)")
