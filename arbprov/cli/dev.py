@@ -13,7 +13,6 @@ import click
 
 from arbprov.cli.dev_hub import (
     call_options,
-    choose_page_address,
     page_command,
     running_dev_hub,
     sign_in_path,
@@ -95,7 +94,7 @@ def dev(
                 address=address or ADDRESS,
                 token=token.value,
                 retries_limits=True,
-                http=choose_page_address(),
+                has_page=True,
             ) as hub,
             _run_command(target, hub, traceback) as command,
         ):

@@ -23,14 +23,16 @@ from arbprov.errors import ConfigurationError
 if TYPE_CHECKING:
     from arbprov.localhub import LocalHub
 
-__all__ = ["call_options", "choose_page_address", "page_command", "running_dev_hub", "sign_in_path"]
+__all__ = ["call_options", "page_command", "running_dev_hub", "sign_in_path"]
 
 # In seconds. A provider that stops waits for its poll, so short polls make reloads quick.
 _HOLD = 0.5
 
 
 @contextlib.contextmanager
-def running_dev_hub(target: str | None, **options: Any) -> Iterator[LocalHub]:
+def running_dev_hub(
+    target: str | None, *, has_page: bool = False, **options: Any
+) -> Iterator[LocalHub]:
     """Run a hub in the ``with`` block; it keeps its tasks in the history of a provider.
 
     If the history can't be used, e.g. since the hub of another `arbprov dev` does, the hub keeps
@@ -38,16 +40,28 @@ def running_dev_hub(target: str | None, **options: Any) -> Iterator[LocalHub]:
 
     Args:
         target: What `arbprov dev` runs, as MODULE[:APP]; None for a hub without a history.
+        has_page: Whether the hub serves its page, at its usual port or at any free port.
         options: The arguments of `LocalHub`.
 
     Raises:
         ConfigurationError: The hub can't listen at its address.
     """
-    hub = _start_hub(target, options)
+    hub = _start_with_page(target, options) if has_page else _start_hub(target, options)
     try:
         yield hub
     finally:
         hub.stop()
+
+
+def _start_with_page(target: str | None, options: dict[str, Any]) -> LocalHub:
+    address = _choose_page_address()
+    try:
+        return _start_hub(target, options | {"http": address})
+    except ConfigurationError:
+        # Another program, e.g. another `arbprov dev`, may have taken the port after it was chosen.
+        if (other := _choose_page_address()) == address:
+            raise
+        return _start_hub(target, options | {"http": other})
 
 
 def _start_hub(target: str | None, options: dict[str, Any]) -> LocalHub:
@@ -73,7 +87,7 @@ def _make_history_path(target: str) -> Path:
     return make_state_folder("dev") / f"{module.name}-{digest[:8]}.sqlite"
 
 
-def choose_page_address() -> str | None:
+def _choose_page_address() -> str | None:
     """Return where a hub serves its page: at any free port if another program has the usual port.
 
     None if the packages of the extra ``[hub]`` are not installed.

@@ -131,6 +131,6 @@ def _describe_hold(scope: Scope, now: float) -> str:
     limit = f"limit {scope.limit}" if scope.limit else "a limit"
     if scope.room:
         return f"{limit} lets {scope.room} of the tasks of its action and account go now"
-    left = scope.held_until - now
-    rest = f"for another {left:.0f} s" if left > 0 else "until others of them have ended"
-    return f"{limit} holds back the tasks of its action and account {rest}"
+    # The time may have just come: the next poll lets tasks go.
+    left = max(0.0, scope.held_until - now)
+    return f"{limit} holds back the tasks of its action and account for another {left:.0f} s"

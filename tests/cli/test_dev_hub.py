@@ -10,8 +10,8 @@ import pytest
 
 from arbprov.cli import dev_hub, hub_http
 from arbprov.cli.dev_hub import (
+    _choose_page_address,
     call_options,
-    choose_page_address,
     page_command,
     running_dev_hub,
     sign_in_path,
@@ -97,17 +97,38 @@ def test_a_port_that_is_taken_is_an_error_with_or_without_a_history(folder, take
 
 def test_the_page_is_at_its_usual_port(free, monkeypatch):
     monkeypatch.setattr(hub_http, "HTTP_ADDRESS", free)
-    assert choose_page_address() == free
+    assert _choose_page_address() == free
 
 
 def test_the_page_is_at_any_port_if_its_usual_port_is_taken(taken, monkeypatch):
     monkeypatch.setattr(hub_http, "HTTP_ADDRESS", taken)
-    assert choose_page_address() == "127.0.0.1:0"
+    assert _choose_page_address() == "127.0.0.1:0"
+
+
+def test_the_page_is_at_any_port_if_its_usual_port_is_taken_meanwhile(
+    taken, folder, monkeypatch, capsys
+):
+    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", taken)
+    is_free = iter([True, False])
+    monkeypatch.setattr(dev_hub, "_is_free", lambda _: next(is_free))
+    with running_dev_hub("weather.py", has_page=True) as hub:
+        assert hub.http_address not in (taken, None)
+        assert hub.store != "memory"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_page_does_not_hide_that_the_hub_can_not_listen(taken, free, folder, monkeypatch):
+    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", free)
+    with (
+        pytest.raises(ConfigurationError, match=f"the hub can't listen on {taken}"),
+        running_dev_hub("weather.py", address=taken, has_page=True),
+    ):
+        pass
 
 
 def test_without_the_extra_there_is_no_page(monkeypatch):
     monkeypatch.setattr(hub_http, "has_http_extra", lambda: False)
-    assert choose_page_address() is None
+    assert _choose_page_address() is None
 
 
 @pytest.fixture

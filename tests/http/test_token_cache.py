@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import attrs
 import pytest
-from support.running import Running, tasks
 from support.waiting import TIMEOUT, wait_until
 
 from arbprov import ConfigurationError, ProviderApp
@@ -558,10 +557,10 @@ def test_neither_a_result_nor_the_log_shows_a_token(leaky, caplog, action):
     assert ("refuses [redacted]" in caplog.text, "token-1" in caplog.text) == (True, False)
 
 
-def test_a_worker_s_results_show_no_token(leaky):
-    polls = [*tasks(1, "later"), *tasks(1, "plain")]
-    running = Running(leaky, polls=polls).until(30)
-    assert {result.message for _, result in running.results} == {"the API refuses [redacted]"}
+def test_a_worker_s_results_show_no_token(leaky, hub, serve):
+    serve(leaky)
+    messages = [hub.call(action).message for action in ("later", "plain")]
+    assert messages == ["the API refuses [redacted]"] * 2
 
 
 def test_a_check_s_reason_shows_no_token(leaky):

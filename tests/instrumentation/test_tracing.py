@@ -125,9 +125,10 @@ def test_a_span_of_a_plain_handler_and_of_a_hook_is_a_child_too(app, spans, hub,
     def begin(ctx) -> None:
         trace.get_tracer("the author's").start_span("hook").end()
 
-    serve(app)
+    running = serve(app)
     hub.call("plain")
     app.stop()
+    running.result(TIMEOUT)
     found = spans()
     assert found["author"].parent == found["hook"].parent == found["process"].context
 

@@ -14,7 +14,7 @@ HELD = "holds back the tasks of its action and account"
     ("limit", "held_until", "room", "expected"),
     [
         ("5/minute", 30.0, 0, f"limit 5/minute {HELD} for another 20 s"),
-        ("", 9.0, 0, f"a limit {HELD} until others of them have ended"),
+        ("", 9.0, 0, f"a limit {HELD} for another 0 s"),
         ("5/hour", 9.0, 3, "limit 5/hour lets 3 of the tasks of its action and account go now"),
     ],
 )

@@ -61,10 +61,7 @@ def test_a_pause_is_named_and_others_are_not(kind, name, text):
         ),
         (
             scope(99.0),
-            (
-                "limit 5/hour holds back the tasks of its action and account until others of them "
-                "have ended"
-            ),
+            "limit 5/hour holds back the tasks of its action and account for another 0 s",
         ),
     ],
 )

@@ -334,8 +334,8 @@ def test_a_result_that_is_too_large_goes_as_a_small_error(app, journal):
 
 
 def test_a_task_that_is_too_large_to_be_repeated_ends_as_a_small_error(app, monkeypatch):
-    monkeypatch.setattr("arbprov.outbox.outbox._MAX_ECHO", 100_000)
-    task = Task("t1", "work", b'{"text": "%s"}' % (b"x" * 100_000))
+    monkeypatch.setattr("arbprov.outbox.outbox._MAX_ECHO", 50_000)
+    task = Task("t1", "work", b'{"text": "%s"}' % (b"x" * 50_000))
     one = running(app, polls=[task]).until(5)
     [(_, result)] = one.results
     assert result.data["error"] == "the task is too large to be sent back with its result"

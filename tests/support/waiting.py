@@ -24,5 +24,7 @@ def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
     """Read a process's stderr up to the line with `text`."""
+    lines = []
     while text not in (line := process.stderr.readline()):
-        assert line, f"the process has ended without a line with {text!r}"
+        assert line, f"the process has ended without a line with {text!r}: {''.join(lines)}"
+        lines.append(line)

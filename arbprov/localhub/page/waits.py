@@ -66,18 +66,16 @@ def describe_obstacle(
         is_account = obstacle.kind is PauseKind.ACCOUNT
         name = short_key(obstacle.name) if is_account else obstacle.name
         return Wait(f"paused: {obstacle.kind.value} {name}")
-    return None if obstacle is None else _describe_scope(obstacle, now, names_account)
+    return None if obstacle is None else _describe_scope(obstacle, names_account)
 
 
-def _describe_scope(scope: Scope, now: float, names_account: bool) -> Wait:
+def _describe_scope(scope: Scope, names_account: bool) -> Wait:
     limit = scope.limit or "a limit"
     if names_account:
         limit += f" of account {short_key(scope.account_key)}"
     if scope.room:
         return Wait(f"{limit} lets {format_count(scope.room, 'task')} go now")
-    if scope.held_until > now:
-        return Wait(f"held by {limit} until", scope.held_until)
-    return Wait(f"held by {limit} until others of its tasks have ended")
+    return Wait(f"held by {limit} until", scope.held_until)
 
 
 async def explain(store: Store, reports: Reports, task: StoredTask, now: float) -> Wait | None:
