@@ -90,8 +90,8 @@ def test_a_file_without_tasks_says_so(start, folder):
 def test_the_spool_is_not_used(start, folder, spool):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl", ARBPROV_SPOOL=str(spool))
-    process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, errors
     assert [entry.state for entry in read_spool(spool)] == ["started", "pending", "dead"]
 
 
@@ -138,7 +138,7 @@ def test_dev_ends_with_a_provider_that_ends_before_its_tasks(start, folder):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl")
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 1
+    assert process.returncode == 1, errors
     assert "the provider has ended, and 1 task has no result" in errors
 
 
@@ -148,7 +148,7 @@ def test_a_module_without_an_app_is_wrong_usage_of_dev(start, folder, options):
     (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
     process = start("dev", "typed", *options)
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2
+    assert process.returncode == 2, errors
     assert "Usage: arbprov dev [OPTIONS] MODULE[:APP]" in errors
     assert "typed has no ProviderApp" in errors
 
@@ -188,7 +188,7 @@ def test_dev_waits_for_a_fix_after_a_change_that_removes_the_app(start, folder):
 def test_dev_ends_if_there_is_no_such_app_at_the_start(start, folder):
     process = start("dev", "nowhere", "--address", "127.0.0.1:0")
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2
+    assert process.returncode == 2, errors
     assert "there is no module 'nowhere' in this folder" in errors
 
 
@@ -196,7 +196,7 @@ def test_dev_without_reload_ends_with_the_provider(start, folder):
     (folder / "typed.py").write_text("nope")
     process = start("dev", "typed", "--address", "127.0.0.1:0", "--no-reload")
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 1
+    assert process.returncode == 1, errors
     assert "Error: the provider has ended" in errors
 
 
@@ -221,7 +221,7 @@ def test_a_second_signal_ends_the_provider_too(start, folder):
 def test_dev_ends_if_there_is_no_such_module(start):
     process = start("dev", "wether", "--address", "127.0.0.1:0")
     _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2
+    assert process.returncode == 2, errors
     assert "there is no module 'wether' in this folder" in errors
 
 

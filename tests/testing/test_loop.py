@@ -355,11 +355,16 @@ def test_time_passes_really_while_a_datagram_may_arrive(loop):
 
 def test_time_passes_really_while_a_subprocess_runs(clock, loop):
     async def main():
-        code = f"import time; time.sleep({SHORT}); print('done')"
+        # It begins when the loop waits for it, however late that is.
+        code = f"import time; input(); time.sleep({SHORT}); print('done')"
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            "-c",
+            code,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), HOUR)
+        output, _ = await asyncio.wait_for(process.communicate(b"\n"), HOUR)
         return output
 
     assert loop.run_until_complete(main()) == b"done\n"
