@@ -27,6 +27,7 @@ __all__ = ["call_options", "page_command", "running_dev_hub", "sign_in_path"]
 
 # In seconds. A provider that stops waits for its poll, so short polls make reloads quick.
 _HOLD = 0.5
+_ANY_PORT = "127.0.0.1:0"
 
 
 @contextlib.contextmanager
@@ -58,10 +59,10 @@ def _start_with_page(target: str | None, options: dict[str, Any]) -> LocalHub:
     try:
         return _start_hub(target, options | {"http": address})
     except ConfigurationError:
-        # Another program, e.g. another `arbprov dev`, may have taken the port after it was chosen.
-        if (other := _choose_page_address()) == address:
+        if address in (None, _ANY_PORT):
             raise
-        return _start_hub(target, options | {"http": other})
+        # Another program, e.g. another `arbprov dev`, may have taken the port after it was chosen.
+        return _start_hub(target, options | {"http": _ANY_PORT})
 
 
 def _start_hub(target: str | None, options: dict[str, Any]) -> LocalHub:
@@ -93,7 +94,7 @@ def _choose_page_address() -> str | None:
     None if the packages of the extra ``[hub]`` are not installed.
     """
     address = find_http_address(None)
-    return address if address is None or _is_free(address) else "127.0.0.1:0"
+    return address if address is None or _is_free(address) else _ANY_PORT
 
 
 def _is_free(address: str) -> bool:

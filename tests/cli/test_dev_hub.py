@@ -109,16 +109,18 @@ def test_the_page_is_at_any_port_if_its_usual_port_is_taken_meanwhile(
     taken, folder, monkeypatch, capsys
 ):
     monkeypatch.setattr(hub_http, "HTTP_ADDRESS", taken)
-    is_free = iter([True, False])
-    monkeypatch.setattr(dev_hub, "_is_free", lambda _: next(is_free))
+    monkeypatch.setattr(dev_hub, "_is_free", lambda _: True)
     with running_dev_hub("weather.py", has_page=True) as hub:
         assert hub.http_address not in (taken, None)
         assert hub.store != "memory"
     assert capsys.readouterr().err == ""
 
 
-def test_a_page_does_not_hide_that_the_hub_can_not_listen(taken, free, folder, monkeypatch):
-    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", free)
+@pytest.mark.parametrize("has_free_port", [True, False])
+def test_a_page_does_not_hide_that_the_hub_can_not_listen(
+    taken, free, folder, monkeypatch, has_free_port
+):
+    monkeypatch.setattr(hub_http, "HTTP_ADDRESS", free if has_free_port else taken)
     with (
         pytest.raises(ConfigurationError, match=f"the hub can't listen on {taken}"),
         running_dev_hub("weather.py", address=taken, has_page=True),
