@@ -349,5 +349,7 @@ class AsyncClient:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except httpx.TransportError as error:
+        except httpx.InvalidURL as error:
+            raise self._exchange.find_address_error(error) from None
+        except httpx.RequestError as error:
             raise self._exchange.find_connection_error(error) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ ReturnT = TypeVar("ReturnT")
 _CONNECT_TIMEOUT = 5.0
 # A stream of events has a line at least each 15 seconds.
 _SILENCE = 60.0
+# The index of a task, at the start of a problem's path.
+_INDEX = re.compile(r"(^|; )\[(\d+)\]", re.ASCII)
 # A payload of the greatest depth, in a page.
 _MAX_DEPTH = 200
 
@@ -92,7 +95,7 @@ class Exchange:
             HubError: The hub refuses the request, or the answer is not that of a hub.
         """
         if not 200 <= status < 300:
-            raise self.find_refusal(status, content)
+            raise self.find_refusal(status, content, call.first)
         try:
             return call.read(parse_value(content, _MAX_DEPTH) if content else None)
         except ValueError as error:
@@ -101,8 +104,14 @@ class Exchange:
                 f"hub of this version of arbprov?"
             ) from None
 
-    def find_refusal(self, status: int, content: bytes) -> HubError:
-        """Return the error for an answer that is a refusal."""
+    def find_refusal(self, status: int, content: bytes, first: int = 0) -> HubError:
+        """Return the error for an answer that is a refusal.
+
+        Args:
+            status: The HTTP status.
+            content: The answer's body.
+            first: Which of all tasks was the first in the request; see `Call`.
+        """
         name = f"the hub at {self.base_url}"
         try:
             problem = parse_object(content)
@@ -119,12 +128,20 @@ class Exchange:
                 f"{name} refuses the token: {detail}; pass token=, or set ARBPROV_HUB_TOKEN or "
                 f"ARBPROV_HUB_TOKEN_FILE"
             )
+        listed = problem.get("problems")
         problems = [
-            Problem(str(item.get("path", "")), str(item.get("message", "")))
-            for item in problem.get("problems", ())
+            Problem(_shift(str(item.get("path", "")), first), str(item.get("message", "")))
+            for item in (listed if isinstance(listed, list) else ())
             if isinstance(item, Mapping)
         ]
-        return RequestRefused(f"{name}: {detail}", status, problems)
+        return RequestRefused(f"{name}: {_shift(detail, first)}", status, problems)
+
+    def find_address_error(self, error: Exception) -> HubError:
+        """Return the error for a request whose address cannot be sent."""
+        return HubError(
+            f"the request's address can't be sent to the hub at {self.base_url}: {error}; ask for "
+            f"fewer or shorter ids"
+        )
 
     def find_connection_error(self, error: Exception) -> HubConnectionError:
         """Return the error for an error of the connection."""
@@ -133,6 +150,11 @@ class Exchange:
             f"the hub at {self.base_url} can't be reached: {reason}; does `arbprov hub` serve its "
             f"HTTP API at this address?"
         )
+
+
+def _shift(text: str, first: int) -> str:
+    """Return problems of tasks, with each task's index among all tasks, not in its request."""
+    return _INDEX.sub(lambda found: f"{found[1]}[{int(found[2]) + first}]", text)
 
 
 class EventReader:

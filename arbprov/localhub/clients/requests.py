@@ -35,7 +35,7 @@ from arbprov.localhub.tasks import PauseKind, State
 from arbprov.localhub.tokens import Role
 from arbprov.payload.converter import make_converter
 from arbprov.payload.serialize import dumps, to_builtins
-from arbprov.payload.validation import ValidationFailure, field_path
+from arbprov.payload.validation import ValidationFailure, field_path, join_paths
 
 __all__ = [
     "Call",
@@ -93,6 +93,7 @@ class Call(Generic[ReturnT]):
         read: Makes the value that is returned from the answer's JSON.
         body: The body as JSON; None for none.
         hold: Seconds for which the hub may hold the answer back.
+        first: Which of all tasks is the first in the body, from 0, if they go in several requests.
     """
 
     method: str
@@ -100,29 +101,39 @@ class Call(Generic[ReturnT]):
     read: Callable[[Any], ReturnT]
     body: bytes | None = None
     hold: float = 0.0
+    first: int = 0
 
 
 def _reader(shape: type[ShapeT]) -> Callable[[Any], ShapeT]:
     return lambda value: _converter.structure(value, shape)
 
 
-def _encode(fields: Mapping[str, Any]) -> bytes:
-    """Return a JSON object, in which each value may have the greatest depth."""
+def _encode(fields: Mapping[str, Any], place: str = "") -> bytes:
+    """Return a JSON object, in which each value may have the greatest depth.
+
+    Args:
+        fields: The object.
+        place: Where it is in what is sent, for errors.
+    """
     parts = []
     for name, value in fields.items():
         try:
             parts.append(f"{dumps(name)}:{dumps(value)}")
         except ValueError as error:
-            problems = ValidationFailure.from_error(error).prefixed(field_path(name))
-            text = "; ".join(map(str, problems))
-            raise HubError(f"the hub can't get this as JSON: {text}") from None
+            raise _refuse(error, join_paths(place, field_path(name)), "JSON") from None
     return f"{{{','.join(parts)}}}".encode()
 
 
+def _refuse(error: ValueError, path: str, form: str) -> HubError:
+    """Return the error for a value that has no form in which it can be sent."""
+    problems = ValidationFailure.from_error(error).prefixed(path)
+    return HubError(f"the hub can't get this as {form}: {'; '.join(map(str, problems))}")
+
+
 def _path(*parts: str, **query: Any) -> str:
-    path = "/".join(["/api/v1", *(quote(part, safe="") for part in parts)])
+    path = "/".join(["/api/v1", *map(_quote, parts)])
     pairs = [
-        (name, _to_text(item))
+        (name, _to_text(item, name))
         for name, value in query.items()
         for item in (value if isinstance(value, list) else [value])
         if item is not None
@@ -130,9 +141,17 @@ def _path(*parts: str, **query: Any) -> str:
     return f"{path}?{urlencode(pairs)}" if pairs else path
 
 
-def _to_text(value: Any) -> str:
-    plain = to_builtins(value)
-    return plain if isinstance(plain, str) else dumps(plain)
+def _quote(part: str) -> str:
+    # httpx takes the parts . and .. out of an address, with the part before.
+    return part.replace(".", "%2E") if part in (".", "..") else quote(_to_text(part), safe="")
+
+
+def _to_text(value: Any, name: str = "") -> str:
+    try:
+        plain = to_builtins(value)
+        return plain if isinstance(plain, str) else dumps(plain)
+    except ValueError as error:
+        raise _refuse(error, name, "text") from None
 
 
 def _list_states(states: States) -> list[str]:
@@ -148,29 +167,32 @@ def submit(
 ) -> Call[TaskView]:
     """Submit a task."""
     task = {"action": action, "payload": payload, **options}
-    body = _encode({name: value for name, value in task.items() if value is not None})
-    return Call("POST", _path("tasks"), _reader(TaskView), body)
+    return Call("POST", _path("tasks"), _reader(TaskView), _encode(_without_none(task)))
 
 
 def submit_chunks(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Call[Sequence[AcceptedTask]]]:
     """Submit many tasks, in requests of a bounded size."""
     chunk: list[bytes] = []
-    size = 0
-    for task in tasks:
-        encoded = _encode(task)
+    first = size = 0
+    for index, task in enumerate(tasks):
+        encoded = _encode(_without_none(task), f"[{index}]")
         if chunk and (len(chunk) >= _MAX_TASKS or size + len(encoded) > _MAX_SIZE):
-            yield _submit_chunk(chunk)
-            chunk, size = [], 0
+            yield _submit_chunk(chunk, first)
+            chunk, first, size = [], index, 0
         chunk.append(encoded)
         size += len(encoded)
     if chunk:
-        yield _submit_chunk(chunk)
+        yield _submit_chunk(chunk, first)
 
 
-def _submit_chunk(tasks: Sequence[bytes]) -> Call[Sequence[AcceptedTask]]:
+def _submit_chunk(tasks: Sequence[bytes], first: int) -> Call[Sequence[AcceptedTask]]:
     read = _reader(AcceptedTasks)
     body = b"[" + b",".join(tasks) + b"]"
-    return Call("POST", _path("tasks"), lambda value: read(value).tasks, body)
+    return Call("POST", _path("tasks"), lambda value: read(value).tasks, body, first=first)
+
+
+def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def get(id: str, accounts: str | None) -> Call[TaskView]:
@@ -184,19 +206,31 @@ def page(
     """Read a page of tasks."""
     query = _plain_filter(filters)
     fields = query.pop("payload", {})
-    query |= {f"payload.{name}": value for name, value in fields.items()}
+    for name, value in fields.items():
+        key = f"payload.{name}"
+        if isinstance(value, (list, dict)):
+            raise HubError(f"{key}: an array or an object can't be searched for")
+        # A text already, since null is a value here, and not a filter that is left out.
+        query[key] = _to_text(value, key)
     path = _path("tasks", **query, limit=limit, cursor=cursor, accounts=accounts)
     return Call("GET", path, _reader(PageView))
 
 
 def _plain_filter(filters: Filter) -> dict[str, Any]:
-    """Return the fields of a filter that are set."""
-    plain = {name: value for name, value in filters.items() if value is not None}
+    """Return the fields of a filter that are set.
+
+    Raises:
+        HubError: A list of ids or states is empty, which would mean every task.
+    """
+    plain = _without_none(filters)
     if "state" in plain:
         plain["state"] = _list_states(plain["state"])
     if "id" in plain:
         ids = plain["id"]
         plain["id"] = [ids] if isinstance(ids, str) else [*ids]
+    for name in ("id", "state"):
+        if name in plain and not plain[name]:
+            raise HubError(f"{name}: an empty list matches no task; leave it out for any {name}")
     return plain
 
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+import httpx
+
 from arbprov.errors import ConfigurationError
 from arbprov.wire.tokens import TokenFile
 
@@ -16,12 +18,18 @@ URL = "ARBPROV_HUB_HTTP"
 TOKEN = "ARBPROV_HUB_TOKEN"  # noqa: S105 - the variable's name
 
 
-def find_base_url(given: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+def find_base_url(
+    given: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    origin: str = "base_url=",
+) -> str:
     """Return the address of the hub's API, without a slash at its end.
 
     Args:
         given: The address, as a URL or ``HOST:PORT``; by default, that of the environment.
         environ: The environment.
+        origin: What gave the address, for errors.
 
     Raises:
         ConfigurationError: The address is not valid.
@@ -29,14 +37,17 @@ def find_base_url(given: str | None = None, environ: Mapping[str, str] = os.envi
     >>> find_base_url("127.0.0.1:8080"), find_base_url(environ={})
     ('http://127.0.0.1:8080', 'http://127.0.0.1:50080')
     """
-    origin, url = ("base_url=", given) if given is not None else (URL, environ.get(URL))
+    origin, url = (origin, given) if given is not None else (URL, environ.get(URL))
     if url is None:
         return DEFAULT_URL
     full = (url if "://" in url else f"http://{url}").strip().rstrip("/")
     try:
         parts = urlsplit(full)
         is_valid = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
-    except ValueError:
+        # What the standard library accepts, httpx may not.
+        httpx.URL(full)
+        (parts.hostname or "").encode("idna")
+    except (ValueError, httpx.InvalidURL):
         is_valid = False
     if not is_valid or parts.query or parts.fragment or parts.username is not None:
         raise ConfigurationError(
@@ -46,27 +57,40 @@ def find_base_url(given: str | None = None, environ: Mapping[str, str] = os.envi
     return full
 
 
-def find_token(given: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+def find_token(
+    given: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    origin: str = "token=",
+) -> str:
     """Return the token for the hub.
 
     Args:
         given: The token; by default, that of ``ARBPROV_HUB_TOKEN`` or, from a file, of
             ``ARBPROV_HUB_TOKEN_FILE``.
         environ: The environment.
+        origin: What gave the token, for errors.
 
     Raises:
-        ConfigurationError: There is no token, or its file cannot be read.
+        ConfigurationError: There is no token, its file cannot be read, or it is unprintable.
 
     >>> find_token(environ={"ARBPROV_HUB_TOKEN": "sample-token"})
     'sample-token'
     """
-    origin, token = ("token=", given) if given is not None else (TOKEN, environ.get(TOKEN))
+    origin, token = (origin, given) if given is not None else (TOKEN, environ.get(TOKEN))
     if token is None:
-        if (path := environ.get(f"{TOKEN}_FILE")) is None:
+        origin = f"{TOKEN}_FILE"
+        if (path := environ.get(origin)) is None:
             raise ConfigurationError(
                 f"there is no token for the hub: pass token=, or set {TOKEN} or {TOKEN}_FILE"
             )
-        return TokenFile(f"{TOKEN}_FILE", path)()
+        token = TokenFile(origin, path)()
     if not token.strip():
         raise ConfigurationError(f"{origin} is blank; set it to the hub's token, or remove it")
+    # Checked here, since the error of an HTTP client would show the token.
+    if not token.strip().isprintable():
+        raise ConfigurationError(
+            f"{origin}: the token has a line break or another unprintable character; a token is "
+            f"one line of text"
+        )
     return token.strip()

@@ -160,6 +160,25 @@ def test_many_large_tasks_go_in_several_requests(client, monkeypatch):
     assert progress == [1, 1, 1]
 
 
+def test_none_is_as_good_as_left_out_in_many_tasks(client):
+    (accepted,) = client.submit_many([{"action": "many", "payload": None, "ttl": None}])
+    assert client.get(accepted.id).payload == {}
+
+
+def test_a_problem_of_many_tasks_has_the_index_among_all_of_them(client, monkeypatch):
+    monkeypatch.setattr(requests, "_MAX_TASKS", 2)
+    tasks = [{"action": "many"}, {"action": "many"}, {"action": "many"}, {"action": ""}]
+    with pytest.raises(RequestRefused, match=r": \[3\]\.action: must not be empty") as caught:
+        client.submit_many(tasks)
+    assert [problem.path for problem in caught.value.problems] == ["[3].action"]
+
+
+def test_what_json_cannot_hold_in_many_tasks_is_an_error_with_its_index(client):
+    tasks = [{"action": "many"}, {"action": "many", "payload": {"n": float("nan")}}]
+    with pytest.raises(HubError, match=r"\[1\]\.payload\.n: nan is not a JSON number"):
+        client.submit_many(tasks)
+
+
 def test_no_tasks_are_no_request(client):
     assert client.submit_many([]) == []
 
@@ -184,6 +203,7 @@ def test_a_list_reads_all_pages(client):
         ({"text": "PARIS"}, ["t1"]),
         ({"payload": {"city": "Paris", "n": 7}}, ["t1"]),
         ({"payload": {"n": 8}}, []),
+        ({"payload": {"until": None}}, ["t2"]),
         ({"id": "t1"}, ["t1"]),
         ({"id": ["t1", "t2"]}, ["t2", "t1"]),
         ({"created_after": dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)}, ["t2", "t1"]),
@@ -195,7 +215,7 @@ def test_a_list_reads_all_pages(client):
 def test_a_list_keeps_to_its_filters(client, api, filters, found):
     client.submit("forecast", {"city": "Paris", "n": 7}, id="t1")
     api.finish()
-    client.submit("report", id="t2", account_key="acme", provider="printer")
+    client.submit("report", {"until": None}, id="t2", account_key="acme", provider="printer")
     assert [task.id for task in client.list(**filters)] == found
 
 
@@ -348,6 +368,65 @@ def test_what_json_cannot_hold_is_an_error(client):
         client.submit("forecast", {"n": float("nan")})
 
 
+@pytest.mark.parametrize(
+    ("filters", "problem"),
+    [
+        ({"text": "\ud800"}, "text: a string with a lone surrogate is not Unicode text"),
+        ({"created_after": float("nan")}, "created_after: nan is not a JSON number"),
+        ({"payload": {"n": float("inf")}}, r"payload\.n: inf is not a JSON number"),
+        ({"payload": {"n": [1, 2]}}, r"payload\.n: an array or an object can't be searched for"),
+        ({"id": [f"t{number}" for number in range(20_000)]}, "ask for fewer or shorter ids"),
+        ({"id": []}, "id: an empty list matches no task"),
+        ({"state": ()}, "state: an empty list matches no task"),
+    ],
+    ids=["surrogate", "nan", "inf", "array", "too-long", "no-ids", "no-states"],
+)
+def test_a_filter_that_cannot_be_sent_is_an_error(client, filters, problem):
+    with pytest.raises(HubError, match=problem):
+        next(iter(client.list(**filters)))
+
+
+def test_an_id_that_cannot_be_sent_is_an_error(client):
+    with pytest.raises(HubError, match="a string with a lone surrogate is not Unicode text"):
+        client.get("\ud800")
+
+
+def test_an_empty_list_of_ids_changes_no_task(client):
+    client.submit("forecast")
+    with pytest.raises(HubError, match="id: an empty list matches no task"):
+        client.cancel_matching({"id": []}, expect=1)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_of_dots_is_found(client, name):
+    client.submit("forecast", id=name)
+    assert client.get(name).id == name
+    assert client.cancel(name).id == name
+    client.make_token(name, "reader")
+    client.remove_token(name)
+    assert name not in [token.name for token in client.tokens()]
+
+
+def test_an_answer_that_is_not_compressed_as_it_says_is_an_error(kind):
+    response = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Plain(b"no gzip"))
+    failed = pytest.raises(HubConnectionError, match="can't be reached: ")
+    with answering(kind, response) as client, failed:
+        client.counts()
+
+
+class Plain(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body for both kinds of clients."""
+
+    def __init__(self, content):
+        self._content = content
+
+    def __iter__(self):
+        yield self._content
+
+    async def __aiter__(self):
+        yield self._content
+
+
 def test_a_hub_that_is_not_there_is_an_error(kind):
     with kind("127.0.0.1:1", "t") as client:
         with pytest.raises(HubConnectionError) as caught:
@@ -400,6 +479,14 @@ def test_problems_of_another_form_are_left_out(kind):
     ):
         client.limits()
     assert [str(problem) for problem in caught.value.problems] == ["a: b"]
+
+
+@pytest.mark.parametrize("problems", ["null", "5"])
+def test_problems_that_are_not_a_list_are_left_out(kind, problems):
+    response = httpx.Response(422, content=f'{{"detail": "no", "problems": {problems}}}')
+    with answering(kind, response) as client, pytest.raises(RequestRefused) as caught:
+        client.limits()
+    assert caught.value.problems == []
 
 
 def test_a_proxy_is_not_used_for_this_machine(client, monkeypatch):

@@ -38,6 +38,9 @@ def test_an_address_is_found(given, environ, found):
         "hub/?a=1",
         "hub/#a",
         "http://u:p@hub",
+        "http://ä..b",
+        "http://hub/\x01",
+        f"http://{'a' * 64}",
     ],
 )
 def test_an_address_that_is_not_valid_is_an_error(url):
@@ -72,3 +75,17 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path):
 def test_a_blank_token_is_an_error(given, environ):
     with pytest.raises(ConfigurationError, match="is blank"):
         find_token(given, environ)
+
+
+@pytest.mark.parametrize("token", ["sample\nsecond", "sam\0ple", "sam\ud800ple"])
+def test_a_token_that_is_not_a_line_of_text_is_an_error_that_does_not_show_it(token, tmp_path):
+    with pytest.raises(ConfigurationError, match="token=: the token has a line break") as caught:
+        find_token(token)
+    assert "sam" not in str(caught.value)
+
+
+def test_a_file_with_two_tokens_is_named(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("sample\nsecond\n")
+    with pytest.raises(ConfigurationError, match=f"{FILE}: the token has a line break"):
+        find_token(environ={FILE: str(path)})
