@@ -17,6 +17,8 @@ from arbprov.errors import (
     HubError,
 )
 from arbprov.localhub.tickets import Submission
+from arbprov.payload.serialize import to_builtins
+from arbprov.payload.validation import ValidationFailure
 from arbprov.wire.proxies import find_proxy, http_status, is_local
 from arbprov.wire.url import parse_hub_url
 
@@ -123,7 +125,8 @@ class LocalHubClient:
         ...     LocalHubClient(hub.address, hub.token).submit([{"action": "forecast", "id": "t1"}])
         ['t1']
         """
-        ids: list[str] = self._ask("Submit", {"tasks": tasks}, _SUBMIT_TIME)["ids"]
+        sent = [_encode(task, f"[{index}]") for index, task in enumerate(tasks)]
+        ids: list[str] = self._ask("Submit", {"tasks": sent}, _SUBMIT_TIME)["ids"]
         return ids
 
     def results(self, ids: Sequence[str], timeout: float = 10.0) -> list[Submission]:
@@ -205,3 +208,17 @@ class LocalHubClient:
             f"{self._name}: {code.name}, {details}; does `arbprov dev` or "
             f"`arbprov hub` run at this address?"
         )
+
+
+def _encode(task: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a task whose payload and account JSON can hold: dates are texts, as in a result."""
+    encoded = dict(task)
+    for name in ("payload", "account"):
+        if isinstance(task.get(name), Mapping):
+            try:
+                encoded[name] = to_builtins(task[name])
+            except ValueError as error:
+                problems = ValidationFailure.from_error(error).prefixed(f"{place}.{name}")
+                text = "; ".join(map(str, problems))
+                raise HubError(f"the hub can't get this as JSON: {text}") from None
+    return encoded

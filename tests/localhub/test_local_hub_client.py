@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
+from types import MappingProxyType
 
 import pytest
 
@@ -35,6 +37,20 @@ def test_a_batch_is_added_as_a_whole_or_not_at_all(connected):
     with pytest.raises(HubError, match="the task's priority must be from -1000 to 1000"):
         connected.submit([{"action": "ping", "id": "t1"}, {"action": "ping", "priority": 5_000}])
     assert connected.explain("t1") == ""
+
+
+def test_a_payload_has_the_values_that_a_result_may_have(connected, hub):
+    app = ProviderApp("weather")
+    app.action("echo")(lambda day: day)
+    with serving(app, hub):
+        payload = MappingProxyType({"day": dt.date(2026, 3, 20)})
+        assert connected.call("echo", payload).data == "2026-03-20"
+
+
+def test_what_json_cannot_hold_is_an_error(connected):
+    tasks = [{"action": "ping"}, {"action": "ping", "account": {"keys": {"a"}}}]
+    with pytest.raises(HubError, match=r"as JSON: \[1\]\.account\.keys: a set has no order"):
+        connected.submit(tasks)
 
 
 def test_a_client_can_be_used_again_after_its_block(hub):
