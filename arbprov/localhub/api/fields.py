@@ -8,6 +8,7 @@ from typing import Annotated, overload
 import attrs
 
 __all__ = [
+    "Alternatives",
     "Name",
     "OptionalKey",
     "OptionalName",
@@ -94,6 +95,18 @@ class Moment:
             value = (value - dt.datetime(1970, 1, 1, tzinfo=_UTC)).total_seconds()
         if value is not None and not self.gt < value < self.lt:
             raise ValueError("must be after 1970 and before the year 5138")
+
+
+@attrs.frozen(kw_only=True)
+class Alternatives:
+    """Asks for one or more items: with an empty list, a filter would mean every task."""
+
+    min_length: int = 1
+
+    def __call__(self, value: list[object]) -> None:
+        """Raise a ValueError for an empty list."""
+        if len(value) < self.min_length:
+            raise ValueError("must not be empty; leave it out if any is meant")
 
 
 #: A text that may be empty.

@@ -179,7 +179,7 @@ def read_query(request: Request, shape: type[ShapeT]) -> ShapeT:
             known = [_PAYLOAD + "NAME" if other == "payload" else other for other in kinds]
             problems.append(unknown_field(name, known, name))
             continue
-        elif typing.get_origin(kinds[name]) is list:
+        elif typing.get_origin(strip_annotation(kinds[name])) is list:
             values.setdefault(name, []).append(text)
             continue
         else:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import attrs
 
 from arbprov.localhub.api.fields import (
+    Alternatives,
     Name,
     OptionalKey,
     OptionalName,
@@ -132,11 +133,11 @@ class TaskFilterBody:
         created_before: tasks submitted before this time
     """
 
-    id: list[Name] = attrs.field(factory=list)
+    id: Annotated[list[Name], Alternatives()] = attrs.field(factory=list)
     action: OptionalName = None
     account: OptionalName = None
     provider: OptionalName = None
-    state: list[State] = attrs.field(factory=list)
+    state: Annotated[list[State], Alternatives()] = attrs.field(factory=list)
     error_type: OptionalName = None
     text: OptionalKey = None
     payload: dict[str, str | bool | int | float | None] = attrs.field(factory=dict)

@@ -129,6 +129,13 @@ def test_a_filter_with_an_unknown_field_is_refused(api, field):
     assert answer.problems[0].startswith(f"filter.{field}: unknown field")
 
 
+@pytest.mark.parametrize("field", ["id", "state"])
+def test_an_empty_list_does_not_mean_all_tasks(api, field):
+    api.submit()
+    answer = api.ask("POST", f"{TASKS}/cancel", {"filter": {field: []}, "expect": 1})
+    assert answer.problems == [f"filter.{field}: must not be empty; leave it out if any is meant"]
+
+
 def test_a_filter_has_to_be_given(api):
     answer = api.ask("POST", f"{TASKS}/cancel", {})
     assert answer.problems == ["filter: required field is missing"]
