@@ -58,12 +58,13 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "action": action,
             "account": account,
             "provider": provider,
-            "state": [*state],
+            "state": [*state] or None,
             "error_type": error_type,
             "text": text,
-            "payload": fields,
+            "payload": fields or None,
         }
-        given = {name: value for name, value in where.items() if value}
+        # Not without empty texts: the variable of a script that is not set would choose all tasks.
+        given = {name: value for name, value in where.items() if value is not None}
         return function(*arguments, where=given, **options)
 
     return command
@@ -77,5 +78,7 @@ def _split_fields(
         name, separator, text = value.partition("=")
         if not name or not separator:
             raise click.BadParameter("write it like city=Paris", ctx, param)
+        if name in fields:
+            raise click.BadParameter(f"{name} is there twice; no task has two values", ctx, param)
         fields[name] = text
     return fields

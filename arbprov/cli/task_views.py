@@ -112,8 +112,11 @@ def print_task(task: TaskView, wait_reason: str) -> None:
 def _print_field(terminal: Terminal, name: str, value: str, color: str | None = None) -> None:
     """Print a field: its name, and its value beside it, in as many lines as it needs."""
     indent = _NAME + 2
+    if len(value) > _MAX_TEXT:
+        left = len(value) - _MAX_TEXT
+        value = f"{value[:_MAX_TEXT]}\n... {format_count(left, 'more character')}; see --json"
     lines: list[str] = []
-    for part in value[:_MAX_TEXT].split("\n"):
+    for part in value.split("\n"):
         text = escape_line(part.lstrip(" "), _MAX_TEXT)
         lines += terminal.fold(text, indent + len(part) - len(part.lstrip(" ")))
     first = terminal.style(lines[0][indent:], fg=color)

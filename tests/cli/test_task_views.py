@@ -55,6 +55,11 @@ def test_what_is_not_json_is_shown_as_text(hub, run_by_hand, capsys):
     assert "result       neither\n             this\n" in shown
 
 
+def test_what_is_too_long_to_show_says_how_much_is_left_out(hub, capsys):
+    hub.put("forecast", {"text": "x" * 30_000}, id="t1")
+    assert "\n             ... 10016 more characters; see --json\n" in show(hub, capsys)
+
+
 def test_a_terminal_s_commands_are_escaped(hub, capsys):
     hub.put("forecast\033[2J", {"city": "\x9b2J"}, id="t1", provider="weather\033[2J")
     shown = show(hub, capsys)

@@ -321,6 +321,21 @@ def test_a_field_without_a_name_or_a_value_is_wrong_usage(tasks, value):
     assert "write it like city=Paris" in result.stderr
 
 
+def test_a_field_with_two_values_is_wrong_usage(tasks):
+    result = tasks("list", "--where", "city=Paris", "--where", "city=Rome")
+    assert result.exit_code == 2
+    assert "city is there twice; no task has two values" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--action", "--account", "--provider", "--error-type"])
+def test_an_empty_option_does_not_choose_all_tasks(tasks, hub, option):
+    hub.put("forecast", id="waits")
+    result = tasks("cancel", "--state", "waiting", option, "", "--yes")
+    assert result.exit_code == 1
+    assert "must not be empty" in result.stderr
+    assert lines_of(tasks("list")) == [("waits", "waiting")]
+
+
 def test_the_states_are_those_of_the_hub():
     assert tuple(state.value for state in State) == STATES
 
@@ -346,6 +361,19 @@ def absent():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_wrong_address_is_named_with_its_option(tasks):
+    result = tasks("list", "--hub-http-url", "ftp://hub")
+    assert result.stderr.startswith("Error: --hub-http-url 'ftp://hub' is not the address")
+
+
+def test_a_file_with_two_tokens_is_named_and_they_are_not_shown(tasks, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("sample\nsecond\n")
+    result = tasks("list", "--token-file", str(path))
+    assert result.stderr.startswith(f"Error: {path}: the token has a line break")
+    assert "sample" not in result.output
 
 
 def test_a_hub_that_is_not_there_is_named(tasks, absent, monkeypatch):
