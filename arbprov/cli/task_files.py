@@ -29,7 +29,7 @@ from arbprov.cli.output import (
 )
 from arbprov.cli.terminal import Terminal
 from arbprov.errors import ProviderError
-from arbprov.payload.validation import ValidationFailure
+from arbprov.payload.validation import ValidationFailure, json_kind
 from arbprov.task import Status
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ def _parse_task(line: bytes, ids: set[str]) -> Arguments:
         if not isinstance(task_id, str) or not task_id or task_id in ids:
             raise ValidationFailure("id: expected a text that no other task has")
         ids.add(task_id)
+    for name in ("payload", "account"):
+        if not isinstance(value := task.get(name), dict | None):
+            raise ValidationFailure(f"{name}: expected an object, got {json_kind(value)}")
     try:
         make_task(**task)
     except (TypeError, ValueError) as error:

@@ -32,11 +32,10 @@ _VERBS = {"retry": "retried", "cancel": "cancelled"}
 
 @click.group()
 def tasks() -> None:
-    r"""List, show, retry and cancel the tasks at the bundled hub.
+    """List, show, retry and cancel the tasks at the bundled hub.
 
     The hub needs the extra [hub], and so does this command:
 
-    \b
         pip install 'arbprov[hub]'
     """
 

@@ -22,14 +22,13 @@ _COLUMNS = ("name", "role", "provider", "created_at")
 
 @click.group()
 def tokens() -> None:
-    r"""List, add and remove tokens of the bundled hub, besides its own.
+    """List, add and remove tokens of the bundled hub, besides its own.
 
     The hub's own token allows everything. A provider that has a token of its own can't work with
     the hub's own token any more.
 
     The hub needs the extra [hub], and so does this command:
 
-    \b
         pip install 'arbprov[hub]'
     """
 

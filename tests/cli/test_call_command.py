@@ -313,6 +313,17 @@ def test_a_task_that_the_hub_refuses_is_named_by_its_line(call, write):
     assert "tasks.jsonl, line 2: the task's priority must be from -1000 to 1000" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["payload", "account"])
+@pytest.mark.parametrize(
+    ("value", "kind"), [("x", "a string"), ([], "an array"), (0, "an integer"), (False, "a boolean")]
+)
+def test_a_payload_and_an_account_are_objects(call, write, name, value, kind):
+    write({"action": "square", name: value})
+    result = call(*FILE)
+    assert result.exit_code == 2
+    assert f"tasks.jsonl, line 1: {name}: expected an object, got {kind}" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
