@@ -279,6 +279,7 @@ class AsyncClient:
                 if response.status_code != 200:
                     content = await response.aread()
                     raise self._exchange.find_refusal(response.status_code, content)
+                self._exchange.check_stream(response.headers.get("content-type", ""))
                 async for line in response.aiter_lines():
                     if (change := reader.read(line)) is not None:
                         yield change

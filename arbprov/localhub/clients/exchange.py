@@ -136,6 +136,15 @@ class Exchange:
         ]
         return RequestRefused(f"{name}: {_shift(detail, first)}", status, problems)
 
+    def check_stream(self, kind: str) -> None:
+        """Check the Content-Type of an answer with status 200 that must be a stream of events.
+
+        Raises:
+            HubError: Another server has answered.
+        """
+        if not kind.startswith("text/event-stream"):
+            raise self.find_refusal(200, b"")
+
     def find_address_error(self, error: Exception) -> HubError:
         """Return the error for a request whose address cannot be sent."""
         return HubError(
@@ -165,13 +174,23 @@ class EventReader:
         self._data = ""
 
     def read(self, line: str) -> Change | None:
-        """Take a line; return the change that ends with it."""
+        """Take a line; return the change that ends with it.
+
+        Raises:
+            HubError: An event is not that of a hub.
+        """
         if line.startswith("event: "):
             self._kind = line[len("event: ") :]
         elif line.startswith("data: "):
             self._data = line[len("data: ") :]
         elif not line and self._kind:
-            data = parse_object(self._data.encode())
+            try:
+                data = parse_object(self._data.encode())
+            except ValidationFailure as failure:
+                raise HubError(
+                    f"an event of the hub can't be read: {failure}; is it a bundled hub of this "
+                    f"version of arbprov?"
+                ) from None
             self._kind = ""
             return Change(data.get("id", ""), data.get("state", ""))
         return None

@@ -274,6 +274,7 @@ class Client:
         with self._errors(), self._http.stream(**options) as response:
             if response.status_code != 200:
                 raise self._exchange.find_refusal(response.status_code, response.read())
+            self._exchange.check_stream(response.headers.get("content-type", ""))
             for line in response.iter_lines():
                 if (change := reader.read(line)) is not None:
                     yield change

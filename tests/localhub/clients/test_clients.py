@@ -456,6 +456,20 @@ def test_an_answer_that_cannot_be_read_is_an_error(kind, content):
         client.limits()
 
 
+@pytest.mark.parametrize(
+    ("media_type", "content", "problem"),
+    [
+        ("text/html", b"<h1>Hello</h1>", "HTTP status 200, and not as a bundled hub does"),
+        ("text/event-stream", b"event: task\ndata: {\n\n", "an event of the hub can't be read"),
+        ("text/event-stream", b"event: task\ndata: []\n\n", "is it a bundled hub of this version"),
+    ],
+)
+def test_events_of_another_server_are_an_error(kind, media_type, content, problem):
+    response = httpx.Response(200, headers={"Content-Type": media_type}, stream=Plain(content))
+    with answering(kind, response) as client, pytest.raises(HubError, match=problem):
+        next(client.events())
+
+
 def test_an_error_without_a_text_is_named(kind):
     def fail(request):
         raise httpx.ReadTimeout("")
