@@ -12,7 +12,7 @@ __all__ = ["Interruption", "catch_interruption"]
 
 
 class Interruption:
-    """Whether SIGTERM or SIGINT has arrived; see `catch_interruption`.
+    """Whether a signal that ends the command has arrived; see `catch_interruption`.
 
     Not a `threading.Event`, because setting an event takes the lock that this thread holds while it
     waits for the event: a signal at that moment would block for ever.
@@ -46,7 +46,7 @@ class Interruption:
 
 @contextlib.contextmanager
 def catch_interruption() -> Iterator[Interruption]:
-    """Yield an object that SIGTERM and SIGINT set; a second signal raises `SystemExit`.
+    """Yield an object that SIGTERM, SIGINT and SIGHUP set; a second signal raises `SystemExit`.
 
     An exception, so that the command's ``with`` blocks end the processes that it has started.
     """
@@ -57,7 +57,17 @@ def catch_interruption() -> Iterator[Interruption]:
         # Python calls a signal handler only between two instructions, so not while `select` waits;
         # the wakeup descriptor is written to at once.
         stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(sender.fileno()))
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _find_signals():
             previous = signal.signal(number, interruption.handle)
             stack.callback(signal.signal, number, previous)
         yield interruption
+
+
+def _find_signals() -> list[signal.Signals]:
+    """Return the signals that end a command; a terminal that closes sends SIGHUP."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    # Not on Windows; and `nohup` has it ignored.
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        found.append(hangup)
+    return found

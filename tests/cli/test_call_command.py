@@ -315,7 +315,8 @@ def test_a_task_that_the_hub_refuses_is_named_by_its_line(call, write):
 
 @pytest.mark.parametrize("name", ["payload", "account"])
 @pytest.mark.parametrize(
-    ("value", "kind"), [("x", "a string"), ([], "an array"), (0, "an integer"), (False, "a boolean")]
+    ("value", "kind"),
+    [("x", "a string"), ([], "an array"), (0, "an integer"), (False, "a boolean")],
 )
 def test_a_payload_and_an_account_are_objects(call, write, name, value, kind):
     write({"action": "square", name: value})

@@ -95,7 +95,7 @@ def test_the_spool_is_not_used(start, folder, spool):
     assert [entry.state for entry in read_spool(spool)] == ["started", "pending", "dead"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_interruption_lets_running_tasks_finish_and_prints_their_results(start, folder, number):
     (folder / "tasks.jsonl").write_text('{"action": "linger"}')
     process = start("dev", "typed", "--tasks", "tasks.jsonl")

@@ -1,4 +1,4 @@
-"""`catch_interruption`: SIGTERM and SIGINT end a command's wait, whenever they arrive."""
+"""`catch_interruption`: SIGTERM, SIGINT and SIGHUP end a command's wait, whenever they arrive."""
 
 from __future__ import annotations
 
@@ -44,10 +44,27 @@ def signal_this_thread():
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_sets_it(number):
     with catch_interruption() as interruption:
         signal.raise_signal(number)
+        assert interruption.is_set()
+
+
+def test_a_command_under_nohup_outlives_its_terminal():
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_system_without_sighup_has_the_other_signals(monkeypatch):
+    monkeypatch.delattr(signal, "SIGHUP")
+    with catch_interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
         assert interruption.is_set()
 
 
