@@ -312,7 +312,7 @@ class TaskFilter:
         provider: Tasks that this provider must run, or ran last.
         states: Tasks in one of these states.
         error_type: Tasks whose result has this error type.
-        text: Tasks whose id, message or payload holds this text, in any case.
+        text: Tasks whose id, message or payload holds this text, in any case of ASCII letters.
         fields: Tasks whose payload has these top-level values, as text.
         created_after: Tasks submitted at this time or later.
         created_before: Tasks submitted before this time.

@@ -127,7 +127,7 @@ class TaskFilterBody:
         provider: tasks that this provider must run, or ran last
         state: tasks in one of these states
         error_type: tasks whose result has this error type
-        text: tasks whose id, message or payload holds this text, in any case
+        text: tasks whose id, message or payload holds this text, in any case of ASCII letters
         payload: tasks whose payload has these top-level values
         created_after: tasks submitted at this time or later
         created_before: tasks submitted before this time

@@ -187,7 +187,7 @@ class AsyncClient:
             provider: Tasks that this provider must run, or ran last.
             state: Tasks in this state, or in any of several.
             error_type: Tasks whose result has this error type.
-            text: Tasks whose id, message or payload holds this text, in any case.
+            text: Tasks whose id, message or payload holds this text, in any case of ASCII letters.
             payload: Tasks whose payload has these top-level values.
             created_after: Tasks submitted at this time or later.
             created_before: Tasks submitted before this time.

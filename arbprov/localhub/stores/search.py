@@ -23,8 +23,8 @@ class Dialect:
         placeholder: The mark for a parameter.
         is_any_of: The condition that a column, as ``{column}``, is in a list.
         has_field: The condition that the column `fields` has a key with a value.
-        contains: The condition that an id, a message or a payload matches a pattern in any case,
-            with one parameter for each; a backslash escapes.
+        contains: The condition that an id, a message or a payload matches a pattern in any case of
+            ASCII letters, with one parameter for each; a backslash escapes.
         pack_list: Turns a list into a parameter.
     """
 
