@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import httpx
-
 from arbprov.errors import ConfigurationError
 from arbprov.wire.tokens import TokenFile
 
@@ -44,10 +42,10 @@ def find_base_url(
     try:
         parts = urlsplit(full)
         is_valid = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
-        # What the standard library accepts, httpx may not.
-        httpx.URL(full)
+        # What the parser accepts, the network may not.
         (parts.hostname or "").encode("idna")
-    except (ValueError, httpx.InvalidURL):
+        is_valid = is_valid and full.isprintable()
+    except ValueError:
         is_valid = False
     if not is_valid or parts.query or parts.fragment or parts.username is not None:
         raise ConfigurationError(
