@@ -20,7 +20,7 @@ from arbprov.logs.setup import ensure_handler
 __all__ = ["check"]
 
 
-@click.command()
+@click.command(short_help="Run a provider's checks, without a hub.")
 @app_argument
 @account_option(
     "The account for the checks: a JSON object, @FILE with a JSON object in it, which keeps it out "

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from arbprov._utils import suggest_name
 from arbprov.cli.exit_codes import find_exit_code
 
 __all__ = ["CommandGroup"]
@@ -45,6 +46,9 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` name, and refuse arguments that are not text."""
+        is_unknown = args[0] not in self._names and not ctx.resilient_parsing
+        if is_unknown and (advice := suggest_name(args[0], self._names)):
+            raise click.UsageError(f"No such command {args[0]!r}{advice}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         for argument in rest:
             # Python keeps the bytes that it can't decode as lone surrogates.

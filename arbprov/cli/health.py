@@ -13,7 +13,7 @@ _TIMEOUT = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens there
 
 
-@click.command()
+@click.command(short_help="Ask a running provider whether it lives or is ready.")
 @click.argument(
     "check", type=click.Choice(["livez", "readyz", "startupz"]), default="livez", required=False
 )
@@ -28,7 +28,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing lis
 def health(check: str, url: str) -> None:
     """Ask a running provider whether it lives, is ready, or has started.
 
-    The exit code is 0 if it does, and else 1; the reason is printed. `livez` asks whether its event
+    The exit code is 0 if so, and 1 if not; the reason is printed. `livez` asks whether its event
     loop turns, `readyz` whether the hub answers it and it is not draining, and `startupz` whether
     its startup hooks have run.
     """

@@ -42,7 +42,7 @@ _DAY = 24 * 3600.0
     "--lease",
     metavar="SECONDS",
     type=float,
-    default=600.0,
+    default=600,
     show_default=True,
     callback=check(is_positive_number, "must be greater than 0"),
     help=(
@@ -54,7 +54,7 @@ _DAY = 24 * 3600.0
     "--keep-days",
     metavar="DAYS",
     type=float,
-    default=7.0,
+    default=7,
     show_default=True,
     callback=check(is_positive_number, "must be greater than 0"),
     help="Forget tasks that ended so long ago; of the others, the latest million that ended stay.",

@@ -24,7 +24,7 @@ Next:
   arbprov dev provider"""
 
 
-@click.command()
+@click.command(short_help="Make the folder NAME with a provider and its tests.")
 @click.argument("path", metavar="NAME", type=click.Path(path_type=Path))
 def new(path: Path) -> None:
     """Make the folder NAME with a provider, its tests, pyproject.toml and Dockerfile.

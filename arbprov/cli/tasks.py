@@ -34,9 +34,7 @@ _VERBS = {"retry": "retried", "cancel": "cancelled"}
 def tasks() -> None:
     """List, show, retry and cancel the tasks at the bundled hub.
 
-    The hub needs the extra [hub], and so does this command:
-
-        pip install 'arbprov[hub]'
+    The hub and this command need the extra [hub]: pip install 'arbprov[hub]'
     """
 
 

@@ -27,9 +27,7 @@ def tokens() -> None:
     The hub's own token allows everything. A provider that has a token of its own can't work with
     the hub's own token any more.
 
-    The hub needs the extra [hub], and so does this command:
-
-        pip install 'arbprov[hub]'
+    The hub and this command need the extra [hub]: pip install 'arbprov[hub]'
     """
 
 

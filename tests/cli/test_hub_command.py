@@ -177,6 +177,12 @@ def test_an_address_that_other_machines_reach_is_bad_configuration(arbprov):
     assert arbprov("hub", "--address", "0.0.0.0:50051").exit_code == 78
 
 
+def test_the_help_shows_whole_defaults(arbprov):
+    text = " ".join(arbprov("hub", "--help").stdout.split())
+    assert "[default: 600]" in text
+    assert "[default: 7]" in text
+
+
 def test_the_help_says_that_others_can_see_a_token(arbprov):
     shown = " ".join(arbprov("hub", "--help").stdout.split())
     assert "every user of this machine can see it in the list of processes" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,36 @@ def test_every_command_has_help(arbprov, command):
 
 def test_the_help_lists_the_exit_codes(arbprov):
     assert "69 hub never reached, 77 token refused" in " ".join(arbprov("-h").stdout.split())
+
+
+def test_no_summary_of_a_command_is_cut(arbprov):
+    assert "..." not in arbprov("--help").stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", ["tasks", "tokens"])
+def test_the_help_of_a_group_says_how_to_install_its_extra(arbprov, command):
+    text = arbprov(command, "--help").stdout
+    assert "need the extra [hub]: pip install 'arbprov[hub]'" in " ".join(text.split())
+    assert "\\" not in text
+
+
+def test_a_misspelt_command_has_a_suggestion(arbprov):
+    result = arbprov("devv", "weather.py")
+    assert result.exit_code == 2
+    assert "Error: No such command 'devv'; did you mean 'dev'?\n" in result.stderr
+
+
+def test_completion_ignores_a_misspelt_command():
+    words = {"COMP_WORDS": "arbprov devv ", "COMP_CWORD": "2", "_ARBPROV_COMPLETE": "bash_complete"}
+    process = subprocess.run(
+        [sys.executable, "-c", "from arbprov.cli import main; main(prog_name='arbprov')"],
+        env={**os.environ, **words},
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert process.stderr == ""
 
 
 def test_the_version_is_printed(arbprov):
