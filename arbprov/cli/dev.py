@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from arbprov._utils import describe_exit
 from arbprov.cli.dev_hub import (
     call_options,
     page_command,
@@ -136,7 +137,9 @@ def _run_file(
                 if not provider.has_ended:
                     return ""
                 provider.check_usage()
-                return "interrupted" if interruption.is_set() else "the provider has ended"
+                if interruption.is_set():
+                    return "interrupted"
+                return f"the provider {provider.describe_end()}"
 
             run_tasks(hub, tasks, results, check_end)
     finally:
@@ -160,13 +163,13 @@ def _run_and_reload(
                 if not has_changed:
                     provider.check_usage()
                 if provider.has_ended and watch is None:
-                    raise ProviderError("the provider has ended")
+                    raise ProviderError(f"the provider {provider.describe_end()}")
                 if watch and (path := watch.find_change()):
                     echo(f"{path} has changed, restarting.", err=True)
                     has_changed = True
                     break
                 if provider.has_ended and not is_end_reported:
-                    echo("The provider has ended; waiting for a change.", err=True)
+                    echo(f"The provider {provider.describe_end()}; waiting for a change.", err=True)
                     is_end_reported = True
 
 
@@ -185,6 +188,11 @@ class _Provider:
     def has_ended(self) -> bool:
         """Whether the process has ended."""
         return self._process.poll() is not None
+
+    def describe_end(self) -> str:
+        """Say how the process has ended, unless it has logged why: as "was killed by SIGSEGV"."""
+        code = self._process.returncode
+        return describe_exit(code) if code < 0 else "has ended"
 
     def check_usage(self) -> None:
         """Raise `SystemExit` if the process has ended since there is no such module or app."""

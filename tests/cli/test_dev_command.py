@@ -185,6 +185,16 @@ def test_dev_waits_for_a_fix_after_a_change_that_removes_the_app(start, folder):
     fix_provider(process, folder)
 
 
+@pytest.mark.parametrize("options", ["--no-reload", "--tasks=tasks.jsonl"])
+def test_dev_names_the_signal_that_killed_the_provider(start, folder, options):
+    (folder / "typed.py").write_text("import os\nos.kill(os.getpid(), 11)\n")
+    (folder / "tasks.jsonl").write_text('{"action": "so_so"}')
+    process = start("dev", "typed", "--address", "127.0.0.1:0", options)
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert "Error: the provider was killed by SIGSEGV" in errors
+
+
 def test_dev_ends_if_there_is_no_such_app_at_the_start(start, folder):
     process = start("dev", "nowhere", "--address", "127.0.0.1:0")
     _, errors = process.communicate(timeout=TIMEOUT)
