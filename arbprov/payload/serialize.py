@@ -15,7 +15,7 @@ import functools
 import math
 import operator
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -299,7 +299,8 @@ def _fields_encoder(names: list[str]) -> Callable[[Any], Any]:
 
 @functools.singledispatch
 def _encode(value: Any) -> Any:
-    raise ValidationFailure(f"JSON has no form for {type_name(type(value))}")
+    advice = "; await it" if isinstance(value, Awaitable) else ""
+    raise ValidationFailure(f"JSON has no form for {type_name(type(value))}{advice}")
 
 
 @_encode.register

@@ -125,6 +125,11 @@ def deep_object(levels: int) -> dict:
     return functools.reduce(lambda inner, _: {"a": inner}, range(levels), {})
 
 
+class Promise:
+    def __await__(self):
+        return iter(())
+
+
 @pytest.mark.parametrize(
     ("value", "path", "message"),
     [
@@ -135,6 +140,7 @@ def deep_object(levels: int) -> dict:
         ({"a": {1}}, "a", "a set has no order in JSON; return sorted(...) or list(...) of it"),
         ([complex(1)], "[0]", "JSON has no form for complex"),
         ([].__iter__(), "", "JSON has no form for list_iterator"),
+        ({"a": Promise()}, "a", "JSON has no form for Promise; await it"),
         (len, "", "JSON has no form for builtin_function_or_method"),
         ({1: "a"}, '["1"]', "the key 1 is not a string"),
         ({"a": {None: 1}}, "a.None", "the key None is not a string"),
