@@ -31,6 +31,7 @@ from arbprov.task import ProviderResponse, Status, Task, TaskResult
 
 __all__ = [
     "ARBPROV_KEYS",
+    "INVALID_RESULT",
     "MAX_RESULT_SIZE",
     "ResultTooLargeError",
     "error_response",
@@ -45,6 +46,9 @@ __all__ = [
 # Bytes of a result's message and data, as JSON. Protobuf ends the process with a message of 2 GiB,
 # and SQLite stores at most 1,000,000,000 bytes, the task's payload and account included.
 MAX_RESULT_SIZE = 256 * MEBIBYTE
+
+# How the text of an error begins that is about what the action returned, not about its payload.
+INVALID_RESULT = "The action returned what JSON can't carry: "
 
 # Bytes of JSON: with these, the result of an error stays below 64 KiB.
 MAX_TEXT_BYTES = 8 * 1024
@@ -152,8 +156,7 @@ def _(error: InvalidPayloadError) -> ProviderResponse:
 
 @error_response.register
 def _(error: ValidationFailure) -> ProviderResponse:
-    start = "The action returned what JSON can't carry: "
-    return _problem_response("", error.problems, error.count, start)
+    return _problem_response("", error.problems, error.count, INVALID_RESULT)
 
 
 @error_response.register

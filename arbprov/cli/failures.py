@@ -15,7 +15,7 @@ from arbprov._utils import (
     suggest_name,
     unwrap_function,
 )
-from arbprov.cli.output import find_problems, summarize
+from arbprov.cli.output import split_problems, summarize
 from arbprov.dispatcher import Call
 from arbprov.errors import ActionNotFoundError, InvalidPayloadError
 from arbprov.payload.ignored import IgnoredField
@@ -52,9 +52,9 @@ def find_place(call: Call) -> str:
 
 def describe_reason(call: Call, result: TaskResult) -> list[str]:
     """Return lines that say why a call did not succeed; a line below another is indented."""
-    problems = find_problems(result.data)
-    if len(problems) > 1:
-        lines = [f"{len(problems)} problems:"]
+    heading, *problems = split_problems(result.message, result.data)
+    if problems:
+        lines = [f"{heading}:"]
         lines += (f"  {problem}" for problem in problems[:_MAX_PROBLEMS])
         if len(problems) > _MAX_PROBLEMS:
             lines.append(f"  and {len(problems) - _MAX_PROBLEMS} more")

@@ -24,6 +24,7 @@ __all__ = [
     "print_json",
     "print_result",
     "print_table",
+    "split_problems",
     "suggest_action",
     "summarize",
 ]
@@ -107,11 +108,27 @@ def describe_failure(status: str, message: str, data: Any) -> list[str]:
     >>> describe_failure("error", "n: missing; m: missing", {"problems": problems})
     ['error: 2 problems', '  n: missing', '  m: missing']
     """
-    problems = find_problems(data)
-    if len(problems) < 2:
-        return [f"{status}: {escape_line(message, _MAX_LINE)}"]
+    heading, *problems = split_problems(message, data)
     lines = (f"  {escape_line(problem, _MAX_LINE)}" for problem in problems)
-    return [f"{status}: {len(problems)} problems", *lines]
+    return [f"{status}: {escape_line(heading, _MAX_LINE)}", *lines]
+
+
+def split_problems(message: str, data: Any) -> list[str]:
+    """Return what a result's message says, and after it the problems that need lines of their own.
+
+    >>> problems = [{"path": "n", "message": "missing"}, {"path": "m", "message": "missing"}]
+    >>> split_problems("The action returned: n: missing; m: missing", {"problems": problems})
+    ['The action returned: 2 problems', 'n: missing', 'm: missing']
+    >>> split_problems("Nothing to book", {"problems": problems[:1]})
+    ['Nothing to book', 'n: missing']
+    """
+    problems = find_problems(data)
+    if not problems or problems[0] not in message:  # no problems, or a message of the author's
+        return [message, *problems]
+    if len(problems) == 1:
+        return [message]
+    start = message.partition(problems[0])[0]
+    return [f"{start}{len(problems)} problems", *problems]
 
 
 def suggest_action(action: str, data: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from arbprov._utils import read_seconds
 from arbprov.localhub.tasks import NewTask, ReceivedResult, make_task_id
 from arbprov.payload.serialize import TaskData, encode_task_data
+from arbprov.responses import INVALID_RESULT
 from arbprov.wire.accounts import find_account_key
 
 __all__ = ["make_task", "read_result"]
@@ -204,7 +205,8 @@ def _find_error_type(response: Any) -> str:
     if kind := _text(_get(response, "type")):
         return kind
     if _get(response, "problems"):
-        return "invalid payload"
+        is_about_result = _text(_get(response, "error")).startswith(INVALID_RESULT)
+        return "invalid result" if is_about_result else "invalid payload"
     if _get(response, "available_actions") is not None:
         return "unknown action"
     if _get(response, "timeout") is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import operator
 import os
 import re
@@ -224,6 +225,23 @@ def test_each_of_some_problems_has_a_line(app, run):
         "            item: required field is missing",
         "            color: required field is missing",
     ]
+
+
+def test_problems_of_what_an_action_returned_are_told_from_those_of_a_payload(app, run):
+    app.action("price")(lambda: {"a": math.nan, "b": math.nan})
+    assert run("price")[1:] == [
+        "          The action returned what JSON can't carry: 2 problems:",
+        "            a: nan is not a JSON number",
+        "            b: nan is not a JSON number",
+    ]
+
+
+def test_a_message_of_the_author_s_own_stands_above_its_problems(app, run):
+    def book():
+        raise InvalidPayloadError([Problem("last", "is before first")], message="No such stay")
+
+    app.action(book)
+    assert run("book")[1:] == ["          No such stay:", "            last: is before first"]
 
 
 def test_many_problems_are_counted(app, run):

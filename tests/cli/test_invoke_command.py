@@ -139,6 +139,43 @@ def test_each_problem_is_printed_once(arbprov, folder):
     )
 
 
+OTHER_PROBLEMS = """
+from arbprov import InvalidPayloadError, ProviderApp
+from arbprov.errors import Problem
+app = ProviderApp("others")
+
+@app.action
+def measure() -> dict:
+    return {"a": float("nan"), "b": float("inf")}
+
+@app.action
+def book() -> None:
+    raise InvalidPayloadError([Problem("last", "is before first")], message="No such stay")
+"""
+
+
+def test_problems_of_a_result_are_told_from_those_of_a_payload(arbprov, folder):
+    (folder / "other.py").write_text(OTHER_PROBLEMS)
+    result = arbprov("invoke", "other", "measure")
+    assert (result.stdout, result.stderr.splitlines()) == (
+        "",
+        [
+            "error: The action returned what JSON can't carry: 2 problems",
+            "  a: nan is not a JSON number",
+            "  b: inf is not a JSON number",
+        ],
+    )
+
+
+def test_a_message_of_the_author_s_own_does_not_hide_the_problem(arbprov, folder):
+    (folder / "other.py").write_text(OTHER_PROBLEMS)
+    result = arbprov("invoke", "other", "book")
+    assert (result.stdout, result.stderr.splitlines()) == (
+        "",
+        ["error: No such stay", "  last: is before first"],
+    )
+
+
 def test_an_ignored_field_is_named(arbprov, folder):
     (folder / "other.py").write_text(TWO_PROBLEMS)
     result = arbprov("invoke", "other", "order", '{"article": "tea", "quantity": 1, "qantity": 2}')

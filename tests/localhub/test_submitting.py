@@ -9,6 +9,7 @@ import pytest
 
 from arbprov.localhub.submitting import make_task, read_result
 from arbprov.payload.validation import ValidationFailure
+from arbprov.responses import INVALID_RESULT
 from arbprov.wire.accounts import find_account_key
 
 
@@ -93,6 +94,7 @@ def envelope(response, message="text"):
     [
         ({"error": "no", "type": "ValueError"}, "ValueError"),
         ({"error": "no", "problems": [{"path": "a"}]}, "invalid payload"),
+        ({"error": f"{INVALID_RESULT}a: no", "problems": [{"path": "a"}]}, "invalid result"),
         ({"error": "no", "available_actions": []}, "unknown action"),
         ({"error": "no", "timeout": 1.0}, "timeout"),
         ({"error": "no"}, "error"),

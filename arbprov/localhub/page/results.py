@@ -10,6 +10,7 @@ from arbprov.errors import Problem
 from arbprov.localhub.page.words import cut_text, format_json
 from arbprov.payload.json import parse_value
 from arbprov.payload.validation import ValidationFailure
+from arbprov.responses import INVALID_RESULT
 
 __all__ = ["Shown", "find_problems", "show_json"]
 
@@ -56,10 +57,12 @@ def find_problems(envelope: Any) -> list[Problem]:
     >>> find_problems({"data": {"response": {"problems": [problem]}}})
     [Problem(path='days', message='expected an integer, got a string')]
     """
-    found = envelope
-    for name in ("data", "response", "problems"):
-        found = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(found, list):
+    response = envelope
+    for name in ("data", "response"):
+        response = response.get(name) if isinstance(response, dict) else None
+    found = response.get("problems") if isinstance(response, dict) else None
+    # The paths of a result's problems are not those of the payload's fields.
+    if not isinstance(found, list) or str(response.get("error")).startswith(INVALID_RESULT):
         return []
     return [
         Problem(str(one.get("path", "")), str(one.get("message", "")))

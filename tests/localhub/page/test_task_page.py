@@ -14,6 +14,7 @@ import pytest
 from arbprov.localhub.page.hub import PageHub
 from arbprov.localhub.reports import ActionReport, ProviderReport
 from arbprov.localhub.submitting import make_task
+from arbprov.responses import INVALID_RESULT
 
 XSS = "<script>alert('x')</script>\"'&"
 SECRET = {"name": "Acme GmbH", "api_key": "hunter22"}
@@ -117,6 +118,16 @@ def test_each_attempt_says_how_it_ended_and_why(api):
         "warning two rows are missing",
         "error LookupError no such city",
     ]
+
+
+def test_problems_of_a_result_are_not_shown_as_those_of_the_payload(api):
+    problem = {"path": "days", "message": "nan is not a JSON number"}
+    api.submit(id="t1")
+    text = f"{INVALID_RESULT}days: nan is not a JSON number"
+    api.finish("error", envelope(text, error=text, problems=[problem]))
+    shown = unescape(show(api).text)
+    assert f"failed invalid result {text}" in shown
+    assert "Problems" not in shown
 
 
 def test_an_attempt_does_not_repeat_the_problems(api):
