@@ -49,7 +49,10 @@ def show_provider(app: ProviderApp, options: DevOptions) -> None:
     set_up_log(terminal, is_quiet=options.mode == "tasks")
     dispatcher = app._live_dispatcher()
     lines = []
-    if options.mode == "start":
+    if options.mode != "tasks" and not app.actions():
+        text = f"Provider {app.name} has no actions; decorate a function with @app.action."
+        lines = terminal.fold(text, max_lines=_MAX_LINES)
+    elif options.mode == "start":
         lines = describe_start(app, dispatcher, terminal, options)
     elif options.mode == "restart":
         names = [action.name for action in app.actions()]

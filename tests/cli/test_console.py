@@ -404,6 +404,14 @@ def test_an_author_s_level_is_kept(show, capsys):
     assert shown(capsys, level=logging.WARNING) == []
 
 
+@pytest.mark.parametrize("mode", ["start", "restart"])
+def test_a_provider_without_actions_is_told_how_to_have_one(show, capsys, mode):
+    show(DevOptions(mode))
+    assert capsys.readouterr().err.splitlines() == [
+        "Provider shop has no actions; decorate a function with @app.action."
+    ]
+
+
 def test_a_restart_names_the_actions(app, show, capsys):
     app.action("price")(lambda: None)
     show(DevOptions("restart"))
