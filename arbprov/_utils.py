@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import math
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MEBIBYTE",
     "SOON",
+    "TextEnum",
     "class_mro",
     "class_name",
     "describe_exit",
@@ -252,6 +254,20 @@ def is_positive_number(value: Any) -> bool:
     (True, False, False)
     """
     return type(value) in (int, float) and 0 < value <= sys.float_info.max
+
+
+class TextEnum(str, enum.Enum):
+    """An enum whose members equal their texts, and are printed as these.
+
+    >>> class Color(TextEnum):
+    ...     RED = "red"
+    >>> Color.RED == "red", f"{Color.RED}", str(Color.RED)
+    (True, 'red', 'red')
+    """
+
+    def __str__(self) -> str:
+        # Without it, an f-string has the text in Python 3.10, and "Color.RED" in later ones.
+        return str.__str__(self)
 
 
 def is_positive_integer(value: Any) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from typing import Any, cast
 
 import attrs
 
-from arbprov._utils import read_number
+from arbprov._utils import TextEnum, read_number
 
 __all__ = ["ProviderResponse", "Status", "Task", "TaskKey", "TaskResult"]
 
@@ -16,11 +15,11 @@ __all__ = ["ProviderResponse", "Status", "Task", "TaskKey", "TaskResult"]
 TaskKey = tuple[str, int]
 
 
-class Status(str, enum.Enum):
+class Status(TextEnum):
     """How a task ended; each member equals its text.
 
-    >>> Status.LIMIT == "limit"
-    True
+    >>> Status.LIMIT == "limit", f"{Status.LIMIT}"
+    (True, 'limit')
     """
 
     SUCCESS = "success"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 import secrets
 import time
 
 import attrs
+
+from arbprov._utils import TextEnum
 
 __all__ = [
     "Attempt",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-class State(str, enum.Enum):
+class State(TextEnum):
     """Where a task is in its life; each member equals its text.
 
     ``waiting`` tasks wait for a provider, or for their time, or for a limit. ``done`` and
@@ -49,7 +50,7 @@ class State(str, enum.Enum):
         return self not in (State.WAITING, State.RUNNING)
 
 
-class Outcome(str, enum.Enum):
+class Outcome(TextEnum):
     """The outcome of recording a provider's result.
 
     >>> Outcome.REPEATED == "repeated"
@@ -66,7 +67,7 @@ class Outcome(str, enum.Enum):
     UNKNOWN = "unknown"
 
 
-class PauseKind(str, enum.Enum):
+class PauseKind(TextEnum):
     """The kind of thing that is paused."""
 
     ACTION = "action"

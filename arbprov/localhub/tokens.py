@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import Callable
 
+from arbprov._utils import TextEnum
 from arbprov.localhub.store import Store, StoredToken
 
 __all__ = ["Role", "Tokens"]
@@ -17,7 +17,7 @@ __all__ = ["Role", "Tokens"]
 _REFRESH_INTERVAL = 2.0
 
 
-class Role(str, enum.Enum):
+class Role(TextEnum):
     """What a token allows: to work as a provider, to change everything, or to read."""
 
     PROVIDER = "provider"
