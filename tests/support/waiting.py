@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,9 +23,19 @@ def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
     return outcome
 
 
-def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+def wait_for_line(process: subprocess.Popen[str], text: str, timeout: float = TIMEOUT) -> None:
     """Read a process's stderr up to the line with `text`."""
-    lines = []
-    while text not in (line := process.stderr.readline()):
-        assert line, f"the process has ended without a line with {text!r}: {''.join(lines)}"
-        lines.append(line)
+    lines: list[str] = []
+    found: list[bool] = []
+
+    def read() -> None:
+        while (line := process.stderr.readline()) and text not in line:
+            lines.append(line)
+        found.append(bool(line))
+
+    # On a thread, since nothing bounds the time of `readline`.
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(timeout)
+    how = "has ended without a line" if found else f"has written no line in {timeout:g} s"
+    assert any(found), f"the process {how} with {text!r}: {''.join(lines)}"
