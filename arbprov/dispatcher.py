@@ -166,6 +166,7 @@ class Call:
         extra_time: Seconds that were added to its timeout meanwhile; infinite while it waits again.
         manual: Its `ctx.limits`, if its handler charges limits itself.
         timeout: Seconds that it may take from now on: less than the route's in a later try.
+        tries: How often its handler has begun.
         pause: Seconds until its handler is tried again; None if this try is the last.
         tokens: The access tokens that it has got, which its errors must not show.
     """
@@ -192,6 +193,7 @@ class Call:
     extra_time: float = 0.0
     manual: ManualLimits | None = attrs.field(default=None, repr=False)
     timeout: float = math.inf
+    tries: int = 0
     pause: float | None = None
     tokens: Sequence[str] = attrs.field(default=(), repr=False)
 
@@ -533,9 +535,11 @@ class Dispatcher:
             while call.admitter is not None and self.clock.monotonic() > call.begin_before:
                 await self._readmit(call, call.admitter, wait)
             handler = call.process_handler or call.route.action.handler
+            call.tries += 1
             try:
                 return await call_and_wait(wait, handler, *call.args, **call.kwargs)
             except ChargeAgedError:
+                call.tries -= 1
                 # By the system's clock, which the dispatcher's may not follow.
                 call.begin_before = min(call.begin_before, self.clock.monotonic() - 0.001)
             except Exception as error:
@@ -738,8 +742,8 @@ class Dispatcher:
         except BaseException:  # from the error's class, whose code is the author's
             plain = simplify_error(class_name(error), text_of(error))
             result = error_result(call.task, plain, self._redactor_of(call))
-        if call.route.retry is not None:
-            result.data["attempts"] = call.ctx.attempt
+        if call.route.retry is not None and call.tries:
+            result.data["attempts"] = call.tries
         return result
 
 

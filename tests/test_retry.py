@@ -17,6 +17,7 @@ from support.waiting import TIMEOUT, wait_until
 from support.workers import task, work_off
 
 from arbprov import Blueprint, ConfigurationError, ProviderApp, RateLimited, TaskContext
+from arbprov.dispatcher import ChargeAgedError
 from arbprov.localhub import LocalHub
 from arbprov.retry import RetryPolicy
 
@@ -200,6 +201,15 @@ def test_the_last_error_says_how_many_tries_there_were(app):
     )
 
 
+def test_a_refused_payload_has_no_tries(app):
+    @app.action
+    @app.retry(**EXACT)
+    def work(a: int): ...
+
+    result = app.test_client().call("work", {"a": "one"})
+    assert (result.status, "attempts" in result.data) == ("error", False)
+
+
 def test_another_error_is_not_retried(app):
     tried_at = retried(app, error=ValueError)
     assert app.test_client().call("work").data["attempts"] == len(tried_at) == 1
@@ -293,6 +303,30 @@ def test_a_try_that_a_limit_refuses_ends_the_task_with_its_wait_time(app):
     result = app.test_client().call("work")
     assert (result.status, len(tried_at)) == ("limit", 2)
     assert (result.wait_time, result.data["attempts"]) == (pytest.approx(59.7), 2)
+
+
+def test_a_call_that_a_limit_refuses_has_no_tries(app):
+    limited(app, ("1/minute", {"key": "payload.region"}))
+    client = app.test_client()
+    missing = client.call("work")
+    client.call("work", {"region": "eu"})
+    refused = client.call("work", {"region": "eu"})
+    assert [(r.status, "attempts" in r.data) for r in (missing, refused)] == [
+        ("error", False),
+        ("limit", False),
+    ]
+
+
+def test_a_handler_that_could_not_begin_by_its_charge_was_not_tried(app):
+    errors = [ChargeAgedError(), ValueError()]
+
+    @app.action
+    @app.retry(**EXACT)
+    @app.rate_limit("10/hour")
+    def work():
+        raise errors.pop(0)
+
+    assert app.test_client().call("work").data["attempts"] == 1
 
 
 def test_a_try_that_a_limit_refuses_waits_as_long_as_its_max_wait_allows(app):
