@@ -12,7 +12,7 @@ from arbprov.app import ProviderApp
 from arbprov.checks import CheckResult
 from arbprov.cli.loading import app_argument
 from arbprov.cli.options import account_option, json_option
-from arbprov.cli.output import echo, format_seconds, print_json
+from arbprov.cli.output import echo, format_duration, print_json
 from arbprov.clock import SystemClock
 from arbprov.errors import ConfigurationError
 from arbprov.logs.setup import ensure_handler
@@ -54,9 +54,9 @@ def check(app: ProviderApp, account: dict[str, Any], as_json: bool) -> None:
     def report(result: CheckResult) -> None:
         results.append(result)
         if not as_json:
-            seconds = format_seconds(result.seconds)
+            duration = format_duration(result.seconds)
             status = "ok" if result.is_ok else "failed"
-            echo(f"{status:<6}  {result.name:<{width}}  {seconds:>8}  {result.reason}".rstrip())
+            echo(f"{status:<6}  {result.name:<{width}}  {duration:>8}  {result.reason}".rstrip())
 
     CheckRun(dispatcher, app._life_hooks(), account, app.config.drain_timeout, report).run(checks)
     if as_json:

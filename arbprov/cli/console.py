@@ -13,7 +13,7 @@ from arbprov.app import ProviderApp
 from arbprov.cli.actions import task_signature
 from arbprov.cli.console_log import INDENT, MAX_TEXT, clock_time, console, set_up_log
 from arbprov.cli.failures import describe_ignored, describe_reason, find_place
-from arbprov.cli.output import format_seconds
+from arbprov.cli.output import format_duration
 from arbprov.cli.samples import find_sample
 from arbprov.cli.terminal import Terminal
 from arbprov.dispatcher import Admitter, Call, Dispatcher, Runner
@@ -151,7 +151,7 @@ class _ConsoleDispatcher(Dispatcher):
         width = max(6, min(names, _MAX_NAME))
         action = self.terminal.cut(escape_line(result.action), width)
         status = result.status.value
-        duration = f"{seconds * 1000:.1f} ms" if seconds < 1 else format_seconds(seconds)
+        duration = format_duration(seconds)
         line = f"{clock_time(time.time())}  {action:{width}}  {status:7}  {duration:>8}"
         if place:
             left = self.terminal.width - len(line) - 2

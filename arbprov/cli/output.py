@@ -19,6 +19,7 @@ __all__ = [
     "echo",
     "echo_json",
     "find_problems",
+    "format_duration",
     "format_seconds",
     "join_names",
     "print_json",
@@ -177,6 +178,15 @@ def join_names(names: Iterable[str]) -> str:
     """
     *first, last = map(repr, names)
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def format_duration(seconds: float) -> str:
+    """Return how long something took: in milliseconds below a second.
+
+    >>> format_duration(0.000297), format_duration(0.2134), format_duration(12.345)
+    ('0.3 ms', '213.4 ms', '12.3 s')
+    """
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else format_seconds(seconds)
 
 
 def format_seconds(seconds: float) -> str:
