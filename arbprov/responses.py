@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -62,6 +63,8 @@ _MAX_MEMBERS = 10
 _MAX_GROUPS = 1_000
 # Characters of a text that are searched for secrets; the rest is cut off anyway.
 _MAX_REDACTED = 64 * 1024
+# The last line of the text of httpx's and httpx2's HTTPStatusError, which says nothing of the task.
+_STATUS_LINK = re.compile(r"\nFor more information check: https://\S+\Z")
 
 # Every key that arbprov itself writes into `data`, also for the headroom of limits.
 ARBPROV_KEYS = frozenset(
@@ -102,7 +105,7 @@ def error_response(error: BaseException) -> ProviderResponse:
     >>> error_response(KeyError("city")).data
     {'error': "KeyError: 'city'", 'type': 'KeyError'}
     """
-    name, text = class_name(error), text_of(error)
+    name, text = class_name(error), _STATUS_LINK.sub("", text_of(error))
     if text and _is_repr(error):
         text = f"{name}: {text}"
     text = text or name

@@ -589,6 +589,24 @@ def test_a_chained_error_shows_only_its_own_text():
     assert response_of(handler) == {"error": "KeyError: 'outer'", "type": "KeyError"}
 
 
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_the_error_of_an_http_status_has_no_link_to_documentation(name):
+    library = pytest.importorskip(name)  # httpx2 needs Python 3.11
+    request = library.Request("GET", "https://api.example.com/me")
+    response = library.Response(401, request=request)
+
+    def handler():
+        response.raise_for_status()
+
+    text = "Client error '401 Unauthorized' for url 'https://api.example.com/me'"
+    assert response_of(handler) == {"error": text, "type": "HTTPStatusError"}
+
+
+def test_a_link_that_is_not_the_last_line_of_an_error_is_kept():
+    text = "sold out\nFor more information check: https://example.com/\nor call us"
+    assert response_of(raising(ValueError(text)))["error"] == text
+
+
 @pytest.mark.parametrize("trace", ["Traceback", "line ", ".py"])
 @pytest.mark.parametrize(
     "error",
