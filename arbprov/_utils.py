@@ -16,7 +16,7 @@ from arbprov._types import Handler
 
 if TYPE_CHECKING:
     from datetime import tzinfo
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 __all__ = [
     "MEBIBYTE",
@@ -30,6 +30,7 @@ __all__ = [
     "escape_line",
     "find_timezone",
     "format_count",
+    "format_hook_traceback",
     "format_number",
     "format_user_stack",
     "format_user_traceback",
@@ -65,6 +66,8 @@ _MAX_NAME = 100
 _PACKAGE = os.path.dirname(__file__) + os.sep
 # The module that calls the author's functions.
 _DISPATCHER = f"{_PACKAGE}dispatcher.py"
+# What may be between it and a hook or a lifespan.
+_HOOK_CALLERS = {"asyncio", "contextlib", "uvloop"}
 
 
 def escape_line(text: str, max_length: int = _MAX_LINE) -> str:
@@ -236,6 +239,38 @@ def _count_related(error: BaseException) -> int:
 def _leads_to_user_code(frame: FrameType) -> bool:
     is_import = str(frame.f_globals.get("__name__")).startswith("importlib")
     return is_import or frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def format_hook_traceback(error: BaseException) -> str:
+    """Return the traceback of an error of a hook of the worker's life, from the hook on.
+
+    The errors that it came from are shown likewise: a shutdown hook may fail since a startup hook
+    has failed before. For any other error, such as one of arbprov itself, the text is empty.
+    """
+    if _find_hook_frames(error) is None:
+        return ""
+    one: BaseException | None = error
+    seen: set[int] = set()
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        one.__traceback__ = _find_hook_frames(one) or one.__traceback__
+        one = one.__cause__ or one.__context__
+    return format_user_traceback(error)
+
+
+def _find_hook_frames(error: BaseException) -> TracebackType | None:
+    """Return the part of a traceback that begins in code of the author's, called as a hook."""
+    part = error.__traceback__
+    while part is not None and part.tb_frame.f_code.co_filename != _DISPATCHER:
+        part = part.tb_next
+    while part is not None and _leads_to_hook(part.tb_frame):
+        part = part.tb_next
+    return part
+
+
+def _leads_to_hook(frame: FrameType) -> bool:
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return package in _HOOK_CALLERS or _leads_to_user_code(frame)
 
 
 def format_user_stack(frame: FrameType | None) -> str:

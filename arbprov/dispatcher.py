@@ -18,7 +18,16 @@ from typing import Any, Protocol, cast
 import attrs
 
 from arbprov._types import Clock, Handler, Hook
-from arbprov._utils import MEBIBYTE, SOON, class_name, quote, read_seconds, simplify_error, text_of
+from arbprov._utils import (
+    MEBIBYTE,
+    SOON,
+    class_name,
+    describe_handler,
+    quote,
+    read_seconds,
+    simplify_error,
+    text_of,
+)
 from arbprov.actions import Action
 from arbprov.context import NO_LIFESPAN, TaskContext
 from arbprov.errors import (
@@ -66,6 +75,7 @@ __all__ = [
     "Runner",
     "Wait",
     "call_and_wait",
+    "call_life_hook",
     "run_hooks",
 ]
 
@@ -747,16 +757,34 @@ class Dispatcher:
         return result
 
 
-async def run_hooks(hooks: Iterable[Hook], *arguments: Any, wait: Wait | None = None) -> None:
+async def run_hooks(hooks: Iterable[Hook], *arguments: Any) -> None:
     """Run hooks of the worker's life in their order.
 
     Args:
         hooks: Plain or ``async`` functions.
         arguments: The arguments of each call.
-        wait: Waits for awaitables by blocking; without it, they are awaited.
     """
     for hook in hooks:
-        await call_and_wait(wait, hook, *arguments)
+        await call_and_wait(None, hook, *arguments)
+
+
+async def call_life_hook(
+    kind: str, hook: Hook, wait: Wait | None = None, step: Callable[[], Any] | None = None
+) -> Any:
+    """Call a startup or shutdown hook, or enter or leave a lifespan; if it fails, the log names it.
+
+    Args:
+        kind: What the hook is, for the log.
+        hook: The author's function, or a wrapper of it.
+        wait: Waits for awaitables by blocking; without it, they are awaited.
+        step: Is called in place of the hook.
+    """
+    try:
+        return await call_and_wait(wait, step or hook)
+    except Exception:
+        # Without the traceback: the caller of `run` gets the error itself.
+        logger.error("the %s %s has failed", kind, describe_handler(hook))
+        raise
 
 
 # `inspect.isawaitable` takes as long as a hook, so common results are not checked by it.

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from arbprov._utils import suggest_name
+from arbprov._utils import format_hook_traceback, suggest_name
 from arbprov.cli.exit_codes import find_exit_code
 
 __all__ = ["CommandGroup"]
@@ -74,6 +74,9 @@ class CommandGroup(click.Group):
             ctx.exit(1)
         except Exception as error:
             code = find_exit_code(error)
+            if code is None and (traceback := format_hook_traceback(error)):
+                click.echo(traceback, err=True)
+                ctx.exit(1)
             if code is None:
                 raise
             click.echo(f"Error: {error}", err=True)

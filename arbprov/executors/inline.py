@@ -16,7 +16,7 @@ import attrs
 from arbprov._types import Clock
 from arbprov._utils import quote
 from arbprov.context import NOT_ENTERED
-from arbprov.dispatcher import Call, Dispatcher, Wait, call_and_wait, run_hooks
+from arbprov.dispatcher import Call, Dispatcher, Wait, call_life_hook
 from arbprov.errors import TaskError, TaskTimeoutError
 from arbprov.executors.contexts import ContextChanges, SharedContext
 from arbprov.executors.lifespans import EnteredLifespan
@@ -167,9 +167,10 @@ class InlineRunner:
         try:
             if self._hooks.lifespan is not None:
                 lifespan = EnteredLifespan(self._hooks.lifespan)
-                self._dispatcher.state = await call_and_wait(wait, lifespan.enter)
+                self._dispatcher.state = await self._call_lifespan(lifespan.enter, wait)
                 self._lifespan = lifespan
-            await run_hooks(self._hooks.on_startup, wait=wait)
+            for hook in self._hooks.on_startup:
+                await call_life_hook("on_startup hook", hook, wait)
         except BaseException:
             await self._end(wait)
             raise
@@ -177,12 +178,17 @@ class InlineRunner:
     async def _end(self, wait: Wait | None) -> None:
         """Run the shutdown hooks, and leave the lifespan if it was entered."""
         try:
-            await run_hooks(self._hooks.on_shutdown, wait=wait)
+            for hook in self._hooks.on_shutdown:
+                await call_life_hook("on_shutdown hook", hook, wait)
         finally:
             lifespan, self._lifespan = self._lifespan, None
             if lifespan is not None:
                 self._dispatcher.state = NOT_ENTERED
-                await call_and_wait(wait, lifespan.leave)
+                await self._call_lifespan(lifespan.leave, wait)
+
+    async def _call_lifespan(self, step: Callable[[], Any], wait: Wait | None) -> Any:
+        assert self._hooks.lifespan is not None
+        return await call_life_hook("lifespan", self._hooks.lifespan.function, wait, step)
 
     def _close_shared_loop(self) -> None:
         self._changes = ContextChanges()

@@ -10,7 +10,7 @@ from typing import Any
 from arbprov._types import Hook
 from arbprov._utils import describe_handler
 from arbprov.context import NO_LIFESPAN
-from arbprov.dispatcher import run_hooks
+from arbprov.dispatcher import call_life_hook
 from arbprov.errors import ProviderError
 from arbprov.hooks import Hooks, Lifespan
 
@@ -113,7 +113,7 @@ class LifeHooks:
         step: tuple[str, Hook] | None = None
         try:
             for step in steps:
-                await run_hooks([step[1]])
+                await call_life_hook(*step)
         except asyncio.CancelledError:
             if not self._is_overdue or step is None:
                 raise

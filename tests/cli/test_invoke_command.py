@@ -10,6 +10,8 @@ import sys
 import pytest
 from support.waiting import TIMEOUT
 
+from arbprov.executors.inline import InlineRunner
+
 
 def test_the_response_is_printed(arbprov):
     result = arbprov("invoke", "typed", "square", '{"n": 3}', "--account", '{"id": "a"}')
@@ -60,6 +62,71 @@ def test_a_handler_s_traceback_is_printed_to_stderr(start):
     assert json.loads(output)["type"] == "ZeroDivisionError"
     assert "in fail\n      return 1 / 0" in errors
     assert "dispatcher.py" not in errors
+
+
+FAILING = """
+import contextlib
+from arbprov import ProviderApp
+
+app = ProviderApp("failing")
+
+@app.lifespan
+@contextlib.asynccontextmanager
+async def connect():
+    yield
+    raise ValueError("no goodbye")
+
+@app.on_startup
+async def load():
+    raise KeyError("no table")
+
+@app.on_shutdown
+def close():
+    app.table.close()
+
+app.action("work")(lambda: None)
+"""
+
+
+def test_the_tracebacks_of_hooks_and_lifespans_begin_in_them(arbprov, folder):
+    (folder / "other.py").write_text(FAILING)
+    result = arbprov("invoke", "other", "work")
+    frames = [line.split('"')[1:] for line in result.stderr.splitlines() if "  File " in line]
+    path = str(folder / "other.py")
+    assert frames == [
+        [path, ", line 15, in load"],
+        [path, ", line 19, in close"],
+        [path, ", line 11, in connect"],
+    ]
+    assert result.exit_code == 1
+
+
+def test_hooks_and_lifespans_that_fail_are_named(arbprov, folder, caplog):
+    path = folder / "other.py"
+    path.write_text(FAILING)
+    arbprov("invoke", "other", "work")
+    assert caplog.messages == [
+        f"the on_startup hook load ({path}:13) has failed",
+        f"the on_shutdown hook close ({path}:17) has failed",
+        f"the lifespan connect ({path}:7) has failed",
+    ]
+
+
+def test_a_lifespan_that_can_not_be_entered_is_named(arbprov, folder, caplog):
+    (folder / "other.py").write_text(FAILING.replace("    yield\n", "    1 / 0\n    yield\n"))
+    result = arbprov("invoke", "other", "work")
+    assert caplog.messages[0].startswith("the lifespan connect (")
+    assert "contextlib.py" not in result.stderr
+
+
+def test_an_error_of_arbprov_itself_has_its_whole_traceback(arbprov, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(InlineRunner, "run", fail)
+    result = arbprov("invoke", "typed", "so_so")
+    assert str(result.exception) == "a bug"
+    assert result.stderr == ""
 
 
 def test_a_call_that_takes_longer_than_its_timeout_is_an_error(arbprov):

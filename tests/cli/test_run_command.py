@@ -41,7 +41,15 @@ def test_a_timeout_error_of_a_startup_hook_has_its_traceback(start, folder, hub)
     process = start("run", "typed", HUB_GRPC_URL=hub.address, PROVIDER_AUTH_TOKEN=hub.token)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
-    assert ", in connect" in errors
+    path = folder / "typed.py"
+    line = path.read_text().splitlines().index("    raise TimeoutError") + 1
+    assert errors.endswith(
+        "Traceback (most recent call last):\n"
+        f'  File "{path}", line {line}, in connect\n'
+        "    raise TimeoutError\n"
+        "TimeoutError\n"
+    )
+    assert f"the on_startup hook connect ({path}:{line - 2}) has failed" in errors
 
 
 @pytest.fixture
