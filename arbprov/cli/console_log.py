@@ -10,6 +10,7 @@ from arbprov.cli.terminal import Terminal
 from arbprov.logs.handler import BatchingHandler
 from arbprov.logs.setup import quiet_libraries, read_level, set_level
 from arbprov.logs.task_lines import TaskLog, log_failure
+from arbprov.worker.stopping import DRAINING
 
 __all__ = ["INDENT", "MAX_TEXT", "clock_time", "console", "set_up_log"]
 
@@ -25,6 +26,11 @@ MAX_TEXT = 2_000
 _TASK_LOGGERS = {TaskLog.log_result.__name__, log_failure.__name__}
 
 
+def _is_shown(record: logging.LogRecord) -> bool:
+    # `dev` stops its provider with a signal that its user knows nothing of.
+    return record.funcName not in _TASK_LOGGERS and record.msg != DRAINING
+
+
 def set_up_log(terminal: Terminal, *, is_quiet: bool) -> None:
     """Send arbprov's log and the author's to stderr; an author's own handlers stay as they are.
 
@@ -38,8 +44,8 @@ def set_up_log(terminal: Terminal, *, is_quiet: bool) -> None:
     handler = BatchingHandler()
     handler.setFormatter(_ConsoleFormatter(terminal))
     console.handlers[:] = [handler]
-    # On the logger, so that an author's own handlers don't show a task for a second time.
-    logging.getLogger("arbprov").addFilter(lambda record: record.funcName not in _TASK_LOGGERS)
+    # On the logger, so that an author's own handlers don't show these either.
+    logging.getLogger("arbprov").addFilter(_is_shown)
     root = logging.getLogger()
     if root.handlers:
         return

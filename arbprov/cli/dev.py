@@ -133,7 +133,7 @@ def _run_file(
 
             def check_end() -> str:
                 if interruption.is_set():
-                    provider.stop()
+                    provider.interrupt()
                 if not provider.has_ended:
                     return ""
                 provider.check_usage()
@@ -171,6 +171,8 @@ def _run_and_reload(
                 if provider.has_ended and not is_end_reported:
                     echo(f"The provider {provider.describe_end()}; waiting for a change.", err=True)
                     is_end_reported = True
+            if interruption.is_set():
+                provider.interrupt()
 
 
 class _Provider:
@@ -198,6 +200,12 @@ class _Provider:
         """Raise `SystemExit` if the process has ended since there is no such module or app."""
         if self._process.poll() == click.UsageError.exit_code:
             raise SystemExit(click.UsageError.exit_code)  # the provider has said why
+
+    def interrupt(self) -> None:
+        """Do as `stop` does, and tell the user how not to wait for the running tasks."""
+        if not self._is_stopping and not self.has_ended:
+            echo("The provider finishes its running tasks; Ctrl-C again ends it now.", err=True)
+        self.stop()
 
     def stop(self) -> None:
         """Let the provider finish its running tasks and end; a second call changes nothing."""

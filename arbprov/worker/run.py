@@ -27,7 +27,7 @@ from arbprov.wire.client import GrpcHub
 from arbprov.wire.tokens import Token
 from arbprov.worker.background import close_loop
 from arbprov.worker.monitoring import Monitoring, Report
-from arbprov.worker.stopping import StopSignal
+from arbprov.worker.stopping import DRAINING, StopSignal
 from arbprov.worker.worker import Worker, WorkerSettings
 
 __all__ = ["run_provider", "tuned_gc"]
@@ -168,7 +168,7 @@ def _signals(
     def start_draining(number: int) -> None:
         name = signal.Signals(number).name
         stop()
-        logger.info("%s: draining; send the signal again to exit now", name)
+        logger.info(DRAINING, name)
         if not ended.wait(timeout):  # pragma: no cover - this ends the process, and its coverage
             frame = sys._current_frames().get(main_thread)
             blocking = indent_lines(format_user_stack(frame)) if frame else ""

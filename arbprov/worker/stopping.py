@@ -6,7 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["StopSignal"]
+__all__ = ["DRAINING", "StopSignal"]
+
+# What the log says of a signal that stops a provider; the argument is the signal's name.
+DRAINING = "%s: draining; send the signal again to exit now"
 
 
 class StopSignal:

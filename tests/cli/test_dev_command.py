@@ -164,6 +164,30 @@ def test_the_provider_is_restarted_when_its_file_changes(start, folder):
     assert process.wait(TIMEOUT) == 0
 
 
+def test_a_restart_and_an_interruption_do_not_speak_of_signals(start, folder):
+    process = start("dev", "typed", "--address", "127.0.0.1:0")
+    wait_for_line(process, "connected to the hub")
+    (folder / "typed.py").write_text(PROVIDER + "\n")
+    restarting = wait_for_line(process, "connected to the hub")
+    process.send_signal(signal.SIGINT)
+    _, ending = process.communicate(timeout=TIMEOUT)
+    assert "has stopped" in restarting
+    assert "has stopped" in ending
+    assert "SIG" not in restarting + ending
+    assert "Ctrl-C" not in restarting
+
+
+def test_an_interruption_says_how_not_to_wait_for_a_file_s_tasks(start, folder):
+    (folder / "tasks.jsonl").write_text('{"action": "linger"}')
+    process = start("dev", "typed", "--tasks", "tasks.jsonl")
+    wait_for_line(process, "lingering")
+    process.send_signal(signal.SIGINT)
+    wait_for_line(process, "Ctrl-C again ends it now")
+    Path("interrupted").touch()
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, "Ctrl-C" in errors) == (0, False)
+
+
 def fix_provider(process, folder):
     """Wait until `dev` waits for a change, fix the provider, wait until it runs, and end `dev`."""
     wait_for_line(process, "The provider has ended; waiting for a change.")
@@ -220,7 +244,7 @@ def test_a_second_signal_ends_the_provider_too(start, folder):
     caller = start("call", "ask", "--hub-url", address, "--timeout", "20")
     wait_for_line(process, "asking")
     process.terminate()
-    wait_for_line(process, "draining")
+    wait_for_line(process, "The provider finishes its running tasks; Ctrl-C again ends it now.")
     process.terminate()
     # The provider writes to the same stderr, which is closed when both have ended.
     assert "Traceback" not in process.stderr.read()

@@ -23,8 +23,8 @@ def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
     return outcome
 
 
-def wait_for_line(process: subprocess.Popen[str], text: str, timeout: float = TIMEOUT) -> None:
-    """Read a process's stderr up to the line with `text`."""
+def wait_for_line(process: subprocess.Popen[str], text: str, timeout: float = TIMEOUT) -> str:
+    """Read a process's stderr up to the line with `text`, and return the lines before it."""
     lines: list[str] = []
     found: list[bool] = []
 
@@ -39,3 +39,4 @@ def wait_for_line(process: subprocess.Popen[str], text: str, timeout: float = TI
     reader.join(timeout)
     how = "has ended without a line" if found else f"has written no line in {timeout:g} s"
     assert any(found), f"the process {how} with {text!r}: {''.join(lines)}"
+    return "".join(lines)
