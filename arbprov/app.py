@@ -6,13 +6,13 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from arbprov._types import Clock, LifespanT
-from arbprov._utils import describe_handler
+from arbprov._utils import describe_handler, suggest_name
 from arbprov.actions import Action, ActionRegistry
 from arbprov.blueprint import Blueprint, shared_limits
 from arbprov.checks import Check, CheckRegistry
@@ -520,6 +520,7 @@ class ProviderApp(Scaffold):
         for blueprint in self._blueprints.values():
             blueprint._check_limits_are_used(list(blueprint._actions))
         self._check_limits_are_registered()
+        self._check_limit_keys(routes)
         self._check_state()
         for scaffold in (self, *self._blueprints.values()):
             scaffold._start()
@@ -647,6 +648,39 @@ class ProviderApp(Scaffold):
                             f"{blueprint!r} declares it and is not registered; declare it with "
                             f"the app, or register the blueprint"
                         )
+
+    def _check_limit_keys(self, routes: Mapping[str, Route]) -> None:
+        """Refuse a limit's key that no payload can have, and warn of a key that may be misspelt.
+
+        Without `forbid_extra`, a task may send a field that its handler does not take.
+
+        Raises:
+            ConfigurationError: There is such a key.
+        """
+        import logging
+
+        from arbprov.limits.keys import payload_fields
+
+        for name, limits in self.limits_by_action().items():
+            action = routes[name].action
+            assert action is not None
+            use = action.binding.use
+            unknown = [
+                (limit, field)
+                for limit in limits
+                for field in payload_fields(limit.key)
+                if use.is_by_name and field not in use.fields
+            ]
+            for limit, field in unknown:
+                advice = suggest_name(field, use.fields)
+                text = (
+                    f"{describe_handler(action.handler)}: the rate limit {limit} is counted by the "
+                    f"field {field!r}, and the action {name!r} takes no such field{advice}"
+                )
+                if use.converter.forbid_extra_keys:
+                    raise ConfigurationError(text)
+                if advice:
+                    logging.getLogger("arbprov").warning("%s", text)
 
     def _limits_of(self, action: Action, blueprint: Blueprint | None) -> list[RateLimit]:
         shared = blueprint._limits if blueprint else ()

@@ -18,6 +18,7 @@ __all__ = [
     "LimitedCall",
     "check_key",
     "describe_key",
+    "payload_fields",
     "read_keys",
 ]
 
@@ -93,6 +94,18 @@ def describe_key(key: Key) -> str:
         module = getattr(key, "__module__", "")
         return f"{module}.{getattr(key, '__qualname__', type(key).__qualname__)}"
     return " and ".join(key) if isinstance(key, tuple) else str(key)
+
+
+def payload_fields(key: Key) -> list[str]:
+    """Return the fields of the payload that a key's paths begin with; a function has no paths.
+
+    >>> payload_fields(("account.id", "payload.order.id"))
+    ['order']
+    """
+    if key is None or callable(key):
+        return []
+    paths = key if isinstance(key, tuple) else (key,)
+    return [path.split(".")[1] for path in paths if path.startswith("payload.")]
 
 
 Read = TypeVar("Read")

@@ -94,6 +94,11 @@ class PayloadUse:
         """Tell whether a parameter of its name takes a field, or ``**extra`` does."""
         return name in self.fields or (self.rest is not attrs.NOTHING and name not in self.reserved)
 
+    @property
+    def is_by_name(self) -> bool:
+        """Whether it takes each of `fields` by its name, and nothing else."""
+        return self.rest is attrs.NOTHING and self.whole is attrs.NOTHING
+
     def takes_beside_whole(self, name: str) -> bool:
         """Tell whether a parameter takes a field that `whole` may not have.
 

@@ -309,3 +309,67 @@ def test_a_cooldown_in_one_of_two_stores_ends_after_its_probe():
 def test_a_stack_that_blocks_says_so():
     _, stack = two_stores("9/day", "9/hour")
     assert stack.blocks
+
+
+# Keys that name a field which the action does not take.
+
+
+def keyed(key, handler, **options):
+    """Return an app with an action `work` whose limit has a key."""
+    app = ProviderApp()
+    app.action("work", **options)(app.rate_limit("1/hour", key=key)(handler))
+    return app
+
+
+def work(region: str): ...
+
+
+def with_any_field(region: str, **others): ...
+
+
+def with_whole(payload: dict, region: str = ""): ...
+
+
+@pytest.mark.parametrize("key", ["payload.regoin", ("account.id", "payload.regoin.id")], ids=str)
+def test_a_key_that_no_payload_can_have_is_refused(key):
+    app = keyed(key, work, forbid_extra=True)
+    with pytest.raises(ConfigurationError) as caught:
+        app.test_client()
+    assert str(caught.value).endswith(
+        " is counted by the field 'regoin', and the action 'work' takes no such field; "
+        "did you mean 'region'?"
+    )
+    assert str(caught.value).startswith(f"work ({__file__}:")
+
+
+def test_a_key_that_is_probably_misspelt_is_warned_of(caplog):
+    keyed("payload.regoin", work).test_client()
+    (message,) = caplog.messages
+    assert "the action 'work' takes no such field; did you mean 'region'?" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "handler", "options"),
+    [
+        ("payload.region.id", work, {"forbid_extra": True}),
+        ("account.regoin", work, {"forbid_extra": True}),
+        (lambda call: 1, work, {"forbid_extra": True}),
+        (None, work, {"forbid_extra": True}),
+        ("payload.regoin", with_any_field, {"forbid_extra": True}),
+        ("payload.regoin", with_whole, {"forbid_extra": True}),
+        ("payload.regoin", work, {"forbid_extra": True, "payload_schema": {"region": str}}),
+        ("payload.tenant", work, {}),
+    ],
+    ids=["known", "account", "function", "none", "rest", "whole", "schema", "extra"],
+)
+def test_a_key_that_a_payload_may_have_is_neither_refused_nor_warned_of(
+    key, handler, options, caplog
+):
+    keyed(key, handler, **options).test_client()
+    assert caplog.messages == []
+
+
+def test_a_key_of_a_field_that_the_handler_does_not_take_is_read():
+    client = keyed("payload.regoin", work).test_client()
+    payload = {"region": "eu", "regoin": "eu"}
+    assert [client.call("work", payload).status for _ in range(2)] == ["success", "limit"]
