@@ -66,7 +66,8 @@ _MAX_NAME = 100
 _PACKAGE = os.path.dirname(__file__) + os.sep
 # The module that calls the author's functions.
 _DISPATCHER = f"{_PACKAGE}dispatcher.py"
-# What may be between it and a hook or a lifespan.
+# Its function that calls hooks of the worker's life, and packages that may be between the two.
+_HOOK_CALL = "call_life_hook"
 _HOOK_CALLERS = {"asyncio", "contextlib", "uvloop"}
 
 
@@ -261,11 +262,16 @@ def format_hook_traceback(error: BaseException) -> str:
 def _find_hook_frames(error: BaseException) -> TracebackType | None:
     """Return the part of a traceback that begins in code of the author's, called as a hook."""
     part = error.__traceback__
-    while part is not None and part.tb_frame.f_code.co_filename != _DISPATCHER:
+    while part is not None and not _is_hook_call(part.tb_frame):
         part = part.tb_next
     while part is not None and _leads_to_hook(part.tb_frame):
         part = part.tb_next
     return part
+
+
+def _is_hook_call(frame: FrameType) -> bool:
+    code = frame.f_code
+    return (code.co_filename, code.co_name) == (_DISPATCHER, _HOOK_CALL)
 
 
 def _leads_to_hook(frame: FrameType) -> bool:

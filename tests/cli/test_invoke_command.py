@@ -10,6 +10,7 @@ import sys
 import pytest
 from support.waiting import TIMEOUT
 
+from arbprov.dispatcher import Dispatcher
 from arbprov.executors.inline import InlineRunner
 
 
@@ -119,11 +120,14 @@ def test_a_lifespan_that_can_not_be_entered_is_named(arbprov, folder, caplog):
     assert "contextlib.py" not in result.stderr
 
 
-def test_an_error_of_arbprov_itself_has_its_whole_traceback(arbprov, monkeypatch):
+@pytest.mark.parametrize(
+    "method", [(InlineRunner, "run"), (Dispatcher, "finish")], ids=["run", "finish"]
+)
+def test_an_error_of_arbprov_itself_has_its_whole_traceback(arbprov, monkeypatch, method):
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(InlineRunner, "run", fail)
+    monkeypatch.setattr(*method, fail)
     result = arbprov("invoke", "typed", "so_so")
     assert str(result.exception) == "a bug"
     assert result.stderr == ""
