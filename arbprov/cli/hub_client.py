@@ -37,13 +37,12 @@ def client_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if importlib.util.find_spec("httpx") is None:
             raise ConfigurationError(f"this command needs the extra [hub]: {INSTALL_HINT}")
         from arbprov.localhub import Client
-        from arbprov.localhub.clients.settings import find_base_url, find_token
+        from arbprov.localhub.clients.settings import find_base_url
 
         token = read_hub_token(token)
-        # Checked by the names that a command has for them.
+        # Checked by the name that a command has for it.
         url = find_base_url(hub_http_url, origin="--hub-http-url")
-        value = find_token(token.value, origin=token.origin)
-        with _explaining_silence(), explaining_refusal(token), Client(url, value) as client:
+        with _explaining_silence(), explaining_refusal(token), Client(url, token.value) as client:
             return function(*arguments, client=client, **options)
 
     return command

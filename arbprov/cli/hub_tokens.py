@@ -19,7 +19,7 @@ from click.core import ParameterSource
 from arbprov.cli.options import check
 from arbprov.cli.state_folder import find_state_folder, make_state_folder
 from arbprov.errors import AuthenticationError, ConfigurationError, HubConnectionError
-from arbprov.wire.tokens import TokenFile
+from arbprov.wire.tokens import TokenFile, check_token
 
 __all__ = [
     "HubToken",
@@ -90,7 +90,11 @@ def hub_token_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _find_token(token: str | None, token_file: str | None) -> HubToken:
-    """Return the token that options or variables give; an empty one if they give none."""
+    """Return the token that options or variables give; an empty one if they give none.
+
+    Raises:
+        ConfigurationError: The token is not one line of text, or its file cannot be read.
+    """
     source_of = click.get_current_context().get_parameter_source
     given = [
         name for name in ("token", "token_file") if source_of(name) is ParameterSource.COMMANDLINE
@@ -98,10 +102,12 @@ def _find_token(token: str | None, token_file: str | None) -> HubToken:
     if len(given) == 2:
         raise click.UsageError("--token and --token-file exclude each other")
     if token is not None and given != ["token_file"]:
-        return HubToken(token.strip(), "--token" if given else "ARBPROV_HUB_TOKEN")
+        origin = "--token" if given else "ARBPROV_HUB_TOKEN"
+        return HubToken(check_token(token, origin), origin)
     if token_file is not None:
         origin = "--token-file" if given else "ARBPROV_HUB_TOKEN_FILE"
-        return HubToken(TokenFile(origin, token_file)(), token_file, Path(token_file).absolute())
+        text = check_token(TokenFile(origin, token_file)(), token_file)
+        return HubToken(text, token_file, Path(token_file).absolute())
     return HubToken()
 
 
@@ -110,7 +116,7 @@ def read_hub_token(token: HubToken) -> HubToken:
 
     Raises:
         HubConnectionError: There is none, since no hub has run here.
-        ConfigurationError: The token's file cannot be read.
+        ConfigurationError: The token's file cannot be read, or has no token that can be used.
     """
     if token.value:
         return token
@@ -120,14 +126,16 @@ def read_hub_token(token: HubToken) -> HubToken:
             f"there is no token in {path}, where `arbprov hub` and `arbprov dev` make one: start "
             f"a hub, or set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
         )
-    return HubToken(TokenFile("the hub's token", str(path))(), str(path), path)
+    text = check_token(TokenFile("the hub's token", str(path))(), str(path))
+    return HubToken(text, str(path), path)
 
 
 def make_hub_token(token: HubToken) -> HubToken:
     """Return a hub's own token: the given token, or the state folder's, made if need be.
 
     Raises:
-        ConfigurationError: The token's file cannot be read or written.
+        ConfigurationError: The token's file cannot be read or written, or has no token that can be
+            used.
     """
     if token.value or _token_path().exists():
         return read_hub_token(token)

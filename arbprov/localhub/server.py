@@ -32,6 +32,7 @@ from arbprov.localhub.tickets import BacklogFull, HubStopped, Submission, Ticket
 from arbprov.localhub.tokens import Tokens
 from arbprov.payload.serialize import TaskData
 from arbprov.task import Task
+from arbprov.wire.tokens import check_token
 
 __all__ = ["LocalHub"]
 
@@ -57,7 +58,7 @@ class LocalHub:
     Args:
         address: ``127.0.0.1:PORT`` or ``unix:PATH``; port 0 means any free port. Loopback only,
             since connections are not encrypted.
-        token: Token that providers must use; by default, a random token.
+        token: Token that providers must use, a line of text; by default, a random token.
         hold: Seconds to hold a poll while there is no task. A provider that stops waits this long.
         capacity: How many tasks of `put` and `call` may be without a result.
         store: Where the tasks are kept: ``memory``, ``sqlite:PATH`` or ``postgresql://...``.
@@ -79,8 +80,8 @@ class LocalHub:
         token: Set it while the hub runs to rotate the token.
 
     Raises:
-        ConfigurationError: The address is not on loopback, its port is not valid, or there is no
-            such kind of store.
+        ConfigurationError: The address is not on loopback, its port or the token is not valid, or
+            there is no such kind of store.
 
     >>> from arbprov import ProviderApp
     >>> from arbprov.testing import serving
@@ -122,7 +123,7 @@ class LocalHub:
             )
         self.address = address
         self.http_address = http
-        self.token = secrets.token_urlsafe(16) if token is None else token
+        self.token = secrets.token_urlsafe(16) if token is None else check_token(token, "token=")
         self._capacity = capacity
         self._store = make_store(store)
         self.store = self._store.name

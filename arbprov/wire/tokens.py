@@ -8,12 +8,36 @@ import attrs
 
 from arbprov.errors import ConfigurationError
 
-__all__ = ["Token", "TokenFile", "TokenSource"]
+__all__ = ["Token", "TokenFile", "TokenSource", "check_token"]
 
 TokenSource = str | Callable[[], str]
 
 # Bounds memory and redaction time: every known token is searched for in every error.
 _MAX_KNOWN = 100
+
+
+def check_token(token: str, origin: str) -> str:
+    """Return a token, without the white space around it, that each HTTP client can send.
+
+    Args:
+        token: The token.
+        origin: What gave it, for errors, which do not show the token.
+
+    Raises:
+        ConfigurationError: It is blank, or has a line break or another unprintable character.
+
+    >>> check_token(" sample-token ", "--token")
+    'sample-token'
+    """
+    text = token.strip()
+    if not text:
+        raise ConfigurationError(f"{origin} is blank; set it to the hub's token, or remove it")
+    if not text.isprintable():
+        raise ConfigurationError(
+            f"{origin}: the token has a line break or another unprintable character; a token is "
+            f"one line of text"
+        )
+    return text
 
 
 @attrs.frozen

@@ -70,6 +70,30 @@ def test_a_file_that_is_missing_is_named_with_its_setting(find, name):
     assert str(error).startswith(f"{name}: gone can't be read: ")
 
 
+@pytest.mark.parametrize("token", ["sample\nsecond", "sam\x01ple"])
+def test_a_token_that_no_http_client_can_send_is_an_error_that_does_not_show_it(
+    find, token, tmp_path
+):
+    path = tmp_path / "odd"
+    path.write_text(token)
+    for origin, error in (
+        ("--token", find("--token", token)),
+        ("ARBPROV_HUB_TOKEN", find(ARBPROV_HUB_TOKEN=token)),
+        (path, find("--token-file", str(path))),
+        (path, find(ARBPROV_HUB_TOKEN_FILE=str(path))),
+    ):
+        assert isinstance(error, ConfigurationError)
+        assert str(error).startswith(f"{origin}: the token has a line break or another")
+        assert "sam" not in str(error)
+
+
+def test_a_hub_does_not_start_with_a_token_of_two_lines(find, state_folder):
+    make_hub_token(find())
+    (state_folder / "hub-token").write_text("sample\nsecond\n")
+    with pytest.raises(ConfigurationError, match=r"hub-token: the token has a line break"):
+        make_hub_token(find())
+
+
 def test_the_token_of_a_provider_is_not_the_hub_s(find):
     assert find(PROVIDER_AUTH_TOKEN="a", PROVIDER_AUTH_TOKEN_FILE=find.file).value == ""
 

@@ -293,6 +293,17 @@ def test_an_address_without_a_port_is_refused(address):
         LocalHub(address)
 
 
+@pytest.mark.parametrize("token", ["sample\nsecond", "sam\0ple", " "])
+def test_a_token_that_no_http_client_can_send_is_refused(token):
+    with pytest.raises(ConfigurationError, match=r"^token=") as caught:
+        LocalHub(token=token)
+    assert "sam" not in str(caught.value)
+
+
+def test_the_white_space_around_a_token_is_not_a_part_of_it():
+    assert LocalHub(token=" sample-token\n").token == "sample-token"
+
+
 def test_a_port_that_is_taken_is_an_error(hub):
     with pytest.raises(ConfigurationError, match=f"the hub can't listen on {hub.address}"):
         LocalHub(hub.address).start()

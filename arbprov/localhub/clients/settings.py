@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from arbprov.errors import ConfigurationError
-from arbprov.wire.tokens import TokenFile
+from arbprov.wire.tokens import TokenFile, check_token
 
 __all__ = ["DEFAULT_URL", "TOKEN", "URL", "find_base_url", "find_token"]
 
@@ -55,19 +55,13 @@ def find_base_url(
     return full
 
 
-def find_token(
-    given: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-    *,
-    origin: str = "token=",
-) -> str:
+def find_token(given: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the token for the hub.
 
     Args:
         given: The token; by default, that of ``ARBPROV_HUB_TOKEN`` or, from a file, of
             ``ARBPROV_HUB_TOKEN_FILE``.
         environ: The environment.
-        origin: What gave the token, for errors.
 
     Raises:
         ConfigurationError: There is no token, its file cannot be read, or it is unprintable.
@@ -75,7 +69,7 @@ def find_token(
     >>> find_token(environ={"ARBPROV_HUB_TOKEN": "sample-token"})
     'sample-token'
     """
-    origin, token = (origin, given) if given is not None else (TOKEN, environ.get(TOKEN))
+    origin, token = ("token=", given) if given is not None else (TOKEN, environ.get(TOKEN))
     if token is None:
         origin = f"{TOKEN}_FILE"
         if (path := environ.get(origin)) is None:
@@ -83,12 +77,5 @@ def find_token(
                 f"there is no token for the hub: pass token=, or set {TOKEN} or {TOKEN}_FILE"
             )
         token = TokenFile(origin, path)()
-    if not token.strip():
-        raise ConfigurationError(f"{origin} is blank; set it to the hub's token, or remove it")
     # Checked here, since the error of an HTTP client would show the token.
-    if not token.strip().isprintable():
-        raise ConfigurationError(
-            f"{origin}: the token has a line break or another unprintable character; a token is "
-            f"one line of text"
-        )
-    return token.strip()
+    return check_token(token, origin)
