@@ -126,7 +126,10 @@ def read_hub_token(token: HubToken) -> HubToken:
             f"there is no token in {path}, where `arbprov hub` and `arbprov dev` make one: start "
             f"a hub, or set --token-file or ARBPROV_HUB_TOKEN to the hub's token"
         )
-    text = check_token(TokenFile("the hub's token", str(path))(), str(path))
+    try:
+        text = check_token(TokenFile("the hub's token", str(path))(), str(path))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; remove this file, and the next hub makes one") from None
     return HubToken(text, str(path), path)
 
 

@@ -94,6 +94,19 @@ def test_a_hub_does_not_start_with_a_token_of_two_lines(find, state_folder):
         make_hub_token(find())
 
 
+@pytest.mark.parametrize("read", [make_hub_token, read_hub_token])
+def test_a_file_without_a_token_in_the_state_folder_can_be_removed(find, state_folder, read):
+    make_hub_token(find())
+    (state_folder / "hub-token").write_text("")
+    with pytest.raises(
+        ConfigurationError,
+        match=r"no token in .*/hub-token; remove this file, and the next hub makes one$",
+    ):
+        read(find())
+    (state_folder / "hub-token").unlink()
+    assert make_hub_token(find()).value
+
+
 def test_the_token_of_a_provider_is_not_the_hub_s(find):
     assert find(PROVIDER_AUTH_TOKEN="a", PROVIDER_AUTH_TOKEN_FILE=find.file).value == ""
 
