@@ -48,8 +48,10 @@ def find_base_url(
     except ValueError:
         is_valid = False
     if not is_valid or parts.query or parts.fragment or parts.username is not None:
+        # What is before an @ may be a password.
+        shown = f"{origin} {url!r}" if "@" not in url else f"{origin} with an @ in it"
         raise ConfigurationError(
-            f"{origin} {url!r} is not the address of a hub's HTTP API; write an address such as "
+            f"{shown} is not the address of a hub's HTTP API; write an address such as "
             f"{DEFAULT_URL}"
         )
     return full

@@ -52,6 +52,15 @@ def test_an_address_that_is_not_valid_is_an_error(url):
         find_base_url(environ={URL: url})
 
 
+@pytest.mark.parametrize(
+    "url", ["http://user:secret@hub", "user:secret@hub:x", "http://user:secret?a@hub", "secret@hub"]
+)
+def test_an_error_does_not_show_a_password(url):
+    with pytest.raises(ConfigurationError, match=r"^base_url= with an @ in it is not") as caught:
+        find_base_url(url)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_token_is_found(tmp_path):
     path = tmp_path / "token"
     path.write_text("of-the-file\n")
