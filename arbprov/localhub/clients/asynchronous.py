@@ -44,7 +44,8 @@ class AsyncClient:
             ``ARBPROV_HUB_HTTP``, or http://127.0.0.1:50080.
         token: A token of the hub with the role ``admin``, or ``reader`` to read; by default that
             of ``ARBPROV_HUB_TOKEN`` or of the file ``ARBPROV_HUB_TOKEN_FILE``.
-        timeout: Seconds to wait for an answer.
+        timeout: Seconds to wait for each part of an answer, not for the whole answer, and to send
+            each part of a request. A connection that is not there after 5 seconds is an error.
         transport: Sends the requests; by default, httpx's own.
 
     Each method may raise an `AuthenticationError` if the hub refuses the token, a

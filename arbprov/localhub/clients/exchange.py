@@ -52,7 +52,7 @@ class Exchange:
     Args:
         base_url: The address of the hub's API.
         token: The token.
-        timeout: Seconds for an answer.
+        timeout: Seconds to read each part of an answer, and to send each part of a request.
     """
 
     base_url: str
