@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import attrs
 
-from arbprov._utils import MEBIBYTE
+from arbprov._utils import MEBIBYTE, suggest_name
 from arbprov.errors import HubError
 from arbprov.localhub.api.shapes import (
     AcceptedTask,
@@ -67,6 +68,7 @@ __all__ = [
 
 ReturnT = TypeVar("ReturnT")
 ShapeT = TypeVar("ShapeT")
+MemberT = TypeVar("MemberT", bound=enum.Enum)
 
 When = dt.datetime | float
 States = str | State | Iterable[str | State]
@@ -156,7 +158,26 @@ def _to_text(value: Any, name: str = "") -> str:
 
 def _list_states(states: States) -> list[str]:
     listed = [states] if isinstance(states, str) else states
-    return [State(state).value for state in listed]
+    return [_find_member(State, state, "state").value for state in listed]
+
+
+def _find_member(kinds: type[MemberT], value: Any, name: str) -> MemberT:
+    """Return the member of an enumeration.
+
+    Args:
+        kinds: The enumeration.
+        value: The member, or its text.
+        name: What the value is for, for errors.
+
+    Raises:
+        HubError: There is no such member.
+    """
+    try:
+        return kinds(value)
+    except ValueError:
+        known = [member.value for member in kinds]
+        near = suggest_name(value, known) if isinstance(value, str) else ""
+        raise HubError(f"{name}: {value!r} is not one of {', '.join(known)}{near}") from None
 
 
 # Tasks.
@@ -220,7 +241,7 @@ def _plain_filter(filters: Filter) -> dict[str, Any]:
     """Return the fields of a filter that are set.
 
     Raises:
-        HubError: A list of ids or states is empty, which would mean every task.
+        HubError: A state is wrong, or an empty list of ids or states would mean every task.
     """
     plain = _without_none(filters)
     if "state" in plain:
@@ -320,13 +341,14 @@ def pauses() -> Call[Sequence[PauseView]]:
 def pause(kind: str | PauseKind, name: str) -> Call[Sequence[PauseView]]:
     """Pause an action, a provider or an account."""
     read = _reader(PausesView)
-    body = _encode({"kind": PauseKind(kind).value, "name": name})
+    body = _encode({"kind": _find_member(PauseKind, kind, "kind").value, "name": name})
     return Call("POST", _path("pauses"), lambda value: read(value).pauses, body)
 
 
 def resume(kind: str | PauseKind, name: str) -> Call[None]:
     """End a pause."""
-    return Call("DELETE", _path("pauses", PauseKind(kind).value, name), lambda _: None)
+    path = _path("pauses", _find_member(PauseKind, kind, "kind").value, name)
+    return Call("DELETE", path, lambda _: None)
 
 
 def tokens() -> Call[Sequence[TokenView]]:
@@ -337,7 +359,8 @@ def tokens() -> Call[Sequence[TokenView]]:
 
 def make_token(name: str, role: str | Role, provider: str) -> Call[MadeToken]:
     """Make a token."""
-    body = _encode({"name": name, "role": Role(role).value, "provider": provider})
+    found = _find_member(Role, role, "role")
+    body = _encode({"name": name, "role": found.value, "provider": provider})
     return Call("POST", _path("tokens"), _reader(MadeToken), body)
 
 

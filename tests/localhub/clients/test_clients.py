@@ -397,6 +397,32 @@ def test_an_empty_list_of_ids_changes_no_task(client):
         client.cancel_matching({"id": []}, expect=1)
 
 
+KINDS, ROLES = "action, provider, account", "provider, admin, reader"
+STATES = "waiting, running, done, failed, cancelled, dead"
+
+
+@pytest.mark.parametrize(
+    ("send", "problem"),
+    [
+        (lambda client: client.pause("x", "forecast"), f"kind: 'x' is not one of {KINDS}"),
+        (lambda client: client.resume(None, "forecast"), f"kind: None is not one of {KINDS}"),
+        (
+            lambda client: client.make_token("ours", "Reader"),
+            f"role: 'Reader' is not one of {ROLES}; did you mean 'reader'?",
+        ),
+        (
+            lambda client: next(iter(client.list(state=["done", "waitin"]))),
+            f"state: 'waitin' is not one of {STATES}; did you mean 'waiting'?",
+        ),
+    ],
+    ids=["pause", "resume", "make_token", "list"],
+)
+def test_a_value_that_is_not_known_is_an_error_that_names_the_others(client, send, problem):
+    with pytest.raises(HubError) as caught:
+        send(client)
+    assert str(caught.value) == problem
+
+
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_name_of_dots_is_found(client, name):
     client.submit("forecast", id=name)
