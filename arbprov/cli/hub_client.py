@@ -8,13 +8,16 @@ import importlib.util
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from arbprov.cli.hub_http import INSTALL_HINT
 from arbprov.cli.hub_tokens import HubToken, explaining_refusal, hub_token_options, read_hub_token
 from arbprov.cli.options import ADDRESS, HTTP_ADDRESS
 from arbprov.errors import ConfigurationError, HubConnectionError
+from arbprov.wire.proxies import is_local_host
 
 __all__ = ["client_options"]
 
@@ -41,19 +44,32 @@ def client_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
         token = read_hub_token(token)
         # Checked by the name that a command has for it.
-        url = find_base_url(hub_http_url, origin="--hub-http-url")
-        with _explaining_silence(), explaining_refusal(token), Client(url, token.value) as client:
+        source = click.get_current_context().get_parameter_source("hub_http_url")
+        is_variable = source is ParameterSource.ENVIRONMENT
+        origin = "ARBPROV_HUB_HTTP" if is_variable else "--hub-http-url"
+        url = find_base_url(hub_http_url, origin=origin)
+        with (
+            _explaining_silence(url),
+            explaining_refusal(token),
+            Client(url, token.value) as client,
+        ):
             return function(*arguments, client=client, **options)
 
     return command
 
 
 @contextlib.contextmanager
-def _explaining_silence() -> Iterator[None]:
-    """Add to the error of a hub that can't be reached whether a hub without HTTP is there."""
+def _explaining_silence(url: str) -> Iterator[None]:
+    """Add to the error of a hub that can't be reached whether it may run here without HTTP.
+
+    Args:
+        url: The address at which it can't be reached.
+    """
     try:
         yield
     except HubConnectionError as error:
+        if not is_local_host(urlsplit(url).hostname or ""):
+            raise
         host, _, port = ADDRESS.rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=1.0).close()

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
-__all__ = ["find_proxy", "http_status", "is_local", "split_target"]
+__all__ = ["find_proxy", "http_status", "is_local", "is_local_host", "split_target"]
 
 # In gRPC's order.
 _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -56,9 +56,16 @@ def is_local(target: str) -> bool:
     (True, True, False)
     """
     address = split_target(target)
-    if address is None:
-        return True
-    host = address[0].lower().rstrip(".")
+    return address is None or is_local_host(address[0])
+
+
+def is_local_host(host: str) -> bool:
+    """Return whether a host's name or address, without brackets, is that of this machine.
+
+    >>> is_local_host("LOCALHOST."), is_local_host("127.0.0.2"), is_local_host("hub")
+    (True, True, False)
+    """
+    host = host.lower().rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -11,7 +11,7 @@ import time
 import pytest
 from support.waiting import TIMEOUT, wait_until
 
-from arbprov import ProviderApp, RateLimited
+from arbprov import HubConnectionError, ProviderApp, RateLimited
 from arbprov.cli import hub_client
 from arbprov.cli.task_filters import STATES
 from arbprov.localhub import LocalHub
@@ -353,6 +353,8 @@ def test_a_wrong_token_is_named_with_its_origin(tasks):
     result = tasks("list", "--token", "wrong")
     assert result.exit_code == 77
     assert result.stderr.endswith("; the token is from --token\n")
+    # The advice for Python code.
+    assert "token=" not in result.stderr
 
 
 @pytest.fixture
@@ -363,9 +365,11 @@ def absent():
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_wrong_address_is_named_with_its_option(tasks):
+def test_a_wrong_address_is_named_with_its_option_or_variable(tasks):
     result = tasks("list", "--hub-http-url", "ftp://hub")
     assert result.stderr.startswith("Error: --hub-http-url 'ftp://hub' is not the address")
+    result = tasks("list", ARBPROV_HUB_HTTP="ftp://hub")
+    assert result.stderr.startswith("Error: ARBPROV_HUB_HTTP 'ftp://hub' is not the address")
 
 
 def test_a_file_with_two_tokens_is_named_and_they_are_not_shown(tasks, tmp_path):
@@ -390,6 +394,15 @@ def test_a_hub_without_http_says_how_to_get_it(tasks, absent, hub, monkeypatch):
     assert result.exit_code == 69
     assert f"A hub may listen on {hub.address} without HTTP" in result.stderr
     assert "pip install 'arbprov[hub]'" in result.stderr
+
+
+def test_a_hub_on_this_machine_is_not_named_for_one_on_another(hub, monkeypatch):
+    monkeypatch.setattr(hub_client, "ADDRESS", hub.address)
+    with (
+        pytest.raises(HubConnectionError, match=r"^no$"),
+        hub_client._explaining_silence("http://hub.example:50080"),
+    ):
+        raise HubConnectionError("no")
 
 
 def test_without_any_token_no_hub_has_run(arbprov):

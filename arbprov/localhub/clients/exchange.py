@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from arbprov.localhub.clients.requests import Call
 from arbprov.localhub.queue import Change
 from arbprov.payload.json import parse_object, parse_value
 from arbprov.payload.validation import ValidationFailure
+from arbprov.wire.proxies import is_local_host
 
 __all__ = ["EventReader", "Exchange", "RequestRefused"]
 
@@ -65,7 +65,7 @@ class Exchange:
         return {
             "headers": {"Authorization": f"Bearer {self.token}".encode()},
             # A proxy cannot reach this machine.
-            "trust_env": not _is_local(self.base_url),
+            "trust_env": not is_local_host(urlsplit(self.base_url).hostname or ""),
         }
 
     def request_options(self, call: Call[Any]) -> dict[str, Any]:
@@ -124,10 +124,7 @@ class Exchange:
                 f"there another server, or a proxy?"
             )
         if status == 401:
-            return AuthenticationError(
-                f"{name} refuses the token: {detail}; pass token=, or set ARBPROV_HUB_TOKEN or "
-                f"ARBPROV_HUB_TOKEN_FILE"
-            )
+            return AuthenticationError(f"{name} refuses the token: {detail}")
         listed = problem.get("problems")
         problems = [
             Problem(_shift(str(item.get("path", "")), first), str(item.get("message", "")))
@@ -194,11 +191,3 @@ class EventReader:
             self._kind = ""
             return Change(data.get("id", ""), data.get("state", ""))
         return None
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
