@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import math
 import time
@@ -15,17 +16,25 @@ import grpc
 import grpc.aio
 
 from arbprov._proto import hub_pb2
-from arbprov.errors import HubError
+from arbprov._utils import escape_line
+from arbprov.errors import HubError, Problem
 from arbprov.localhub.message_fields import find_text_fields
 from arbprov.localhub.queue import TaskQueue
 from arbprov.localhub.reports import Reports, read_report
 from arbprov.localhub.submitting import make_task, read_result
-from arbprov.localhub.tasks import Delivery
+from arbprov.localhub.tasks import Delivery, NewTask
 from arbprov.localhub.tickets import Submission
 from arbprov.localhub.tokens import Role, Tokens
 from arbprov.localhub.waiting import explain_wait
 from arbprov.payload.json import parse_object
-from arbprov.payload.validation import ValidationFailure
+from arbprov.payload.validation import (
+    MISSING,
+    Problems,
+    ValidationFailure,
+    add_unknown_fields,
+    expect_object,
+    suggest_names,
+)
 from arbprov.wire.metadata import (
     ATTEMPT,
     RENEW,
@@ -45,6 +54,11 @@ _POLL_FIELDS = {"provider": 1, "token": 2}
 _RESULT_FIELDS = {"provider": 2, "token": 3}
 _MAX_WAIT = 3600.0
 _NO_MESSAGE = "the message is not in the format of hub.proto"
+# The problems of a task that its refusal has, and their characters: names may be long, and gRPC
+# refuses long details.
+_MAX_PROBLEMS = 3
+_MAX_DETAILS = 1_000
+_TASK_FIELDS = inspect.signature(make_task).parameters
 
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -231,7 +245,8 @@ class HubMethods(grpc.GenericRpcHandler):  # type: ignore[misc]
         tasks = request.get("tasks")
         if not isinstance(tasks, list):
             raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "tasks must be a list")
-        accepted = await self._queue.submit([_make_task(task) for task in tasks])
+        made = [_make_task(task, f"[{index}]") for index, task in enumerate(tasks)]
+        accepted = await self._queue.submit(made)
         return json.dumps({"ids": [task.id for task in accepted]}).encode()
 
     async def _results(self, body: bytes, context: Any) -> bytes:
@@ -282,14 +297,34 @@ def _read_json(body: bytes) -> dict[str, Any]:
     raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "the request must be a JSON object")
 
 
-def _make_task(request: Any) -> Any:
+def _make_task(request: Any, place: str) -> NewTask:
+    """Return a task to submit.
+
+    Args:
+        request: The arguments of `make_task`.
+        place: Where it is among the tasks that were sent, for errors.
+    """
     try:
-        return make_task(**request)
+        _check_fields(request)
     except ValidationFailure as failure:
-        text = str(failure.problems[0])
-    except (TypeError, ValueError) as error:
-        text = str(error)
-    raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
+        problems = suggest_names(failure.prefixed(place)[:_MAX_PROBLEMS])
+        text = "; ".join(map(str, problems))
+    else:
+        try:
+            return make_task(**request)
+        except (TypeError, ValueError) as error:
+            text = f"{place}: {error}"
+    raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, escape_line(text, _MAX_DETAILS))
+
+
+def _check_fields(request: Any) -> None:
+    """Raise a ValidationFailure for fields that a task does not have, and for a missing action."""
+    fields = expect_object(request)
+    problems = Problems()
+    add_unknown_fields(problems, fields.keys() - _TASK_FIELDS.keys(), _TASK_FIELDS.keys())
+    if "action" not in fields:
+        problems.append(Problem("action", MISSING))
+    problems.check()
 
 
 def _read_timeout(request: dict[str, Any]) -> float:

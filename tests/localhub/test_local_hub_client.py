@@ -34,9 +34,33 @@ def test_without_a_result_there_is_an_empty_list(connected):
 
 
 def test_a_batch_is_added_as_a_whole_or_not_at_all(connected):
-    with pytest.raises(HubError, match="the task's priority must be from -1000 to 1000"):
+    with pytest.raises(HubError, match=r": \[1\]: the task's priority must be from -1000 to 1000"):
         connected.submit([{"action": "ping", "id": "t1"}, {"action": "ping", "priority": 5_000}])
     assert connected.explain("t1") == ""
+
+
+@pytest.mark.parametrize(
+    ("task", "problem"),
+    [
+        ({"action": "ping", "prioriti": 1}, ".prioriti: unknown field; did you mean 'priority'?"),
+        (
+            {"acton": "ping"},
+            ".acton: unknown field; did you mean 'action'?; [1].action: required field is missing",
+        ),
+        ({"action": 7}, ": the task's action must be a text, not 7"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_task(connected, hub, task, problem):
+    with pytest.raises(HubError) as caught:
+        connected.submit([{"action": "ping"}, task])
+    assert str(caught.value) == f"the hub at {hub.address}: [1]{problem}"
+
+
+def test_many_wrong_fields_are_an_error_that_grpc_can_carry(connected):
+    task = {f"{'a' * 1_000}{number}": 1 for number in range(200)}
+    with pytest.raises(HubError, match=r": \[0\]\.a+") as caught:
+        connected.submit([task])
+    assert len(str(caught.value)) < 1_100
 
 
 def test_a_payload_has_the_values_that_a_result_may_have(connected, hub):

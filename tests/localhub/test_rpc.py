@@ -260,10 +260,10 @@ def test_a_call_without_the_hub_s_token_is_refused(ask, name, token):
     [
         ("Submit", {"tasks": [{"action": ""}]}, "the task's action must not be empty"),
         ("Submit", {"tasks": [{"action": "work", "priority": 5000}]}, "the task's priority must"),
-        ("Submit", {"tasks": [{"action": "work", "nothing": 1}]}, "nothing"),
-        ("Submit", {"tasks": [{"action": "work", "payload": {"x": float("nan")}}]}, "x"),
+        ("Submit", {"tasks": [{"action": "work", "nothing": 1}]}, "[0].nothing: unknown field"),
+        ("Submit", {"tasks": [{"action": "work", "payload": {"x": float("nan")}}]}, "[0]: x: "),
         ("Submit", {"tasks": 7}, "tasks must be a list"),
-        ("Submit", {"tasks": [7]}, "task"),
+        ("Submit", {"tasks": [7]}, "[0]: expected an object, got an integer"),
         ("Results", {"ids": 7}, "ids must be a list of texts"),
         ("Results", {"ids": [7]}, "ids must be a list of texts"),
         ("Results", {"ids": [], "timeout": None}, "timeout must be a number of seconds, 0"),
