@@ -121,10 +121,11 @@ class ApiServer:
             )[0]
             bound = socket.create_server(target[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
+            # Without the address, which Python adds in brackets.
+            reason = str(error.strerror).partition(" (")[0]
             raise ConfigurationError(
-                f"the hub's HTTP API can't listen on {self._address}: {error.strerror}; perhaps "
-                f"another server does; choose another address, such as 127.0.0.1:0 for any free "
-                f"port"
+                f"the hub's HTTP API can't listen on {self._address}: {reason}; choose another "
+                f"address, such as 127.0.0.1:0 for any free port"
             ) from error
         # asyncio sends small packets at once only where a socket says that its protocol is TCP.
         protocol = socket.IPPROTO_TCP
