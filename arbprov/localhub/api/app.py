@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,14 +27,8 @@ __all__ = ["EncodedPaths", "LogFailures", "make_app"]
 logger = logging.getLogger("arbprov")
 
 
-def make_app(hub: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
-    """Return the application of a hub's API.
-
-    Args:
-        hub: The hub.
-        allowed_hosts: Names that requests may use for this machine besides ``localhost`` and its
-            addresses.
-    """
+def make_app(hub: ApiHub) -> ASGIApp:
+    """Return the application of a hub's API."""
     operations = list_operations(hub)
     # Few ask for it, and it takes as long as the rest of the start.
     document = functools.cache(lambda: describe(operations))
@@ -60,9 +53,7 @@ def make_app(hub: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return Guard(
-        EncodedPaths(LogFailures(app)), hub.tokens.find_role, allowed_hosts, (HEALTH, OPENAPI)
-    )
+    return Guard(EncodedPaths(LogFailures(app)), hub.tokens.find_role, (HEALTH, OPENAPI))
 
 
 def _make_route(path: str, by_method: dict[str, Endpoint]) -> Route:
