@@ -181,7 +181,7 @@ class LocalHub:
             BacklogFull: Too many tasks have no result yet.
             HubStopped: The hub has stopped.
             TypeError: The action or the id is not a text.
-            ValueError: A task with this id has no result yet, or the id is blank.
+            ValueError: A task with this id has no result yet, or the id is empty, ``.`` or ``..``.
 
         >>> hub = LocalHub()
         >>> hub.put("forecast", {"city": "Paris"}, id="t1").task

@@ -83,6 +83,11 @@ not_before=None, ttl=None, max_deliveries=10, idempotency_key='', traceparent=''
     for name in ("action", "id"):
         if not texts[name]:
             raise ValueError(f"the task's {name} must not be empty")
+    # The page of a task has the id in its address.
+    if task_id in (".", ".."):
+        raise ValueError(
+            "the task's id must not be . or .., which a browser takes out of an address"
+        )
     _check_integer("priority", priority, -_MAX_PRIORITY, _MAX_PRIORITY)
     _check_integer("max_deliveries", max_deliveries, 1, _MAX_DELIVERIES)
     raw_payload = encode_task_data(payload)

@@ -49,6 +49,8 @@ def test_two_tasks_get_different_ids():
         ({"id": ""}, ValueError, "the task's id must not be empty"),
         ({"id": "a" * 201}, ValueError, "the task's id must have at most 200 bytes"),
         ({"id": "a\0"}, ValueError, "and no NUL"),
+        ({"id": "."}, ValueError, r"the task's id must not be \. or \.\., which a browser"),
+        ({"id": ".."}, ValueError, r"the task's id must not be \. or \.\., which a browser"),
         ({"id": "\ud800"}, ValueError, "surrogates not allowed"),
         ({"provider": None}, TypeError, "the task's provider must be a text"),
         ({"account_key": 7}, TypeError, "the task's account_key must be a text"),

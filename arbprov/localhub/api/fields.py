@@ -9,7 +9,9 @@ import attrs
 
 __all__ = [
     "Alternatives",
+    "Id",
     "Name",
+    "OptionalId",
     "OptionalKey",
     "OptionalName",
     "OptionalSeconds",
@@ -54,16 +56,20 @@ class TextBounds:
     """The bounds of a text: bytes of UTF-8, and no NUL, which PostgreSQL cannot keep.
 
     Attributes:
+        is_path_part: Whether addresses have it as a part of their paths, of which browsers take
+            . and .. away.
         pattern: The bounds for a schema, in characters.
     """
 
     min_size: int = 0
     max_size: int = _MAX_TEXT
+    is_path_part: bool = False
     pattern: str = attrs.field(init=False)
 
     @pattern.default
     def _find_pattern(self) -> str:
-        return rf"^[^\x00]{{{self.min_size},{self.max_size}}}$"
+        not_dots = r"(?!\.{1,2}$)" if self.is_path_part else ""
+        return rf"^{not_dots}[^\x00]{{{self.min_size},{self.max_size}}}$"
 
     def __call__(self, value: str | None) -> None:
         """Raise a ValueError for a text outside of the bounds."""
@@ -77,6 +83,8 @@ class TextBounds:
             raise ValueError(f"must have at most {self.max_size} bytes of UTF-8")
         if value is not None and "\0" in value:
             raise ValueError("must not contain NUL")
+        if self.is_path_part and value in (".", ".."):
+            raise ValueError("must not be . or .., which a browser takes out of an address")
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +119,11 @@ class Alternatives:
 
 #: A text that may be empty.
 Text = Annotated[str, TextBounds()]
-#: A text that a task or a token is found by.
+#: The id of a task, or the name of a token, which is in the address of its page.
+Id = Annotated[str, TextBounds(min_size=1, is_path_part=True)]
+#: The same, if it is given.
+OptionalId = Annotated[str | None, TextBounds(min_size=1, is_path_part=True)]
+#: A text that a task is found by.
 Name = Annotated[str, TextBounds(min_size=1)]
 #: The same, if it is given.
 OptionalName = Annotated[str | None, TextBounds(min_size=1)]

@@ -9,7 +9,9 @@ import attrs
 
 from arbprov.localhub.api.fields import (
     Alternatives,
+    Id,
     Name,
+    OptionalId,
     OptionalKey,
     OptionalName,
     OptionalSeconds,
@@ -96,7 +98,7 @@ class TaskBody:
     account: dict[str, Any] | None = attrs.field(default=None, repr=False)
     account_key: Text = ""
     provider: Text = ""
-    id: OptionalName = None
+    id: OptionalId = None
     priority: Annotated[int, Range(ge=-1_000, le=1_000)] = 0
     not_before: OptionalWhen = None
     ttl: OptionalSeconds = None
@@ -226,7 +228,7 @@ class TokenBody:
         provider: the provider whose token it is, and only with the role provider
     """
 
-    name: Name
+    name: Id
     role: Role
     provider: Text = ""
 

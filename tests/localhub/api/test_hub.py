@@ -98,6 +98,12 @@ def test_a_removed_token_is_not_known(api):
     assert api.ask("GET", f"{V1}/counts", token=token).status == 401
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_token_can_not_have_a_name_that_browsers_take_out_of_an_address(api, name):
+    answer = api.ask("POST", f"{V1}/tokens", {"name": name, "role": "reader"})
+    assert answer.problems == ["name: must not be . or .., which a browser takes out of an address"]
+
+
 def test_two_tokens_cannot_have_one_name(api):
     assert api.ask("POST", f"{V1}/tokens", {"name": "a reader", "role": "admin"}).status == 409
 

@@ -111,6 +111,7 @@ def test_tasks_and_other_fields_do_not_go_together(api):
 
 
 HALF = "a string with a lone surrogate is not Unicode text"
+DOTS = "must not be . or .., which a browser takes out of an address"
 OUTSIDE = "must be after 1970 and before the year 5138"
 
 
@@ -123,6 +124,8 @@ OUTSIDE = "must be after 1970 and before the year 5138"
         ({"action": "\0"}, "action: must not contain NUL"),
         ({"action": "\ud800"}, f"action: {HALF}"),
         ({"action": "a", "id": ""}, "id: must not be empty"),
+        ({"action": "a", "id": "."}, f"id: {DOTS}"),
+        ({"action": "a", "id": ".."}, f"id: {DOTS}"),
         ({"action": "a", "payload": []}, "payload: expected an object, got an array"),
         ({"action": "a", "payload": {"a": "\ud800"}}, f"payload.a: {HALF}"),
         ({"action": "a", "account": {"a": "\ud800"}}, f"account.a: {HALF}"),

@@ -424,13 +424,12 @@ def test_a_value_that_is_not_known_is_an_error_that_names_the_others(client, sen
 
 
 @pytest.mark.parametrize("name", [".", ".."])
-def test_a_name_of_dots_is_found(client, name):
-    client.submit("forecast", id=name)
-    assert client.get(name).id == name
-    assert client.cancel(name).id == name
-    client.make_token(name, "reader")
-    client.remove_token(name)
-    assert name not in [token.name for token in client.tokens()]
+def test_a_name_of_dots_stays_in_the_path(client, name):
+    client.pause("account", name)
+    client.resume("account", name)
+    assert name not in [pause.name for pause in client.pauses()]
+    with pytest.raises(RequestRefused, match="the hub has no task with this id"):
+        client.get(name)
 
 
 def test_an_answer_that_is_not_compressed_as_it_says_is_an_error(kind):
