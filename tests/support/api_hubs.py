@@ -187,9 +187,9 @@ class RunningApi:
         return self.ask("GET", "/api/v1/tasks?limit=1000").json["tasks"]
 
     @contextlib.contextmanager
-    def serving(self, address: str = "127.0.0.1:0") -> Iterator[str]:
+    def serving(self, address: str = "127.0.0.1:0", **options: Any) -> Iterator[str]:
         """Serve the API, and yield its URL."""
-        server = ApiServer(self.queue, self.tokens, address, reports=self.hub.reports)
+        server = ApiServer(self.queue, self.tokens, address, reports=self.hub.reports, **options)
         found = self.run(server.start())
         try:
             yield f"http://{found}"
@@ -198,8 +198,8 @@ class RunningApi:
 
 
 @contextlib.contextmanager
-def running_api() -> Iterator[RunningApi]:
-    """Run a hub's API in a thread."""
+def running_api(**options: Any) -> Iterator[RunningApi]:
+    """Run a hub's API in a thread; the options are those of `make_app`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -209,7 +209,7 @@ def running_api() -> Iterator[RunningApi]:
         await queue.start()
         tokens = Tokens(queue.store, lambda: ADMIN)
         hub = ApiHub(queue, tokens)
-        app = ApiOrPage(make_app(hub), make_page(hub))
+        app = ApiOrPage(make_app(hub, **options), make_page(hub, **options))
         return RunningApi(loop, queue, tokens, hub, app)
 
     async def end() -> None:

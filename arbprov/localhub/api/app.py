@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,8 +28,14 @@ __all__ = ["EncodedPaths", "LogFailures", "make_app"]
 logger = logging.getLogger("arbprov")
 
 
-def make_app(hub: ApiHub) -> ASGIApp:
-    """Return the application of a hub's API."""
+def make_app(hub: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
+    """Return the application of a hub's API.
+
+    Args:
+        hub: The hub.
+        allowed_hosts: Names that requests may use for this machine besides ``localhost`` and its
+            addresses.
+    """
     operations = list_operations(hub)
     # Few ask for it, and it takes as long as the rest of the start.
     document = functools.cache(lambda: describe(operations))
@@ -53,7 +60,9 @@ def make_app(hub: ApiHub) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return Guard(EncodedPaths(LogFailures(app)), hub.tokens.find_role, (HEALTH, OPENAPI))
+    return Guard(
+        EncodedPaths(LogFailures(app)), hub.tokens.find_role, allowed_hosts, (HEALTH, OPENAPI)
+    )
 
 
 def _make_route(path: str, by_method: dict[str, Endpoint]) -> Route:

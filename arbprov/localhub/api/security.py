@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbprov.errors import HubError
 from arbprov.localhub.api.answers import answer_problem
-from arbprov.localhub.api.loopback import is_loopback
 from arbprov.localhub.api.parsing import check_declared_size
 from arbprov.localhub.api.problems import ApiProblem
 from arbprov.localhub.tokens import Role
 
-__all__ = [
-    "Guard",
-    "Headers",
-    "check_host",
-    "check_origin",
-    "host_name",
-    "one_header",
-    "read_headers",
-]
+__all__ = ["Guard", "Headers", "Origins", "host_name", "one_header", "read_headers"]
 
 Headers = Mapping[str, Sequence[str]]
 
+#: The names of this machine, as a browser on it may send them.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # What a reader's token allows.
 _SAFE = frozenset({"GET", "HEAD"})
 # A browser sends these for requests of a page of this origin, or of a person.
@@ -39,35 +32,44 @@ _HEADERS = {
 }
 
 
-def check_origin(headers: Headers) -> None:
-    """Check the headers Host, Origin and Sec-Fetch-Site of a request.
+class Origins:
+    """Knows the names of this machine, and refuses requests of pages of other origins.
 
-    Raises:
-        ApiProblem: The request is for another machine, or of a page of another origin.
+    Args:
+        allowed_hosts: Names that the Host header may have besides this machine's names.
     """
-    check_host(headers)
-    if (site := one_header(headers, "sec-fetch-site")) is not None and site not in _OWN_SITE:
-        raise ApiProblem(403, "a page of another site may not use this API")
 
+    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+        self._hosts = LOOPBACK | {name.lower() for name in allowed_hosts}
 
-def check_host(headers: Headers) -> None:
-    """Check the headers Host and Origin of a request, which may come from a link elsewhere.
+    def check(self, headers: Headers) -> None:
+        """Check the headers Host, Origin and Sec-Fetch-Site of a request.
 
-    Raises:
-        ApiProblem: The request is for another machine, or of a page of another origin.
-    """
-    host = one_header(headers, "host")
-    if host is None or not is_loopback(host_name(host).removeprefix("[").removesuffix("]")):
-        raise ApiProblem(
-            403,
-            "the Host header names another machine than this one; use 127.0.0.1 or localhost, as "
-            "through `ssh -L`, or have your proxy send the hub's own address as Host",
-        )
-    origin = one_header(headers, "origin")
-    if origin is not None and origin.lower() not in {
-        f"{scheme}://{host.lower()}" for scheme in ("http", "https")
-    }:
-        raise ApiProblem(403, "a page of another origin may not use this API")
+        Raises:
+            ApiProblem: The request is for another machine, or of a page of another origin.
+        """
+        self.check_host(headers)
+        if (site := one_header(headers, "sec-fetch-site")) is not None and site not in _OWN_SITE:
+            raise ApiProblem(403, "a page of another site may not use this API")
+
+    def check_host(self, headers: Headers) -> None:
+        """Check the headers Host and Origin of a request, which may come from a link elsewhere.
+
+        Raises:
+            ApiProblem: The request is for another machine, or of a page of another origin.
+        """
+        host = one_header(headers, "host")
+        if host is None or host_name(host) not in self._hosts:
+            raise ApiProblem(
+                403,
+                "the Host header names another machine than this one; use 127.0.0.1 or localhost, "
+                "or have the hub allow this name",
+            )
+        origin = one_header(headers, "origin")
+        if origin is not None and origin.lower() not in {
+            f"{scheme}://{host.lower()}" for scheme in ("http", "https")
+        }:
+            raise ApiProblem(403, "a page of another origin may not use this API")
 
 
 class Guard:
@@ -76,6 +78,7 @@ class Guard:
     Args:
         app: Gets the requests that may go on; the role is in their state.
         find_role: Returns the role of a token.
+        allowed_hosts: Names that the Host header may have besides this machine's names.
         open_paths: Paths that need no token.
     """
 
@@ -83,10 +86,12 @@ class Guard:
         self,
         app: ASGIApp,
         find_role: Callable[[str], Awaitable[Role | None]],
+        allowed_hosts: Iterable[str] = (),
         open_paths: Collection[str] = (),
     ) -> None:
         self._app = app
         self._find_role = find_role
+        self._origins = Origins(allowed_hosts)
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,7 +106,7 @@ class Guard:
 
         try:
             headers = read_headers(scope)
-            check_origin(headers)
+            self._origins.check(headers)
             role = None
             if scope["path"] not in self._open_paths:
                 role = await self._authenticate(headers)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from arbprov.errors import ConfigurationError
 from arbprov.localhub.api.extra import check_installed
-from arbprov.localhub.api.loopback import is_loopback
 from arbprov.localhub.queue import TaskQueue
 from arbprov.localhub.reports import Reports
 from arbprov.localhub.tokens import Tokens
@@ -38,29 +38,36 @@ class ApiServer:
     Args:
         queue: The hub's tasks.
         tokens: The hub's tokens.
-        address: ``HOST:PORT`` on loopback; an IPv6 address is in brackets, and port 0 is any free
-            port.
+        address: ``HOST:PORT``; an IPv6 address is in brackets, and port 0 is any free port.
+        allowed_hosts: Names that requests may use for this machine, besides ``localhost`` and its
+            addresses. Without them, the address must be on loopback.
         reports: The providers' reports; None without reports.
 
     Raises:
-        ConfigurationError: The address is not valid or not on loopback, or the extra `hub` is not
-            installed.
+        ConfigurationError: The address is not valid, or the extra `hub` is not installed.
     """
 
     def __init__(
-        self, queue: TaskQueue, tokens: Tokens, address: str, *, reports: Reports | None = None
+        self,
+        queue: TaskQueue,
+        tokens: Tokens,
+        address: str,
+        *,
+        allowed_hosts: Sequence[str] = (),
+        reports: Reports | None = None,
     ) -> None:
         check_installed("the hub's HTTP API", "jinja2", "starlette", "uvicorn")
         self._queue = queue
         self._tokens = tokens
         self._reports = Reports() if reports is None else reports
         self._address = address
+        self._allowed_hosts = allowed_hosts
         self._host, self._port = _split(address)
-        if not is_loopback(self._host):
+        if not (allowed_hosts or _is_loopback(self._host)):
             raise ConfigurationError(
                 f"the hub's HTTP API can't listen on {address!r}: it has no encryption, and is for "
-                f"this machine only; use an address such as 127.0.0.1:50080, which "
-                f"`ssh -L 50080:127.0.0.1:50080 HOST` brings to another machine"
+                f"this machine only; use an address such as 127.0.0.1:50080, or say by which "
+                f"names others may reach it"
             )
         self._hub: ApiHub
         self._server: uvicorn.Server | None = None
@@ -80,7 +87,8 @@ class ApiServer:
 
         listener = self._listen()
         self._hub = ApiHub(self._queue, self._tokens, self._reports)
-        app = ApiOrPage(make_app(self._hub), make_page(self._hub))
+        hosts = [*self._allowed_hosts, *self._own_names()]
+        app = ApiOrPage(make_app(self._hub, hosts), make_page(self._hub, hosts))
         self._server = make_server(app, _MAX_CONNECTIONS, _GRACE)
         self._tasks = [
             asyncio.ensure_future(self._serve(listener)),
@@ -125,6 +133,12 @@ class ApiServer:
         listener.setblocking(False)
         return listener
 
+    def _own_names(self) -> list[str]:
+        # That of "every address" is a name for no machine.
+        if self._host in ("0.0.0.0", "::"):  # noqa: S104 - compared, and not bound
+            return []
+        return [f"[{self._host}]" if ":" in self._host else self._host]
+
 
 def _split(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
@@ -135,6 +149,12 @@ def _split(address: str) -> tuple[str, int]:
             f"127.0.0.1:50080, or port 0 for any free port"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 # Logs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +17,7 @@ from arbprov.errors import HubError
 from arbprov.localhub.api.app import EncodedPaths, LogFailures
 from arbprov.localhub.api.hub import ApiHub
 from arbprov.localhub.api.problems import ApiProblem
+from arbprov.localhub.api.security import Origins
 from arbprov.localhub.page.action_pages import ActionPages
 from arbprov.localhub.page.events import PageEvents
 from arbprov.localhub.page.guard import SIGN_IN, SIGN_OUT, STATIC, PageGuard
@@ -37,11 +38,13 @@ _MAX_DETAIL = 1_000
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_page(api: ApiHub) -> ASGIApp:
+def make_page(api: ApiHub, allowed_hosts: Iterable[str] = ()) -> ASGIApp:
     """Return the application of a hub's page.
 
     Args:
         api: The hub as the API sees it.
+        allowed_hosts: Names that requests may use for this machine besides ``localhost`` and its
+            addresses.
     """
     static = StaticFiles()
     hub = PageHub(api, Sessions(), Renderer(static))
@@ -87,7 +90,13 @@ def make_page(api: ApiHub) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return PageGuard(EncodedPaths(LogFailures(app)), api.tokens.find_role, hub.sessions, refuse)
+    return PageGuard(
+        EncodedPaths(LogFailures(app)),
+        api.tokens.find_role,
+        hub.sessions,
+        Origins(allowed_hosts),
+        refuse,
+    )
 
 
 def _routes(hub: PageHub, static: StaticFiles) -> list[tuple[str, str, _Endpoint]]:

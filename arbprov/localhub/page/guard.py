@@ -12,13 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from arbprov.errors import HubError
 from arbprov.localhub.api.parsing import check_declared_size
 from arbprov.localhub.api.problems import ApiProblem
-from arbprov.localhub.api.security import (
-    Headers,
-    check_host,
-    check_origin,
-    one_header,
-    read_headers,
-)
+from arbprov.localhub.api.security import Headers, Origins, one_header, read_headers
 from arbprov.localhub.page.sessions import Sessions
 from arbprov.localhub.tokens import Role
 
@@ -55,6 +49,7 @@ class PageGuard:
         app: Gets the requests that may go on; the role is in their state.
         find_role: Returns the role of a token.
         sessions: The browsers that are signed in.
+        origins: Tells requests of this origin from others.
         refuse: Returns the page of a refusal.
     """
 
@@ -63,11 +58,13 @@ class PageGuard:
         app: ASGIApp,
         find_role: Callable[[str], Awaitable[Role | None]],
         sessions: Sessions,
+        origins: Origins,
         refuse: Callable[[ApiProblem, bool], Response],
     ) -> None:
         self._app = app
         self._find_role = find_role
         self._sessions = sessions
+        self._origins = origins
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,12 +96,12 @@ class PageGuard:
     async def _admit(self, scope: Scope, headers: Headers) -> tuple[Role | None, Response | None]:
         """Return the role of who asks, and an answer if the request must not go on."""
         if _is_followed_link(scope, headers):
-            check_host(headers)
+            self._origins.check_host(headers)
             # The form needs no cookie, and one more step would lose what is behind the #.
             if scope["path"] == SIGN_IN:
                 return None, None
             return None, Response(_CONTINUE, media_type="text/html")
-        check_origin(headers)
+        self._origins.check(headers)
         check_declared_size(one_header(headers, "content-length"))
         changes = scope["method"] not in _SAFE
         token = _find_bearer(headers)

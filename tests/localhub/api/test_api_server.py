@@ -180,9 +180,10 @@ def test_an_address_that_is_not_valid_is_an_error(api, address):
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "hub.example:80"])
-def test_only_loopback_can_be_listened_on(api, address):
-    with pytest.raises(ConfigurationError, match="is for this machine only; use an address such"):
+def test_only_loopback_can_be_listened_on_unless_names_are_allowed(api, address):
+    with pytest.raises(ConfigurationError, match="is for this machine only"):
         ApiServer(api.queue, api.tokens, address)
+    ApiServer(api.queue, api.tokens, address, allowed_hosts=["hub.example"])
 
 
 @pytest.mark.parametrize("address", ["localhost:0", "127.0.0.2:0", "[::1]:0"])
@@ -190,6 +191,13 @@ def test_an_address_of_this_machine_is_reached_by_its_name(api, address):
     with api.serving(address) as url:
         assert url.startswith(f"http://{address.removesuffix('0')}")
         assert get(url, "/healthz").status_code == 200
+
+
+def test_a_server_for_others_is_reached_by_their_name_for_it_only(api):
+    with api.serving("0.0.0.0:0", allowed_hosts=["hub.example"]) as url:
+        local = url.replace("0.0.0.0", "127.0.0.1")
+        assert get(local, "/healthz", headers={"Host": "hub.example"}).status_code == 200
+        assert get(local, "/healthz", headers={"Host": "0.0.0.0"}).status_code == 403
 
 
 # What is missing, and what is logged.
