@@ -27,6 +27,16 @@ _DAY = 24 * 3600.0
 )
 @http_option
 @click.option(
+    "--allow-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help=(
+        "A name by which other machines reach the page and the API, e.g. through a proxy that "
+        "encrypts; --http may be any address then. May be given several times."
+    ),
+)
+@click.option(
     "--store",
     envvar="ARBPROV_HUB_STORE",
     metavar="STORE",
@@ -63,6 +73,7 @@ _DAY = 24 * 3600.0
 def hub(
     address: str,
     http: str | None,
+    allowed_hosts: tuple[str, ...],
     store: str | None,
     token: HubToken,
     lease: float,
@@ -71,8 +82,8 @@ def hub(
 ) -> None:
     """Run the bundled hub until Ctrl-C.
 
-    It listens on this machine only, and keeps its tasks across restarts. `arbprov call` sends it
-    tasks.
+    By default, it listens on this machine only, and keeps its tasks across restarts. `arbprov call`
+    sends it tasks.
 
     Its token allows everything. Without an option or a variable, the hub makes a token once, in a
     file that only you can read; `call`, `tasks`, `tokens` and `dev` read it there.
@@ -90,6 +101,7 @@ def hub(
         keep=keep_days * _DAY,
         retries_limits=True,
         http=find_http_address(http),
+        allowed_hosts=allowed_hosts,
     )
     with catch_interruption() as interruption, running:
         if as_json:

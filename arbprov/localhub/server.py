@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent import futures
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -70,6 +70,8 @@ class LocalHub:
         max_message_size: Bytes of the largest message that it accepts.
         http: Where to serve the HTTP API, as ``127.0.0.1:PORT``; None for nowhere. It needs the
             extra ``[hub]``.
+        allowed_hosts: Names by which other machines reach the HTTP API, which has no encryption;
+            without any, it must be on loopback.
         report_interval: Seconds between two reports of each provider's process: its actions, slots
             and limits, for people; 0 asks for none.
 
@@ -107,6 +109,7 @@ class LocalHub:
         retries_limits: bool = False,
         max_message_size: int = 64 * MEBIBYTE,
         http: str | None = None,
+        allowed_hosts: Sequence[str] = (),
         report_interval: float = 5.0,
     ) -> None:
         if not f"{address}:".startswith(_LOOPBACK):
@@ -123,6 +126,7 @@ class LocalHub:
             )
         self.address = address
         self.http_address = http
+        self._allowed_hosts = allowed_hosts
         self.token = secrets.token_urlsafe(16) if token is None else check_token(token, "token=")
         self._capacity = capacity
         self._store = make_store(store)
@@ -360,7 +364,13 @@ class LocalHub:
         if self.http_address is None:
             yield
             return
-        server = ApiServer(self._queue, tokens, self.http_address, reports=self._reports)
+        server = ApiServer(
+            self._queue,
+            tokens,
+            self.http_address,
+            allowed_hosts=self._allowed_hosts,
+            reports=self._reports,
+        )
         self.http_address = await server.start()
         try:
             yield

@@ -7,6 +7,7 @@ import signal
 import time
 
 import grpc
+import httpx
 import pytest
 from support.waiting import TIMEOUT, wait_for_line, wait_until
 
@@ -175,6 +176,20 @@ def test_a_number_of_days_that_is_not_above_0_is_wrong_usage(arbprov, days):
 
 def test_an_address_that_other_machines_reach_is_bad_configuration(arbprov):
     assert arbprov("hub", "--address", "0.0.0.0:50051").exit_code == 78
+
+
+def test_others_reach_the_page_and_the_api_by_the_names_that_the_hub_allows(start, folder):
+    options = ["--http", "0.0.0.0:0", "--allow-host", "hub.example", "--allow-host", "a.example"]
+    process = start("hub", "--json", "--address", "127.0.0.1:0", "--store", "memory", *options)
+    url = json.loads(process.stdout.readline())["http"].replace("0.0.0.0", "127.0.0.1")
+    hosts = ["hub.example:443", "A.example", "localhost", "other.example"]
+    answers = [
+        httpx.get(f"{url}{path}", headers={"Host": host})
+        for host in hosts
+        for path in ("/healthz", "/sign-in")
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 6 + [403] * 2
+    assert "have the hub allow this name (--allow-host)" in answers[-2].text
 
 
 def test_the_help_shows_whole_defaults(arbprov):

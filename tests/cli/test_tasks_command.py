@@ -411,11 +411,6 @@ def test_without_any_token_no_hub_has_run(arbprov):
     assert "where `arbprov hub` and `arbprov dev` make one: start a hub, or set" in result.stderr
 
 
-@pytest.mark.parametrize("group", ["tasks", "tokens"])
-def test_the_help_has_the_command_that_installs_the_extra(arbprov, group):
-    assert "so does this command:\n\n      pip install 'arbprov[hub]'\n" in arbprov(group).output
-
-
 def test_without_the_extra_the_command_says_how_to_install_it(tasks, monkeypatch):
     monkeypatch.setattr(hub_client.importlib.util, "find_spec", lambda name: None)
     result = tasks("list")

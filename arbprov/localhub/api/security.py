@@ -63,7 +63,7 @@ class Origins:
             raise ApiProblem(
                 403,
                 "the Host header names another machine than this one; use 127.0.0.1 or localhost, "
-                "or have the hub allow this name",
+                "or have the hub allow this name (--allow-host)",
             )
         origin = one_header(headers, "origin")
         if origin is not None and origin.lower() not in {

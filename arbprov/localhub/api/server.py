@@ -44,7 +44,7 @@ class ApiServer:
         reports: The providers' reports; None without reports.
 
     Raises:
-        ConfigurationError: The address is not valid, or the extra `hub` is not installed.
+        ConfigurationError: The address or a name is not valid, or the extra `hub` is not installed.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class ApiServer:
         self._tokens = tokens
         self._reports = Reports() if reports is None else reports
         self._address = address
-        self._allowed_hosts = allowed_hosts
+        self._allowed_hosts = [_check_name(name) for name in allowed_hosts]
         self._host, self._port = _split(address)
         if not (allowed_hosts or _is_loopback(self._host)):
             raise ConfigurationError(
                 f"the hub's HTTP API can't listen on {address!r}: it has no encryption, and is for "
                 f"this machine only; use an address such as 127.0.0.1:50080, or say by which "
-                f"names others may reach it"
+                f"names other machines reach it (--allow-host)"
             )
         self._hub: ApiHub
         self._server: uvicorn.Server | None = None
@@ -149,6 +149,17 @@ def _split(address: str) -> tuple[str, int]:
             f"127.0.0.1:50080, or port 0 for any free port"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_name(name: str) -> str:
+    from arbprov.localhub.api.security import host_name
+
+    if not name or host_name(name) != name.lower() or set(name) & set("/@ "):
+        raise ConfigurationError(
+            f"{name!r} is not the name of a host; write a name such as hub.example, without a "
+            f"scheme and a port"
+        )
+    return name
 
 
 def _is_loopback(host: str) -> bool:

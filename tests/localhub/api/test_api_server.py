@@ -186,6 +186,14 @@ def test_only_loopback_can_be_listened_on_unless_names_are_allowed(api, address)
     ApiServer(api.queue, api.tokens, address, allowed_hosts=["hub.example"])
 
 
+@pytest.mark.parametrize(
+    "name", ["", "hub.example:443", "https://hub.example", "hub.example/", "a@hub", "::1", "a b"]
+)
+def test_a_name_that_no_request_can_have_is_an_error(api, name):
+    with pytest.raises(ConfigurationError, match="is not the name of a host; write a name such as"):
+        ApiServer(api.queue, api.tokens, "127.0.0.1:0", allowed_hosts=["hub.example", name])
+
+
 @pytest.mark.parametrize("address", ["localhost:0", "127.0.0.2:0", "[::1]:0"])
 def test_an_address_of_this_machine_is_reached_by_its_name(api, address):
     with api.serving(address) as url:
