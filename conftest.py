@@ -13,8 +13,10 @@ from sybil.parsers.rest import DocTestParser
 
 pytest_plugins = ["pytester"]
 
-# The same examples in each run, so that a red test is due to a change; HYPOTHESIS_PROFILE=nightly
-# searches for new ones. No time is limited, since a machine may be slow.
+# Nearly the same examples in each run, so that a red test is due to a change: Hypothesis also tries
+# constants of the modules that are loaded, and these depend on the tests before.
+# HYPOTHESIS_PROFILE=nightly searches for new examples. No time is limited, since a machine may be
+# slow.
 settings.register_profile(
     "fixed",
     deadline=None,
