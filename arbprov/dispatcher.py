@@ -76,7 +76,6 @@ __all__ = [
     "Wait",
     "call_and_wait",
     "call_life_hook",
-    "run_hooks",
 ]
 
 logger = logging.getLogger("arbprov")
@@ -755,17 +754,6 @@ class Dispatcher:
         if call.route.retry is not None and call.tries:
             result.data["attempts"] = call.tries
         return result
-
-
-async def run_hooks(hooks: Iterable[Hook], *arguments: Any) -> None:
-    """Run hooks of the worker's life in their order.
-
-    Args:
-        hooks: Plain or ``async`` functions.
-        arguments: The arguments of each call.
-    """
-    for hook in hooks:
-        await call_and_wait(None, hook, *arguments)
 
 
 async def call_life_hook(

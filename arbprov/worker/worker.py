@@ -13,7 +13,7 @@ import attrs
 from arbprov._types import Hook
 from arbprov._utils import describe_handler, escape_line, format_count
 from arbprov.backoff import Backoff
-from arbprov.dispatcher import Dispatcher, run_hooks
+from arbprov.dispatcher import Dispatcher, call_and_wait
 from arbprov.errors import HubError, ProviderError
 from arbprov.executors.executor import Executor
 from arbprov.executors.threads import ThreadPool
@@ -160,7 +160,8 @@ class Worker:
     def _run_in_background(self, hooks: Sequence[Hook], *arguments: Any) -> None:
         async def run() -> None:
             try:
-                await run_hooks(hooks, *arguments)
+                for hook in hooks:
+                    await call_and_wait(None, hook, *arguments)
             except (KeyboardInterrupt, SystemExit) as error:
                 # asyncio would let them out of the event loop, and no task could finish.
                 self._fail(error)
